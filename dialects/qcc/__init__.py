@@ -1,0 +1,25 @@
+"""Index of the `qcc` dialect: its types and its ops, in the order a program meets them."""
+
+from .contraction import AttentionOp, Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
+from .dialect import PackedType, Qcc, format_spelling, is_packed, logical_type, packed
+from .norm import LayerNormOp, RmsNormOp
+from .storage import DequantizeOp, ParamOp, QuantizeOp
+
+__all__ = [
+    "AttentionOp",
+    "Conv2dOp",
+    "DequantizeOp",
+    "EmbeddingOp",
+    "LayerNormOp",
+    "LinearOp",
+    "MatmulOp",
+    "PackedType",
+    "ParamOp",
+    "Qcc",
+    "QuantizeOp",
+    "RmsNormOp",
+    "format_spelling",
+    "is_packed",
+    "logical_type",
+    "packed",
+]

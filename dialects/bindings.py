@@ -1,0 +1,60 @@
+"""
+The MLIR provider, named in this file alone.
+
+The `torch-mlir` wheel carries the MLIR Python bindings, the `ext` layer for dialects written in
+Python, and the torch dialect. Everything else in qcc imports MLIR from here.
+"""
+
+# The bindings carry no `py.typed` marker and resolve lazily; `Result` and `Context` are given to
+# the type checker in the shape the run-time classes have.
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from torch_mlir import ir
+from torch_mlir.dialects import arith, builtin, func, llvm, memref, scf, vector
+from torch_mlir.dialects import ext as ext
+from torch_mlir.dialects import torch as torch_dialect
+from torch_mlir.ir import Operation, Value
+from torch_mlir.passmanager import PassManager
+from torch_mlir.rewrite import (
+    PatternRewriter,
+    RewritePatternSet,
+    apply_patterns_and_fold_greedily,
+)
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+
+    class Operand(Value, Generic[T]): ...
+
+    class Result(ir.OpResult, Generic[T]): ...
+
+    class Context:
+        def __enter__(self) -> "Context": ...
+
+        def __exit__(self, *_: object) -> None: ...
+else:
+    from torch_mlir.dialects.ext import Operand, Result
+    from torch_mlir.ir import Context
+
+__all__ = [
+    "Context",
+    "Operand",
+    "Operation",
+    "PassManager",
+    "PatternRewriter",
+    "Result",
+    "RewritePatternSet",
+    "Value",
+    "apply_patterns_and_fold_greedily",
+    "arith",
+    "builtin",
+    "ext",
+    "func",
+    "ir",
+    "llvm",
+    "memref",
+    "scf",
+    "torch_dialect",
+    "vector",
+]
