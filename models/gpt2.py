@@ -1,4 +1,4 @@
-"""A GPT-2 decoder: learned positions, norms before each residual, one matrix for q, k, v, tied head."""
+"""A GPT-2 decoder: learned positions, norms before sublayers, q, k, v in one matrix, tied head."""
 
 from __future__ import annotations
 

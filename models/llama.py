@@ -2,7 +2,7 @@
 A Llama decoder: RMSNorm, rotary positions (half-split), grouped-query attention, SwiGLU.
 
 Module names are those of the usual checkpoints (`layers.0.self_attn.q_proj`), so that recipes carry
-over. The traced graph is kept short on purpose: 33 nodes a layer, and the rotary angles computed once.
+over. The traced graph is kept short on purpose: 32 nodes a layer, rotary angles computed once.
 """
 
 from __future__ import annotations

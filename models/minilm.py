@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from .assets import Asset, AssetError
+from .assets import Asset, optional
 from .bert import Bert, BertConfig
 from .family import DynamicShapes, Sample
 
@@ -44,18 +44,16 @@ def load(path: str | Path | None = None) -> Bert:
 
 def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
     """WordPiece, truncating to 128 tokens, padding a batch to its longest sentence."""
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError:
-        raise AssetError("needs the package tokenizers; run `pip install 'qcc[models]'`") from None
-    tokenizer = Tokenizer.from_file(str(TOKENIZER.locate() if path is None else path))
+    tokenizer = optional("tokenizers").Tokenizer.from_file(
+        str(TOKENIZER.locate() if path is None else path)
+    )
     tokenizer.enable_truncation(LONGEST)
     tokenizer.enable_padding()
     return tokenizer
 
 
 def minilm() -> Sample:
-    """The factory for `qcc compile qcc.models.minilm:minilm`: any batch, 2 to 128 tokens."""
+    """For `qcc compile qcc.models.minilm:minilm`: any batch, 2 to 128 tokens."""
     return Sample(load(), example_inputs(), dynamic_shapes())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -14,10 +16,10 @@ class MLP(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Linear(widths[0], widths[1])]
-        for inputs, outputs in zip(widths[1:-1], widths[2:], strict=True):
-            layers += [nn.GELU(), nn.Linear(inputs, outputs)]
-        self.layers = nn.Sequential(*layers)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.GELU()]
+        self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

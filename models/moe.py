@@ -2,7 +2,8 @@
 A mixture-of-experts block: softmax routing to the best `active` of several SwiGLU experts.
 
 Every expert sees every token and the gates of the unchosen ones are zero. That computes more than a
-gathered form but has no data-dependent shape, so it exports. The norm is spelled out: pow, mean, rsqrt.
+gathered form but has no data-dependent shape, so it exports. The norm is spelled
+out: pow, mean, rsqrt.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-A bottleneck ResNet in the manner of ResNet-50 and ResNeXt: strided stem, max pool, 1x1 - grouped 3x3 -
-1x1 blocks, and a projection where the shape changes.
+A bottleneck ResNet in the manner of ResNet-50 and ResNeXt: strided stem, max pool, blocks of 1x1,
+grouped 3x3 and 1x1 convolutions, and a projection where the shape changes.
 """
 
 from __future__ import annotations

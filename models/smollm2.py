@@ -7,15 +7,15 @@ float32. Each part works on any GGUF file of architecture `llama` with a byte-le
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.export import Dim
 
-from .assets import Asset, AssetError
+from .assets import Asset, AssetError, optional
 from .family import DynamicShapes, Sample
 from .llama import Llama, LlamaConfig, inverse_frequencies
 
@@ -65,7 +65,7 @@ def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
 
 
 def smollm2() -> Sample:
-    """The factory for `qcc compile qcc.models.smollm2:smollm2`: one sequence of 2 to 1024 tokens."""
+    """For `qcc compile qcc.models.smollm2:smollm2`: one sequence of 2 to 1024 tokens."""
     return Sample(load(), example_inputs(), dynamic_shapes())
 
 
@@ -86,14 +86,6 @@ def open_gguf(path: Path) -> GGUFReader:
     except (ValueError, IndexError, OverflowError) as error:
         reason = f"{path} is not a readable GGUF file ({error})"
         raise AssetError(f"{reason}; compare its size with the source's") from error
-
-
-def optional(name: str) -> Any:
-    """A module of the `models` extra, or the way to get it."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        raise AssetError(f"needs the package {name}; run `pip install 'qcc[models]'`") from None
 
 
 def read_config(reader: GGUFReader) -> LlamaConfig:
@@ -127,11 +119,13 @@ def read_state(reader: GGUFReader, config: LlamaConfig) -> dict[str, Tensor]:
     heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
     state = {"inv_freq": inverse_frequencies(config)}
     for tensor in reader.tensors:
-        weight = torch.from_numpy(decode(tensor.data, tensor.tensor_type)).float()
+        weight = torch.from_numpy(
+            np.array(decode(tensor.data, tensor.tensor_type), dtype=np.float32)
+        )
         kind = tensor.name.removesuffix(".weight").rsplit(".", 1)[-1]
         if kind in heads:
             weight = half_split(weight, heads[kind])
-        state[module_name(tensor.name)] = weight.clone()
+        state[module_name(tensor.name)] = weight
     return state
 
 

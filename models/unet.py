@@ -27,7 +27,7 @@ def double(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """float32 images [batch, inputs, height, width], sizes multiples of 4 -> [batch, classes, ...]."""
+    """float32 images [batch, inputs, height, width], sizes multiples of 4 -> one logit a class."""
 
     def __init__(self, inputs: int, classes: int, width: int) -> None:
         super().__init__()
