@@ -1,0 +1,122 @@
+"""
+`manifest.json`: what an artifact is, what made it, and the hash of everything in it.
+
+The structs are the schema (docs/artifact.md): an unknown field is refused, and `schema` grows when
+a field changes its meaning. Nothing here names a host, a user, a path or a time, so that the same
+input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import msgspec
+
+from .. import __version__
+from ..dialects.errors import IntegrityError, UnsupportedError
+
+SCHEMA = 1
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output: its NumPy dtype and its shape, where a string names a symbolic size."""
+
+    name: str
+    dtype: str
+    shape: tuple[Size | str, ...]
+
+
+class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The sizes a symbolic dimension may take; `max` is None where there is no bound."""
+
+    min: Size = 0
+    max: Size | None = None
+
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the entry point takes and gives."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    dims: dict[str, Extent] = {}
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of the archive, in archive order; the manifest itself is not listed."""
+
+    name: str
+    size: Size
+    crc32: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    sha256: Sha256
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The artifact's record of itself; `options` and `generation` belong to the driver."""
+
+    schema: int = SCHEMA
+    versions: dict[str, str]
+    target: str
+    cpu_features: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+    seed: int = 0
+    input_hash: str
+    entry: Signature
+    generation: dict[str, Any] | None = None
+    calibration: str = "none"
+    members: tuple[Member, ...]
+    tensors: dict[str, Sha256]
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of what shapes the artifact's bytes; importing none of it."""
+    return {"qcc": __version__} | {
+        package: _installed(package) for package in ("llvmlite", "numpy", "torch-mlir")
+    }
+
+
+def make_manifest(
+    fields: dict[str, Any], members: list[Member], tensors: dict[str, str]
+) -> Manifest:
+    """Check the driver's fields against the schema; a mismatch is a bug and a ValidationError."""
+    known = {"schema": SCHEMA, "versions": tool_versions()}
+    computed = {"members": members, "tensors": tensors}
+    return msgspec.convert(msgspec.to_builtins(known | fields | computed), Manifest)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Raises UnsupportedError for another schema, IntegrityError for anything malformed."""
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema != SCHEMA:
+            raise UnsupportedError(
+                "artifact-schema",
+                f"the artifact has manifest schema {schema}; this qcc reads schema {SCHEMA}",
+                next_step="compile the model again with this version of qcc",
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise IntegrityError(
+            "artifact-manifest",
+            "manifest.json is damaged",
+            why=str(error),
+            next_step="compile the model again, or copy the artifact again",
+        ) from error
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
