@@ -29,7 +29,7 @@ Path = Annotated[
 Number = float | Literal["Infinity", "-Infinity", "NaN"]
 
 
-class Record(Struct, forbid_unknown_fields=True, frozen=True):
+class Record(Struct, forbid_unknown_fields=True):
     """A record of the schema: every field named, none extra."""
 
 
@@ -200,7 +200,7 @@ class UserValue(Record):
 
 
 class ConstantInput(Record):
-    name: Annotated[str, Meta(max_length=512)]
+    name: Name | Literal[""]
     value: ConstantValue
 
 

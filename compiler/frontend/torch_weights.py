@@ -16,6 +16,7 @@ TORCH_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in D
 """torch's element types under the names of `weights.DTYPES`."""
 
 _BITS = {1: torch.uint8, 2: torch.int16}
+_OUTSIDE_NUMPY = frozenset(name for name, dtype in DTYPES.items() if dtype.isbuiltin != 1)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -32,7 +33,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """A fresh C-contiguous array with the tensor's bits, bfloat16 and fp8 through ml_dtypes."""
     dtype = DTYPES[dtype_name(tensor.dtype)]
     tensor = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    if dtype.kind == "V":
+    if dtype.name in _OUTSIDE_NUMPY:
         return tensor.view(_BITS[dtype.itemsize]).numpy().view(dtype)
     return tensor.numpy()
 
@@ -40,7 +41,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 def to_torch(array: np.ndarray) -> torch.Tensor:
     """A tensor over the array's memory, with the dtype of the same name."""
     dtype = TORCH_DTYPES[array.dtype.name]
-    if array.dtype.kind == "V":
+    if array.dtype.name in _OUTSIDE_NUMPY:
         bits = np.uint8 if array.dtype.itemsize == 1 else np.int16
         return torch.from_numpy(array.view(bits)).view(dtype)
     return torch.from_numpy(array)

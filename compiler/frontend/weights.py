@@ -175,7 +175,7 @@ class FileSource(WeightSource):
 
     def _bytes(self, file: int, offset: int, size: int) -> np.ndarray:
         data = np.empty(size, np.uint8)
-        view = memoryview(data)
+        view = data.data
         done = 0
         while done < size:
             count = os.preadv(self._files[file], [view[done : done + _READ_STEP]], offset + done)

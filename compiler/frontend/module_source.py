@@ -1,0 +1,247 @@
+"""
+Programs from PyTorch modules: the user's own code, exported without holding its parameters.
+
+A factory that comes with a weight file is run with parameters on the meta device, so a model of
+any size costs no memory, while buffers keep their real values: tables that `__init__` computes
+(rotary embeddings, masks) exist nowhere else. Before export the parameters become fake tensors on
+the CPU, because code in `forward` mixes them with tensors that it makes itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import ExportedProgram
+
+from ...dialects.errors import QccError, UnsupportedError, UsageError
+
+_CONSTRUCTION = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A module with the inputs to trace it and its dynamic axes (None: all static)."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    dynamic_shapes: Any
+
+
+def call_factory(spec: str, *, without_parameters: bool, example_inputs: Any = None) -> Sample:
+    """
+    Import `module:factory` or `path/file.py:factory` and call it without arguments.
+
+    The factory returns a module, `(module, inputs)` or `(module, inputs, dynamic_shapes)`. A bare
+    module may bring methods `example_inputs()` and `dynamic_shapes()`. `example_inputs` given by
+    the caller wins. Raises UsageError when any of this is missing or fails.
+    """
+    factory = _find(spec)
+    try:
+        if without_parameters:
+            with parameters_on_meta():
+                made = factory()
+        else:
+            made = factory()
+    except QccError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            "factory-failed",
+            f"'{spec}' raised {type(error).__name__}: {error}",
+            where=_user_frame(error),
+            next_step="call the factory by itself in Python and mend it first",
+        ) from error
+    parts = tuple(made) if isinstance(made, tuple | list) else (made,)
+    if not parts or not isinstance(parts[0], nn.Module) or len(parts) > 3:
+        raise UsageError(
+            "factory-result",
+            f"'{spec}' returned {type(made).__name__}",
+            next_step="return a module, (module, inputs) or (module, inputs, dynamic_shapes)",
+        )
+    return _sample(spec, parts, example_inputs)
+
+
+def export(sample: Sample, name: str) -> ExportedProgram:
+    """
+    torch.export.export in inference mode; parameters on the meta device become fake first.
+
+    The module's own training flags and parameters are left as they were. Raises UnsupportedError
+    naming the user's line when tracing fails.
+    """
+    modes = {module: module.training for module in sample.module.modules()}
+    sample.module.eval()
+    try:
+        with fake_parameters(sample.module):
+            return torch.export.export(
+                sample.module,
+                sample.args,
+                sample.kwargs or None,
+                dynamic_shapes=sample.dynamic_shapes,
+            )
+    except Exception as error:
+        raise UnsupportedError(
+            "export-failed",
+            f"{name} cannot be traced by torch.export",
+            where=_user_frame(error),
+            why=str(error).strip()[:2000],
+            next_step="rewrite that line with tensor operations, or export the part that can be",
+        ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """
+    Within the block every parameter that a module registers is emptied onto the meta device.
+
+    The Parameter object stays the same, so ties and references made in `__init__` survive;
+    buffers and plain tensors are untouched. Initialization of meta parameters does nothing.
+    """
+    original = nn.Module.register_parameter
+
+    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            empty = torch.empty_like(param, device="meta")
+            torch.utils.swap_tensors(param, nn.Parameter(empty, param.requires_grad))
+        original(self, name, param)
+
+    with _CONSTRUCTION:
+        nn.Module.register_parameter = register
+        try:
+            yield
+        finally:
+            nn.Module.register_parameter = original
+
+
+@contextmanager
+def fake_parameters(module: nn.Module) -> Iterator[None]:
+    """Within the block the module's meta parameters and buffers are fake CPU tensors."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    made: dict[int, torch.Tensor] = {}
+    replaced: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+    for owner in module.modules():
+        for table in (owner._parameters, owner._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and tensor.is_meta and not isinstance(tensor, FakeTensor):
+                    replaced.append((table, name, tensor))
+    try:
+        for table, name, tensor in replaced:
+            table[name] = made.setdefault(id(tensor), _faked(mode, tensor))
+        yield
+    finally:
+        for table, name, tensor in replaced:
+            table[name] = tensor
+
+
+def _faked(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
+    return nn.Parameter(fake, requires_grad=False) if isinstance(tensor, nn.Parameter) else fake
+
+
+def _sample(spec: str, parts: tuple[Any, ...], example_inputs: Any) -> Sample:
+    module = parts[0]
+    inputs = example_inputs
+    if inputs is None:
+        inputs = parts[1] if len(parts) > 1 else _own(module, "example_inputs")
+    if inputs is None:
+        raise UsageError(
+            "example-inputs-missing",
+            f"'{spec}' gives a module but no inputs to trace it with",
+            next_step="return (module, inputs) or give the module a method example_inputs()",
+        )
+    args, kwargs = as_call(inputs)
+    shapes = parts[2] if len(parts) > 2 else _own(module, "dynamic_shapes")
+    return Sample(module, args, kwargs, shapes)
+
+
+def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """
+    Arguments and keywords from what users hand over: a tensor, a tuple or list, or a dict.
+
+    >>> as_call({"x": 1}), as_call([1, 2])
+    (((), {'x': 1}), ((1, 2), {}))
+    """
+    if isinstance(inputs, dict):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple | list):
+        return tuple(inputs), {}
+    return (inputs,), {}
+
+
+def _own(module: nn.Module, method: str) -> Any:
+    function = getattr(module, method, None)
+    return function() if callable(function) else None
+
+
+def _find(spec: str) -> Any:
+    place, _, name = spec.rpartition(":")
+    if not place or not name.isidentifier():
+        raise UsageError(
+            "model-spec",
+            f"'{spec}' is neither a file nor module:factory",
+            next_step="give a .pt2 file, or package.module:function, or file.py:function",
+        )
+    try:
+        module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
+    except Exception as error:
+        raise UsageError(
+            "factory-import",
+            f"'{place}' cannot be imported: {type(error).__name__}: {error}",
+            where=_user_frame(error),
+            next_step="check the name, and run qcc from the folder that holds the module",
+        ) from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise UsageError(
+            "factory-missing",
+            f"'{place}' has no function '{name}'",
+            next_step="check the spelling after the colon",
+        )
+    return factory
+
+
+def _import(name: str) -> ModuleType:
+    """Import with the working directory on the path, as `python -m` would."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"qcc_user_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise FileNotFoundError(f"no file '{path}'")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _user_frame(error: BaseException) -> str:
+    """The innermost line of the traceback that belongs neither to torch nor to qcc."""
+    own = str(Path(__file__).resolve().parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        place = str(Path(frame.filename).resolve())
+        library = any(part in place for part in ("/torch/", "/importlib/", "<frozen", own))
+        if not library and Path(place).exists():
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    return ""
