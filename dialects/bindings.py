@@ -10,9 +10,10 @@ Python, and the torch dialect. Everything else in qcc imports MLIR from here.
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import arith, builtin, func, llvm, memref, scf, vector
+from torch_mlir.dialects import arith, bufferization, builtin, func, linalg, llvm, math, memref, scf, tensor, vector
 from torch_mlir.dialects import ext as ext
 from torch_mlir.dialects import torch as torch_dialect
+from torch_mlir.execution_engine import ExecutionEngine
 from torch_mlir.ir import Operation, Value
 from torch_mlir.passmanager import PassManager
 from torch_mlir.rewrite import (
@@ -39,6 +40,7 @@ else:
 
 __all__ = [
     "Context",
+    "ExecutionEngine",
     "Operand",
     "Operation",
     "PassManager",
@@ -48,13 +50,17 @@ __all__ = [
     "Value",
     "apply_patterns_and_fold_greedily",
     "arith",
+    "bufferization",
     "builtin",
     "ext",
     "func",
     "ir",
+    "linalg",
     "llvm",
+    "math",
     "memref",
     "scf",
+    "tensor",
     "torch_dialect",
     "vector",
 ]

@@ -1,0 +1,177 @@
+"""
+Replace every qcc op by launches of CPU kernels.
+
+    qcc.linear %x, %w            =>   %y = alloc; kernel(&x, &y, &w.codes, &w.scale, …)
+    qcc.param @p : tensor<…>     =>   a view of the parameter's bytes
+
+Exact up to the order of fp32 sums, which the dialect leaves open. Packed parameters are handed
+to kernels as the addresses of their storage parts and never decoded to memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...dialects import qcc
+from ...dialects.bindings import Operation, bufferization, func, ir
+from .attention import QUERY_ROWS, Attention, attention_launcher
+from .call_site import CallSite, Parameters, replace_op, view_function
+from .convolution import convert_conv2d
+from .emit import Val, size
+from .gemm import MC, Contraction, contraction_launcher
+from .library import KernelLibrary, grain_of
+from .matmul import convert_matmul
+from .round_trip import convert_dequantize
+from .rows import Norm, embedding_launcher, norm_launcher
+from .weights import weight_source
+
+
+def convert_qcc_to_kernels(module: ir.Module) -> list[str]:
+    """Rewrite `module` in place; returns the parameter parts in the order of the address table."""
+    parameters = Parameters()
+    site = CallSite(module, KernelLibrary(module), parameters)
+    for function in module.body.operations:
+        if function.operation.name != "func.func":
+            continue
+        for op in list(_walk(function.operation)):
+            rule = RULES.get(op.name)
+            if rule is None:
+                continue
+            with ir.InsertionPoint(op), op.location:
+                rule(site, op)
+    _erase_params(module)
+    return parameters.names
+
+
+def _walk(op: Operation):
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield from _walk(child.operation)
+                if child.operation.name.startswith("qcc."):
+                    yield child
+
+
+def _erase_params(module: ir.Module) -> None:
+    for function in module.body.operations:
+        if function.operation.name == "func.func":
+            for op in list(_walk(function.operation)):
+                if isinstance(op, qcc.ParamOp) and not list(op.result.uses):
+                    op.operation.erase()
+
+
+def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
+    n, k = qcc.logical_type(op.weight.type).shape
+    source, parts = weight_source(site, op.weight, k)
+    contraction = Contraction(n, k, source, has_bias=op.bias is not None)
+    rank = ir.RankedTensorType(op.input.type).rank
+    leading = {axis: site.extent(op.input, axis) for axis in range(rank - 1)}
+    m = site.extents(op.input, range(rank - 1))
+    value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
+    bias = site.address(op.bias) if op.bias is not None else size(0)
+    total = (m + (MC - 1)) // MC * contraction.row_tiles
+    launcher = contraction_launcher(site.library, contraction)
+    arguments = [site.address(op.input), address, bias, m, *parts]
+    site.launch(launcher, arguments, total, grain_of(total))
+    replace_op(op, value)
+
+
+def convert_attention(site: CallSite, op: qcc.AttentionOp) -> None:
+    query, key, value = op.query, op.key, op.value
+    depth = ir.RankedTensorType(query.type).shape[3]
+    value_depth = ir.RankedTensorType(value.type).shape[3]
+    attention = Attention(
+        depth,
+        value_depth,
+        ir.FloatAttr(op.scale).value,
+        ir.BoolAttr(op.causal).value,
+        op.mask is not None,
+    )
+    batch, heads, queries = (site.extent(query, axis) for axis in range(3))
+    key_heads, keys = site.extent(key, 1), site.extent(key, 2)
+    sizes = {0: batch, 1: heads, 2: queries}
+    result, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
+    mask = [size(0)] * 5 if op.mask is None else _mask_arguments(site, op.mask)
+    key_address, value_address = site.address(key), site.address(value)
+    arguments = [
+        site.address(query), key_address, value_address, address,
+        heads, key_heads, queries, keys, size(0), keys, *mask,
+    ]  # fmt: skip
+    total = batch * heads * ((queries + (QUERY_ROWS - 1)) // QUERY_ROWS)
+    launcher = attention_launcher(site.library, attention)
+    site.launch(launcher, arguments, total, grain_of(total))
+    replace_op(op, result)
+
+
+def _mask_arguments(site: CallSite, mask: ir.Value) -> list[Val]:
+    """Address and strides (0 along broadcast axes) for batch, head, query and key."""
+    shape = ir.RankedTensorType(mask.type)
+    strides = [size(0)] * 4
+    step = size(1)
+    for axis in reversed(range(shape.rank)):
+        position = axis + 4 - shape.rank
+        if shape.is_dynamic_dim(axis) or shape.shape[axis] != 1:
+            strides[position] = step
+        step = step * site.extent(mask, axis)
+    return [site.address(mask), *strides]
+
+
+def convert_embedding(site: CallSite, op: qcc.EmbeddingOp) -> None:
+    _, k = qcc.logical_type(op.table.type).shape
+    source, parts = weight_source(site, op.table, k)
+    rank = ir.RankedTensorType(op.indices.type).rank
+    leading = {axis: site.extent(op.indices, axis) for axis in range(rank)}
+    value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
+    total = site.extents(op.indices, range(rank))
+    launcher = embedding_launcher(site.library, source)
+    site.launch(launcher, [site.address(op.indices), address, *parts], total, grain_of(total))
+    replace_op(op, value)
+
+
+def convert_norm(site: CallSite, op: qcc.LayerNormOp | qcc.RmsNormOp) -> None:
+    shape = ir.RankedTensorType(op.input.type)
+    axes = ir.IntegerAttr(op.axes).value
+    length = 1
+    for extent in shape.shape[shape.rank - axes :]:
+        length *= extent
+    bias = op.bias if isinstance(op, qcc.LayerNormOp) else None
+    norm = Norm(
+        length,
+        ir.FloatAttr(op.epsilon).value,
+        centred=isinstance(op, qcc.LayerNormOp),
+        has_weight=op.weight is not None,
+        has_bias=bias is not None,
+    )
+    rows = site.extents(op.input, range(shape.rank - axes))
+    sizes = {axis: site.extent(op.input, axis) for axis in range(shape.rank)}
+    value, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
+    optional = [size(0) if part is None else site.address(part) for part in (op.weight, bias)]
+    launcher = norm_launcher(site.library, norm)
+    site.launch(launcher, [site.address(op.input), *optional, address], rows, grain_of(rows))
+    replace_op(op, value)
+
+
+def convert_param(site: CallSite, op: qcc.ParamOp) -> None:
+    """A plain parameter becomes a tensor over its bytes; packed ones are read by kernels only."""
+    if qcc.is_packed(op.value.type) or not list(op.value.uses):
+        return
+    type_ = ir.RankedTensorType(op.value.type)
+    symbol = ir.StringAttr(op.symbol).value
+    view = view_function(site.module, type_)
+    buffer_type = ir.MemRefType.get(type_.shape, type_.element_type)
+    address = site.parameters.address(symbol)
+    buffer = func.call([buffer_type], view, [address.ssa])
+    value = bufferization.to_tensor(type_, buffer, restrict=True)
+    replace_op(op, value)
+
+
+RULES: dict[str, Callable[[CallSite, ir.OpView], None]] = {
+    "qcc.attention": convert_attention,
+    "qcc.conv2d": convert_conv2d,
+    "qcc.dequantize": convert_dequantize,
+    "qcc.embedding": convert_embedding,
+    "qcc.layer_norm": convert_norm,
+    "qcc.linear": convert_linear,
+    "qcc.matmul": convert_matmul,
+    "qcc.rms_norm": convert_norm,
+}

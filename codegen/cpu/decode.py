@@ -1,0 +1,304 @@
+"""
+Reading weights: rows of any format as vectors of `LANES` decoded floats.
+
+A reader knows the storage parts of a matrix [rows, K] and emits the loads and the arithmetic
+that turn eight consecutive codes of a row into eight fp32 values. How an element decodes is
+derived from the format's own value table: a closed form is used when it reproduces every finite
+entry of the table, a register permute for up to 16 entries, a memory table otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ...dialects.bindings import ir, llvm
+from ...dialects.formats import Format
+from .closed_form import Affine, Minifloat, closed_form
+from .emit import (
+    LANES,
+    Ptr,
+    Val,
+    broadcast,
+    constant,
+    f32,
+    floats,
+    half_to_float,
+    i1,
+    i8,
+    i16,
+    i32,
+    i64,
+    lane_constants,
+    lanes,
+    reinterpret,
+    select,
+    shuffle,
+    signed_to_float,
+    size,
+    splat,
+    truncate,
+    widen,
+    widen_signed,
+)
+from .library import Arguments, KernelLibrary
+
+
+class Reader(Protocol):
+    """Rows of a [rows, K] matrix as decoded vectors."""
+
+    key: str
+    k: int
+    part_count: int
+    block: int
+
+    def bind(self, arguments: Arguments, first: int) -> None:
+        """Take the addresses of the parts from consecutive argument slots."""
+        ...
+
+    def scales(self, row: Val, k: Val) -> Sequence[Val]:
+        """What is common to the block of `row` that starts at `k`."""
+        ...
+
+    def vector(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        """Elements k … k+7 of `row`, all inside the row."""
+        ...
+
+    def tail(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        """The last, ragged vector of `row`; lanes past K hold some finite value."""
+        ...
+
+
+class PlainReader:
+    """Row-major fp32; the last vector of a ragged row is read under a mask."""
+
+    part_count = 1
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.block = k
+        self.key = "f32"
+
+    def bind(self, arguments: Arguments, first: int) -> None:
+        self._data = arguments.address(first, f32())
+
+    def scales(self, row: Val, k: Val) -> Sequence[Val]:
+        return ()
+
+    def vector(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        return self._data.at(row * self.k + k).load(floats())
+
+    def tail(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        return self._data.at(row * self.k + k).load_first(self.k % LANES)
+
+
+class PackedReader:
+    """Rows in a block format, decoded from its stored parts."""
+
+    def __init__(self, library: KernelLibrary, fmt: Format, k: int) -> None:
+        self._library = library
+        self._format = fmt
+        self.k = k
+        specs = fmt.part_specs(1, k)
+        self.parts = list(specs)
+        self.part_count = len(self.parts)
+        self._widths = {role: int(spec[0][-1]) for role, spec in specs.items()}
+        self._dtypes = {role: np.dtype(spec[1]) for role, spec in specs.items()}
+        whole_row = fmt.block_size is None or fmt.block_size == "tensor"
+        self._size = k if whole_row else int(fmt.block_size)
+        self._lanewise = self._size % LANES != 0 and self._size < k
+        self.block = LANES if self._lanewise else self._size
+        self.key = fmt.spelling
+
+    def bind(self, arguments: Arguments, first: int) -> None:
+        self._addresses = {
+            role: arguments.address(first + index, _stored_type(self._dtypes[role]))
+            for index, role in enumerate(self.parts)
+        }
+
+    def tail(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        """Rows are padded to whole vectors, so a tail is read like any other vector."""
+        return self.vector(row, k, scales)
+
+    def scales(self, row: Val, k: Val) -> Sequence[Val]:
+        roles = [role for role in self.parts if role not in ("codes", "upper", "lower")]
+        return tuple(self._scale(role, row, k) for role in roles)
+
+    def vector(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        if "upper" in self._addresses:
+            return self._nested(row, k)
+        codes = self._codes(row, k)
+        by_role = dict(zip(
+            [role for role in self.parts if role != "codes"], scales, strict=True
+        ))
+        return self._scaled(codes, self._elements(codes), by_role)
+
+    def _scaled(self, codes: Val, elements: Val, scales: dict[str, Val]) -> Val:
+        if "zero_point" in scales:
+            elements = elements - self._zero_points(codes, scales["zero_point"])
+        if "scale_pos" in scales:
+            positive = elements.compare("gt", 0.0)
+            return elements * select(positive, scales["scale_pos"], scales["scale_neg"])
+        if "scale" not in scales:
+            return elements
+        scale = scales["scale"]
+        if "tensor_scale" in scales:
+            scale = scale * scales["tensor_scale"]
+        return elements * scale
+
+    def _zero_points(self, codes: Val, zero_point: Val) -> Val:
+        mask = self._format.zero_point_codes()
+        if mask.all():
+            return zero_point
+        ordinary = int(np.argmin(mask))
+        if mask[ordinary:].any():
+            raise AssertionError(f"{self.key}: codes without zero point must be the last ones")
+        return select(codes.compare("lt", ordinary), zero_point, splat(0.0))
+
+    def _codes(self, row: Val, k: Val) -> Val:
+        width = self._widths["codes"]
+        padded = -(-self.k // LANES) * LANES
+        bits = width * self._dtypes["codes"].itemsize * 8 // padded
+        start = self._addresses["codes"].at(row * width)
+        if bits == 16:
+            if self._dtypes["codes"].itemsize == 2:
+                return widen(start.at(k).load(lanes(i16())), i32())
+            return widen(start.at(k * 2).load(lanes(i16()), align=1), i32())
+        if bits == 8:
+            return widen(start.at(k).load(lanes(i8())), i32())
+        group = start.at((k >> 3) * bits)
+        shifts = lane_constants([lane * bits for lane in range(LANES)], i32())
+        if bits <= 4:
+            word = broadcast(group.load(i32(), align=1))
+            return (word >> shifts) & ((1 << bits) - 1)
+        return _wide_codes(group, bits)
+
+    def _elements(self, codes: Val) -> Val:
+        values = self._format.element_values()
+        form = closed_form(values)
+        if isinstance(form, Affine):
+            centred = codes if not form.flip else (codes ^ form.flip) - form.flip
+            plain = signed_to_float(centred)
+            return plain if form.step == 1 else plain * form.step
+        if isinstance(form, Minifloat):
+            return decode_minifloat(codes, form)
+        finite = np.where(np.isfinite(values), values, 0).astype(np.float32)
+        if len(finite) <= 2 * LANES:
+            return _register_table(codes, finite)
+        return self._memory_table(codes, finite)
+
+    def _memory_table(self, codes: Val, values: np.ndarray) -> Val:
+        table = self._library.table([float(value) for value in values])
+        addresses = llvm.getelementptr(
+            ir.Type.parse(f"vector<{LANES}x!llvm.ptr>"),
+            table.ssa,
+            [codes.ssa],
+            [-(2**31)],
+            f32(),
+            0,
+        )
+        every = constant(1, lanes(i1()))
+        return Val(
+            llvm.intr_masked_gather(floats(), addresses, every.ssa, [splat(0.0).ssa], 4)
+        )
+
+    def _scale(self, role: str, row: Val, k: Val) -> Val:
+        address, blocks = self._addresses[role], self._widths[role]
+        if role == "tensor_scale" or (self._format.block_size == "tensor"):
+            return broadcast(self._stored_scale(role, address.at(0)))
+        first = address.at(row * blocks)
+        if not self._lanewise:
+            block = k // self._size if blocks > 1 else size(0)
+            return broadcast(self._stored_scale(role, first.at(block)))
+        total = splat(0.0)
+        for lane in range(LANES):
+            last = size(self.k - 1)
+            position = k + lane
+            inside = select(position.compare("lt", self.k), position, last)
+            value = self._stored_scale(role, first.at(inside // self._size))
+            only = lane_constants([float(i == lane) for i in range(LANES)], f32())
+            total = select(only.compare("ne", 0.0), broadcast(value), total)
+        return total
+
+    def _stored_scale(self, role: str, address: Ptr) -> Val:
+        stored = address.load()
+        dtype = self._dtypes[role]
+        if role == "zero_point":
+            wide = widen(stored, i32()) if dtype.kind == "u" else widen_signed(stored, i32())
+            return signed_to_float(wide) if dtype.itemsize < 4 else signed_to_float(stored)
+        if dtype == np.float32:
+            return stored
+        return decode_scale(widen(stored, i32()), self._format.scale_decoding(role).kind)
+
+    def _nested(self, row: Val, k: Val) -> Val:
+        """merge(U, L) of formats.md §3.1, eight at a time, then fp16 → fp32."""
+        width = self._widths["upper"]
+        upper, lower = (
+            widen(self._addresses[part].at(row * width + k).load(lanes(i8())), i32())
+            for part in ("upper", "lower")
+        )
+        correction = lower >> 7
+        high = (upper & 0x80) | (((upper - correction) >> 1) & 0x3F)
+        bits = (high << 8) | lower
+        return half_to_float(truncate(bits, i16()))
+
+
+def _stored_type(dtype: np.dtype) -> ir.Type:
+    if dtype == np.float32:
+        return f32()
+    return {1: i8(), 2: i16(), 4: i32(), 8: i64()}[dtype.itemsize]
+
+
+def _wide_codes(group: Ptr, bits: int) -> Val:
+    """Eight codes of 5 to 7 bits from two overlapping words, four codes each."""
+    second_bit = 4 * bits
+    low = broadcast(group.load(i32(), align=1), LANES // 2)
+    high = broadcast(group.at(second_bit // 8).load(i32(), align=1), LANES // 2)
+    shifts = [lane * bits for lane in range(4)]
+    low = low >> lane_constants(shifts, i32())
+    high = high >> lane_constants([shift + second_bit % 8 for shift in shifts], i32())
+    return shuffle(low, high, range(LANES)) & ((1 << bits) - 1)
+
+
+def _register_table(codes: Val, values: np.ndarray) -> Val:
+    padded = np.zeros(2 * LANES, np.float32)
+    padded[: len(values)] = values
+    low = _permute(lane_constants(padded[:LANES].tolist(), f32()), codes)
+    if len(values) <= LANES:
+        return low
+    high = _permute(lane_constants(padded[LANES:].tolist(), f32()), codes)
+    return select(codes.compare("lt", LANES), low, high)
+
+
+def _permute(table: Val, codes: Val) -> Val:
+    """Lane i of the result is table[codes[i] mod 8] (AVX2 vpermps)."""
+    return Val(
+        llvm.call_intrinsic(floats(), "llvm.x86.avx2.permps", [table.ssa, codes.ssa], [], [])
+    )
+
+
+def decode_minifloat(codes: Val, form: Minifloat) -> Val:
+    """
+    Sign, exponent and fraction moved to their places in fp32, then scaled by a power of two.
+
+    Exact for every finite code, subnormals included: the product of an fp32 subnormal with a
+    power of two is exact.
+    """
+    sign_bit = form.bits - 1
+    magnitude = (codes & ((1 << sign_bit) - 1)) << (23 - form.mantissa)
+    value = reinterpret(magnitude, f32()) * float(2.0 ** (127 - form.bias))
+    sign = (codes >> sign_bit) << 31
+    return reinterpret(reinterpret(value, i32()) | sign, f32())
+
+
+def decode_scale(stored: Val, kind: str) -> Val:
+    """One stored scale byte (as i32) → fp32."""
+    if kind == "e8m0":
+        ordinary = stored << 23
+        smallest = constant(0x00400000, stored.type)
+        bits = select(stored.compare("eq", 0), smallest, ordinary)
+        return reinterpret(bits, f32())
+    forms = {"e4m3": Minifloat(8, 4, 3, 7), "e5m2": Minifloat(8, 5, 2, 15)}
+    return decode_minifloat(stored, forms[kind])

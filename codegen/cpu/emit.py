@@ -1,0 +1,390 @@
+"""
+Words for writing CPU kernels in MLIR: scalars, vectors of `LANES` floats, pointers and loops.
+
+A kernel is a Python function that builds arith, vector, scf and llvm ops at the current
+insertion point. `Val` gives SSA values their operators, so that a kernel reads as arithmetic:
+
+    acc = fma(row.load(VEC), weights, acc)
+
+Integers are i64 unless said otherwise; `Ptr` is an address with its element type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...dialects.bindings import arith, ir, llvm, math, scf, vector
+
+LANES = 8
+
+Number = int | float
+
+
+def i1() -> ir.Type:
+    return ir.IntegerType.get_signless(1)
+
+
+def i8() -> ir.Type:
+    return ir.IntegerType.get_signless(8)
+
+
+def i16() -> ir.Type:
+    return ir.IntegerType.get_signless(16)
+
+
+def i32() -> ir.Type:
+    return ir.IntegerType.get_signless(32)
+
+
+def i64() -> ir.Type:
+    return ir.IntegerType.get_signless(64)
+
+
+def f32() -> ir.Type:
+    return ir.F32Type.get()
+
+
+def pointer() -> ir.Type:
+    return ir.Type.parse("!llvm.ptr")
+
+
+def lanes(element: ir.Type, count: int = LANES) -> ir.Type:
+    """A vector of `count` elements."""
+    return ir.VectorType.get([count], element)
+
+
+def floats() -> ir.Type:
+    return lanes(f32())
+
+
+def words() -> ir.Type:
+    return lanes(i32())
+
+
+def _is_float(type_: ir.Type) -> bool:
+    element = ir.VectorType(type_).element_type if isinstance(type_, ir.VectorType) else type_
+    return isinstance(element, ir.F32Type | ir.F16Type)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Val:
+    """An SSA value with operators; a Python number on either side becomes a constant of its type."""
+
+    ssa: ir.Value
+
+    @property
+    def type(self) -> ir.Type:
+        return self.ssa.type
+
+    def _with(self, other: Val | Number) -> ir.Value:
+        if isinstance(other, Val):
+            return other.ssa
+        return constant(other, self.type).ssa
+
+    def __add__(self, other: Val | Number) -> Val:
+        op = arith.addf if _is_float(self.type) else arith.addi
+        return Val(op(self.ssa, self._with(other)))
+
+    def __sub__(self, other: Val | Number) -> Val:
+        op = arith.subf if _is_float(self.type) else arith.subi
+        return Val(op(self.ssa, self._with(other)))
+
+    def __mul__(self, other: Val | Number) -> Val:
+        op = arith.mulf if _is_float(self.type) else arith.muli
+        return Val(op(self.ssa, self._with(other)))
+
+    def __truediv__(self, other: Val | Number) -> Val:
+        return Val(arith.divf(self.ssa, self._with(other)))
+
+    def __floordiv__(self, other: Val | Number) -> Val:
+        """Unsigned division: every integer of a kernel is a size or an index."""
+        return Val(arith.divui(self.ssa, self._with(other)))
+
+    def __mod__(self, other: Val | Number) -> Val:
+        return Val(arith.remui(self.ssa, self._with(other)))
+
+    def __and__(self, other: Val | Number) -> Val:
+        return Val(arith.andi(self.ssa, self._with(other)))
+
+    def __or__(self, other: Val | Number) -> Val:
+        return Val(arith.ori(self.ssa, self._with(other)))
+
+    def __xor__(self, other: Val | Number) -> Val:
+        return Val(arith.xori(self.ssa, self._with(other)))
+
+    def __lshift__(self, other: Val | Number) -> Val:
+        return Val(arith.shli(self.ssa, self._with(other)))
+
+    def __rshift__(self, other: Val | Number) -> Val:
+        """Logical shift."""
+        return Val(arith.shrui(self.ssa, self._with(other)))
+
+    def __neg__(self) -> Val:
+        return Val(arith.negf(self.ssa))
+
+    def compare(self, predicate: str, other: Val | Number) -> Val:
+        """
+        i1 (or a vector of i1): signed integer or ordered float comparison.
+
+        `predicate` is one of eq, ne, lt, le, gt, ge.
+        """
+        rhs = self._with(other)
+        if _is_float(self.type):
+            code = {"eq": 1, "gt": 2, "ge": 3, "lt": 4, "le": 5, "ne": 6}[predicate]
+            return Val(arith.cmpf(code, self.ssa, rhs))
+        code = {"eq": 0, "ne": 1, "lt": 2, "le": 3, "gt": 4, "ge": 5}[predicate]
+        return Val(arith.cmpi(code, self.ssa, rhs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ptr:
+    """An address and the type of what it points at; `at(i)` steps by that type."""
+
+    ssa: ir.Value
+    element: ir.Type
+
+    def at(self, index: Val | int) -> Ptr:
+        position = index if isinstance(index, Val) else constant(index, i64())
+        dynamic = -(2**31)
+        address = llvm.getelementptr(
+            pointer(), self.ssa, [position.ssa], [dynamic], self.element, 0
+        )
+        return Ptr(address, self.element)
+
+    def as_type(self, element: ir.Type) -> Ptr:
+        return Ptr(self.ssa, element)
+
+    def load(self, type_: ir.Type | None = None, align: int | None = None) -> Val:
+        """One element, or a wider `type_` that starts here (aligned to one element)."""
+        return Val(
+            llvm.load(type_ or self.element, self.ssa, alignment=align or _bytes(self.element))
+        )
+
+    def store(self, value: Val) -> None:
+        llvm.store(value.ssa, self.ssa, alignment=_bytes(self.element))
+
+    def load_first(self, count: int) -> Val:
+        """A float vector whose lanes from `count` on are 0 and are not read from memory."""
+        mask = Val(vector.constant_mask(lanes(i1()), [count]))
+        zero = splat(0.0)
+        return Val(
+            llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=zero.ssa)
+        )
+
+    def store_first(self, count: int, value: Val) -> None:
+        mask = vector.constant_mask(lanes(i1()), [count])
+        llvm.intr_masked_store(value.ssa, self.ssa, mask, 4)
+
+    def load_while(self, mask: Val) -> Val:
+        """A float vector; lanes where `mask` is false are 0 and are not read."""
+        return Val(
+            llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=splat(0.0).ssa)
+        )
+
+    def store_while(self, mask: Val, value: Val) -> None:
+        llvm.intr_masked_store(value.ssa, self.ssa, mask.ssa, 4)
+
+
+def _bytes(element: ir.Type) -> int:
+    if isinstance(element, ir.IntegerType):
+        return max(1, ir.IntegerType(element).width // 8)
+    return 4
+
+
+def constant(value: Number, type_: ir.Type) -> Val:
+    """A scalar constant, or a splat when `type_` is a vector."""
+    if isinstance(type_, ir.VectorType):
+        element = ir.VectorType(type_).element_type
+        scalar = _scalar_attribute(value, element)
+        return Val(arith.constant(type_, ir.DenseElementsAttr.get_splat(type_, scalar)))
+    return Val(arith.constant(type_, _scalar_attribute(value, type_)))
+
+
+def _scalar_attribute(value: Number, type_: ir.Type) -> ir.Attribute:
+    if _is_float(type_):
+        return ir.FloatAttr.get(type_, float(value))
+    return ir.IntegerAttr.get(type_, int(value))
+
+
+def size(value: int) -> Val:
+    return constant(value, i64())
+
+
+def splat(value: float) -> Val:
+    return constant(value, floats())
+
+
+def scalar(value: float) -> Val:
+    return constant(value, f32())
+
+
+def vectors(length: int) -> list[tuple[int, int]]:
+    """(start, valid lanes) of each vector of a row of `length` floats."""
+    return [(k, min(LANES, length - k)) for k in range(0, length, LANES)]
+
+
+def read(row: Ptr, k: int, count: int) -> Val:
+    """`count` floats from `row` at k; the other lanes are 0."""
+    return row.at(k).load(floats()) if count == LANES else row.at(k).load_first(count)
+
+
+def write(row: Ptr, k: int, count: int, value: Val) -> None:
+    if count == LANES:
+        row.at(k).store(value)
+    else:
+        row.at(k).store_first(count, value)
+
+
+def lane_constants(values: Sequence[Number], element: ir.Type) -> Val:
+    """A vector constant with one value a lane."""
+    type_ = lanes(element, len(values))
+    if _is_float(element):
+        attribute = ir.DenseElementsAttr.get(np.asarray(values, np.float32), type=type_)
+    else:
+        width = ir.IntegerType(element).width
+        array = np.asarray(values, {8: np.int8, 32: np.int32, 64: np.int64}[width])
+        attribute = ir.DenseElementsAttr.get(array, type=type_)
+    return Val(arith.constant(type_, attribute))
+
+
+def broadcast(scalar: Val, count: int = LANES) -> Val:
+    return Val(vector.broadcast(lanes(scalar.type, count), scalar.ssa))
+
+
+def fma(a: Val, b: Val, c: Val) -> Val:
+    return Val(math.fma(a.ssa, b.ssa, c.ssa))
+
+
+def maximum(a: Val, b: Val) -> Val:
+    op = arith.maxnumf if _is_float(a.type) else arith.maxsi
+    return Val(op(a.ssa, b.ssa))
+
+
+def minimum(a: Val, b: Val | int) -> Val:
+    rhs = b if isinstance(b, Val) else constant(b, a.type)
+    op = arith.minnumf if _is_float(a.type) else arith.minsi
+    return Val(op(a.ssa, rhs.ssa))
+
+
+def absolute(a: Val) -> Val:
+    return Val(math.absf(a.ssa))
+
+
+def square_root(a: Val) -> Val:
+    return Val(math.sqrt(a.ssa))
+
+
+def round_even(a: Val) -> Val:
+    return Val(math.roundeven(a.ssa))
+
+
+def select(condition: Val, yes: Val, no: Val) -> Val:
+    return Val(arith.select(condition.ssa, yes.ssa, no.ssa))
+
+
+def signed_to_float(a: Val) -> Val:
+    """int → fp32, lane by lane for vectors."""
+    return Val(arith.sitofp(_same_shape(a, f32()), a.ssa))
+
+
+def float_to_signed(a: Val, element: ir.Type) -> Val:
+    return Val(arith.fptosi(_same_shape(a, element), a.ssa))
+
+
+def widen(a: Val, element: ir.Type) -> Val:
+    """Zero extension."""
+    return Val(arith.extui(_same_shape(a, element), a.ssa))
+
+
+def widen_signed(a: Val, element: ir.Type) -> Val:
+    return Val(arith.extsi(_same_shape(a, element), a.ssa))
+
+
+def truncate(a: Val, element: ir.Type) -> Val:
+    return Val(arith.trunci(_same_shape(a, element), a.ssa))
+
+
+def reinterpret(a: Val, element: ir.Type) -> Val:
+    """The same bits as another type of the same width."""
+    return Val(arith.bitcast(_same_shape(a, element), a.ssa))
+
+
+def half_to_float(a: Val) -> Val:
+    """i16 bits of fp16 → fp32."""
+    halves = Val(arith.bitcast(_same_shape(a, ir.F16Type.get()), a.ssa))
+    return Val(arith.extf(_same_shape(a, f32()), halves.ssa))
+
+
+def _same_shape(a: Val, element: ir.Type) -> ir.Type:
+    if isinstance(a.type, ir.VectorType):
+        return ir.VectorType.get(ir.VectorType(a.type).shape, element)
+    return element
+
+
+def shuffle(a: Val, b: Val, picks: Sequence[int]) -> Val:
+    return Val(vector.shuffle(a.ssa, b.ssa, list(picks)))
+
+
+def lane_sum(a: Val) -> Val:
+    """Sum of the lanes as a balanced tree."""
+    return _fold_lanes(a, lambda x, y: x + y)
+
+
+def lane_max(a: Val) -> Val:
+    return _fold_lanes(a, maximum)
+
+
+def _fold_lanes(a: Val, combine: Callable[[Val, Val], Val]) -> Val:
+    count = ir.VectorType(a.type).shape[0]
+    while count > 1:
+        half = count // 2
+        low = shuffle(a, a, range(half))
+        high = shuffle(a, a, range(half, count))
+        a, count = combine(low, high), half
+    return Val(vector.extract(a.ssa, [], [0]))
+
+
+def lane_mask(count: Val) -> Val:
+    """i1 lanes, true in the first `count` (an i64, may exceed LANES)."""
+    positions = lane_constants(list(range(LANES)), i64())
+    return positions.compare("lt", broadcast(count))
+
+
+def repeat(
+    start: Val | int, stop: Val | int, step: int = 1, carry: Sequence[Val] = ()
+) -> Callable[[Callable[..., Any]], list[Val]]:
+    """
+    Decorator: run the body for start, start+step, … below stop; its name becomes the results.
+
+    The body takes the index and the carried values and returns the carried values of the next
+    turn (nothing when there are none).
+    """
+
+    def build(body: Callable[..., Any]) -> list[Val]:
+        bounds = [b if isinstance(b, Val) else size(b) for b in (start, stop, step)]
+        loop = scf.ForOp(*(b.ssa for b in bounds), [value.ssa for value in carry])
+        with ir.InsertionPoint(loop.body):
+            carried = [Val(argument) for argument in loop.inner_iter_args]
+            following = body(Val(loop.induction_variable), *carried) or ()
+            if isinstance(following, Val):
+                following = (following,)
+            scf.yield_([value.ssa for value in following])
+        return [Val(result) for result in loop.results]
+
+    return build
+
+
+def branch(condition: Val, yes: Callable[[], None], no: Callable[[], None] | None = None) -> None:
+    """`if`, for effect."""
+    op = scf.IfOp(condition.ssa, has_else=no is not None)
+    with ir.InsertionPoint(op.then_block):
+        yes()
+        scf.yield_([])
+    if no is not None:
+        with ir.InsertionPoint(op.else_block):
+            no()
+            scf.yield_([])

@@ -1,0 +1,244 @@
+"""
+The contraction kernel behind linear: y[m, n] = sum over k of x[m, k] * w[n, k]  + bias[n].
+
+Both operands are contiguous along k, so a vector register holds eight neighbouring k of one row
+and the inner loop is loads and fused multiply-adds alone; lanes are summed at the end of a row.
+Work is cut into tiles of `rows` weight rows times `MC` rows of x. A tile decodes its weight rows
+once into a scratch that stays in the L2 cache, then runs MR x NR register blocks over it. With
+one row of x (decoding a token) weights go from packed bytes to registers directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .decode import PackedReader, PlainReader
+from .emit import (
+    LANES,
+    Ptr,
+    Val,
+    branch,
+    f32,
+    floats,
+    fma,
+    lane_sum,
+    minimum,
+    repeat,
+    size,
+    splat,
+)
+from .library import Arguments, KernelLibrary, scratch
+
+MR, NR = 3, 4
+MC = 192
+SCRATCH_FLOATS = 32 * 1024
+UNROLLED = 8
+
+Source = PlainReader | PackedReader
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """Static facts of one contraction: the sizes of the weight, how it is read, and the bias."""
+
+    n: int
+    k: int
+    weight: Source
+    has_bias: bool
+
+    @property
+    def key(self) -> str:
+        return f"linear {self.n}x{self.k} {self.weight.key} bias={self.has_bias}"
+
+    @property
+    def rows(self) -> int:
+        """Weight rows of a tile: a multiple of NR whose decoded form fits the scratch."""
+        fitting = SCRATCH_FLOATS // padded(self.k) // NR * NR
+        return max(NR, min(16, fitting))
+
+    @property
+    def row_tiles(self) -> int:
+        return -(-self.n // self.rows)
+
+
+def padded(k: int) -> int:
+    """k rounded up to whole vectors."""
+    return -(-k // LANES) * LANES
+
+
+def contraction_launcher(library: KernelLibrary, contraction: Contraction) -> str:
+    """
+    The launcher of `contraction`.
+
+    Arguments: x, y, bias (0 when absent), m, then the weight's parts; total is
+    row_tiles * ceil(m / MC).
+    """
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        _Tiles(contraction, arguments).run(begin, end)
+
+    return library.launcher(contraction.key, 4 + contraction.weight.part_count, emit)
+
+
+class _Tiles:
+    """Emission of one contraction's body."""
+
+    def __init__(self, contraction: Contraction, arguments: Arguments) -> None:
+        self.c = contraction
+        self.x, self.y, self.bias = (arguments.address(index, f32()) for index in range(3))
+        self.m = arguments.integer(3)
+        contraction.weight.bind(arguments, 4)
+
+    def run(self, begin: Val, end: Val) -> None:
+        decoded = scratch(self.c.rows * padded(self.c.k))
+        x_tiles = (self.m + (MC - 1)) // MC
+
+        def one_row() -> None:
+            @repeat(begin, end)
+            def _(tile: Val) -> None:
+                self._vector_tile(tile)
+
+        def many_rows() -> None:
+            @repeat(begin, end, carry=(size(-1),))
+            def _(tile: Val, held: Val) -> Val:
+                rows = tile // x_tiles
+                branch(rows.compare("ne", held), lambda: self._decode(rows, decoded))
+                self._matrix_tile(rows, tile % x_tiles, decoded)
+                return rows
+
+        branch(self.m.compare("eq", 1), one_row, many_rows)
+
+    def _clamped(self, row: Val) -> Val:
+        """Rows past the end repeat the last one; they are stored to the same place again."""
+        return minimum(row, self.c.n - 1)
+
+    def _decode(self, rows: Val, decoded: Ptr) -> None:
+        @repeat(0, self.c.rows)
+        def _(r: Val) -> None:
+            row = self._clamped(rows * self.c.rows + r)
+            decode_rows(self.c.weight, [row], decoded.at(r * padded(self.c.k)))
+
+    def _matrix_tile(self, rows: Val, x_tile: Val, decoded: Ptr) -> None:
+        start = x_tile * MC
+        stop = minimum(start + MC, self.m)
+        last = self.m - 1
+
+        @repeat(start, stop, MR)
+        def _(m: Val) -> None:
+            ms = [minimum(m + i, last) for i in range(MR)]
+
+            @repeat(0, self.c.rows, NR)
+            def _(n: Val) -> None:
+                panel = decoded.at(n * padded(self.c.k))
+                sums = self._register_block([self.x.at(i * self.c.k) for i in ms], panel)
+                for i, row_sums in zip(ms, sums, strict=True):
+                    for j, total in enumerate(row_sums):
+                        self._store(i, self._clamped(rows * self.c.rows + n + j), total)
+
+    def _register_block(self, xs: Sequence[Ptr], panel: Ptr) -> list[list[Val]]:
+        """MR x NR sums over k; lanes of x beyond K read as zero."""
+        k, pitch = self.c.k, padded(self.c.k)
+        whole = k // LANES * LANES
+
+        def step(ws: list[Val], lanes_of_x: list[Val], sums: Sequence[Val]) -> list[Val]:
+            return [
+                fma(lanes_of_x[i], ws[j], sums[i * NR + j]) for i in range(MR) for j in range(NR)
+            ]
+
+        @repeat(0, whole, LANES, carry=[splat(0.0)] * (MR * NR))
+        def sums(at: Val, *sums: Val) -> list[Val]:
+            ws = [panel.at(at + j * pitch).load(floats()) for j in range(NR)]
+            return step(ws, [x.at(at).load(floats()) for x in xs], sums)
+
+        if whole < k:
+            ws = [panel.at(whole + j * pitch).load(floats()) for j in range(NR)]
+            sums = step(ws, [x.at(whole).load_first(k - whole) for x in xs], sums)
+        return [[lane_sum(sums[i * NR + j]) for j in range(NR)] for i in range(MR)]
+
+    def _store(self, m: Val, n: Val, total: Val) -> None:
+        if self.c.has_bias:
+            total = total + self.bias.at(n).load()
+        self.y.at(m * self.c.n + n).store(total)
+
+    def _vector_tile(self, tile: Val) -> None:
+        @repeat(0, self.c.rows, NR)
+        def _(r: Val) -> None:
+            rows = [self._clamped(tile * self.c.rows + r + j) for j in range(NR)]
+
+            def accumulate(
+                k: Val, ws: list[Val], sums: Sequence[Val], count: int
+            ) -> Sequence[Val]:
+                at = self.x.at(k)
+                lanes_of_x = at.load(floats()) if count == LANES else at.load_first(count)
+                return [fma(lanes_of_x, w, total) for w, total in zip(ws, sums, strict=True)]
+
+            sums = walk_rows(self.c.weight, rows, accumulate, [splat(0.0)] * NR)
+            for row, total in zip(rows, sums, strict=True):
+                self._store(size(0), row, lane_sum(total))
+
+
+def decode_rows(source: Source, rows: Sequence[Val], target: Ptr) -> None:
+    """Write the decoded `rows` to `target`, each padded to whole vectors."""
+    for index, row in enumerate(rows):
+        out = target.at(index * padded(source.k))
+
+        def keep(
+            k: Val, ws: list[Val], carried: Sequence[Val], count: int, out: Ptr = out
+        ) -> Sequence[Val]:
+            out.at(k).store(ws[0])
+            return carried
+
+        walk_rows(source, [row], keep, ())
+
+
+Visit = Callable[[Val, list[Val], Sequence[Val], int], Sequence[Val]]
+
+
+def walk_rows(
+    source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence[Val]
+) -> list[Val]:
+    """
+    Visit the vectors of `rows` in order of k, block by block, carrying values along.
+
+    `visit(k, vectors, carried, count)` sees one decoded vector of each row, of which the first
+    `count` lanes are inside the row, and returns the values to carry on.
+    """
+    k, block = source.k, source.block
+    whole = k // block * block
+
+    def walk_block(start: Val, length: int, carried: Sequence[Val]) -> list[Val]:
+        scales = [source.scales(row, start) for row in rows]
+
+        def at(position: Val, values: Sequence[Val], count: int = LANES) -> Sequence[Val]:
+            read = source.vector if count == LANES else source.tail
+            decoded = [
+                read(row, position, scale) for row, scale in zip(rows, scales, strict=True)
+            ]
+            return visit(position, decoded, values, count)
+
+        vectors, rest = divmod(length, LANES)
+        if vectors <= UNROLLED:
+            for index in range(vectors):
+                carried = at(start + index * LANES, carried)
+        else:
+
+            @repeat(start, start + vectors * LANES, LANES, carry=carried)
+            def carried(position: Val, *values: Val) -> Sequence[Val]:
+                return at(position, values)
+
+        if rest:
+            carried = at(start + vectors * LANES, carried, rest)
+        return list(carried)
+
+    if whole > block:
+
+        @repeat(0, whole, block, carry=carry)
+        def carry(start: Val, *values: Val) -> Sequence[Val]:
+            return walk_block(start, block, values)
+
+    elif whole:
+        carry = walk_block(size(0), block, carry)
+    if k > whole:
+        carry = walk_block(size(whole), k - whole, carry)
+    return list(carry)

@@ -1,0 +1,128 @@
+"""
+The kernels of one compiled object: each is emitted once and launched over the thread pool.
+
+A kernel is a body `@name.body(arguments, begin, end)` over a range of tiles, and a launcher
+`@name(a0, a1, …, total, grain)` that stores the i64 arguments into slots and hands the body to
+the pool. Two ops with the same key share one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+from ...dialects.bindings import builtin, func, ir, llvm
+from .emit import Ptr, Val, f32, i64, maximum, pointer, size
+
+GRAINS = 16
+
+Body = Callable[["Arguments", Val, Val], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The argument slots inside a kernel body."""
+
+    slots: Ptr
+
+    def integer(self, index: int) -> Val:
+        return self.slots.at(index).load()
+
+    def address(self, index: int, element: ir.Type) -> Ptr:
+        address = llvm.inttoptr(pointer(), self.integer(index).ssa)
+        return Ptr(address, element)
+
+
+class KernelLibrary:
+    """Kernels, constant tables and the thread pool inside `module`."""
+
+    def __init__(self, module: ir.Module) -> None:
+        self._module = module
+        self._launchers: dict[str, str] = {}
+        self._tables: dict[tuple[float, ...], str] = {}
+        self._add_runtime()
+
+    def launcher(self, key: str, arguments: int, emit: Body) -> str:
+        """The name of the launcher of kernel `key`, emitting its body the first time."""
+        if key not in self._launchers:
+            name = f"kernel_{len(self._launchers)}"
+            self._emit_body(name, emit)
+            self._emit_launcher(name, arguments)
+            self._launchers[key] = name
+        return self._launchers[key]
+
+    def table(self, values: list[float]) -> Ptr:
+        """The address of a constant fp32 table, shared by equal tables."""
+        key = tuple(values)
+        if key not in self._tables:
+            name = f"table_{len(self._tables)}"
+            body = ", ".join(repr(float(value)) for value in values)
+            text = (
+                f"llvm.mlir.global internal constant @{name}(dense<[{body}]> : "
+                f"tensor<{len(values)}xf32>) {{alignment = 64 : i64}} : "
+                f"!llvm.array<{len(values)} x f32>"
+            )
+            self._splice(text)
+            self._tables[key] = name
+        return Ptr(llvm.mlir_addressof(pointer(), self._tables[key]), f32())
+
+    def _emit_body(self, name: str, emit: Body) -> None:
+        type_ = ir.FunctionType.get([pointer(), i64(), i64()], [])
+        with ir.InsertionPoint(self._module.body):
+            body = func.FuncOp(f"{name}.body", type_, visibility="private")
+        block = body.add_entry_block()
+        with ir.InsertionPoint(block):
+            slots, begin, end = block.arguments
+            emit(Arguments(Ptr(slots, i64())), Val(begin), Val(end))
+            func.return_([])
+
+    def _emit_launcher(self, name: str, arguments: int) -> None:
+        type_ = ir.FunctionType.get([i64()] * (arguments + 2), [])
+        with ir.InsertionPoint(self._module.body):
+            launcher = func.FuncOp(name, type_, visibility="private")
+        block = launcher.add_entry_block()
+        with ir.InsertionPoint(block):
+            slots = Ptr(llvm.alloca(pointer(), size(max(1, arguments)).ssa, i64()), i64())
+            for index in range(arguments):
+                slots.at(index).store(Val(block.arguments[index]))
+            body = function_address(f"{name}.body")
+            total, grain = block.arguments[arguments], block.arguments[arguments + 1]
+            llvm.call(
+                None,
+                [body, slots.ssa, total, grain],
+                [],
+                [],
+                callee="qcc_parallel_for",
+            )
+            func.return_([])
+
+    def _add_runtime(self) -> None:
+        text = (files(__package__) / "runtime.mlir").read_text()
+        self._splice(text)
+
+    def _splice(self, text: str) -> None:
+        """Move the top-level ops of `text` into the module."""
+        parsed = ir.Module.parse(text, self._module.context)
+        anchor = ir.InsertionPoint.at_block_begin(self._module.body)
+        for op in list(parsed.body.operations):
+            op.operation.clone(ip=anchor)
+
+
+def function_address(name: str) -> ir.Value:
+    """`@name.body` as a pointer."""
+    type_ = ir.FunctionType.get([pointer(), i64(), i64()], [])
+    symbol = func.ConstantOp(type_, ir.FlatSymbolRefAttr.get(name)).result
+    return builtin.unrealized_conversion_cast([pointer()], [symbol])
+
+
+def grain_of(total: Val) -> Val:
+    """A chunk size that gives every thread several turns."""
+    return maximum(total // GRAINS, size(1))
+
+
+def scratch(count: int | Val) -> Ptr:
+    """`count` floats on the stack of the calling thread, aligned to a cache line."""
+    amount = count if isinstance(count, Val) else size(count)
+    return Ptr(llvm.alloca(pointer(), amount.ssa, f32(), alignment=64), f32())
+

@@ -1,0 +1,57 @@
+"""
+qcc + linalg on tensors → LLVM dialect, for the CPU.
+
+The order: fuse elementwise linalg, hand qcc ops to kernels, bufferize, free every buffer after
+its last use, turn the remaining linalg into loops, lower to LLVM.
+"""
+
+from __future__ import annotations
+
+from ...dialects.bindings import PassManager, ir
+from .convert_qcc_to_kernels import convert_qcc_to_kernels
+from .hoist_deallocations import hoist_deallocations
+from .replace_copies import replace_copies
+
+FUSE = (
+    "func.func(canonicalize,cse,linalg-generalize-named-ops,linalg-fuse-elementwise-ops,"
+    "canonicalize,cse)"
+)
+BUFFERIZE = (
+    "func.func(canonicalize,cse),"
+    "one-shot-bufferize{bufferize-function-boundaries=1 "
+    "function-boundary-type-conversion=identity-layout-map "
+    "unknown-type-conversion=identity-layout-map},"
+    "func.func(canonicalize,cse),buffer-deallocation-pipeline"
+)
+LOOPS = "func.func(convert-linalg-to-loops,canonicalize,cse)"
+LLVM = (
+    "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
+    "convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
+    "lower-affine,convert-arith-to-llvm,finalize-memref-to-llvm,"
+    "convert-func-to-llvm,convert-cf-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,convert-ub-to-llvm,"
+    "canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
+)
+
+
+def lower_to_llvm(module: ir.Module) -> list[str]:
+    """Lower `module` in place; returns the parameter parts in the order of the address table."""
+    _give_entry_a_c_interface(module)
+    run(module, FUSE)
+    parts = convert_qcc_to_kernels(module)
+    run(module, BUFFERIZE)
+    hoist_deallocations(module)
+    replace_copies(module)
+    run(module, LOOPS)
+    run(module, LLVM)
+    return parts
+
+
+def run(module: ir.Module, pipeline: str) -> None:
+    PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
+
+
+def _give_entry_a_c_interface(module: ir.Module) -> None:
+    """Public functions are callable with pointers to buffer descriptors (`_mlir_ciface_*`)."""
+    for op in module.body.operations:
+        if op.operation.name == "func.func" and "sym_visibility" not in op.attributes:
+            op.attributes["llvm.emit_c_interface"] = ir.UnitAttr.get()
