@@ -1,0 +1,308 @@
+"""
+Encoding whole arrays: element x block x scales x packing, in pieces that fit a cache.
+
+Rows hold the reduction axis. Each step is one NumPy operation over a piece of about
+`PIECE` values, written into reused scratch, so peak memory does not depend on the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from .definition import Minifloat, Nested, Uniform
+from .elements import encode_linear
+from .layout import Parts, block_columns, padded_count
+from .minifloats import Floats, encode_magnitudes
+from .nested import split_halves
+from .packing import pack_codes
+from .scales import (
+    BlockScales,
+    Extent,
+    clip_candidates,
+    clip_error,
+    derive_scales,
+    second_level_scale,
+)
+from .scratch import Scratch
+
+if TYPE_CHECKING:
+    from .number_format import Format
+
+PIECE = 1 << 16
+
+
+def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
+    """The stored parts of [rows, K]; `Format.part_specs` gives their shapes."""
+    count, k = rows.shape
+    parts = {
+        name: np.empty(shape, kind) for name, (shape, kind) in fmt.part_specs(count, k).items()
+    }
+    if rows.size == 0:
+        for part in parts.values():
+            part.fill(1)
+        return parts
+    if isinstance(fmt.element, Nested):
+        return _encode_nested(rows, parts)
+    tensor = _TensorScales(fmt, rows)
+    for name, value in tensor.stored.items():
+        parts[name][...] = value
+    folded, folded_parts = _fold(fmt, rows, parts)
+    scratch = Scratch()
+    for start, piece in _pieces(folded, scratch):
+        stop = start + len(piece)
+        encoded = _encode_piece(fmt, piece, tensor, scratch)
+        for name, value in encoded.items():
+            folded_parts[name][start:stop] = value
+    return parts
+
+
+def _encode_nested(rows: NDArray[Any], parts: Parts) -> Parts:
+    step = max(1, PIECE // max(rows.shape[1], 1))
+    for start in range(0, len(rows), step):
+        halves = rows[start : start + step].astype(np.float32).astype(np.float16)
+        upper, lower = split_halves(halves.view(np.uint16))
+        parts["upper"][start : start + step] = upper
+        parts["lower"][start : start + step] = lower
+    return parts
+
+
+def _fold(fmt: Format, rows: NDArray[Any], parts: Parts) -> tuple[NDArray[Any], Parts]:
+    """Blocks as rows where they tile the bytes, so that a piece never depends on the row length."""
+    size, k = fmt.block_size, rows.shape[1]
+    if not isinstance(size, int) or k % size or size % 8 or not rows.flags.c_contiguous:
+        return rows, parts
+    blocks = rows.size // size
+    folded = {
+        name: part.reshape(blocks, -1)
+        for name, part in parts.items()
+        if name not in fmt.tensor_roles
+    }
+    return rows.reshape(blocks, size), folded
+
+
+def _pieces(rows: NDArray[Any], scratch: Scratch) -> Iterator[tuple[int, Floats]]:
+    """Runs of rows as C-contiguous float32; a piece is valid until the next one is asked for."""
+    step = max(1, PIECE // rows.shape[1])
+    for start in range(0, len(rows), step):
+        piece = rows[start : start + step]
+        if piece.dtype != np.float32 or not piece.flags.c_contiguous:
+            wide = scratch.array("piece", piece.shape, np.float32)
+            np.copyto(wide, piece, casting="unsafe")
+            piece = wide
+        yield start, piece
+
+
+class _TensorScales:
+    """What is derived once for the whole tensor: a per-tensor block's scales, a second level."""
+
+    def __init__(self, fmt: Format, rows: NDArray[Any]) -> None:
+        self.stored: dict[str, Any] = {}
+        self.blocks: BlockScales | None = None
+        self.second_level: np.float32 | None = None
+        if not fmt.tensor_roles:
+            return
+        extent = _tensor_extent(fmt, rows)
+        if fmt.block_size == "tensor":
+            pieces = (piece.reshape(1, -1) for _, piece in _pieces(rows, Scratch()))
+            clip = _searched_clip(fmt, extent, pieces)
+            self.blocks = derive_scales(fmt, extent, clip=clip)
+            self.stored = self.blocks.stored
+        if fmt.second_level is not None:
+            largest = float(extent.of("all")[0])
+            self.second_level = second_level_scale(
+                fmt.second_level, fmt.element, fmt.block_scales[0], largest
+            )
+            self.stored[fmt.second_level.role] = self.second_level
+
+
+def _tensor_extent(fmt: Format, rows: NDArray[Any]) -> Extent:
+    low = high = np.float32(0)
+    square = magnitude = 0.0
+    for _, piece in _pieces(rows, Scratch()):
+        low, high = max(low, -piece.min()), max(high, piece.max())
+        if fmt.needs_means:
+            square += float(np.einsum("ij,ij->", piece, piece, dtype=np.float64))
+            magnitude += float(np.abs(piece).sum(dtype=np.float64))
+    extent = Extent(np.array([low], np.float32), np.array([high], np.float32))
+    _refuse_non_finite(extent)
+    if not fmt.needs_means:
+        return extent
+    means = (np.array([total / rows.size], np.float32) for total in (square, magnitude))
+    return Extent(extent.low, extent.high, *means)
+
+
+def _encode_piece(fmt: Format, piece: Floats, tensor: _TensorScales, scratch: Scratch) -> Parts:
+    """The parts of some rows, sized to their blocks."""
+    rows, k = piece.shape
+    size, columns = block_columns(fmt.block_size, k)
+    blocks = _as_blocks(piece, size, columns, scratch)
+    inputs = _Inputs(fmt, blocks, scratch)
+    _refuse_non_finite(inputs.extent)
+    scales = tensor.blocks
+    if scales is None:
+        clip = _searched_clip(fmt, inputs.extent, (blocks,))
+        scales = derive_scales(fmt, inputs.extent, tensor_scale=tensor.second_level, clip=clip)
+    codes = _encode_elements(fmt, inputs, scales, scratch)
+    encoded = {"codes": _pack_rows(fmt, codes.reshape(rows, columns * size)[:, :k], scratch)}
+    if tensor.blocks is None:
+        for role, stored in scales.stored.items():
+            encoded[role] = stored.reshape(rows, columns)
+    return encoded
+
+
+def _as_blocks(piece: Floats, size: int, columns: int, scratch: Scratch) -> Floats:
+    """[rows * columns, size], zeros after the end of a row: they widen no extent."""
+    rows, k = piece.shape
+    if columns * size == k:
+        return piece.reshape(rows * columns, size)
+    padded = scratch.array("padded", (rows, columns * size), np.float32)
+    padded[:, :k] = piece
+    padded[:, k:] = 0
+    return padded.reshape(rows * columns, size)
+
+
+class _Inputs:
+    """A piece's blocks, its magnitudes where the element wants them, and its extent."""
+
+    def __init__(self, fmt: Format, blocks: Floats, scratch: Scratch) -> None:
+        self.blocks = blocks
+        self.magnitudes: Floats | None = None
+        self.by_sign: tuple[Floats, Floats] | None = None
+        shape = blocks.shape
+        if fmt.splits_signs:
+            above = scratch.array("above", shape, np.float32)
+            below = scratch.array("below", shape, np.float32)
+            np.maximum(blocks, scratch.filled("zero", shape, np.float32(0)), out=above)
+            np.subtract(above, blocks, out=below)
+            self.by_sign = above, below
+            self.extent = Extent(_block_max(below, scratch), _block_max(above, scratch))
+        elif isinstance(fmt.element, Minifloat) or fmt.symmetric_extent:
+            self.magnitudes = scratch.array("magnitude", shape, np.float32)
+            np.abs(blocks, out=self.magnitudes)
+            largest = _block_max(self.magnitudes, scratch)
+            self.extent = Extent(largest, largest)
+        else:
+            low = np.maximum(-np.minimum.reduce(blocks, axis=1), np.float32(0))
+            high = np.maximum(np.maximum.reduce(blocks, axis=1), np.float32(0))
+            self.extent = Extent(low, high)
+        if fmt.needs_means:
+            square = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64) / shape[1]
+            mean = np.abs(blocks).mean(axis=1, dtype=np.float64)
+            self.extent = replace(
+                self.extent,
+                mean_square=square.astype(np.float32),
+                mean_magnitude=mean.astype(np.float32),
+            )
+
+
+def _block_max(values: Floats, scratch: Scratch) -> Floats:
+    """
+    Maximum of each row; NaN if any is.
+
+    Short rows are halved pairwise over the flat array: NumPy's reductions pay for every row.
+    """
+    rows, size = values.shape
+    if size > 128 or size & (size - 1):
+        return np.maximum.reduce(values, axis=1)
+    level = values.reshape(-1)
+    while size > 1:
+        size //= 2
+        halved = scratch.array(f"halved {size}", (rows * size,), np.float32)
+        level = np.maximum(level[0::2], level[1::2], out=halved)
+    return level.copy()
+
+
+def _encode_elements(
+    fmt: Format, inputs: _Inputs, scales: BlockScales, scratch: Scratch
+) -> NDArray[np.unsignedinteger]:
+    shape, element = inputs.blocks.shape, fmt.element
+    codes = scratch.array("codes", shape, fmt.code_type)
+    if isinstance(element, Minifloat):
+        if inputs.by_sign is not None:
+            magnitudes = _scale_by_sign(inputs.by_sign, scales)
+        else:
+            magnitudes = _scaled(inputs.magnitudes, scales, inputs.magnitudes)
+        encode_magnitudes(element, magnitudes, codes, scratch)
+        _set_signs(element, inputs.blocks, codes, scratch)
+        return codes
+    scaled = _scaled(inputs.blocks, scales, scratch.array("scaled", shape, np.float32))
+    zero_point = None if scales.zero_point is None else scales.zero_point[:, None]
+    encode_linear(element, scaled, zero_point, codes, scratch)
+    return codes
+
+
+def _scaled(values: Any, scales: BlockScales, out: Any) -> Floats:
+    if not scales.scales:
+        if out is not values:
+            np.copyto(out, values)
+        return out
+    scale = scales.scales[0]
+    operation = np.multiply if scale.multiply else np.divide
+    with np.errstate(over="ignore", under="ignore"):
+        return operation(values, scale.factor[:, None], out=out)
+
+
+def _scale_by_sign(by_sign: tuple[Floats, Floats], scales: BlockScales) -> Floats:
+    """Each element is zero on one side, so both quotients are exact summands."""
+    for values, scale in zip(by_sign, scales.scales, strict=True):
+        operation = np.multiply if scale.multiply else np.divide
+        with np.errstate(over="ignore", under="ignore"):
+            operation(values, scale.factor[:, None], out=values)
+    above, below = by_sign
+    return np.add(above, below, out=above)
+
+
+def _set_signs(element: Minifloat, blocks: Floats, codes: Any, scratch: Scratch) -> None:
+    negative = scratch.array("reached", blocks.shape, np.bool_)
+    np.less(blocks.view(np.int32), np.int32(0), out=negative)
+    signs = scratch.array("signs", codes.shape, codes.dtype)
+    np.copyto(signs, negative)
+    if not element.signed_zero:
+        np.greater(codes, 0, out=negative)
+        np.bitwise_and(signs, negative, out=signs)
+    np.left_shift(signs, codes.dtype.type(element.bits - 1), out=signs)
+    np.bitwise_or(codes, signs, out=codes)
+
+
+def _pack_rows(fmt: Format, codes: Any, scratch: Scratch) -> NDArray[np.uint8]:
+    rows, k = codes.shape
+    padded = padded_count(k)
+    if padded != k or not codes.flags.c_contiguous:
+        wide = scratch.array("padded codes", (rows, padded), codes.dtype)
+        wide[:, :k] = codes
+        wide[:, k:] = 0
+        codes = wide
+    if fmt.bits > 8:
+        return codes.astype(codes.dtype.newbyteorder("<"), copy=False).view(np.uint8)
+    return pack_codes(codes, fmt.stored_bits)
+
+
+def _searched_clip(fmt: Format, extent: Extent, pieces: Iterable[Floats]) -> Floats | None:
+    """The candidate of least squared error for each block, where the format asks for a search."""
+    if not isinstance(fmt.element, Uniform) or fmt.block_scales[0].value != "mse":
+        return None
+    candidates = clip_candidates(fmt.block_scales[0], extent)
+    errors = np.zeros(candidates.shape)
+    for piece in pieces:
+        for index, clip in enumerate(candidates.T):
+            errors[:, index] += clip_error(fmt.element, piece, clip)
+    best = np.take_along_axis(candidates, errors.argmin(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(best > 0, best, np.float32(1))
+
+
+def _refuse_non_finite(extent: Extent) -> None:
+    if not np.isfinite(extent.low + extent.high).all() and not (
+        np.isfinite(extent.low).all() and np.isfinite(extent.high).all()
+    ):
+        raise UsageError(
+            "format-non-finite",
+            "the array to quantize holds a NaN or an infinity",
+            why="one such value would spoil the scale of every value that shares it",
+            next_step="replace or clip non-finite values, or keep this tensor in full precision",
+        )
