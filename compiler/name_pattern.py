@@ -8,9 +8,10 @@ nondeterministic automaton, whose time is (length of the name) x (size of the pa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from ..dialects.errors import UsageError
 from .pattern_syntax import (
@@ -43,17 +44,22 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class NamePattern:
-    """`text` as the recipe spells it; the automaton (state 0 accepts) only for `re:` patterns."""
+    """
+    `text` as the recipe spells it, with the glob or the automaton (state 0 accepts) it means.
+
+    Python translates a glob to atomic groups, which match without backtracking.
+    """
 
     text: str
+    glob: re.Pattern[str] | None = None
     states: tuple[State, ...] = ()
     start: int = 0
 
     def matches(self, name: str) -> bool:
         """Whether the whole of `name` matches; `*` in a glob crosses dots."""
-        if self.states:
+        if self.glob is None:
             return _accepts(self, name)
-        return name == self.text or fnmatchcase(name, self.text)
+        return name == self.text or self.glob.match(name) is not None
 
 
 def name_pattern(text: str) -> NamePattern:
@@ -65,10 +71,10 @@ def name_pattern(text: str) -> NamePattern:
             next_step="split it over several rules, or use a glob",
         )
     if not text.startswith("re:"):
-        return NamePattern(text)
+        return NamePattern(text, glob=re.compile(translate(text)))
     builder = _Builder()
     start = builder.enter(parse_expression(text[3:]), 0)
-    return NamePattern(text, tuple(builder.states), start)
+    return NamePattern(text, states=tuple(builder.states), start=start)
 
 
 class _Builder:
