@@ -9,6 +9,7 @@ docs/formats.md lists the built-in ones, docs/format-language.md how to write an
 
 from __future__ import annotations
 
+from .accumulate import accumulate_chunked
 from .catalog import available, format, from_definition, parse_spelling
 from .definition import ScaleDecoding
 from .language import FormatSyntaxError
@@ -20,6 +21,7 @@ __all__ = [
     "FormatSyntaxError",
     "QuantizedArray",
     "ScaleDecoding",
+    "accumulate_chunked",
     "available",
     "format",
     "from_definition",

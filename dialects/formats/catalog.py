@@ -76,7 +76,7 @@ def available() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _builtin() -> dict[str, Family]:
     families = {}
-    for entry in files(__package__).joinpath("builtin").iterdir():
+    for entry in files("qcc.dialects.formats").joinpath("builtin").iterdir():
         if entry.name.endswith(".fmt"):
             family = Family.parse(entry.read_text("utf-8"), entry.name, format, builtin=True)
             families.update(dict.fromkeys(family.names, family))

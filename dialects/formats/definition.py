@@ -170,7 +170,7 @@ Element = Minifloat | Integer | HalfStepInteger | Uniform | Table | Nested
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """How many neighbours along the reduction axis share scales; ragged admits a shorter last one."""
+    """How many neighbours of a row share scales, and whether the last may be fewer."""
 
     size: BlockSize
     ragged: bool

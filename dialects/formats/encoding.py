@@ -34,7 +34,7 @@ from .scratch import Scratch
 if TYPE_CHECKING:
     from .number_format import Format
 
-PIECE = 1 << 16
+PIECE = 1 << 18
 
 
 def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
@@ -48,7 +48,7 @@ def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
             part.fill(1)
         return parts
     if isinstance(fmt.element, Nested):
-        return _encode_nested(rows, parts)
+        return _encode_nested(fmt, rows, parts)
     tensor = _TensorScales(fmt, rows)
     for name, value in tensor.stored.items():
         parts[name][...] = value
@@ -62,10 +62,13 @@ def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
     return parts
 
 
-def _encode_nested(rows: NDArray[Any], parts: Parts) -> Parts:
+def _encode_nested(fmt: Format, rows: NDArray[Any], parts: Parts) -> Parts:
     step = max(1, PIECE // max(rows.shape[1], 1))
     for start in range(0, len(rows), step):
-        halves = rows[start : start + step].astype(np.float32).astype(np.float16)
+        piece = rows[start : start + step].astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            halves = piece.astype(np.float16)
+        _refuse_out_of_range(fmt, piece, halves)
         upper, lower = split_halves(halves.view(np.uint16))
         parts["upper"][start : start + step] = upper
         parts["lower"][start : start + step] = lower
@@ -179,6 +182,7 @@ class _Inputs:
             above = scratch.array("above", shape, np.float32)
             below = scratch.array("below", shape, np.float32)
             np.maximum(blocks, scratch.filled("zero", shape, np.float32(0)), out=above)
+            np.abs(above, out=above)  # clears the sign of zeros and NaNs
             np.subtract(above, blocks, out=below)
             self.by_sign = above, below
             self.extent = Extent(_block_max(below, scratch), _block_max(above, scratch))
@@ -188,9 +192,8 @@ class _Inputs:
             largest = _block_max(self.magnitudes, scratch)
             self.extent = Extent(largest, largest)
         else:
-            low = np.maximum(-np.minimum.reduce(blocks, axis=1), np.float32(0))
-            high = np.maximum(np.maximum.reduce(blocks, axis=1), np.float32(0))
-            self.extent = Extent(low, high)
+            low, high = _block_ends(blocks, scratch)
+            self.extent = Extent(np.maximum(-low, np.float32(0)), np.maximum(high, np.float32(0)))
         if fmt.needs_means:
             square = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64) / shape[1]
             mean = np.abs(blocks).mean(axis=1, dtype=np.float64)
@@ -203,18 +206,32 @@ class _Inputs:
 
 def _block_max(values: Floats, scratch: Scratch) -> Floats:
     """
-    Maximum of each row; NaN if any is.
+    Maximum of each row of magnitudes, which order as their bit patterns do, and faster.
 
-    Short rows are halved pairwise over the flat array: NumPy's reductions pay for every row.
+    A NaN without sign is above everything.
+    """
+    return _reduce_rows(np.maximum, values.view(np.int32), scratch).view(np.float32)
+
+
+def _block_ends(values: Floats, scratch: Scratch) -> tuple[Floats, Floats]:
+    """Minimum and maximum of each row; NaN if any is."""
+    return _reduce_rows(np.minimum, values, scratch), _reduce_rows(np.maximum, values, scratch)
+
+
+def _reduce_rows(operation: np.ufunc, values: Any, scratch: Scratch) -> Any:
+    """
+    Each row reduced to one number.
+
+    Short rows are halved pairwise over the flat array: NumPy's own reduction pays for every row.
     """
     rows, size = values.shape
     if size > 128 or size & (size - 1):
-        return np.maximum.reduce(values, axis=1)
+        return operation.reduce(values, axis=1)
     level = values.reshape(-1)
     while size > 1:
         size //= 2
-        halved = scratch.array(f"halved {size}", (rows * size,), np.float32)
-        level = np.maximum(level[0::2], level[1::2], out=halved)
+        halved = scratch.array(f"halved {size}", (rows * size,), values.dtype)
+        level = operation(level[0::2], level[1::2], out=halved)
     return level.copy()
 
 
@@ -231,6 +248,8 @@ def _encode_elements(
         encode_magnitudes(element, magnitudes, codes, scratch)
         _set_signs(element, inputs.blocks, codes, scratch)
         return codes
+    if isinstance(element, Nested):
+        raise TypeError("nested elements are split, not encoded")
     scaled = _scaled(inputs.blocks, scales, scratch.array("scaled", shape, np.float32))
     zero_point = None if scales.zero_point is None else scales.zero_point[:, None]
     encode_linear(element, scaled, zero_point, codes, scratch)
@@ -266,7 +285,8 @@ def _set_signs(element: Minifloat, blocks: Floats, codes: Any, scratch: Scratch)
     if not element.signed_zero:
         np.greater(codes, 0, out=negative)
         np.bitwise_and(signs, negative, out=signs)
-    np.left_shift(signs, codes.dtype.type(element.bits - 1), out=signs)
+    np.negative(signs, out=signs)
+    np.bitwise_and(signs, codes.dtype.type(1 << (element.bits - 1)), out=signs)
     np.bitwise_or(codes, signs, out=codes)
 
 
@@ -296,13 +316,26 @@ def _searched_clip(fmt: Format, extent: Extent, pieces: Iterable[Floats]) -> Flo
     return np.where(best > 0, best, np.float32(1))
 
 
-def _refuse_non_finite(extent: Extent) -> None:
-    if not np.isfinite(extent.low + extent.high).all() and not (
-        np.isfinite(extent.low).all() and np.isfinite(extent.high).all()
-    ):
+def _refuse_out_of_range(fmt: Format, piece: Floats, halves: NDArray[np.float16]) -> None:
+    assert fmt.admits is not None
+    magnitudes = np.abs(piece)
+    _refuse_non_finite(Extent(magnitudes, magnitudes))
+    if np.abs(halves).max() >= fmt.admits.limit:
         raise UsageError(
-            "format-non-finite",
-            "the array to quantize holds a NaN or an infinity",
-            why="one such value would spoil the scale of every value that shares it",
-            next_step="replace or clip non-finite values, or keep this tensor in full precision",
+            "format-range",
+            f"{fmt.name} cannot hold a magnitude of {magnitudes.max():g}, "
+            f"only those below {fmt.admits.limit:g}",
+            why="its upper plane would read as NaN or lose an exponent bit",
+            next_step="keep this tensor in fp16",
         )
+
+
+def _refuse_non_finite(extent: Extent) -> None:
+    if np.isfinite(extent.low).all() and np.isfinite(extent.high).all():
+        return
+    raise UsageError(
+        "format-non-finite",
+        "the array to quantize holds a NaN or an infinity, or a float64 beyond float32",
+        why="one such value would spoil the scale of every value that shares it",
+        next_step="replace or clip non-finite values, or keep this tensor in full precision",
+    )

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from lark import Lark, Token, Tree
+    from lark import Lark, Tree
 
 MAX_TEXT_BYTES = 1 << 16
 MAX_STATEMENTS = 1000
@@ -132,11 +132,11 @@ def parse_definition(text: str, origin: str) -> Syntax:
     source = SourceText(origin, text)
     if len(text) > MAX_TEXT_BYTES:
         source.fail(f"a format definition is at most {MAX_TEXT_BYTES} bytes", Place(1, 1))
-    tree = _parse(source, "start").children[0]
+    tree: Any = _parse(source, "start").children[0]
     body = tree.children[-1]
     if len(body.children) > MAX_STATEMENTS:
         source.fail(f"a format definition has at most {MAX_STATEMENTS} statements", Place(1, 1))
-    found: dict[str, list[Tree]] = {}
+    found: dict[str, list[Any]] = {}
     for node in body.children:
         found.setdefault(node.data, []).append(node)
     parameter = None
@@ -160,7 +160,8 @@ def parse_spelling_text(text: str) -> tuple[str, str | None, dict[str, Value]]:
     source = SourceText("format spelling", text)
     if len(text) > MAX_TEXT_BYTES:
         source.fail("the spelling is too long", Place(1, 1))
-    name, digest, *attributes = _parse(source, "spelling").children
+    children: list[Any] = _parse(source, "spelling").children
+    name, digest, *attributes = children
     options: dict[str, Value] = {}
     for attribute in map(_attribute, filter(None, attributes)):
         if attribute.key in options:
@@ -173,7 +174,7 @@ def parse_spelling_text(text: str) -> tuple[str, str | None, dict[str, Value]]:
 def _parser() -> Lark:
     from lark import Lark  # 50 ms, and many programs never read a definition
 
-    grammar = files(__package__).joinpath("grammar.lark").read_text("utf-8")
+    grammar = files("qcc.dialects.formats").joinpath("grammar.lark").read_text("utf-8")
     return Lark(
         grammar,
         parser="lalr",
@@ -183,15 +184,16 @@ def _parser() -> Lark:
     )
 
 
-def _parse(source: SourceText, start: str) -> Tree:
+def _parse(source: SourceText, start: str) -> Tree[Any]:
     from lark import UnexpectedInput
 
     try:
         return _parser().parse(source.text, start=start)
     except UnexpectedInput as error:
         lines = source.text.splitlines() or [""]
-        at_end = error.line is None or error.line < 1
-        place = Place(len(lines), len(lines[-1]) + 1) if at_end else Place(error.line, error.column)
+        place = Place(error.line or 0, error.column or 1)
+        if place.line < 1:
+            place = Place(len(lines), len(lines[-1]) + 1)
         source.fail(_unexpected(error, source), place, why=_expected(error))
 
 
@@ -229,18 +231,18 @@ _TOKEN_NAMES = {
 }
 
 
-def _place(node: Token | Tree) -> Place:
+def _place(node: Any) -> Place:
     meta = getattr(node, "meta", node)
     return Place(getattr(meta, "line", 1) or 1, getattr(meta, "column", 1) or 1)
 
 
-def _text(source: SourceText, nodes: Sequence[Tree]) -> str:
+def _text(source: SourceText, nodes: Sequence[Any]) -> str:
     if len(nodes) > 1:
         source.fail(f"{nodes[1].data} is given twice", _place(nodes[1]))
     return str(nodes[0].children[0])[1:-1] if nodes else ""
 
 
-def _value(node: Tree) -> Value:
+def _value(node: Any) -> Value:
     if node.data == "list":
         return _list(node)
     token = str(node.children[0])
@@ -253,16 +255,16 @@ def _value(node: Tree) -> Value:
     return {"true": True, "false": False}.get(token, token)
 
 
-def _list(node: Tree) -> tuple[Value, ...]:
+def _list(node: Any) -> tuple[Value, ...]:
     return tuple(_value(child) for child in node.children if child is not None)
 
 
-def _attribute(node: Tree) -> Attribute:
+def _attribute(node: Any) -> Attribute:
     key, value = node.children
     return Attribute(str(key), _value(value), _place(key))
 
 
-def _statement(node: Tree) -> Statement:
+def _statement(node: Any) -> Statement:
     children = list(node.children)
     name = ""
     if children and not hasattr(children[0], "data"):
@@ -271,7 +273,7 @@ def _statement(node: Tree) -> Statement:
     return Statement(str(node.data), name, attributes, _place(node))
 
 
-def _option(node: Tree) -> OptionStatement:
+def _option(node: Any) -> OptionStatement:
     name, domain, default = node.children
     alternatives = []
     for child in domain.children:
@@ -288,7 +290,7 @@ def _option(node: Tree) -> OptionStatement:
     return OptionStatement(str(name), tuple(alternatives), value, _place(name))
 
 
-def _when(node: Tree) -> When:
+def _when(node: Any) -> When:
     conditions = []
     statements = []
     for child in node.children:

@@ -35,7 +35,8 @@ def merge_planes(upper: Plane, lower: Plane) -> Halves:
     """The half-precision bit patterns that `split_halves` was given."""
     wide = upper.astype(np.uint16)
     exponent_and_two_bits = ((wide - (lower >> 7)) >> 1) & 0x3F
-    return (((wide & 0x80) | exponent_and_two_bits) << 8) | lower
+    merged = (((wide & 0x80) | exponent_and_two_bits) << 8) | lower
+    return merged.astype(np.uint16, copy=False)
 
 
 def rounded_to_half(value: float) -> float:

@@ -19,7 +19,6 @@ from .definition import (
     Element,
     HalfStepInteger,
     Integer,
-    Minifloat,
     Nested,
     Scale,
     ScaleDecoding,
@@ -110,8 +109,12 @@ class Format:
 
     @property
     def symmetric_extent(self) -> bool:
-        """Whether a scale depends on magnitudes only."""
-        return all(s.rule in ("floor", "ceil", "even", "rceil", "absmax") for s in self._scales())
+        """Whether scales depend on magnitudes only."""
+        element = self.element
+        return not (
+            isinstance(element, Integer | HalfStepInteger)
+            and (self.zero_point is not None or element.lowest != -element.largest)
+        )
 
     @property
     def needs_means(self) -> bool:

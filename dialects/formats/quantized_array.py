@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from .decoding import decode_rows, row_codes
 from .definition import Integer, View
 from .encoding import encode_rows
 from .layout import Parts, padded_count
-from .nested import rounded_to_half
 from .scales import decode_scale
 
 if TYPE_CHECKING:
@@ -116,14 +116,14 @@ class QuantizedArray:
 def quantize_array(fmt: Format, x: Any, axis: int) -> QuantizedArray:
     """See `Format.quantize`."""
     array = _as_floats(x)
-    rank = array.ndim
-    if not -max(rank, 1) <= axis < max(rank, 1):
-        raise UsageError("format-axis", f"axis {axis} is out of range for an array of rank {rank}")
-    axis %= max(rank, 1)
-    rows = array.reshape(1, 1) if rank == 0 else np.moveaxis(array, axis, -1)
-    rows = rows.reshape(int(np.prod(rows.shape[:-1])), rows.shape[-1])
-    if fmt.admits is not None and rows.size:
-        _refuse_out_of_range(fmt, rows)
+    rank = max(array.ndim, 1)
+    if not isinstance(axis, int | np.integer) or not -rank <= axis < rank:
+        raise UsageError(
+            "format-axis", f"axis {axis!r} is not one of an array of rank {array.ndim}"
+        )
+    axis = int(axis) % rank
+    rows = array.reshape(1) if array.ndim == 0 else np.moveaxis(array, axis, -1)
+    rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
     return QuantizedArray(fmt, array.shape, axis, encode_rows(fmt, rows))
 
 
@@ -131,29 +131,14 @@ def _as_floats(x: Any) -> NDArray[Any]:
     """An array of a float type no wider than float32; torch tensors by duck typing."""
     if hasattr(x, "detach") and hasattr(x, "cpu"):
         x = x.detach().float().cpu().numpy()
-    array = np.asarray(x)
-    if array.dtype.kind == "c" or array.dtype == object or array.dtype.kind in "SUmM":
-        raise UsageError("format-dtype", f"cannot quantize an array of type {array.dtype}")
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind in "OSUmMc":
+            raise TypeError(f"{array.dtype} is not a real number")
+        np.zeros(1, array.dtype).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError("format-dtype", "cannot quantize this array", why=str(error)) from error
     if array.dtype.kind in "iub" or array.dtype.itemsize > 4:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     return array
-
-
-def _refuse_out_of_range(fmt: Format, rows: NDArray[Any]) -> None:
-    low, high = float(np.nanmin(rows)), float(np.nanmax(rows))
-    largest = max(abs(low), abs(high))
-    if np.isnan(rows).any() or not np.isfinite(largest):
-        raise UsageError(
-            "format-non-finite",
-            f"{fmt.name}: the array to quantize holds a NaN or an infinity",
-            next_step="replace or clip non-finite values, or keep this tensor in full precision",
-        )
-    assert fmt.admits is not None
-    if rounded_to_half(largest) >= fmt.admits.limit:
-        raise UsageError(
-            "format-range",
-            f"{fmt.name} cannot hold a magnitude of {largest:g}; the bound is {fmt.admits.limit:g}",
-            why="its upper plane would read as NaN or lose an exponent bit",
-            next_step="keep this tensor in fp16",
-        )

@@ -70,7 +70,7 @@ class Family:
     def build(self, name: str, options: Mapping[str, Any]) -> Format:
         """The format of this name with these options; raises UsageError for unknown ones."""
         chosen = self._chosen(name, options)
-        environment = dict(chosen)
+        environment: dict[str, Any] = dict(chosen)
         if self.syntax.parameter is not None:
             parameter, values = self.syntax.parameter
             environment[parameter] = values[self.names.index(name)]
