@@ -21,6 +21,7 @@ from .recipe_schema import Recipe
 
 LARGEST_FILE = 1 << 20
 MOST_DOTS = 100
+TOO_MUCH = "its values nest too deeply, or a number has too many digits"
 MODEL_PRECISION = "none"
 _BUILTIN = files(str(__package__)) / "recipes"
 
@@ -69,8 +70,8 @@ def recipe_from_toml(
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error("recipe-syntax", "TOML", str(error), source) from None
-    except RecursionError:
-        raise _too_complex("its values nest too deeply", source) from None
+    except (RecursionError, ValueError):
+        raise _too_complex(TOO_MUCH, source) from None
     return recipe_from_mapping(data, source=source, name=name, folder=folder)
 
 
@@ -108,7 +109,7 @@ def _from_json(text: str, path: Path) -> Recipe:
     except json.JSONDecodeError as error:
         raise _syntax_error("recipe-syntax", "JSON", str(error), str(path)) from None
     except (RecursionError, ValueError):
-        raise _too_complex("its values nest too deeply or are too long", str(path)) from None
+        raise _too_complex(TOO_MUCH, str(path)) from None
     if not isinstance(data, Mapping):
         raise UsageError(
             "recipe-value", "a recipe must be an object at its top level", where=str(path)
