@@ -1,0 +1,15 @@
+"""Op name → rule, a file a dialect; an op without a rule is an UnsupportedError."""
+
+from ..frame import Rule
+from . import arith, calls, linalg, math, qcc, scf, tensor, tm_tensor
+
+RULES: dict[str, Rule] = {
+    **arith.RULES,
+    **math.RULES,
+    **tensor.RULES,
+    **linalg.RULES,
+    **scf.RULES,
+    **calls.RULES,
+    **tm_tensor.RULES,
+    **qcc.RULES,
+}

@@ -1,0 +1,283 @@
+"""
+The NumPy meaning of each `qcc` op: functions on arrays, and a table from op name to meaning.
+
+A packed value is the float32 array that it decodes to. Sums are float32 in NumPy's or BLAS's
+order, which the ops leave open.
+"""
+
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from ..bindings import ir
+from ..errors import UsageError
+from ..formats import parse_spelling
+from .dialect import format_spelling
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Caches = MutableMapping[str, tuple[Array, Array]]
+
+WINDOW_BYTES = 1 << 26  # of convolution windows laid out at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What an op may read beside its operands: parameters by name, attention caches by name."""
+
+    params: Callable[[str], Array]
+    caches: Caches
+
+
+Meaning = Callable[[Any, Sequence[Array], Model], Array]
+
+
+def round_trip(values: Array, spelling: str) -> Floats:
+    """What is left of the values after quantization, blocks along the last axis."""
+    return parse_spelling(spelling).quantize(values, axis=-1).dequantize()
+
+
+def linear(source: Array, weight: Array, bias: Array | None = None) -> Array:
+    """source [..., K], weight [N, K], bias [N] → [..., N]."""
+    result = np.matmul(source, weight.T)
+    return result if bias is None else result + bias
+
+
+def conv2d(
+    source: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """source [N, C, H, W], weight [O, C/groups, kh, kw], bias [O] → [N, O, H', W']."""
+    margins = [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2]
+    padded = np.pad(source, margins)
+    spans = [(n - 1) * d + 1 for n, d in zip(weight.shape[2:], dilation, strict=True)]
+    windows = sliding_window_view(padded, spans, axis=(2, 3))
+    windows = windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    batch, _, height, width = windows.shape[:4]
+    kernels = weight.reshape(groups, weight.shape[0] // groups, -1)
+    result = np.empty((batch, weight.shape[0], height, width), source.dtype)
+    row_bytes = windows[0, :, 0].size * source.itemsize if height and batch else 1
+    rows = max(1, WINDOW_BYTES // max(1, row_bytes))
+    for image in range(batch):
+        for top in range(0, height, rows):
+            part = windows[image, :, top : top + rows]
+            count = part.shape[1] * width
+            columns = part.transpose(0, 3, 4, 1, 2).reshape(groups, -1, count)
+            block = np.matmul(kernels, columns).reshape(-1, part.shape[1], width)
+            result[image, :, top : top + rows] = block
+    return result if bias is None else result + bias[:, None, None]
+
+
+def softmax(scores: Floats) -> Floats:
+    """Over the last axis; a row that is masked throughout (all -inf) gives zeros."""
+    highest = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+    powers = np.exp(scores - np.where(np.isneginf(highest), np.float32(0), highest))
+    total = powers.sum(axis=-1, keepdims=True)
+    return powers / np.where(total == 0, np.float32(1), total)
+
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    *,
+    scale: float,
+    causal: bool = False,
+    past: int = 0,
+) -> Array:
+    """
+    query [B, H, T, D], key [B, G, S, D], value [B, G, S, E], mask to [B, H, T, S] → [B, H, T, E].
+
+    With `causal`, query t sees keys up to t + past. One key head at a time, to bound memory.
+    """
+    batch, heads, length, _ = query.shape
+    shared = heads // key.shape[1]
+    seen = np.arange(key.shape[2]) <= np.arange(length)[:, None] + past
+    result = np.empty((batch, heads, length, value.shape[3]), np.float32)
+    everywhere = (batch, heads, length, key.shape[2])
+    masks = None if mask is None else np.broadcast_to(mask, everywhere)
+    for head in range(key.shape[1]):
+        span = slice(head * shared, (head + 1) * shared)
+        scores = np.matmul(query[:, span], key[:, head : head + 1].swapaxes(2, 3))
+        scores = scores.astype(np.float32) * np.float32(scale)
+        if masks is not None:
+            scores = scores + masks[:, span]
+        if causal:
+            scores = np.where(seen, scores, np.float32(-np.inf))
+        result[:, span] = np.matmul(softmax(scores), value[:, head : head + 1])
+    return result
+
+
+def extended_cache(
+    caches: Caches, name: str, past: int, key: Array, value: Array
+) -> tuple[Array, Array]:
+    """
+    The first `past` cached keys and values with those of this call behind them, stored back.
+
+    Raises UsageError where the cache holds fewer.
+    """
+    if past:
+        held = caches[name][0].shape[2] if name in caches else 0
+        if held < past:
+            raise UsageError(
+                "cache-short",
+                f"attention cache {name!r} holds {held} positions, {past} are asked for",
+                next_step="run the earlier positions first, or start again at 0",
+            )
+        keys, values = caches[name]
+        key = np.concatenate([keys[:, :, :past], key], axis=2)
+        value = np.concatenate([values[:, :, :past], value], axis=2)
+    caches[name] = key, value
+    return key, value
+
+
+def layer_norm(
+    source: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    epsilon: float,
+    axes: int = 1,
+) -> Array:
+    """(x - mean) / sqrt(var + epsilon) * weight + bias over the last `axes` axes, in float32."""
+    over = tuple(range(-axes, 0))
+    values = source.astype(np.float32)
+    centred = values - values.mean(axis=over, keepdims=True)
+    variance = np.square(centred).mean(axis=over, keepdims=True)
+    return scaled(centred / np.sqrt(variance + np.float32(epsilon)), weight, bias, source)
+
+
+def rms_norm(source: Array, weight: Array | None = None, *, epsilon: float, axes: int = 1) -> Array:
+    """x / sqrt(mean(x^2) + epsilon) * weight over the last `axes` axes, in float32."""
+    over = tuple(range(-axes, 0))
+    values = source.astype(np.float32)
+    mean = np.square(values).mean(axis=over, keepdims=True)
+    return scaled(values / np.sqrt(mean + np.float32(epsilon)), weight, None, source)
+
+
+def scaled(values: Floats, weight: Array | None, bias: Array | None, source: Array) -> Array:
+    if weight is not None:
+        values = values * weight
+    if bias is not None:
+        values = values + bias
+    return values.astype(source.dtype, copy=False)
+
+
+def embedding(table: Array, indices: Array) -> Array:
+    """table [V, D], integer indices [...] → [..., D]; raises UsageError on an index outside."""
+    if indices.size and (indices.min() < 0 or indices.max() >= len(table)):
+        raise UsageError(
+            "index-range",
+            f"an index {indices.min()}…{indices.max()} into an embedding of {len(table)} rows",
+            next_step="check the token ids given to the model",
+        )
+    return table[indices]
+
+
+def optional_operands(op: Any, operands: Sequence[Array]) -> list[Array | None]:
+    """One array or None for each operand that the op declares."""
+    sizes = ir.DenseI32ArrayAttr(op.attributes["operandSegmentSizes"])
+    given = iter(operands)
+    return [next(given) if size else None for size in sizes]
+
+
+def integers(attribute: ir.Attribute) -> list[int]:
+    """The values of an i64 array, in either spelling of the attribute."""
+    return [int(item) for item in attribute]  # type: ignore[attr-defined]
+
+
+def param_meaning(op: Any, _operands: Sequence[Array], model: Model) -> Array:
+    return model.params(ir.StringAttr(op.attributes["symbol"]).value)
+
+
+def quantize_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    spelling = format_spelling(op.results[0].type)
+    return operands[0] if spelling is None else round_trip(operands[0], spelling)
+
+
+def dequantize_meaning(_op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    return operands[0]
+
+
+def linear_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    return linear(operands[0], operands[1], *operands[2:])
+
+
+def matmul_meaning(_op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    """lhs [B, M, K], rhs [B, K, N] → [B, M, N]."""
+    return np.matmul(operands[0], operands[1])
+
+
+def conv2d_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    return conv2d(
+        *operands,
+        stride=integers(op.attributes["stride"]),
+        padding=integers(op.attributes["padding"]),
+        dilation=integers(op.attributes["dilation"]),
+        groups=ir.IntegerAttr(op.attributes["groups"]).value,
+    )
+
+
+def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array:
+    query, key, value, mask, past = optional_operands(op, operands)
+    assert query is not None and key is not None and value is not None
+    earlier = 0
+    if past is not None:
+        earlier = int(past)
+        cache = ir.StringAttr(op.attributes["cache"]).value
+        key, value = extended_cache(model.caches, cache, earlier, key, value)
+    return attention(
+        query,
+        key,
+        value,
+        mask,
+        scale=ir.FloatAttr(op.attributes["scale"]).value,
+        causal=ir.BoolAttr(op.attributes["causal"]).value,
+        past=earlier,
+    )
+
+
+def layer_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    source, weight, bias = optional_operands(op, operands)
+    assert source is not None
+    return layer_norm(source, weight, bias, **norm_options(op))
+
+
+def rms_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    return rms_norm(*operands, **norm_options(op))
+
+
+def norm_options(op: Any) -> dict[str, Any]:
+    return {
+        "epsilon": ir.FloatAttr(op.attributes["epsilon"]).value,
+        "axes": ir.IntegerAttr(op.attributes["axes"]).value,
+    }
+
+
+def embedding_meaning(_op: Any, operands: Sequence[Array], _model: Model) -> Array:
+    return embedding(operands[0], operands[1])
+
+
+MEANINGS: dict[str, Meaning] = {
+    "qcc.param": param_meaning,
+    "qcc.quantize": quantize_meaning,
+    "qcc.dequantize": dequantize_meaning,
+    "qcc.linear": linear_meaning,
+    "qcc.matmul": matmul_meaning,
+    "qcc.conv2d": conv2d_meaning,
+    "qcc.attention": attention_meaning,
+    "qcc.layer_norm": layer_norm_meaning,
+    "qcc.rms_norm": rms_norm_meaning,
+    "qcc.embedding": embedding_meaning,
+}
