@@ -108,6 +108,24 @@ def lay_out(specs: Iterable[TensorSpec], metadata: Mapping[str, str]) -> TensorL
     )
 
 
+def pack_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays as one small safetensors file, laid out as `lay_out` says."""
+    layout = lay_out([TensorSpec(name, a.shape, a.dtype) for name, a in arrays.items()], {})
+    ordered = (np.ascontiguousarray(arrays[name]).tobytes() for name in layout.specs)
+    return layout.header + b"".join(ordered)
+
+
+def unpack_tensors(data: bytes) -> dict[str, np.ndarray]:
+    """What `pack_tensors` packed, read-only; IntegrityError for anything else."""
+    layout = parse_header(data[: header_size(data[:8], len(data))], len(data))
+    return {
+        name: np.frombuffer(data, np.uint8, spec.nbytes, layout.starts[name])
+        .view(spec.dtype)
+        .reshape(spec.shape)
+        for name, spec in layout.specs.items()
+    }
+
+
 def header_size(prefix: bytes, member_size: int) -> int:
     """Bytes of the header, its eight-byte length included, from the member's first eight bytes."""
     if len(prefix) < 8:

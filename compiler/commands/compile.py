@@ -1,0 +1,118 @@
+"""
+Compile a model to a `.qcc` artifact.
+
+MODEL is an exported program (model.pt2) or your own code (module:factory, file.py:factory), the
+latter usually with --weights. Without --recipe or --format the model keeps its own precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...dialects.errors import UnsupportedError
+from ..console import Console, bytes_text, table
+from ..npz import read_npz
+from ..targets import TARGETS
+
+if TYPE_CHECKING:
+    from ..options import CompileOptions
+
+SUMMARY = "compile a model to an artifact"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="model.pt2, or module:factory")
+    add("--weights", metavar="FILE", help="safetensors file, shard index or state dict")
+    add("-o", "--output", metavar="OUT.qcc", help="default: the model's name in this folder")
+    number_format = parser.add_mutually_exclusive_group()
+    number_format.add_argument(
+        "--recipe", metavar="R", help="built-in name (`qcc list recipes`), .toml, or plan.json"
+    )
+    number_format.add_argument("--format", metavar="F", help="this format for every weight")
+    add("--target", default="cpu", metavar="T", help=f"{', '.join(TARGETS)} (default: cpu)")
+    add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
+    add("--calib", default="random", metavar="C", help="random, x.npz, or module:function")
+    add("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    add("--threads", type=int, metavar="N", help="threads to compile with (default: all cores)")
+    add("--require-coverage", type=_fraction, metavar="P", help="fail below this fraction, 0 to 1")
+    add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
+    add("--no-golden", action="store_true", help="store no golden inputs and outputs")
+    add("--validate", action="store_true", help="execute the IR before and after each pass")
+    add("--timing", action="store_true", help="print the time of each stage")
+    add("--print-resolved", action="store_true", help="print each layer's format and its rule")
+    add("--print-ir-after-all", type=Path, metavar="DIR", help="write the IR after each pass")
+    add("--stop-after", metavar="STAGE", help="stop there and write the IR instead of an artifact")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from ..driver import compile_model
+    from ..frontend.sources import open_model
+
+    options = _options(args)
+    examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
+    with closing(console.progress()) as progress:
+        progress.stage("open")
+        with open_model(
+            args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
+        ) as source:
+            out = Path(args.output or f"{source.name}{'.mlir' if args.stop_after else '.qcc'}")
+            report = compile_model(source, options, out, progress)
+    console.result({"output": str(out)} | report, _text(args, out, report))
+    return 0
+
+
+def _options(args: argparse.Namespace) -> CompileOptions:
+    from ..options import CompileOptions
+
+    if args.target not in TARGETS:
+        raise UnsupportedError(
+            "target-unknown", f"no target '{args.target}'", next_step="`qcc list targets`"
+        )
+    return CompileOptions(
+        recipe={"default": {"weights": args.format}} if args.format else args.recipe,
+        target=args.target,
+        calibration=args.calib,
+        seed=args.seed,
+        threads=args.threads,
+        require_coverage=args.require_coverage,
+        golden=not args.no_golden,
+        validate=args.validate,
+        print_ir_after_all=args.print_ir_after_all,
+        stop_after=args.stop_after,
+    )
+
+
+def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
+    parts: list[str] = []
+    layers = report.get("layers", [])
+    if args.print_resolved:
+        parts.append(
+            table(layers, ["name", "op", "weights", "activations", "rule", "reason"]) + "\n"
+        )
+    if args.timing:
+        rows = [{"stage": name, "s": f"{s:.2f}"} for name, s in report.get("timings", {}).items()]
+        parts.append(table(rows, ["stage", "s"]) + "\n")
+    parts.append(_summary(out, report))
+    return "\n".join(parts)
+
+
+def _summary(out: Path, report: dict[str, Any]) -> str:
+    if "bytes_after" not in report:
+        return f"wrote {out}"
+    before, after = report["bytes_before"], report["bytes_after"]
+    ratio = f", {before / after:.2f}x smaller" if after else ""
+    return (
+        f"wrote {out}\nweights {bytes_text(before)} -> {bytes_text(after)}{ratio}; "
+        f"coverage {report['coverage']:.1%}\nnext: qcc verify {out}; qcc report {out}"
+    )
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value

@@ -1,0 +1,78 @@
+"""
+Show what an artifact holds: entry signature, members, tensors with their formats.
+
+Reads the file and checks it; runs nothing of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..console import Console, bytes_text, table
+
+if TYPE_CHECKING:
+    from ..artifact import Artifact
+    from ..manifest import Extent, Value
+
+SUMMARY = "show the contents of an artifact"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", metavar="OUT.qcc", type=Path)
+    parser.add_argument("--no-verify", action="store_true", help="skip the hash checks")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from ..artifact import Artifact
+
+    with Artifact.open(args.artifact, verify=not args.no_verify) as artifact:
+        members = [{"name": name, "bytes": artifact.size(name)} for name in artifact.names()]
+        tensors = [_tensor(artifact, name) for name in sorted(artifact.tensor_names())]
+        data = {"manifest": artifact.manifest, "members": members, "tensors": tensors}
+        console.result(data, _text(artifact, members, tensors))
+    return 0
+
+
+def _tensor(artifact: Artifact, name: str) -> dict[str, Any]:
+    spec = artifact.spec(name)
+    formats = artifact.weights_metadata
+    return {
+        "name": name,
+        "format": formats.get(name, formats.get(name.rpartition("/")[0])),
+        "dtype": str(spec.dtype),
+        "shape": list(spec.shape),
+        "bytes": spec.nbytes,
+    }
+
+
+def _text(artifact: Artifact, members: list[dict[str, Any]], tensors: list[dict[str, Any]]) -> str:
+    manifest = artifact.manifest
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    total = sum(tensor["bytes"] for tensor in tensors)
+    return "\n".join(
+        [
+            f"{artifact.path}: target {manifest.target}, calibration {manifest.calibration}",
+            f"made by {versions}",
+            f"input hash {manifest.input_hash}",
+            "",
+            *(f"input  {_value(value)}" for value in manifest.entry.inputs),
+            *(f"output {_value(value)}" for value in manifest.entry.outputs),
+            *(f"where  {_extent(name, size)}" for name, size in manifest.entry.dims.items()),
+            "",
+            table(members, ["name", "bytes"]),
+            "",
+            table(tensors, ["name", "format", "dtype", "shape", "bytes"]),
+            "",
+            f"{len(tensors)} tensors, {bytes_text(total)}",
+        ]
+    )
+
+
+def _value(value: Value) -> str:
+    return f"{value.name}: {value.dtype}[{', '.join(map(str, value.shape))}]"
+
+
+def _extent(name: str, extent: Extent) -> str:
+    return f"{extent.min} <= {name}" + (f" <= {extent.max}" if extent.max is not None else "")

@@ -1,0 +1,53 @@
+"""
+Run passes on a textual IR file and print the result.
+
+The pipeline is a comma-separated list of pass names (`qcc list passes`) and of MLIR's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...dialects.errors import ResourceError, UsageError
+from ..console import Console
+from ..publish import publish_bytes
+
+SUMMARY = "run passes on a .mlir file"
+# Weights are not in the IR, so real modules are a few megabytes.
+_LARGEST = 256 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN.mlir", help="a file, or - for standard input")
+    parser.add_argument("--pipeline", metavar="P", default="", help='as in "pass-a,pass-b"')
+    parser.add_argument("-o", "--output", metavar="OUT.mlir", type=Path)
+    parser.add_argument("--print-ir-after-all", metavar="DIR", type=Path)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from ..opt import run_pipeline
+
+    text = run_pipeline(_read(args.input), args.pipeline, args.print_ir_after_all)
+    if args.output:
+        publish_bytes(args.output, text.encode())
+        console.result({"output": str(args.output)}, "")
+    else:
+        console.result({"ir": text}, text)
+    return 0
+
+
+def _read(name: str) -> str:
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(_LARGEST + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(_LARGEST + 1)
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError("ir-unreadable", f"cannot read '{name}'", why=str(error)) from error
+    if len(data) > _LARGEST:
+        raise ResourceError("ir-too-large", f"'{name}' is larger than {_LARGEST >> 20} MiB")
+    return text

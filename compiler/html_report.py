@@ -1,0 +1,259 @@
+"""
+The report of an artifact as one HTML page: no network, no fonts, no library.
+
+Everything that comes from the model or the recipe is escaped, and the page's own policy lets it
+run the one script whose hash it names and load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+from .console import bytes_text
+from .manifest import Manifest
+from .report_data import Layer, Report
+from .svg import Bar, bar_chart
+
+_COLOURS = 8
+_WORST = 5
+
+
+def render(report: Report, manifest: Manifest) -> str:
+    """The whole page."""
+    style, script = _asset("html_report.css"), _asset("html_report.js")
+    kinds = _kinds(report.layers)
+    body = [
+        _header(report, manifest),
+        _cards(report),
+        _sqnr_section(report.layers, kinds),
+        _bytes_section(report.layers, kinds),
+        _worst_section(report.layers),
+        _layer_section(report.layers, kinds),
+        _golden_section(report),
+        _timing_section(report),
+        _origin_section(manifest),
+    ]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>qcc: {_text(report.model)}</title><style>{style}</style></head>\n<body>"
+        + "\n".join(part for part in body if part)
+        + f"\n<script>{script}</script></body></html>\n"
+    )
+
+
+def _header(report: Report, manifest: Manifest) -> str:
+    recipe = report.recipe.get("name") or "the model's own precision"
+    label = ""
+    if manifest.calibration == "random":
+        label = (
+            '<p class="warning">Calibrated with random data: figures that depend on activations '
+            "say nothing about accuracy.</p>"
+        )
+    return (
+        f"<h1>{_text(report.model)}</h1><p>target {_text(report.target)} · recipe "
+        f"{_text(recipe)} · calibration {_text(manifest.calibration)}</p>{label}"
+    )
+
+
+def _cards(report: Report) -> str:
+    ratio = report.bytes_before / report.bytes_after if report.bytes_after else math.nan
+    quantized = sum(layer.weights is not None for layer in report.layers)
+    measured = [layer.sqnr_db for layer in report.layers if layer.sqnr_db is not None]
+    figures = [
+        (bytes_text(report.bytes_after), f"weights, from {bytes_text(report.bytes_before)}"),
+        (f"{ratio:.2f}&times;", "smaller"),
+        (f"{report.coverage:.1%}", "of weight bytes quantized"),
+        (f"{quantized} / {len(report.layers)}", "layers quantized"),
+        (_decibels(min(measured, default=None)), "lowest SQNR"),
+    ]
+    cards = (f'<div class="card"><b>{b}</b><span>{text}</span></div>' for b, text in figures)
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _sqnr_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
+    groups = [
+        [Bar(layer.sqnr_db, f"{layer.name}: {_decibels(layer.sqnr_db)}", _kind(layer, kinds))]
+        for layer in layers
+    ]
+    chart = bar_chart(groups, "dB", "SQNR of each layer's weights")
+    return _section("Signal to quantization noise per layer", _legend(kinds) + chart)
+
+
+def _bytes_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
+    mebi = 1 << 20
+    groups = [
+        [
+            Bar(
+                layer.bytes_before / mebi,
+                f"{layer.name} before: {bytes_text(layer.bytes_before)}",
+                "before",
+            ),
+            Bar(
+                layer.bytes_after / mebi,
+                f"{layer.name} after: {bytes_text(layer.bytes_after)}",
+                _kind(layer, kinds),
+            ),
+        ]
+        for layer in layers
+    ]
+    legend = '<p><span class="dot before"></span>before, beside the packed size</p>'
+    return _section(
+        "Bytes per layer", legend + bar_chart(groups, "MiB", "weight bytes of each layer")
+    )
+
+
+def _worst_section(layers: Sequence[Layer]) -> str:
+    """The layers to look at first, with the recipe lines that would widen them."""
+    noisy = [layer for layer in layers if layer.sqnr_db is not None and layer.weights]
+    noisy = sorted(noisy, key=lambda layer: (layer.sqnr_db or 0.0, layer.name))[:_WORST]
+    if not noisy:
+        return ""
+    lines = "\n".join(
+        f'[[rule]]  # {layer.sqnr_db:.1f} dB\nmatch = {_toml(layer.name)}\nweights = "int8"'
+        for layer in noisy
+    )
+    return _section(
+        "Should accuracy fall, widen these first",
+        "<p>Recipe rules for the layers with the lowest SQNR:</p>"
+        f"<pre><code>{_text(lines)}</code></pre>",
+    )
+
+
+def _layer_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
+    columns = [
+        ("layer", False),
+        ("op", False),
+        ("shape", False),
+        ("weights", False),
+        ("activations", False),
+        ("before", True),
+        ("after", True),
+        ("SQNR dB", True),
+        ("rule", False),
+        ("reason", False),
+    ]
+    head = "".join(
+        f'<th{_number(number)}><button type="button">{name}</button></th>'
+        for name, number in columns
+    )
+    rows = "".join(_layer_row(layer, kinds) for layer in layers)
+    return _section("Layers", f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+
+
+def _layer_row(layer: Layer, kinds: dict[str, str]) -> str:
+    sqnr = layer.sqnr_db
+    cells = [
+        f'<td class="wrap"><code>{_text(layer.name)}</code></td>',
+        f"<td>{_text(layer.op)}</td>",
+        f"<td>{'&times;'.join(map(str, layer.shape))}</td>",
+        f'<td><span class="dot {_kind(layer, kinds)}"></span>{_text(layer.weights or "-")}</td>',
+        f"<td>{_text(layer.activations or '-')}</td>",
+        _number_cell(layer.bytes_before, bytes_text(layer.bytes_before)),
+        _number_cell(layer.bytes_after, bytes_text(layer.bytes_after)),
+        _number_cell(-1e9 if sqnr is None else sqnr, "-" if sqnr is None else f"{sqnr:.1f}"),
+        f'<td class="wrap"><code>{_text(layer.rule)}</code></td>',
+        f'<td class="wrap">{_text(layer.reason)}</td>',
+    ]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _golden_section(report: Report) -> str:
+    if report.golden is None or not report.golden.outputs:
+        return ""
+    rows = [
+        (output.name or str(index), _error(output.max_abs_error), _error(output.max_rel_error))
+        for index, output in enumerate(report.golden.outputs)
+    ]
+    return _section(
+        "Golden outputs against the original model",
+        _table(["output", "largest absolute error", "largest relative error"], rows),
+    )
+
+
+def _timing_section(report: Report) -> str:
+    if not report.timings:
+        return ""
+    rows = [(stage, f"{seconds:.2f} s") for stage, seconds in report.timings.items()]
+    return _section("Compile time", _table(["stage", "time"], rows))
+
+
+def _origin_section(manifest: Manifest) -> str:
+    rows = [*manifest.versions.items(), ("input hash", manifest.input_hash)]
+    rows += [("CPU features", " ".join(manifest.cpu_features) or "-"), ("seed", manifest.seed)]
+    return _section("Made by", _table(["what", "value"], rows))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="wrap">{_text(str(cell))}</td>' for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>"
+
+
+def _legend(kinds: dict[str, str]) -> str:
+    items = [
+        f'<span><span class="dot {kind}"></span>{_text(name)}</span>'
+        for name, kind in kinds.items()
+    ]
+    items.append('<span><span class="dot kept"></span>model precision</span>')
+    return f'<div class="legend">{"".join(items)}</div>'
+
+
+def _kinds(layers: Sequence[Layer]) -> dict[str, str]:
+    """A colour class for each weight format, in order of appearance."""
+    formats = dict.fromkeys(layer.weights for layer in layers if layer.weights)
+    return {name: f"f{index % _COLOURS}" for index, name in enumerate(formats)}
+
+
+def _kind(layer: Layer, kinds: dict[str, str]) -> str:
+    return kinds[layer.weights] if layer.weights else "kept"
+
+
+def _number(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""
+
+
+def _number_cell(key: float, shown: str) -> str:
+    return f'<td class="number" data-key="{key}">{shown}</td>'
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"
+
+
+def _error(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _toml(text: str) -> str:
+    """A basic TOML string; layer names hold no control characters, but a report may."""
+    return '"' + "".join(_toml_char(char) for char in text) + '"'
+
+
+def _toml_char(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
+def _text(text: str) -> str:
+    return escape(text)
+
+
+def _asset(name: str) -> str:
+    return (files("qcc.compiler") / name).read_text("utf-8")

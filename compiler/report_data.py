@@ -1,0 +1,69 @@
+"""
+`report.json`: what compiling did to each layer.
+
+Timings are no part of the stored file, as two builds must give the same bytes; the report that
+`qcc compile` returns has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..dialects.errors import IntegrityError
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer; a format is None where the model's own precision was kept."""
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    weights: str | None = None
+    activations: str | None = None
+    rule: str
+    reason: str = ""
+    bytes_before: int
+    bytes_after: int
+    sqnr_db: float | None = None
+
+
+class OutputError(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the compiled program is from the original on the golden inputs."""
+
+    name: str = ""
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+
+
+class Golden(msgspec.Struct, frozen=True):
+    outputs: tuple[OutputError, ...] = ()
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes are of weights; `coverage` is the quantized fraction of `bytes_before`."""
+
+    model: str
+    target: str
+    recipe: dict[str, Any]
+    layers: tuple[Layer, ...]
+    coverage: float
+    bytes_before: int
+    bytes_after: int
+    timings: dict[str, float] = {}
+    golden: Golden | None = None
+
+
+def decode_report(data: bytes, where: str) -> Report:
+    """Raises IntegrityError for anything but a report."""
+    try:
+        return msgspec.json.decode(data, type=Report)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise IntegrityError(
+            "artifact-report",
+            "report.json is not a report",
+            where=where,
+            why=str(error),
+            next_step="compile the model again",
+        ) from error
