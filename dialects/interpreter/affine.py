@@ -97,7 +97,7 @@ class Map:
                 strides[axis] += factor * stride
         used = self.used
         sizes = [size if axis in used else 1 for axis, size in enumerate(box.sizes)]
-        return as_strided(array[tuple(origin)], sizes, strides, writeable=writeable)
+        return as_strided(array[(*origin, ...)], sizes, strides, writeable=writeable)
 
 
 def dot(left: Sequence[int], right: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .affine import Box, Map
+from .affine import Map
 from .element_types import Array
 from .frame import Frame
 from .program import Code, Step
@@ -47,7 +47,8 @@ def match_contraction(code: Code, inputs: int) -> Contraction | None:
     left, right = positions
     if left == right or not all(0 <= position < inputs for position in positions):
         return None
-    return Contraction(left, right, *product.operands, tuple(casts))
+    left_value, right_value = product.operands
+    return Contraction(left, right, left_value, right_value, tuple(casts))
 
 
 def origin(value: int, sources: dict[int, int]) -> int:

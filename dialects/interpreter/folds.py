@@ -154,7 +154,7 @@ class Reduction:
         self.folded = tuple(axis for axis, folds in enumerate(is_reduction) if folds)
         self.kept = tuple(axis for axis, folds in enumerate(is_reduction) if not folds)
         self.kept_sizes = [self.sizes[axis] for axis in self.kept]
-        self.result_sizes = [1 if folds else s for s, folds in zip(box.sizes, is_reduction)]
+        self.result_sizes = [1 if a in self.folded else s for a, s in enumerate(box.sizes)]
 
     def flat(self, array: Array) -> Array:
         """[kept axes…, points] in the order in which the points are visited."""

@@ -83,7 +83,7 @@ def softmax(scores: Floats) -> Floats:
     highest = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     powers = np.exp(scores - np.where(np.isneginf(highest), np.float32(0), highest))
     total = powers.sum(axis=-1, keepdims=True)
-    return powers / np.where(total == 0, np.float32(1), total)
+    return np.divide(powers, np.where(total == 0, np.float32(1), total), dtype=np.float32)
 
 
 def attention(
@@ -230,8 +230,8 @@ def conv2d_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
 
 
 def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array:
-    query, key, value, mask, past = optional_operands(op, operands)
-    assert query is not None and key is not None and value is not None
+    query, key, value = operands[:3]
+    mask, past = optional_operands(op, operands)[3:]
     earlier = 0
     if past is not None:
         earlier = int(past)
@@ -249,9 +249,8 @@ def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array
 
 
 def layer_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
-    source, weight, bias = optional_operands(op, operands)
-    assert source is not None
-    return layer_norm(source, weight, bias, **norm_options(op))
+    weight, bias = optional_operands(op, operands)[1:]
+    return layer_norm(operands[0], weight, bias, **norm_options(op))
 
 
 def rms_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:

@@ -43,7 +43,8 @@ class Nest:
 
     def boxes(self, *, one_point: bool = False) -> Iterator[Box]:
         """Boxes of bounded volume; of one point along the reduction axes where asked."""
-        start = [1 if one_point and r else e for e, r in zip(self.extents, self.is_reduction)]
+        pairs = zip(self.extents, self.is_reduction, strict=True)
+        start = [1 if one_point and reduces else extent for extent, reduces in pairs]
         tile = tile_sizes(start, lambda s: int(np.prod(s, dtype=np.int64)), BODY_LIMIT)
         return boxes(self.extents, tile)
 

@@ -9,13 +9,12 @@ from ..folds import combiner
 from ..frame import Frame, Results, Rule, checked_indices
 from ..program import Code, Step, place
 
-# Comparators of a stable sort: True where the larger of two is first.
+# Comparators by predicate number: True where the larger of two comes first. cmpf: ogt, oge, olt,
+# ole, ugt, uge, ult, ule; cmpi: slt, sle, sgt, sge.
 LARGER_FIRST = {
-    "arith.cmpf": {"oge": True, "ogt": True, "ole": False, "olt": False, "uge": True, "ule": False},
-    "arith.cmpi": {"sge": True, "sgt": True, "sle": False, "slt": False},
+    "arith.cmpf": {2: True, 3: True, 4: False, 5: False, 9: True, 10: True, 11: False, 12: False},
+    "arith.cmpi": {2: False, 3: False, 4: True, 5: True},
 }
-CMPF_NAMES = "false oeq ogt oge olt ole one ord ueq ugt uge ult ule une uno true".split()
-CMPI_NAMES = "eq ne slt sle sgt sge ult ule ugt uge".split()
 
 
 def single_ufunc(code: Code, dtype: np.dtype) -> np.ufunc | None:
@@ -69,10 +68,9 @@ def sort_key(step: Step) -> tuple[int, bool]:
     code = step.blocks[0]
     if len(code.steps) == 1 and code.steps[0].results == code.yields:
         compare = code.steps[0]
-        names = {"arith.cmpf": CMPF_NAMES, "arith.cmpi": CMPI_NAMES}.get(compare.name, [])
-        if names and set(compare.operands) <= set(code.arguments):
-            name = names[ir.IntegerAttr(compare.op.attributes["predicate"]).value]
-            larger_first = LARGER_FIRST[compare.name].get(name)
+        directions = LARGER_FIRST.get(compare.name, {})
+        if directions and set(compare.operands) <= set(code.arguments):
+            larger_first = directions.get(ir.IntegerAttr(compare.op.attributes["predicate"]).value)
             left, right = (code.arguments.index(value) for value in compare.operands)
             if larger_first is not None and left // 2 == right // 2 and left != right:
                 return left // 2, larger_first == (left < right)
