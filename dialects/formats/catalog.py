@@ -106,7 +106,7 @@ def _intern(family: Family, name: str | None, options: dict[str, Any]) -> Format
                 f"the definition has several formats: {', '.join(family.names)}",
                 next_step="name one",
             )
-        name = family.names[0]
+        name = next(iter(family.names))
     elif name not in family.names:
         raise UsageError("format-unknown", f"the definition has {family.names}, not {name!r}")
     fmt = family.build(name, options)

@@ -83,7 +83,9 @@ def _apply_scales(fmt: Format, values: Floats, parts: Parts) -> Floats:
     if not factors:
         return values
     if fmt.splits_signs:
-        return values * np.where(values > 0, factors[0], factors[1])
+        above = np.maximum(values, np.float32(0))
+        below = np.minimum(values, np.float32(0))
+        return above * factors[0] + below * factors[1]  # one summand of each is zero
     if fmt.block_scales[0].rule == "inverse":
         return values / factors[0]
     return values * factors[0]

@@ -29,7 +29,7 @@ class Domain:
 
     def accept(self, value: Any) -> Any:
         """The value in its canonical Python type, or None if it is not in the domain."""
-        if isinstance(value, np.generic):
+        if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
             value = value.item()
         for literal in self.literals:
             if type(literal) is type(value) and literal == value:

@@ -8,7 +8,6 @@ Rows hold the reduction axis. Each step is one NumPy operation over a piece of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from .definition import Minifloat, Nested, Uniform
 from .elements import encode_linear
+from .extents import Inputs, as_blocks, refuse_non_finite
 from .layout import Parts, block_columns, padded_count
 from .minifloats import Floats, encode_magnitudes
 from .nested import split_halves
@@ -133,10 +133,10 @@ def _tensor_extent(fmt: Format, rows: NDArray[Any]) -> Extent:
             square += float(np.einsum("ij,ij->", piece, piece, dtype=np.float64))
             magnitude += float(np.abs(piece).sum(dtype=np.float64))
     extent = Extent(np.array([low], np.float32), np.array([high], np.float32))
-    _refuse_non_finite(extent)
+    refuse_non_finite(extent)
     if not fmt.needs_means:
         return extent
-    means = (np.array([total / rows.size], np.float32) for total in (square, magnitude))
+    means = (np.array([total / rows.size]) for total in (square, magnitude))
     return Extent(extent.low, extent.high, *means)
 
 
@@ -144,9 +144,9 @@ def _encode_piece(fmt: Format, piece: Floats, tensor: _TensorScales, scratch: Sc
     """The parts of some rows, sized to their blocks."""
     rows, k = piece.shape
     size, columns = block_columns(fmt.block_size, k)
-    blocks = _as_blocks(piece, size, columns, scratch)
-    inputs = _Inputs(fmt, blocks, scratch)
-    _refuse_non_finite(inputs.extent)
+    blocks = as_blocks(piece, size, columns, scratch)
+    inputs = Inputs(fmt, blocks, scratch)
+    refuse_non_finite(inputs.extent)
     scales = tensor.blocks
     if scales is None:
         clip = _searched_clip(fmt, inputs.extent, (blocks,))
@@ -159,84 +159,8 @@ def _encode_piece(fmt: Format, piece: Floats, tensor: _TensorScales, scratch: Sc
     return encoded
 
 
-def _as_blocks(piece: Floats, size: int, columns: int, scratch: Scratch) -> Floats:
-    """[rows * columns, size], zeros after the end of a row: they widen no extent."""
-    rows, k = piece.shape
-    if columns * size == k:
-        return piece.reshape(rows * columns, size)
-    padded = scratch.array("padded", (rows, columns * size), np.float32)
-    padded[:, :k] = piece
-    padded[:, k:] = 0
-    return padded.reshape(rows * columns, size)
-
-
-class _Inputs:
-    """A piece's blocks, its magnitudes where the element wants them, and its extent."""
-
-    def __init__(self, fmt: Format, blocks: Floats, scratch: Scratch) -> None:
-        self.blocks = blocks
-        self.magnitudes: Floats | None = None
-        self.by_sign: tuple[Floats, Floats] | None = None
-        shape = blocks.shape
-        if fmt.splits_signs:
-            above = scratch.array("above", shape, np.float32)
-            below = scratch.array("below", shape, np.float32)
-            np.maximum(blocks, scratch.filled("zero", shape, np.float32(0)), out=above)
-            np.abs(above, out=above)  # clears the sign of zeros and NaNs
-            np.subtract(above, blocks, out=below)
-            self.by_sign = above, below
-            self.extent = Extent(_block_max(below, scratch), _block_max(above, scratch))
-        elif isinstance(fmt.element, Minifloat) or fmt.symmetric_extent:
-            self.magnitudes = scratch.array("magnitude", shape, np.float32)
-            np.abs(blocks, out=self.magnitudes)
-            largest = _block_max(self.magnitudes, scratch)
-            self.extent = Extent(largest, largest)
-        else:
-            low, high = _block_ends(blocks, scratch)
-            self.extent = Extent(np.maximum(-low, np.float32(0)), np.maximum(high, np.float32(0)))
-        if fmt.needs_means:
-            square = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64) / shape[1]
-            mean = np.abs(blocks).mean(axis=1, dtype=np.float64)
-            self.extent = replace(
-                self.extent,
-                mean_square=square.astype(np.float32),
-                mean_magnitude=mean.astype(np.float32),
-            )
-
-
-def _block_max(values: Floats, scratch: Scratch) -> Floats:
-    """
-    Maximum of each row of magnitudes, which order as their bit patterns do, and faster.
-
-    A NaN without sign is above everything.
-    """
-    return _reduce_rows(np.maximum, values.view(np.int32), scratch).view(np.float32)
-
-
-def _block_ends(values: Floats, scratch: Scratch) -> tuple[Floats, Floats]:
-    """Minimum and maximum of each row; NaN if any is."""
-    return _reduce_rows(np.minimum, values, scratch), _reduce_rows(np.maximum, values, scratch)
-
-
-def _reduce_rows(operation: np.ufunc, values: Any, scratch: Scratch) -> Any:
-    """
-    Each row reduced to one number.
-
-    Short rows are halved pairwise over the flat array: NumPy's own reduction pays for every row.
-    """
-    rows, size = values.shape
-    if size > 128 or size & (size - 1):
-        return operation.reduce(values, axis=1)
-    level = values.reshape(-1)
-    while size > 1:
-        size //= 2
-        halved = scratch.array(f"halved {size}", (rows * size,), values.dtype)
-        level = operation(level[0::2], level[1::2], out=halved)
-    return level.copy()
-
-
 def _encode_elements(
-    fmt: Format, inputs: _Inputs, scales: BlockScales, scratch: Scratch
+    fmt: Format, inputs: Inputs, scales: BlockScales, scratch: Scratch
 ) -> NDArray[np.unsignedinteger]:
     shape, element = inputs.blocks.shape, fmt.element
     codes = scratch.array("codes", shape, fmt.code_type)
@@ -313,13 +237,13 @@ def _searched_clip(fmt: Format, extent: Extent, pieces: Iterable[Floats]) -> Flo
         for index, clip in enumerate(candidates.T):
             errors[:, index] += clip_error(fmt.element, piece, clip)
     best = np.take_along_axis(candidates, errors.argmin(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(best > 0, best, np.float32(1))
+    return best
 
 
 def _refuse_out_of_range(fmt: Format, piece: Floats, halves: NDArray[np.float16]) -> None:
     assert fmt.admits is not None
     magnitudes = np.abs(piece)
-    _refuse_non_finite(Extent(magnitudes, magnitudes))
+    refuse_non_finite(Extent(magnitudes, magnitudes))
     if np.abs(halves).max() >= fmt.admits.limit:
         raise UsageError(
             "format-range",
@@ -328,14 +252,3 @@ def _refuse_out_of_range(fmt: Format, piece: Floats, halves: NDArray[np.float16]
             why="its upper plane would read as NaN or lose an exponent bit",
             next_step="keep this tensor in fp16",
         )
-
-
-def _refuse_non_finite(extent: Extent) -> None:
-    if np.isfinite(extent.low).all() and np.isfinite(extent.high).all():
-        return
-    raise UsageError(
-        "format-non-finite",
-        "the array to quantize holds a NaN or an infinity, or a float64 beyond float32",
-        why="one such value would spoil the scale of every value that shares it",
-        next_step="replace or clip non-finite values, or keep this tensor in full precision",
-    )

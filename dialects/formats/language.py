@@ -52,10 +52,10 @@ class SourceText:
     text: str
 
     def fail(self, what: str, place: Place, *, why: str = "", next_step: str = "") -> NoReturn:
-        lines = self.text.splitlines()
+        lines = self.text.split("\n")
         line = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
         start = max(0, place.column - 60)
-        shown = line[start : start + 100]
+        shown = "".join(c if c.isprintable() else "?" for c in line[start : start + 100])
         caret = " " * (place.column - 1 - start) + "^"
         raise FormatSyntaxError(
             "format-syntax",
@@ -130,8 +130,12 @@ def parse_definition(text: str, origin: str) -> Syntax:
     Raises FormatSyntaxError for anything else, whatever the text holds.
     """
     source = SourceText(origin, text)
-    if len(text) > MAX_TEXT_BYTES:
+    if len(text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
         source.fail(f"a format definition is at most {MAX_TEXT_BYTES} bytes", Place(1, 1))
+    surrogate = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+    if surrogate is not None:
+        line = text.count("\n", 0, surrogate) + 1
+        source.fail("a lone surrogate is not text", Place(line, 1))
     tree: Any = _parse(source, "start").children[0]
     body = tree.children[-1]
     if len(body.children) > MAX_STATEMENTS:
@@ -190,7 +194,7 @@ def _parse(source: SourceText, start: str) -> Tree[Any]:
     try:
         return _parser().parse(source.text, start=start)
     except UnexpectedInput as error:
-        lines = source.text.splitlines() or [""]
+        lines = source.text.split("\n")
         place = Place(error.line or 0, error.column or 1)
         if place.line < 1:
             place = Place(len(lines), len(lines[-1]) + 1)

@@ -231,11 +231,13 @@ class Format:
         largest = max(abs(float(stats["min"])), abs(float(stats["max"])))
         if not np.isfinite(largest):
             return f"{self.name}: the tensor holds non-finite values"
-        if self.admits is not None and rounded_to_half(largest) > self.admits.max_abs:
-            return (
-                f"{self.name}: largest magnitude {largest:g} is above the threshold "
-                f"{self.admits.max_abs:g}"
-            )
+        if self.admits is not None:
+            half = rounded_to_half(largest)
+            if half > self.admits.max_abs or half >= self.admits.limit:
+                return (
+                    f"{self.name}: largest magnitude {largest:g} is above the threshold "
+                    f"{self.admits.max_abs:g} or not below {self.admits.limit:g}"
+                )
         if self._flushes_small_blocks() and 0 < largest < SMALLEST_E4M3_BLOCK:
             return (
                 f"{self.name}: largest magnitude {largest:g} is below {SMALLEST_E4M3_BLOCK:g}, "

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .definition import Element, HalfStepInteger, Integer, Minifloat, Scale, Uniform
+from .definition import Element, HalfStepInteger, Integer, Minifloat, Scale, Table, Uniform
+from .elements import element_values
 from .minifloats import Floats, encode_magnitudes, minifloat_values
 from .scratch import Scratch
 
@@ -33,7 +34,7 @@ E8M0_LARGEST = 254  # 255 is NaN
 @dataclass(frozen=True, slots=True)
 class Extent:
     """
-    What scale rules may know of each block, float32 [n].
+    What scale rules may know of each block, arrays [n].
 
     `low` and `high` are the largest magnitudes below and above zero, both >= 0; the means are
     taken only for formats whose clip needs them.
@@ -41,8 +42,8 @@ class Extent:
 
     low: Floats
     high: Floats
-    mean_square: Floats | None = None
-    mean_magnitude: Floats | None = None
+    mean_square: NDArray[np.float64] | None = None
+    mean_magnitude: NDArray[np.float64] | None = None
 
     def of(self, sign: str) -> Floats:
         if sign == "all":
@@ -84,7 +85,7 @@ def derive_scales(
             derived = _covering_range(element, extent, zero_point)
         elif scale.rule == "clip":
             found = _clip(scale, extent) if clip is None else clip
-            derived = Derived(found, found, multiply=False)
+            derived = _zero_where_empty(element, found, np.where(found > 0, found, np.float32(1)))
         elif scale.rule == "inverse":
             derived = _inverse(scale, element, extent.of(scale.of))
         else:
@@ -163,12 +164,12 @@ def _largest_over(
         wanted = wanted / tensor_scale
     if scale.minimum:
         wanted = np.maximum(wanted, np.float32(scale.minimum))
-    wanted[wanted == 0] = 1
+    guarded = np.where(wanted > 0, wanted, np.float32(1))
     if scale.type == "fp32":
-        return Derived(wanted, wanted, multiply=False)
+        return _zero_where_empty(element, wanted, guarded)
     kind = replace(SCALE_MINIFLOATS[scale.type], rounding=scale.rounding)
     codes = np.empty(wanted.shape, np.uint8)
-    encode_magnitudes(kind, wanted, codes, Scratch())
+    encode_magnitudes(kind, guarded, codes, Scratch())
     values = minifloat_values(kind)
     one_or_smallest = 1 if scale.flush == "smallest" else int(np.flatnonzero(values == 1)[0])
     codes[codes == 0] = one_or_smallest
@@ -179,6 +180,13 @@ def _largest_over(
     if tensor_scale is not None:
         factor = factor * tensor_scale
     return Derived(codes, factor, multiply=False)
+
+
+def _zero_where_empty(element: Element, wanted: Floats, guarded: Floats) -> Derived:
+    """A block of zeros is decoded with scale zero if the element itself has no zero."""
+    if isinstance(element, Table | Uniform) and 0 not in element_values(element):
+        return Derived(wanted, guarded, multiply=False)
+    return Derived(guarded, guarded, multiply=False)
 
 
 def _covering_range(element: Element, extent: Extent, zero_point: str | None) -> Derived:
@@ -212,11 +220,9 @@ def _clip(scale: Scale, extent: Extent) -> Floats:
         return np.full(largest.shape, scale.value, np.float32)
     assert extent.mean_square is not None
     assert extent.mean_magnitude is not None
-    rms = np.sqrt(extent.mean_square.astype(np.float64))
-    clip = (scale.c1 * rms + scale.c2 * extent.mean_magnitude).astype(np.float32)
-    clip = np.where(clip > 0, clip, largest)
-    clip[clip == 0] = 1
-    return clip
+    clip = scale.c1 * np.sqrt(extent.mean_square) + scale.c2 * extent.mean_magnitude
+    clip = np.minimum(clip, np.finfo(np.float32).max).astype(np.float32)
+    return np.where(clip > 0, clip, largest)
 
 
 def _inverse(scale: Scale, element: Element, largest: Floats) -> Derived:
