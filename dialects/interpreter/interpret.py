@@ -33,18 +33,20 @@ def interpret(
     with module.context:
         copy = generalized(module)
         operations = [op.operation for op in copy.regions[0].blocks[0].operations]
-        functions = symbols(operations, "func.func")
+        functions = {
+            name: op for name, op in symbols(operations, "func.func").items() if has_body(op)
+        }
         chosen = functions.get(function)
         if chosen is None:
             raise UsageError(
                 "function-unknown",
-                f"the module has no function @{function}",
+                f"the module has no function @{function} with a body",
                 next_step=f"it has {', '.join(sorted(functions)) or 'none'}",
             )
         arguments = checked_inputs(chosen, inputs)
         session = Session(
             RULES,
-            {name: body(op) for name, op in functions.items() if has_body(op)},
+            {name: body(op) for name, op in functions.items()},
             Model(params, {} if caches is None else caches),
             {
                 name: constant_array(op.attributes["value"])
@@ -115,4 +117,4 @@ def checked_input(position: int, array: Array, type_: ir.Type) -> Array:
 
 
 def is_tensor(type_: ir.Type) -> bool:
-    return isinstance(type_, ir.ShapedType) or is_packed(type_)
+    return isinstance(type_, ir.RankedTensorType) or is_packed(type_)

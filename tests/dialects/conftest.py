@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from qcc.dialects.bindings import Context, ir
+from qcc.dialects.bindings import Context, PassManager, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.interpreter import interpret
 
@@ -13,7 +13,12 @@ Run = Callable[..., list[np.ndarray]]
 
 @pytest.fixture(scope="session")
 def context() -> Context:
-    return make_context()
+    """A context that knows tm_tensor too: only the pass that makes its ops loads it."""
+    context = make_context()
+    with context, ir.Location.unknown():
+        passes = PassManager.parse("builtin.module(func.func(convert-torch-to-tmtensor))")
+        passes.run(ir.Module.create().operation)
+    return context
 
 
 @pytest.fixture
