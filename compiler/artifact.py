@@ -19,30 +19,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 
-from ..dialects.errors import IntegrityError
+from .artifact_frame import MANIFEST, check_frame, damaged, digest, whole
 from .frontend.archive import open_archive
 from .manifest import Manifest, Member, decode_manifest, encode_manifest, make_manifest
 from .publish import StagedFile
 from .tensor_layout import TensorLayout, TensorSpec, header_size, lay_out, parse_header
-from .zip_layout import Placed, directory, local_header, place
+from .zip_layout import Placed, directory, local_header
 
 __all__ = ["Artifact", "ArtifactWriter", "TensorSpec", "WeightsWriter"]
 
-MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 _MANIFEST_LIMIT = 64 << 20
-_CHUNK = 1 << 20
 
 
 class Artifact:
@@ -71,7 +68,7 @@ class Artifact:
         manifest = decode_manifest(manifest_bytes)
         with ExitStack() as on_error:
             file = on_error.enter_context(path.open("rb"))
-            members = _check_frame(path, file, manifest, manifest_bytes)
+            members = check_frame(path, file, manifest, manifest_bytes)
             artifact = cls(path, file, manifest, members)
             if verify:
                 artifact.check_hashes()
@@ -105,7 +102,7 @@ class Artifact:
         try:
             return msgspec.json.decode(self.read(name))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _damaged(self.path, f"'{name}' is not JSON: {error}") from error
+            raise damaged(self.path, f"'{name}' is not JSON: {error}") from error
 
     def tensor_names(self) -> tuple[str, ...]:
         return tuple(self._weights.specs)
@@ -116,7 +113,7 @@ class Artifact:
 
     def spec(self, name: str) -> TensorSpec:
         if name not in self._weights.specs:
-            raise _damaged(self.path, f"there is no tensor '{name}'")
+            raise damaged(self.path, f"there is no tensor '{name}'")
         return self._weights.specs[name]
 
     def tensor(self, name: str) -> np.ndarray:
@@ -136,14 +133,14 @@ class Artifact:
                 (f"tensor '{name}'", sha256, self._tensor_offset(name), self.spec(name).nbytes)
             )
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            found = pool.map(lambda job: _digest(self._file, job[2], job[3]).sha256, jobs)
+            found = pool.map(lambda job: digest(self._file, job[2], job[3]).sha256, jobs)
             for (label, expected, _, _), actual in zip(jobs, found, strict=True):
                 if actual != expected:
-                    raise _damaged(self.path, f"the bytes of {label} do not match their SHA-256")
+                    raise damaged(self.path, f"the bytes of {label} do not match their SHA-256")
 
     def _member(self, name: str) -> Placed:
         if name not in self._members:
-            raise _damaged(self.path, f"there is no member '{name}'")
+            raise damaged(self.path, f"there is no member '{name}'")
         return self._members[name]
 
     def _tensor_offset(self, name: str) -> int:
@@ -158,7 +155,7 @@ class Artifact:
             size = header_size(prefix, member.size)
             layout = parse_header(os.pread(self._file.fileno(), size, member.data), member.size)
         if layout.specs.keys() != self.manifest.tensors.keys():
-            raise _damaged(self.path, "the manifest and the weights list different tensors")
+            raise damaged(self.path, "the manifest and the weights list different tensors")
         return layout
 
 
@@ -210,7 +207,7 @@ class ArtifactWriter:
                 member = member.sealed()
             members.append(member)
         manifest = encode_manifest(make_manifest(fields, members, tensors))
-        frame = _placed(members, manifest)
+        frame = whole(members, manifest)
         for placed in frame:
             self._staged.write_at(placed.header, local_header(placed))
         self._staged.write_at(frame[-1].data, manifest)
@@ -269,63 +266,5 @@ class WeightsWriter:
 
     def sealed(self) -> Member:
         """The finished member, its sums taken from what is on disk."""
-        digest = _digest(self._staged, self._placed.data, self._placed.size)
-        return Member(WEIGHTS, self._placed.size, digest.crc32, digest.sha256)
-
-
-class _Digest(NamedTuple):
-    sha256: str
-    crc32: int
-
-
-def _digest(file: BinaryIO | StagedFile, offset: int, size: int) -> _Digest:
-    """
-    Sums over part of a file, read in chunks.
-
-    Reading keeps the resident size small where walking a mapping would count every page of it.
-    """
-    sha256, crc32 = hashlib.sha256(), 0
-    end = offset + size
-    while offset < end:
-        chunk = os.pread(file.fileno(), min(_CHUNK, end - offset), offset)
-        if not chunk:
-            break
-        sha256.update(chunk)
-        crc32 = zlib.crc32(chunk, crc32)
-        offset += len(chunk)
-    return _Digest(sha256.hexdigest(), crc32)
-
-
-def _placed(members: list[Member] | tuple[Member, ...], manifest: bytes) -> list[Placed]:
-    listed = [(member.name, member.size, member.crc32) for member in members]
-    return list(place([*listed, (MANIFEST, len(manifest), zlib.crc32(manifest))]))
-
-
-def _check_frame(
-    path: Path, file: BinaryIO, manifest: Manifest, manifest_bytes: bytes
-) -> dict[str, Placed]:
-    """Compare all bytes outside the members with what the manifest says they must be."""
-    try:
-        members = _placed(manifest.members, manifest_bytes)
-        tail = directory(members)
-        frame = [(member.header, local_header(member)) for member in members]
-    except (ValueError, struct.error) as error:
-        raise _damaged(path, f"the manifest lists impossible members: {error}") from error
-    frame.append((members[-1].end, tail))
-    if len({member.name for member in members}) != len(members):
-        raise _damaged(path, "the manifest lists a member twice")
-    if os.fstat(file.fileno()).st_size != members[-1].end + len(tail):
-        raise _damaged(path, "the file is longer or shorter than its manifest says")
-    if any(os.pread(file.fileno(), len(data), offset) != data for offset, data in frame):
-        raise _damaged(path, "the archive's headers are not the ones that qcc writes")
-    return {member.name: member for member in members}
-
-
-def _damaged(path: Path, why: str) -> IntegrityError:
-    return IntegrityError(
-        "artifact-damaged",
-        f"'{path.name}' is damaged or was changed after qcc wrote it",
-        where=str(path),
-        why=why,
-        next_step="compile the model again, or copy the artifact again",
-    )
+        sums = digest(self._staged, self._placed.data, self._placed.size)
+        return Member(WEIGHTS, self._placed.size, sums.crc32, sums.sha256)
