@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...dialects.bindings import arith, bufferization, func, ir, llvm, memref, tensor
+from ...dialects.bindings import arith, bufferization, builtin, func, ir, llvm, memref, tensor
 from .emit import Ptr, Val, i64, pointer, size
 from .library import KernelLibrary
 
@@ -25,6 +25,9 @@ class CallSite:
 
     def address(self, value: ir.Value) -> Val:
         """The address of a tensor's elements, row-major and without gaps."""
+        symbol = parameter_symbol(value)
+        if symbol is not None:
+            return self.parameters.address(symbol)
         type_ = ir.RankedTensorType(value.type)
         buffer_type = ir.MemRefType.get(type_.shape, type_.element_type)
         buffer = bufferization.to_buffer(buffer_type, value, read_only=True)
@@ -86,6 +89,14 @@ class Parameters:
         return Ptr(table.ssa, i64()).at(self.index(name)).load()
 
 
+def parameter_symbol(value: ir.Value) -> str | None:
+    """The name of the parameter that `value` is, None for any other value."""
+    owner = value.owner
+    if isinstance(owner, ir.Block) or owner.operation.name != "qcc.param":
+        return None
+    return ir.StringAttr(owner.operation.attributes["symbol"]).value
+
+
 def replace_op(op: ir.OpView, value: ir.Value) -> None:
     op.results[0].replace_all_uses_with(value)
     op.operation.erase()
@@ -100,45 +111,24 @@ def as_index(value: Val) -> ir.Value:
     return arith.index_cast(ir.IndexType.get(), value.ssa)
 
 
-def view_function(module: ir.Module, type_: ir.RankedTensorType) -> str:
+def view(address: Val, type_: ir.RankedTensorType) -> ir.Value:
     """
-    The name of a function i64 address → memref of `type_`'s static shape, made on first use.
+    The buffer of `type_`'s static shape at `address`, owned by nobody here.
 
-    The buffer descriptor is built as the struct that memrefs lower to; the cast dissolves then.
+    It is built as the struct that buffers lower to; the cast dissolves when they do.
     """
     shape = list(type_.shape)
-    name = "view_" + "x".join([*map(str, shape), str(type_.element_type)])
-    if any(_symbol(op) == name for op in module.body.operations):
-        return name
-    rank = len(shape)
-    arrays = f", array<{rank} x i64>, array<{rank} x i64>" if rank else ""
-    struct = f"!llvm.struct<(ptr, ptr, i64{arrays})>"
-    strides = [1] * rank
-    for axis in reversed(range(rank - 1)):
+    strides = [1] * len(shape)
+    for axis in reversed(range(len(shape) - 1)):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
+    arrays = f", array<{len(shape)} x i64>, array<{len(shape)} x i64>" if shape else ""
+    struct = ir.Type.parse(f"!llvm.struct<(ptr, ptr, i64{arrays})>")
+    start = llvm.inttoptr(pointer(), address.ssa)
+    fields: list[tuple[ir.Value, list[int]]] = [(start, [0]), (start, [1]), (size(0).ssa, [2])]
+    fields += [(size(extent).ssa, [3, axis]) for axis, extent in enumerate(shape)]
+    fields += [(size(stride).ssa, [4, axis]) for axis, stride in enumerate(strides)]
+    descriptor = llvm.mlir_poison(struct)
+    for value, position in fields:
+        descriptor = llvm.insertvalue(descriptor, value, position)
     buffer = ir.MemRefType.get(shape, type_.element_type)
-    fields = [("%p", "0"), ("%p", "1"), ("%zero", "2")]
-    lines = ["%p = llvm.inttoptr %address : i64 to !llvm.ptr"]
-    lines.append("%zero = llvm.mlir.constant(0 : i64) : i64")
-    for axis in range(rank):
-        lines.append(f"%size{axis} = llvm.mlir.constant({shape[axis]} : i64) : i64")
-        lines.append(f"%stride{axis} = llvm.mlir.constant({strides[axis]} : i64) : i64")
-        fields += [(f"%size{axis}", f"3, {axis}"), (f"%stride{axis}", f"4, {axis}")]
-    lines.append(f"%d0 = llvm.mlir.poison : {struct}")
-    for step, (value, position) in enumerate(fields):
-        lines.append(f"%d{step + 1} = llvm.insertvalue {value}, %d{step}[{position}] : {struct}")
-    lines.append(
-        f"%buffer = builtin.unrealized_conversion_cast %d{len(fields)} : {struct} to {buffer}"
-    )
-    body = "\n  ".join([*lines, f"return %buffer : {buffer}"])
-    text = f"func.func private @{name}(%address: i64) -> {buffer} {{\n  {body}\n}}"
-    for op in ir.Module.parse(text, module.context).body.operations:
-        op.operation.clone(ip=ir.InsertionPoint.at_block_begin(module.body))
-    return name
-
-
-def _symbol(op: ir.OpView) -> str | None:
-    attributes = op.attributes
-    if "sym_name" not in attributes:
-        return None
-    return ir.StringAttr(attributes["sym_name"]).value
+    return builtin.unrealized_conversion_cast([buffer], [descriptor])

@@ -10,12 +10,12 @@ to kernels as the addresses of their storage parts and never decoded to memory a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ...dialects import qcc
-from ...dialects.bindings import Operation, bufferization, func, ir
+from ...dialects.bindings import Operation, bufferization, ir
 from .attention import QUERY_ROWS, Attention, attention_launcher
-from .call_site import CallSite, Parameters, replace_op, view_function
+from .call_site import CallSite, Parameters, replace_op, view
 from .convolution import convert_conv2d
 from .emit import Val, size
 from .gemm import MC, Contraction, contraction_launcher
@@ -26,38 +26,31 @@ from .rows import Norm, embedding_launcher, norm_launcher
 from .weights import weight_source
 
 
-def convert_qcc_to_kernels(module: ir.Module) -> list[str]:
-    """Rewrite `module` in place; returns the parameter parts in the order of the address table."""
+def convert_qcc_to_kernels(module: ir.Module) -> tuple[KernelLibrary, list[str]]:
+    """
+    Rewrite `module` in place.
+
+    Returns the kernels, to be linked once the main function is bufferized, and the parameter
+    parts in the order of the address table.
+    """
     parameters = Parameters()
-    site = CallSite(module, KernelLibrary(module), parameters)
-    for function in module.body.operations:
-        if function.operation.name != "func.func":
-            continue
-        for op in list(_walk(function.operation)):
-            rule = RULES.get(op.name)
-            if rule is None:
-                continue
-            with ir.InsertionPoint(op), op.location:
-                rule(site, op)
-    _erase_params(module)
-    return parameters.names
+    library = KernelLibrary(module)
+    site = CallSite(module, library, parameters)
+    for rules in (RULES, {"qcc.param": convert_param}):
+        for op in list(_qcc_ops(module.operation)):
+            if op.operation.name in rules:
+                with ir.InsertionPoint(op), op.location:
+                    rules[op.operation.name](site, op)
+    return library, parameters.names
 
 
-def _walk(op: Operation):
+def _qcc_ops(op: Operation) -> Iterator[ir.OpView]:
     for region in op.regions:
         for block in region.blocks:
             for child in block.operations:
-                yield from _walk(child.operation)
+                yield from _qcc_ops(child.operation)
                 if child.operation.name.startswith("qcc."):
                     yield child
-
-
-def _erase_params(module: ir.Module) -> None:
-    for function in module.body.operations:
-        if function.operation.name == "func.func":
-            for op in list(_walk(function.operation)):
-                if isinstance(op, qcc.ParamOp) and not list(op.result.uses):
-                    op.operation.erase()
 
 
 def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
@@ -152,17 +145,13 @@ def convert_norm(site: CallSite, op: qcc.LayerNormOp | qcc.RmsNormOp) -> None:
 
 
 def convert_param(site: CallSite, op: qcc.ParamOp) -> None:
-    """A plain parameter becomes a tensor over its bytes; packed ones are read by kernels only."""
-    if qcc.is_packed(op.value.type) or not list(op.value.uses):
-        return
-    type_ = ir.RankedTensorType(op.value.type)
-    symbol = ir.StringAttr(op.symbol).value
-    view = view_function(site.module, type_)
-    buffer_type = ir.MemRefType.get(type_.shape, type_.element_type)
-    address = site.parameters.address(symbol)
-    buffer = func.call([buffer_type], view, [address.ssa])
-    value = bufferization.to_tensor(type_, buffer, restrict=True)
-    replace_op(op, value)
+    """What kernels did not take by address becomes a tensor over the parameter's bytes."""
+    if list(op.value.uses):
+        type_ = ir.RankedTensorType(op.value.type)
+        address = site.parameters.address(ir.StringAttr(op.symbol).value)
+        value = bufferization.to_tensor(type_, view(address, type_), restrict=True)
+        op.value.replace_all_uses_with(value)
+    op.operation.erase()
 
 
 RULES: dict[str, Callable[[CallSite, ir.OpView], None]] = {

@@ -12,15 +12,10 @@ from __future__ import annotations
 
 from ...dialects.bindings import Operation, ir
 
-ALIASING = {
+ADDRESS_OPS = {
     "arith.index_cast",
-    "memref.cast",
-    "memref.collapse_shape",
-    "memref.expand_shape",
     "memref.extract_aligned_pointer_as_index",
     "memref.extract_strided_metadata",
-    "memref.reinterpret_cast",
-    "memref.subview",
 }
 
 
@@ -57,8 +52,7 @@ def _last_use(
             if position is None:
                 return None
             last = position if last is None else max(last, position)
-            if user.name in ALIASING:
-                pending.extend(user.results)
+            pending.extend(result for result in user.results if _may_alias(user, result))
     return last
 
 
@@ -66,3 +60,10 @@ def _ancestor_in(op: Operation, block: ir.Block) -> Operation:
     while op.block != block:
         op = op.parent.operation
     return op
+
+
+def _may_alias(user: Operation, result: ir.Value) -> bool:
+    """Views have buffer type; an address may also travel as an integer."""
+    return user.name in ADDRESS_OPS or isinstance(
+        result.type, ir.MemRefType | ir.UnrankedMemRefType
+    )

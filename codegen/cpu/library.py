@@ -35,13 +35,20 @@ class Arguments:
 
 
 class KernelLibrary:
-    """Kernels, constant tables and the thread pool inside `module`."""
+    """
+    Kernels, constant tables and the thread pool, in a module of their own.
 
-    def __init__(self, module: ir.Module) -> None:
-        self._module = module
+    The main module only declares the launchers until `link` brings the kernels in: kernels are
+    written in terms of addresses, which the passes over the main function need not see.
+    """
+
+    def __init__(self, main: ir.Module) -> None:
+        self._main = main
+        self._module = ir.Module.create()
         self._launchers: dict[str, str] = {}
         self._tables: dict[tuple[float, ...], str] = {}
-        self._add_runtime()
+        _splice("threads.mlir", self._module)
+        _splice("parameters.mlir", main)
 
     def launcher(self, key: str, arguments: int, emit: Body) -> str:
         """The name of the launcher of kernel `key`, emitting its body the first time."""
@@ -52,8 +59,17 @@ class KernelLibrary:
             self._launchers[key] = name
         return self._launchers[key]
 
+    def link(self) -> None:
+        """Move the kernels into the main module, in place of their declarations."""
+        for op in list(self._main.body.operations):
+            if op.operation.name == "func.func" and _name(op) in self._launchers.values():
+                op.operation.erase()
+        anchor = ir.InsertionPoint.at_block_begin(self._main.body)
+        for op in self._module.body.operations:
+            op.operation.clone(ip=anchor)
+
     def table(self, values: list[float]) -> Ptr:
-        """The address of a constant fp32 table, shared by equal tables."""
+        """The address, inside a kernel, of a constant fp32 table shared by equal tables."""
         key = tuple(values)
         if key not in self._tables:
             name = f"table_{len(self._tables)}"
@@ -63,7 +79,7 @@ class KernelLibrary:
                 f"tensor<{len(values)}xf32>) {{alignment = 64 : i64}} : "
                 f"!llvm.array<{len(values)} x f32>"
             )
-            self._splice(text)
+            _splice_text(text, self._module)
             self._tables[key] = name
         return Ptr(llvm.mlir_addressof(pointer(), self._tables[key]), f32())
 
@@ -79,6 +95,8 @@ class KernelLibrary:
 
     def _emit_launcher(self, name: str, arguments: int) -> None:
         type_ = ir.FunctionType.get([i64()] * (arguments + 2), [])
+        with ir.InsertionPoint(self._main.body):
+            func.FuncOp(name, type_, visibility="private")
         with ir.InsertionPoint(self._module.body):
             launcher = func.FuncOp(name, type_, visibility="private")
         block = launcher.add_entry_block()
@@ -97,16 +115,20 @@ class KernelLibrary:
             )
             func.return_([])
 
-    def _add_runtime(self) -> None:
-        text = (files(__package__) / "runtime.mlir").read_text()
-        self._splice(text)
 
-    def _splice(self, text: str) -> None:
-        """Move the top-level ops of `text` into the module."""
-        parsed = ir.Module.parse(text, self._module.context)
-        anchor = ir.InsertionPoint.at_block_begin(self._module.body)
-        for op in list(parsed.body.operations):
-            op.operation.clone(ip=anchor)
+def _splice(file: str, module: ir.Module) -> None:
+    """Put the ops of an .mlir file of this folder at the head of `module`."""
+    _splice_text((files(__package__) / file).read_text(), module)
+
+
+def _splice_text(text: str, module: ir.Module) -> None:
+    anchor = ir.InsertionPoint.at_block_begin(module.body)
+    for op in ir.Module.parse(text, module.context).body.operations:
+        op.operation.clone(ip=anchor)
+
+
+def _name(op: ir.OpView) -> str:
+    return ir.StringAttr(op.attributes["sym_name"]).value
 
 
 def function_address(name: str) -> ir.Value:

@@ -37,11 +37,12 @@ def lower_to_llvm(module: ir.Module) -> list[str]:
     """Lower `module` in place; returns the parameter parts in the order of the address table."""
     _give_entry_a_c_interface(module)
     run(module, FUSE)
-    parts = convert_qcc_to_kernels(module)
+    library, parts = convert_qcc_to_kernels(module)
     run(module, BUFFERIZE)
     hoist_deallocations(module)
     replace_copies(module)
     run(module, LOOPS)
+    library.link()
     run(module, LLVM)
     return parts
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...dialects import qcc
-from ...dialects.bindings import Operation, ir
+from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.formats import parse_spelling
-from .call_site import CallSite
+from .call_site import CallSite, parameter_symbol
 from .decode import PackedReader, PlainReader
 from .emit import Val
 from .gemm import Source
@@ -16,10 +16,8 @@ def weight_source(site: CallSite, value: ir.Value, k: int) -> tuple[Source, list
     """How kernels read `value` as rows of length `k`, and the addresses of its parts."""
     spelling = qcc.format_spelling(value.type)
     if spelling is None:
-        symbol = _parameter_symbol(value)
-        address = site.address(value) if symbol is None else site.parameters.address(symbol)
-        return PlainReader(k), [address]
-    symbol = _parameter_symbol(value)
+        return PlainReader(k), [site.address(value)]
+    symbol = parameter_symbol(value)
     if symbol is None:
         raise UnsupportedError(
             "cpu-packed-operand",
@@ -29,10 +27,3 @@ def weight_source(site: CallSite, value: ir.Value, k: int) -> tuple[Source, list
         )
     reader = PackedReader(site.library, parse_spelling(spelling), k)
     return reader, [site.parameters.address(f"{symbol}/{role}") for role in reader.parts]
-
-
-def _parameter_symbol(value: ir.Value) -> str | None:
-    owner = value.owner
-    if not isinstance(owner, Operation | ir.OpView) or owner.operation.name != "qcc.param":
-        return None
-    return ir.StringAttr(owner.attributes["symbol"]).value

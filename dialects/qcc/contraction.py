@@ -95,11 +95,12 @@ class AttentionOp(Qcc.Operation, name="attention", traits=[ext.Pure]):
     key: Operand[Any]
     value: Operand[Any]
     scale: ir.FloatAttr
-    causal: Any
     cache: ir.StringAttr
     result: Result[Any]
     mask: Optional[Operand[Any]] = None
     past: Optional[Operand[Any]] = None
+    # ext takes a false BoolAttr for an absent one, so absence must mean false.
+    causal: Any = ext.attribute(default_factory=lambda: ir.BoolAttr.get(False))
 
     def verify_invariants(self) -> bool:
         query, key = logical_type(self.query.type), logical_type(self.key.type)

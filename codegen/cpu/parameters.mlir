@@ -1,0 +1,8 @@
+// The addresses of the parameters' storage parts, in the order the compiler fixed.
+llvm.mlir.global internal @qcc_parameters(0 : i64) : i64
+
+llvm.func @qcc_set_parameters(%table: !llvm.ptr) {
+  %at = llvm.mlir.addressof @qcc_parameters : !llvm.ptr
+  llvm.store %table, %at : !llvm.ptr, !llvm.ptr
+  llvm.return
+}

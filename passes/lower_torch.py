@@ -1,0 +1,38 @@
+"""
+Lower the torch ops that qcc does not own to linalg on tensors.
+
+torch-mlir's decompositions and conversions do the work around the qcc ops; the bridges dissolve.
+What remains in the torch dialect afterwards cannot be lowered, and `unlowered` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..dialects.bindings import Operation, PassManager
+
+SIMPLIFY = "torchdynamo-export-to-torch-backend-pipeline{backend-legal-ops= extra-library=}"
+LOWER = (
+    "func.func(torch-restructure-non-constant-axes,torch-fuse-quantized-ops,"
+    "convert-torch-to-tmtensor,canonicalize,convert-torch-to-linalg,canonicalize,"
+    "convert-torch-to-scf,convert-torch-to-arith,convert-torch-to-tensor),"
+    "convert-torch-conversion-to-mlprogram,"
+    "func.func(memref-expand,canonicalize,resolve-shaped-type-result-dims,cse),"
+    "torch-func-backend-type-conversion,"
+    "func.func(canonicalize,torch-finalizing-backend-type-conversion,canonicalize,cse)"
+)
+
+
+def lower_torch(module: Operation, _: object = None) -> None:
+    PassManager.parse(f"builtin.module({SIMPLIFY})").run(module)
+    PassManager.parse(f"builtin.module({LOWER})").run(module)
+
+
+def unlowered(module: Operation) -> Iterator[Operation]:
+    """Ops of the torch dialects that are still there."""
+    for region in module.regions:
+        for block in region.blocks:
+            for op in block.operations:
+                if op.operation.name.startswith(("torch.", "torch_c.")):
+                    yield op.operation
+                yield from unlowered(op.operation)

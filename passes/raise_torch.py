@@ -1,0 +1,315 @@
+"""
+Raise the torch ops that qcc owns to the qcc dialect.
+
+    torch.aten.linear %x, %w, %b        =>   qcc.linear
+    torch.aten.scaled_dot_product_…     =>   qcc.attention
+    torch.aten.conv2d, matmul, bmm, layer_norm, rms_norm, embedding likewise
+
+Exact: each qcc op is defined as the torch op in fp32. An op whose operands do not fit the qcc
+definition (another element type, a non-constant stride, …) is left alone, and torch-mlir lowers
+it to linalg. Values cross between the dialects over torch_c's tensor bridges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..dialects import qcc
+from ..dialects.bindings import Operation, ir
+from ..dialects.torch_types import builtin_tensor_type, is_tensor
+from .torch_constants import float_constant, int_constant, int_list, is_none, producer
+
+
+def raise_torch(module: Operation, _: object = None) -> None:
+    for function in module.regions[0].blocks[0].operations:
+        for block in function.regions[0].blocks:
+            for op in list(block.operations):
+                rule = RULES.get(op.operation.name)
+                if rule is not None:
+                    _raise(op.operation, rule)
+
+
+def _raise(op: Operation, rule: Callable[[Raiser], ir.Value | None]) -> None:
+    if not all(is_tensor(result.type) for result in op.results):
+        return
+    with ir.InsertionPoint(op), op.location:
+        value = rule(Raiser(op))
+        if value is None:
+            return
+        result = op.results[0]
+        bridge = Operation.create(
+            "torch_c.from_builtin_tensor", results=[result.type], operands=[value]
+        )
+        result.replace_all_uses_with(bridge.result)
+    op.erase()
+
+
+@dataclass(frozen=True)
+class Raiser:
+    """One torch op being raised: its operands as builtin tensors and Python constants."""
+
+    op: Operation
+
+    def operand(self, index: int) -> ir.Value:
+        return self.op.operands[index]
+
+    def tensor(self, value: ir.Value) -> ir.Value:
+        """`value` on the builtin side of a bridge; an existing bridge is reused."""
+        source = producer(value)
+        if source is not None and source.name == "torch_c.from_builtin_tensor":
+            return source.operands[0]
+        type_ = builtin_tensor_type(value.type)
+        bridge = Operation.create(
+            "torch_c.to_builtin_tensor", results=[type_], operands=[value]
+        )
+        return bridge.result
+
+    def optional(self, value: ir.Value) -> ir.Value | None:
+        return None if is_none(value) else self.tensor(value)
+
+    @property
+    def result_type(self) -> ir.RankedTensorType:
+        return builtin_tensor_type(self.op.results[0].type)
+
+    def floats(self, *values: ir.Value) -> bool:
+        """Every present operand is an fp32 tensor of known rank."""
+        return all(is_none(value) or _is_float_tensor(value) for value in values)
+
+
+def _is_float_tensor(value: ir.Value) -> bool:
+    return is_tensor(value.type) and isinstance(
+        builtin_tensor_type(value.type).element_type, ir.F32Type
+    )
+
+
+def _rank(value: ir.Value) -> int:
+    return builtin_tensor_type(value.type).rank
+
+
+def raise_linear(at: Raiser) -> ir.Value | None:
+    source, weight, bias = at.op.operands
+    if not at.floats(source, weight, bias) or _rank(weight) != 2:
+        return None
+    return qcc.LinearOp(
+        at.tensor(source), at.tensor(weight), at.result_type, bias=at.optional(bias)
+    ).result
+
+
+def raise_addmm(at: Raiser) -> ir.Value | None:
+    """addmm(bias, x, transpose(w)) is what a decomposed linear looks like."""
+    bias, source, transposed, beta, alpha = at.op.operands
+    weight = _transposed_source(transposed)
+    plain = int_constant(beta) == 1 and int_constant(alpha) == 1
+    if weight is None or not plain or not at.floats(bias, source, weight) or _rank(bias) != 1:
+        return None
+    return qcc.LinearOp(
+        at.tensor(source), at.tensor(weight), at.result_type, bias=at.tensor(bias)
+    ).result
+
+
+def raise_mm(at: Raiser) -> ir.Value | None:
+    source, transposed = at.op.operands
+    weight = _transposed_source(transposed)
+    if weight is None or not at.floats(source, weight):
+        return None
+    return qcc.LinearOp(at.tensor(source), at.tensor(weight), at.result_type).result
+
+
+def _transposed_source(value: ir.Value) -> ir.Value | None:
+    """w when `value` is the transpose of a matrix w."""
+    op = producer(value)
+    if op is not None and op.name == "torch.aten.t":
+        return op.operands[0]
+    if op is None or op.name not in ("torch.aten.transpose.int", "torch.aten.permute"):
+        return None
+    if op.name == "torch.aten.permute":
+        return op.operands[0] if int_list(op.operands[1]) == [1, 0] else None
+    axes = {int_constant(op.operands[1]), int_constant(op.operands[2])}
+    swapped = axes in ({0, 1}, {-1, -2}, {0, -1}, {1, -2})
+    return op.operands[0] if swapped and _rank(op.operands[0]) == 2 else None
+
+
+def raise_bmm(at: Raiser) -> ir.Value | None:
+    lhs, rhs = at.op.operands[:2]
+    if not at.floats(lhs, rhs) or _rank(lhs) != 3 or _rank(rhs) != 3:
+        return None
+    if builtin_tensor_type(lhs.type).shape[0] != builtin_tensor_type(rhs.type).shape[0]:
+        return None
+    return qcc.MatmulOp(at.tensor(lhs), at.tensor(rhs), at.result_type).result
+
+
+def raise_attention(at: Raiser) -> ir.Value | None:
+    query, key, value, mask, dropout, causal, scale, _ = at.op.operands
+    if not at.floats(query, key, value) or any(_rank(v) != 4 for v in (query, key, value)):
+        return None
+    if float_constant(dropout) != 0.0 or _mask_kind(mask) == "unknown":
+        return None
+    depth = builtin_tensor_type(query.type).shape[3]
+    factor = 1.0 / math.sqrt(depth) if is_none(scale) else float_constant(scale)
+    is_causal = int_constant(causal)
+    if factor is None or is_causal is None:
+        return None
+    key, value = _without_head_repeat(query, key), _without_head_repeat(query, value)
+    heads = [builtin_tensor_type(v.type).shape[1] for v in (key, value)]
+    if heads[0] != heads[1]:
+        return None
+    additive = None if is_none(mask) else _additive_mask(at, mask)
+    return qcc.AttentionOp(
+        at.tensor(query),
+        at.tensor(key),
+        at.tensor(value),
+        ir.FloatAttr.get_f64(factor),
+        ir.StringAttr.get(""),
+        at.result_type,
+        mask=additive,
+        causal=ir.BoolAttr.get(bool(is_causal)),
+    ).result
+
+
+def _mask_kind(mask: ir.Value) -> str:
+    if is_none(mask):
+        return "none"
+    if not is_tensor(mask.type):
+        return "unknown"
+    element = builtin_tensor_type(mask.type).element_type
+    if isinstance(element, ir.F32Type):
+        return "additive"
+    is_bool = isinstance(element, ir.IntegerType) and element.width == 1
+    return "boolean" if is_bool else "unknown"
+
+
+def _additive_mask(at: Raiser, mask: ir.Value) -> ir.Value:
+    """A boolean mask as 0 where true and -inf where false."""
+    if _mask_kind(mask) == "additive":
+        return at.tensor(mask)
+    shape = builtin_tensor_type(mask.type)
+    text = str(mask.type).replace(",i1>", ",f32>")
+    float_type = ir.Type.parse(text)
+    values = [
+        Operation.create(
+            "torch.constant.float",
+            results=[ir.Type.parse("!torch.float")],
+            attributes={"value": ir.FloatAttr.get_f64(number)},
+        ).result
+        for number in (0.0, -math.inf)
+    ]
+    chosen = Operation.create(
+        "torch.aten.where.Scalar", results=[float_type], operands=[mask, *values]
+    )
+    assert shape.rank == builtin_tensor_type(float_type).rank
+    return at.tensor(chosen.result)
+
+
+def _without_head_repeat(query: ir.Value, value: ir.Value) -> ir.Value:
+    """The unrepeated heads when `value` is repeat_interleave(v, H / G, dim=1)."""
+    op = producer(value)
+    if op is None or op.name != "torch.aten.repeat_interleave.self_int":
+        return value
+    repeats, axis = int_constant(op.operands[1]), int_constant(op.operands[2])
+    heads = builtin_tensor_type(query.type).shape[1]
+    source = op.operands[0]
+    if axis not in (1, -3) or repeats is None or not is_tensor(source.type):
+        return value
+    fits = builtin_tensor_type(source.type).shape[1] * repeats == heads
+    return source if fits else value
+
+
+def raise_conv2d(at: Raiser) -> ir.Value | None:
+    source, weight, bias, stride, padding, dilation, groups = at.op.operands
+    return _conv2d(at, source, weight, bias, stride, padding, dilation, groups)
+
+
+def raise_convolution(at: Raiser) -> ir.Value | None:
+    source, weight, bias, stride, padding, dilation, transposed, _, groups = at.op.operands
+    if int_constant(transposed) != 0:
+        return None
+    return _conv2d(at, source, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv2d(at: Raiser, *operands: ir.Value) -> ir.Value | None:
+    source, weight, bias, *window, groups = operands
+    if not at.floats(source, weight, bias) or _rank(source) != 4:
+        return None
+    pairs = [int_list(value) for value in window]
+    group_count = int_constant(groups)
+    if any(pair is None for pair in pairs) or group_count is None:
+        return None
+    if ir.ShapedType.get_dynamic_size() in builtin_tensor_type(weight.type).shape:
+        return None
+    stride, padding, dilation = (ir.DenseI64ArrayAttr.get(_pair(pair)) for pair in pairs)
+    i64 = ir.IntegerType.get_signless(64)
+    return qcc.Conv2dOp(
+        at.tensor(source),
+        at.tensor(weight),
+        stride,
+        padding,
+        dilation,
+        ir.IntegerAttr.get(i64, group_count),
+        at.result_type,
+        bias=at.optional(bias),
+    ).result
+
+
+def _pair(values: Sequence[int] | None) -> list[int]:
+    assert values is not None
+    return list(values) if len(values) == 2 else [values[0], values[0]]
+
+
+def raise_layer_norm(at: Raiser) -> ir.Value | None:
+    source, shape, weight, bias, epsilon, *_ = at.op.operands
+    axes, number = int_list(shape), float_constant(epsilon)
+    if axes is None or number is None or not at.floats(source, weight, bias):
+        return None
+    return qcc.LayerNormOp(
+        at.tensor(source),
+        ir.FloatAttr.get_f64(number),
+        _axes(axes),
+        at.result_type,
+        weight=at.optional(weight),
+        bias=at.optional(bias),
+    ).result
+
+
+def raise_rms_norm(at: Raiser) -> ir.Value | None:
+    source, shape, weight, epsilon = at.op.operands
+    axes = int_list(shape)
+    number = 2.0**-23 if is_none(epsilon) else float_constant(epsilon)
+    if axes is None or number is None or not at.floats(source, weight):
+        return None
+    return qcc.RmsNormOp(
+        at.tensor(source),
+        ir.FloatAttr.get_f64(number),
+        _axes(axes),
+        at.result_type,
+        weight=at.optional(weight),
+    ).result
+
+
+def _axes(shape: Sequence[int]) -> ir.IntegerAttr:
+    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), len(shape))
+
+
+def raise_embedding(at: Raiser) -> ir.Value | None:
+    table, indices, *_ = at.op.operands
+    if not at.floats(table) or _rank(table) != 2:
+        return None
+    element = builtin_tensor_type(indices.type).element_type
+    if not isinstance(element, ir.IntegerType) or element.width != 64:
+        return None
+    return qcc.EmbeddingOp(at.tensor(table), at.tensor(indices), at.result_type).result
+
+
+RULES: dict[str, Callable[[Raiser], ir.Value | None]] = {
+    "torch.aten.addmm": raise_addmm,
+    "torch.aten.bmm": raise_bmm,
+    "torch.aten.conv2d": raise_conv2d,
+    "torch.aten.convolution": raise_convolution,
+    "torch.aten.embedding": raise_embedding,
+    "torch.aten.layer_norm": raise_layer_norm,
+    "torch.aten.linear": raise_linear,
+    "torch.aten.mm": raise_mm,
+    "torch.aten.rms_norm": raise_rms_norm,
+    "torch.aten.scaled_dot_product_attention": raise_attention,
+}
