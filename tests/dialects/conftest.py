@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from qcc.dialects.bindings import Context, PassManager, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.interpreter import interpret

@@ -1,9 +1,19 @@
 """`arith` against NumPy and Python integers, element types and predicates exhaustively."""
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+
+f16 = partial(np.array, dtype=np.float16)
+f32 = partial(np.array, dtype=np.float32)
+f64 = partial(np.array, dtype=np.float64)
+i32 = partial(np.array, dtype=np.int32)
+i64 = partial(np.array, dtype=np.int64)
+i8 = partial(np.array, dtype=np.int8)
+u8 = partial(np.array, dtype=np.uint8)
 
 BYTES = np.arange(-128, 128).astype(np.int8)
 LEFT, RIGHT = (grid.ravel() for grid in np.meshgrid(BYTES, BYTES, indexing="ij"))
@@ -188,7 +198,7 @@ def test_float_order_itself(run, predicate, on_nan, else_):
 
 
 def test_float_minima_and_nan(run):
-    left, right = np.float32([np.nan, 1, 2]), np.float32([0, np.nan, 3])
+    left, right = f32([np.nan, 1, 2]), f32([0, np.nan, 3])
     for op, expected in {
         "maximumf": [np.nan, np.nan, 3],
         "minimumf": [np.nan, np.nan, 2],
@@ -212,23 +222,23 @@ def test_float_arithmetic_keeps_its_type(run, dtype):
 @pytest.mark.parametrize(
     ("op", "source", "result", "values", "expected"),
     [
-        ("sitofp", "i1", "f32", np.array([0, 1], bool), np.float32([0, -1])),
-        ("uitofp", "i1", "f32", np.array([0, 1], bool), np.float32([0, 1])),
-        ("uitofp", "i8", "f32", np.int8([-1, 3]), np.float32([255, 3])),
-        ("extsi", "i1", "i64", np.array([0, 1], bool), np.int64([0, -1])),
-        ("extui", "i1", "i64", np.array([0, 1], bool), np.int64([0, 1])),
-        ("extui", "i8", "i32", np.int8([-1, 5]), np.int32([255, 5])),
-        ("trunci", "i64", "i8", np.int64([257, -1]), np.int8([1, -1])),
-        ("trunci", "i64", "i1", np.int64([2, 3]), np.array([0, 1], bool)),
-        ("fptosi", "f32", "i32", np.float32([-1.9, 2.9]), np.int32([-1, 2])),
-        ("fptoui", "f32", "i8", np.float32([200.5, 2.9]), np.uint8([200, 2]).view(np.int8)),
-        ("fptoui", "f32", "i1", np.float32([0.5, 1.5]), np.array([0, 1], bool)),
-        ("truncf", "f32", "bf16", np.float32([1.00390625, 3]), np.array([1, 3], "bfloat16")),
-        ("truncf", "f64", "f16", np.float64([1e9, 0.1]), np.float16([np.inf, 0.1])),
-        ("extf", "bf16", "f32", np.array([1.5], "bfloat16"), np.float32([1.5])),
-        ("index_cast", "i32", "index", np.int32([-1, 4]), np.int64([-1, 4])),
-        ("index_castui", "i32", "index", np.int32([-1, 4]), np.int64([2**32 - 1, 4])),
-        ("bitcast", "f32", "i32", np.float32([1.0]), np.int32([0x3F800000])),
+        ("sitofp", "i1", "f32", np.array([0, 1], bool), f32([0, -1])),
+        ("uitofp", "i1", "f32", np.array([0, 1], bool), f32([0, 1])),
+        ("uitofp", "i8", "f32", i8([-1, 3]), f32([255, 3])),
+        ("extsi", "i1", "i64", np.array([0, 1], bool), i64([0, -1])),
+        ("extui", "i1", "i64", np.array([0, 1], bool), i64([0, 1])),
+        ("extui", "i8", "i32", i8([-1, 5]), i32([255, 5])),
+        ("trunci", "i64", "i8", i64([257, -1]), i8([1, -1])),
+        ("trunci", "i64", "i1", i64([2, 3]), np.array([0, 1], bool)),
+        ("fptosi", "f32", "i32", f32([-1.9, 2.9]), i32([-1, 2])),
+        ("fptoui", "f32", "i8", f32([200.5, 2.9]), u8([200, 2]).view(np.int8)),
+        ("fptoui", "f32", "i1", f32([0.5, 1.5]), np.array([0, 1], bool)),
+        ("truncf", "f32", "bf16", f32([1.00390625, 3]), np.array([1, 3], "bfloat16")),
+        ("truncf", "f64", "f16", f64([1e9, 0.1]), f16([np.inf, 0.1])),
+        ("extf", "bf16", "f32", np.array([1.5], "bfloat16"), f32([1.5])),
+        ("index_cast", "i32", "index", i32([-1, 4]), i64([-1, 4])),
+        ("index_castui", "i32", "index", i32([-1, 4]), i64([2**32 - 1, 4])),
+        ("bitcast", "f32", "i32", f32([1.0]), i32([0x3F800000])),
     ],
 )
 def test_casts(run, op, source, result, values, expected):
@@ -243,19 +253,19 @@ def test_select_by_one_condition_and_by_many(run):
       %1 = arith.select %m, %a, %b : tensor<2xi1>, tensor<2xf32>
       return %0, %1 : tensor<2xf32>, tensor<2xf32>
     }"""
-    a, b = np.float32([1, 2]), np.float32([3, 4])
+    a, b = f32([1, 2]), f32([3, 4])
     one, many = run(text, np.array(True), np.array([False, True]), a, b)
     assert_array_equal(one, a)
-    assert_array_equal(many, np.float32([3, 2]))
+    assert_array_equal(many, f32([3, 2]))
 
 
 @pytest.mark.parametrize(
     ("literal", "expected"),
     [
         ("dense<1.5> : tensor<2x2xf32>", np.full((2, 2), np.float32(1.5))),
-        ("dense<[[1, 2], [3, 4]]> : tensor<2x2xi8>", np.int8([[1, 2], [3, 4]])),
+        ("dense<[[1, 2], [3, 4]]> : tensor<2x2xi8>", i8([[1, 2], [3, 4]])),
         ("dense<[true, false]> : tensor<2xi1>", np.array([True, False])),
-        ("dense<[1, -2]> : tensor<2xindex>", np.int64([1, -2])),
+        ("dense<[1, -2]> : tensor<2xindex>", i64([1, -2])),
         ("dense<2.5> : tensor<3xbf16>", np.full(3, 2.5, "bfloat16")),
         (
             "dense<[1.5, 0x7F80, -3.0]> : tensor<3xbf16>",
@@ -263,7 +273,7 @@ def test_select_by_one_condition_and_by_many(run):
         ),
         ("dense<[0.5, 448.0]> : tensor<2xf8E4M3FN>", np.array([0.5, 448], "float8_e4m3fn")),
         ("dense<> : tensor<0xf32>", np.zeros(0, np.float32)),
-        ("dense_resource<blob> : tensor<3xf32>", np.float32([0, 1, 2])),
+        ("dense_resource<blob> : tensor<3xf32>", f32([0, 1, 2])),
     ],
 )
 def test_constants(run, literal, expected):

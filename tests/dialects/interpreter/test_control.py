@@ -1,13 +1,18 @@
 """Calls, structured control flow, assertions, globals, and what is refused."""
 
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+
 from qcc.dialects.bindings import ir
 from qcc.dialects.errors import UnsupportedError, UsageError
 from qcc.dialects.interpreter import interpret
+
+f32 = partial(np.array, dtype=np.float32)
+i64 = partial(np.array, dtype=np.int64)
 
 
 def test_a_call_runs_with_values_of_its_own(run):
@@ -62,7 +67,7 @@ def test_an_if_in_a_body_masks_each_branch(run):
       } -> tensor<?xf32>
       return %r : tensor<?xf32>
     }"""
-    table, index = np.float32([5, 6, 7]), np.int64([2, 9, 0, -1])
+    table, index = f32([5, 6, 7]), i64([2, 9, 0, -1])
     assert_array_equal(run(text, table, index, np.zeros(4, np.float32))[0], [7, 0, 5, 0])
 
 
@@ -79,7 +84,7 @@ def test_for_carries_values(run):
       }
       return %r#0, %r#1 : tensor<3xf32>, index
     }"""
-    values = np.float32([1, 2, 3])
+    values = f32([1, 2, 3])
     doubled, total = run(text, np.array(5), values)
     assert_array_equal(doubled, 8 * values)
     assert total == 0 + 2 + 4
@@ -144,9 +149,9 @@ def test_a_cast_that_changes_nothing(run):
       %r = builtin.unrealized_conversion_cast %x : tensor<2xf32> to tensor<?xf32>
       return %r : tensor<?xf32>
     }"""
-    assert_array_equal(run(text, np.float32([1, 2]))[0], [1, 2])
+    assert_array_equal(run(text, f32([1, 2]))[0], [1, 2])
     with pytest.raises(UnsupportedError, match="no rule to cast tensor<2xf32> to tensor<2xi64>"):
-        run(text.replace("?xf32", "2xi64"), np.float32([1, 2]))
+        run(text.replace("?xf32", "2xi64"), f32([1, 2]))
 
 
 def test_an_unknown_op_is_named_with_its_place(run):
@@ -191,7 +196,7 @@ def test_loop_bounds_that_vary_in_a_body_are_refused(run):
       return %r : tensor<2xindex>
     }"""
     with pytest.raises(UnsupportedError, match="differ from element to element"):
-        run(text, np.int64([1, 2]), np.int64([0, 0]))
+        run(text, i64([1, 2]), i64([0, 0]))
 
 
 IDENTITY = """

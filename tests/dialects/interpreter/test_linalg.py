@@ -1,13 +1,19 @@
 """`linalg.generic` and the named ops: maps of all kinds, boxes, reductions and contractions."""
 
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.interpreter.rules import linalg
+
+f32 = partial(np.array, dtype=np.float32)
+i64 = partial(np.array, dtype=np.int64)
+i8 = partial(np.array, dtype=np.int8)
 
 RNG = np.random.default_rng(5)
 
@@ -139,7 +145,7 @@ class TestMaps:
           } -> tensor<?x4xf32>
           return %r : tensor<?x4xf32>
         }"""
-        table, rows = floats(9, 4), np.int64([3, 0, 8])
+        table, rows = floats(9, 4), i64([3, 0, 8])
         assert_array_equal(run(text, table, rows, np.zeros((3, 4), np.float32))[0], table[rows])
 
     def test_two_outputs_and_a_read_of_the_old_one(self, run):
@@ -198,7 +204,7 @@ class TestReductions:
             "ori": np.bitwise_or,
             "xori": np.bitwise_xor,
         }[op]
-        initial = np.int8([1, -2, 3])
+        initial = i8([1, -2, 3])
         expected = ufunc(initial, ufunc.reduce(a, axis=1, dtype=np.int8))
         assert_array_equal(run(text, a, initial)[0], expected, strict=True)
 
@@ -225,7 +231,7 @@ class TestReductions:
         maps = "(i,j)->(i);(i,j)->(j);(i,j)->(i)"
         body = "%s = arith.addf %0, %2 : f32\n linalg.yield %s : f32"
         text = generic(maps, "parallel reduction", ["?xf32", "?xf32"], ["?xf32"], body)
-        a = np.float32([1, 2])
+        a = f32([1, 2])
         assert_array_equal(run(text, a, floats(5), np.zeros(2, np.float32))[0], 5 * a)
 
     @pytest.mark.parametrize("predicate", ["ogt", "oge", "ugt"])
@@ -265,8 +271,8 @@ class TestReductions:
         text = generic(
             "(i,j)->(i,j);(i,j)->(i)", "parallel reduction", ["?x?xf32"], ["?xf32"], body
         )
-        a = np.float32([[1, -2, 3, -4], [-1, -1, -1, -1]])
-        assert_array_equal(run(text, a, np.float32([9, 9]))[0], np.float32([3, 9]))
+        a = f32([[1, -2, 3, -4], [-1, -1, -1, -1]])
+        assert_array_equal(run(text, a, f32([9, 9]))[0], f32([3, 9]))
 
     def test_a_body_that_is_no_fold_runs_point_by_point(self, run):
         body = """

@@ -1,12 +1,17 @@
 """`math` against Python's own math module, and torch where that has the function."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+
 from qcc.dialects.interpreter.rules.math import RULES, erf
+
+f32 = partial(np.array, dtype=np.float32)
+i8 = partial(np.array, dtype=np.int8)
 
 POSITIVE = np.linspace(0.05, 4, 200)
 SMALL = np.linspace(-0.95, 0.95, 201)
@@ -88,14 +93,14 @@ def test_erf_in_float64_is_within_two_ulps():
 
 
 def test_erf_of_the_special_values():
-    values = np.float32([np.nan, np.inf, -np.inf, 0.0, -0.0])
+    values = f32([np.nan, np.inf, -np.inf, 0.0, -0.0])
     got = erf(values)
-    assert_array_equal(got, np.float32([np.nan, 1, -1, 0, -0.0]))
+    assert_array_equal(got, f32([np.nan, 1, -1, 0, -0.0]))
     assert np.signbit(got[4])
 
 
 def test_classification(run):
-    values = np.float32([1, np.nan, np.inf, -np.inf])
+    values = f32([1, np.nan, np.inf, -np.inf])
     for op in ("isnan", "isinf", "isfinite"):
         expected = getattr(torch, op)(torch.tensor(values)).numpy()
         assert_array_equal(run(text(op, "f32", 1, "i1"), values)[0], expected, strict=True)
@@ -114,9 +119,7 @@ def test_bit_counts_of_all_bytes(run):
 
 
 def test_integer_powers_wrap(run):
-    base, exponent = (
-        g.ravel() for g in np.meshgrid(np.arange(-4, 5, dtype=np.int8), np.int8(range(9)))
-    )
+    base, exponent = (g.ravel() for g in np.meshgrid(np.arange(-4, 5, dtype=np.int8), i8(range(9))))
     (got,) = run(text("ipowi", "i8", 2), base, exponent)
     powers = [int(b) ** int(e) for b, e in zip(base, exponent, strict=True)]
     assert_array_equal(got, [(p + 128) % 256 - 128 for p in powers])
@@ -128,21 +131,21 @@ def test_float_to_an_integer_power(run):
       %r = math.fpowi %a, %b : tensor<?xf32>, tensor<?xi64>
       return %r : tensor<?xf32>
     }"""
-    base = np.float32([2, -3, 0.5, 7, -1.5])
+    base = f32([2, -3, 0.5, 7, -1.5])
     for power in (-3, -1, 0, 1, 2, 3, 8):
         (got,) = run(source, base, np.full(5, power, np.int64))
         assert_allclose(got, np.power(base.astype(np.float64), power), rtol=1e-6)
 
 
 def test_rounding_half_away_from_zero(run):
-    values = np.float32([-2.5, -0.5, 0.49999997, 0.5, 1.5, 2.5, 1e9])
+    values = f32([-2.5, -0.5, 0.49999997, 0.5, 1.5, 2.5, 1e9])
     (got,) = run(text("round", "f32"), values)
-    assert_array_equal(got, np.float32([-3, -1, 0, 1, 2, 3, 1e9]))
+    assert_array_equal(got, f32([-3, -1, 0, 1, 2, 3, 1e9]))
 
 
 def test_fused_multiply_add_rounds_once(run):
-    a = np.float32([1 + 2**-12])
-    (got,) = run(text("fma", "f32", 3), a, a, np.float32([-1]))
+    a = f32([1 + 2**-12])
+    (got,) = run(text("fma", "f32", 3), a, a, f32([-1]))
     assert got[0] == np.float32(2**-11 + 2**-24)
     assert a[0] * a[0] - np.float32(1) != got[0]
 

@@ -1,9 +1,15 @@
 """`tensor` against NumPy slicing."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+
 from qcc.dialects.errors import UsageError
+
+f32 = partial(np.array, dtype=np.float32)
+i64 = partial(np.array, dtype=np.int64)
 
 GRID = np.arange(24, dtype=np.float32).reshape(4, 6)
 
@@ -83,7 +89,7 @@ def test_insert_slice_leaves_its_operand_alone(run):
         : tensor<2xf32> into tensor<4x6xf32>
       return %r, %a : tensor<4x6xf32>, tensor<4x6xf32>
     }"""
-    inserted, original = run(text, GRID, np.float32([-1, -2]))
+    inserted, original = run(text, GRID, f32([-1, -2]))
     expected = GRID.copy()
     expected[1, 2:6:3] = [-1, -2]
     assert_array_equal(inserted, expected)
@@ -100,7 +106,7 @@ def test_reshapes(run):
       %r = tensor.reshape %a(%s) : (tensor<?x6xf32>, tensor<3xindex>) -> tensor<?x?x?xf32>
       return %e, %c, %r : tensor<?x2x3xf32>, tensor<?xf32>, tensor<?x?x?xf32>
     }"""
-    expanded, collapsed, reshaped = run(text, GRID, np.array(4), np.int64([2, 3, 4]))
+    expanded, collapsed, reshaped = run(text, GRID, np.array(4), i64([2, 3, 4]))
     assert_array_equal(expanded, GRID.reshape(4, 2, 3))
     assert_array_equal(collapsed, GRID.ravel())
     assert_array_equal(reshaped, GRID.reshape(2, 3, 4))
@@ -130,7 +136,7 @@ def test_concat_and_splat_and_from_elements(run):
     joined, splat, elements = run(text, GRID, GRID[:, :1], np.float32(7))
     assert_array_equal(joined, np.concatenate([GRID, GRID[:, :1]], axis=1))
     assert_array_equal(splat, np.full((2, 2), 7, np.float32), strict=True)
-    assert_array_equal(elements, np.float32([[7, 14, 7]]), strict=True)
+    assert_array_equal(elements, f32([[7, 14, 7]]), strict=True)
 
 
 def test_pad_with_a_constant_and_with_a_function_of_the_index(run):
@@ -177,7 +183,7 @@ def test_gather_and_scatter(run):
         : (tensor<2x1x6xf32>, tensor<4x6xf32>, tensor<2x1xi64>) -> tensor<4x6xf32>
       return %g, %k, %s : tensor<2x6xf32>, tensor<2x1x6xf32>, tensor<4x6xf32>
     }"""
-    rows, kept, scattered = run(text, GRID, np.int64([[3], [1]]))
+    rows, kept, scattered = run(text, GRID, i64([[3], [1]]))
     assert_array_equal(rows, GRID[[3, 1]])
     assert_array_equal(kept, GRID[[3, 1]][:, None])
     expected = GRID.copy()
@@ -191,5 +197,5 @@ def test_bitcast(run):
       %r = tensor.bitcast %a : tensor<2xf32> to tensor<2xi32>
       return %r : tensor<2xi32>
     }"""
-    values = np.float32([1.5, -2])
+    values = f32([1.5, -2])
     assert_array_equal(run(text, values)[0], values.view(np.int32), strict=True)

@@ -1,9 +1,16 @@
 """torch-mlir's scan, sort and scatter against NumPy."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+
 from qcc.dialects.errors import UnsupportedError, UsageError
+
+f32 = partial(np.array, dtype=np.float32)
+i32 = partial(np.array, dtype=np.int32)
+i64 = partial(np.array, dtype=np.int64)
 
 RNG = np.random.default_rng(7)
 
@@ -32,8 +39,8 @@ def test_inclusive_scan(run):
 
 
 def test_exclusive_scan_begins_with_the_accumulator(run):
-    a = np.float32([[1, 2, 3]])
-    prefixes, last = run(scan("false", ADD), a, np.zeros_like(a), np.float32([10]))
+    a = f32([[1, 2, 3]])
+    prefixes, last = run(scan("false", ADD), a, np.zeros_like(a), f32([10]))
     assert_array_equal(prefixes, [[10, 11, 13]])
     assert_array_equal(last, [13])
 
@@ -43,7 +50,7 @@ def test_scan_of_a_body_that_is_no_ufunc(run):
     %2 = arith.mulf %0, %0 : f32
     %3 = arith.subf %1, %2 : f32
     tm_tensor.yield %3 : f32"""
-    a = np.float32([[1, 2, 3, 4]])
+    a = f32([[1, 2, 3, 4]])
     prefixes, _ = run(scan("true", body), a, np.zeros_like(a), np.zeros(1, np.float32))
     assert_array_equal(prefixes, [[1, 1, 2, 0]])
 
@@ -124,14 +131,14 @@ def test_scatter_of_rows_meets_repeated_indices_in_order(run, body, combine):
     for row, update in zip(rows, updates, strict=True):
         expected[row] = combine(update, expected[row])
     text = scatter("?x3xf32", "?x1xi64", "?x3xf32", "0", body)
-    (got,) = run(text, updates, np.int64(rows)[:, None], original)
+    (got,) = run(text, updates, i64(rows)[:, None], original)
     assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_scatter_of_elements_by_full_coordinates(run):
     text = scatter("?xf32", "?x2xi32", "?x?xf32", "1, 0", ADD)
     original = np.zeros((3, 4), np.float32)
-    (got,) = run(text, np.float32([1, 2]), np.int32([[3, 0], [0, 2]]), original)
+    (got,) = run(text, f32([1, 2]), i32([[3, 0], [0, 2]]), original)
     expected = original.copy()
     expected[0, 3], expected[2, 0] = 1, 2
     assert_array_equal(got, expected)
@@ -140,7 +147,7 @@ def test_scatter_of_elements_by_full_coordinates(run):
 def test_scatter_of_windows_starts_at_the_index(run):
     text = scatter("?x2x3xf32", "?x1xi64", "?x3xf32", "0", REPLACE)
     updates, original = RNG.standard_normal((1, 2, 3), np.float32), np.zeros((5, 3), np.float32)
-    (got,) = run(text, updates, np.int64([[2]]), original)
+    (got,) = run(text, updates, i64([[2]]), original)
     assert_array_equal(got[2:4], updates[0])
     assert not got[[0, 1, 4]].any()
 
@@ -148,4 +155,4 @@ def test_scatter_of_windows_starts_at_the_index(run):
 def test_scatter_outside_is_refused(run):
     text = scatter("?xf32", "?x1xi64", "?xf32", "0", REPLACE)
     with pytest.raises(UsageError, match="index 3 on axis 0"):
-        run(text, np.float32([1]), np.int64([[3]]), np.zeros(3, np.float32))
+        run(text, f32([1]), i64([[3]]), np.zeros(3, np.float32))

@@ -1,6 +1,7 @@
 """Real op mixes: small torch modules through torch-mlir's pipeline, against eager torch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.testing import assert_allclose, assert_array_equal
-from qcc.dialects.errors import UsageError
-from qcc.dialects.interpreter import interpret
 from torch import Tensor, nn
 from torch_mlir import fx
+
+from qcc.dialects.errors import UsageError
+from qcc.dialects.interpreter import interpret
+
+i64 = partial(np.array, dtype=np.int64)
 
 
 class Case(nn.Module):
@@ -217,4 +221,4 @@ def test_an_assertion_of_the_model_reaches_the_user() -> None:
         nn.Embedding(9, 4), below(9, 3), output_type="linalg-on-tensors", func_name="main"
     )
     with pytest.raises(UsageError, match="index must be smaller than dim size"):
-        interpret(imported, [np.int64([1, 9, 2])], {}.__getitem__)
+        interpret(imported, [i64([1, 9, 2])], {}.__getitem__)
