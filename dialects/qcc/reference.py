@@ -243,7 +243,7 @@ def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array
         value,
         mask,
         scale=ir.FloatAttr(op.attributes["scale"]).value,
-        causal="causal" in op.attributes and ir.BoolAttr(op.attributes["causal"]).value,
+        causal=ir.BoolAttr(op.attributes["causal"]).value,
         past=earlier,
     )
 

@@ -1,15 +1,33 @@
-"""`run`: parse a module's text and interpret it."""
+"""`run`: parse a module's text and interpret it, each value checked against its type."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from qcc.dialects import qcc
 from qcc.dialects.bindings import Context, PassManager, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.interpreter import interpret
+from qcc.dialects.interpreter.element_types import dtype_of
+from qcc.dialects.interpreter.frame import Frame
+from qcc.dialects.interpreter.program import Step
 
 Run = Callable[..., list[np.ndarray]]
+
+
+@pytest.fixture(autouse=True)
+def every_value_has_the_dtype_of_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each interpreted step is checked: no rule may widen or narrow what it computes."""
+    carry_out = Frame.carry_out
+
+    def checked(self: Frame, step: Step) -> None:
+        carry_out(self, step)
+        for number, result in zip(step.results, step.op.results, strict=True):
+            type_ = qcc.logical_type(result.type) if qcc.is_packed(result.type) else result.type
+            assert self.values[number].dtype == dtype_of(type_), str(step.op)
+
+    monkeypatch.setattr(Frame, "carry_out", checked)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """
 `math`: element by element, in the dtype of the operands.
 
-The functions are NumPy's, within an ulp or two of the true value; `erf` is exact to the last bit
-but one in f64 and correctly rounded in f32.
+The functions are NumPy's, within an ulp or two of the true value; `erf` is within two ulps in f64
+and the nearest float in f32.
 """
 
 import math
