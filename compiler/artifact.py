@@ -29,6 +29,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
+from ..dialects.errors import QccError
 from .artifact_frame import MANIFEST, check_frame, damaged, digest, whole
 from .frontend.archive import open_archive
 from .manifest import Manifest, Member, decode_manifest, encode_manifest, make_manifest
@@ -63,6 +64,15 @@ class Artifact:
         Raises IntegrityError for any damage, UsageError if there is no such file.
         """
         path = Path(path)
+        try:
+            return cls._open(path, verify)
+        except QccError as error:
+            # What reads a member does not know the file it came from.
+            error.where = error.where or str(path)
+            raise
+
+    @classmethod
+    def _open(cls, path: Path, verify: bool) -> Artifact:
         with open_archive(path) as archive:
             manifest_bytes = archive.read(MANIFEST, _MANIFEST_LIMIT)
         manifest = decode_manifest(manifest_bytes)

@@ -12,7 +12,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import NoReturn
 
 from .. import __version__
@@ -119,13 +118,11 @@ def _internal_error(error: Exception, argv: Sequence[str]) -> QccError:
 
 def _write_reproducer(error: Exception, argv: Sequence[str]) -> str:
     """Path of the bundle; empty where none could be written, which must not hide the bug."""
-    if find_spec(".reproducer", __package__) is None:
-        return ""
-    from .reproducer import write
-
     try:
+        from .reproducer import write
+
         return str(write(error, list(argv)))
-    except (OSError, QccError):
+    except (ImportError, OSError, QccError):
         return ""
 
 

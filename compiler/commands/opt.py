@@ -27,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    source = _read(args.input)
     from ..opt import run_pipeline
 
-    text = run_pipeline(_read(args.input), args.pipeline, args.print_ir_after_all)
+    text = run_pipeline(source, args.pipeline, args.print_ir_after_all)
     if args.output:
         publish_bytes(args.output, text.encode())
         console.result({"output": str(args.output)}, "")

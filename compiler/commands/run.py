@@ -25,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from ..api import load
     from ..npz import in_order, read_npz, write_npz
 
     arrays = read_npz(args.inputs)
+    from ..api import load
+
     module = load(args.artifact, verify=not args.no_verify, precision=args.precision)
     names = [value.name for value in module.signature.inputs]
     results = module(*in_order(arrays, names))
