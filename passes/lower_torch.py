@@ -24,7 +24,8 @@ LOWER = (
 
 
 def lower_torch(module: Operation, _: object = None) -> None:
-    PassManager.parse(f"builtin.module({SIMPLIFY})").run(module)
+    # Recomposition, the last part of the simplification, makes ops that decompose in turn.
+    PassManager.parse(f"builtin.module({SIMPLIFY},{SIMPLIFY})").run(module)
     PassManager.parse(f"builtin.module({LOWER})").run(module)
 
 

@@ -7,7 +7,7 @@ its last use, turn the remaining linalg into loops, lower to LLVM.
 
 from __future__ import annotations
 
-from ...dialects.bindings import PassManager, ir
+from ...dialects.bindings import Operation, PassManager, ir
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .hoist_deallocations import hoist_deallocations
 from .replace_copies import replace_copies
@@ -16,14 +16,15 @@ FUSE = (
     "func.func(canonicalize,cse,linalg-generalize-named-ops,linalg-fuse-elementwise-ops,"
     "canonicalize,cse)"
 )
+# No CSE before this: it would merge the reads of one tensor by two kernels into the earlier one,
+# and bufferization could then reuse the buffer in between.
 BUFFERIZE = (
-    "func.func(canonicalize,cse),"
     "one-shot-bufferize{bufferize-function-boundaries=1 "
     "function-boundary-type-conversion=identity-layout-map "
     "unknown-type-conversion=identity-layout-map},"
     "func.func(canonicalize,cse),buffer-deallocation-pipeline"
 )
-LOOPS = "func.func(convert-linalg-to-loops,canonicalize,cse)"
+LOOPS = "func.func(tm-tensor-to-loops,convert-linalg-to-loops,canonicalize,cse)"
 LLVM = (
     "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
     "convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
@@ -38,6 +39,8 @@ def lower_to_llvm(module: ir.Module) -> list[str]:
     _give_entry_a_c_interface(module)
     run(module, FUSE)
     library, parts = convert_qcc_to_kernels(module)
+    run(module, "func.func(tm-tensor-bufferize)")
+    _promise_distinct_buffers(module.operation)
     run(module, BUFFERIZE)
     hoist_deallocations(module)
     replace_copies(module)
@@ -56,3 +59,17 @@ def _give_entry_a_c_interface(module: ir.Module) -> None:
     for op in module.body.operations:
         if op.operation.name == "func.func" and "sym_visibility" not in op.attributes:
             op.attributes["llvm.emit_c_interface"] = ir.UnitAttr.get()
+
+
+def _promise_distinct_buffers(op: Operation) -> None:
+    """
+    Mark every `to_tensor` as the only tensor over its buffer.
+
+    True of those that tm_tensor's own bufferization leaves: each wraps a buffer made for it.
+    """
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                _promise_distinct_buffers(child.operation)
+                if child.operation.name == "bufferization.to_tensor":
+                    child.operation.attributes["restrict"] = ir.UnitAttr.get()
