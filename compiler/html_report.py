@@ -17,10 +17,10 @@ from importlib.resources import files
 from .console import bytes_text
 from .manifest import Manifest
 from .report_data import Layer, Report
-from .svg import Bar, bar_chart
+from .svg import Bar, bar_chart, bytes_axis, linear_axis
 
 _COLOURS = 8
-_WORST = 5
+_WORST = 3
 
 
 def render(report: Report, manifest: Manifest) -> str:
@@ -84,30 +84,35 @@ def _sqnr_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
         [Bar(layer.sqnr_db, f"{layer.name}: {_decibels(layer.sqnr_db)}", _kind(layer, kinds))]
         for layer in layers
     ]
-    chart = bar_chart(groups, "dB", "SQNR of each layer's weights")
+    chart = bar_chart(
+        groups,
+        linear_axis((layer.sqnr_db for layer in layers), "dB"),
+        "SQNR of each layer's weights",
+    )
     return _section("Signal to quantization noise per layer", _legend(kinds) + chart)
 
 
 def _bytes_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
-    mebi = 1 << 20
     groups = [
         [
             Bar(
-                layer.bytes_before / mebi,
+                layer.bytes_before,
                 f"{layer.name} before: {bytes_text(layer.bytes_before)}",
                 "before",
             ),
             Bar(
-                layer.bytes_after / mebi,
+                layer.bytes_after,
                 f"{layer.name} after: {bytes_text(layer.bytes_after)}",
                 _kind(layer, kinds),
             ),
         ]
         for layer in layers
     ]
-    legend = '<p><span class="dot before"></span>before, beside the packed size</p>'
+    sizes = [size for layer in layers for size in (layer.bytes_before, layer.bytes_after)]
+    legend = '<div class="legend"><span><span class="dot before"></span>before</span></div>'
     return _section(
-        "Bytes per layer", legend + bar_chart(groups, "MiB", "weight bytes of each layer")
+        "Bytes per layer, on a logarithmic scale",
+        legend + bar_chart(groups, bytes_axis(sizes), "weight bytes of each layer"),
     )
 
 
@@ -117,7 +122,7 @@ def _worst_section(layers: Sequence[Layer]) -> str:
     noisy = sorted(noisy, key=lambda layer: (layer.sqnr_db or 0.0, layer.name))[:_WORST]
     if not noisy:
         return ""
-    lines = "\n".join(
+    lines = "\n\n".join(
         f'[[rule]]  # {layer.sqnr_db:.1f} dB\nmatch = {_toml(layer.name)}\nweights = "int8"'
         for layer in noisy
     )
@@ -152,7 +157,7 @@ def _layer_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
 def _layer_row(layer: Layer, kinds: dict[str, str]) -> str:
     sqnr = layer.sqnr_db
     cells = [
-        f'<td class="wrap"><code>{_text(layer.name)}</code></td>',
+        f'<td class="wrap name"><code>{_text(layer.name)}</code></td>',
         f"<td>{_text(layer.op)}</td>",
         f"<td>{'&times;'.join(map(str, layer.shape))}</td>",
         f'<td><span class="dot {_kind(layer, kinds)}"></span>{_text(layer.weights or "-")}</td>',

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from .console import bytes_text
+
 _HEIGHT = 180
-_LEFT, _TOP, _BOTTOM = 56, 8, 18
+_LEFT, _TOP, _BOTTOM = 64, 8, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +22,11 @@ class Bar:
     kind: str
 
 
-def bar_chart(groups: Sequence[Sequence[Bar]], unit: str, label: str) -> str:
+def bar_chart(groups: Sequence[Sequence[Bar]], axis: Axis, label: str) -> str:
     """Groups of bars from left to right; each group stands at one place of the axis."""
-    values = [bar.value for group in groups for bar in group if bar.value is not None]
-    finite = [value for value in values if math.isfinite(value)]
-    top = nice_ceiling(max([*finite, 0.0]))
-    bottom = -nice_ceiling(-min([*finite, 0.0]))
-    if top == bottom:
-        top = 1.0
-    pitch = min(40.0, max(6.0, 880 / max(len(groups), 1)))
+    pitch = min(40.0, max(4.0, 1060 / max(len(groups), 1)))
     width = _LEFT + pitch * len(groups) + 8
-    axis = _Axis(bottom, top)
-    body = [_grid(axis, width, unit)]
+    body = [_grid(axis, width)]
     for index, group in enumerate(groups):
         thickness = pitch * 0.8 / max(len(group), 1)
         for place, bar in enumerate(group):
@@ -58,30 +53,53 @@ def nice_ceiling(value: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
+    """Places values between `bottom` and `top`; `ticks` are (value, label)."""
+
     bottom: float
     top: float
+    ticks: tuple[tuple[float, str], ...]
+    place: Callable[[float], float] = float
 
     def y(self, value: float) -> float:
         """Pixel row of a value; what lies outside, infinities included, is put on the edge."""
-        inside = min(max(value, self.bottom), self.top)
-        share = (inside - self.bottom) / (self.top - self.bottom)
+        inside = self.place(min(max(value, self.bottom), self.top))
+        bottom, top = self.place(self.bottom), self.place(self.top)
+        share = (inside - bottom) / (top - bottom)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _grid(axis: _Axis, width: float, unit: str) -> str:
-    lines = []
-    for step in range(5):
-        value = axis.bottom + (axis.top - axis.bottom) * step / 4
-        y = axis.y(value)
-        lines.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{width:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}">{value:.4g}</text>'
-        )
-    return "".join(lines) + f'<text class="tick" x="{_LEFT - 6}" y="{_HEIGHT - 2}">{unit}</text>'
+def linear_axis(values: Iterable[float | None], unit: str) -> Axis:
+    """From zero, or the lowest value below it, to a round number above all."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    top = nice_ceiling(max([*finite, 0.0]))
+    bottom = -nice_ceiling(-min([*finite, 0.0]))
+    if top == bottom:
+        top = 1.0
+    marks = [bottom + (top - bottom) * step / 4 for step in range(5)]
+    return Axis(bottom, top, tuple((mark, f"{mark:.4g} {unit}") for mark in marks))
 
 
-def _rectangle(axis: _Axis, bar: Bar, x: float, thickness: float) -> str:
+def bytes_axis(values: Iterable[int]) -> Axis:
+    """Logarithmic, as layers differ by orders of magnitude; zero bytes lie on the bottom."""
+    sizes = [value for value in values if value > 0] or [1]
+    low = int(math.log2(min(sizes))) // 2 * 2
+    high = max(low + 2, math.ceil(math.log2(max(sizes))))
+    step = max(1, (high - low) // 5)
+    marks = [1 << power for power in range(low, high + 1, step)]
+    ticks = tuple((float(mark), bytes_text(mark).replace(".0", "")) for mark in marks)
+    return Axis(float(1 << low), float(1 << high), ticks, math.log2)
+
+
+def _grid(axis: Axis, width: float) -> str:
+    return "".join(
+        f'<line class="grid" x1="{_LEFT}" x2="{width:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}">{escape(label)}</text>'
+        for y, label in ((axis.y(value), label) for value, label in axis.ticks)
+    )
+
+
+def _rectangle(axis: Axis, bar: Bar, x: float, thickness: float) -> str:
     value = bar.value or 0.0
     low, high = sorted((axis.y(0.0), axis.y(value)))
     # A bar of no height could neither be seen nor pointed at.

@@ -21,7 +21,7 @@ from qcc.compiler.html_report import render
 from qcc.compiler.manifest import Manifest
 from qcc.compiler.recipe import recipe_from_toml
 from qcc.compiler.report_data import decode_report
-from qcc.compiler.svg import Bar, bar_chart, nice_ceiling
+from qcc.compiler.svg import Bar, bar_chart, bytes_axis, linear_axis, nice_ceiling
 from qcc.dialects.errors import IntegrityError
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
@@ -153,7 +153,9 @@ def test_other_data_is_refused(data: bytes) -> None:
 
 def test_values_of_every_size_stay_inside_the_chart() -> None:
     values = [0.0, -3.0, 1e-9, 1e12, math.inf, -math.inf, None]
-    chart = ElementTree.fromstring(bar_chart([[Bar(v, "t", "k")] for v in values], "u", "l"))
+    chart = ElementTree.fromstring(
+        bar_chart([[Bar(v, "t", "k")] for v in values], linear_axis(values, "u"), "l")
+    )
     rects = chart.findall("rect")
     assert len(rects) == 6
     for rect in rects:
@@ -163,9 +165,20 @@ def test_values_of_every_size_stay_inside_the_chart() -> None:
 
 def test_equal_values_and_none_have_an_axis() -> None:
     for values in ([], [0.0, 0.0], [5.0, 5.0]):
-        ElementTree.fromstring(bar_chart([[Bar(v, "", "k")] for v in values], "u", "l"))
+        ElementTree.fromstring(
+            bar_chart([[Bar(v, "", "k")] for v in values], linear_axis(values, "u"), "l")
+        )
 
 
 def test_nice_ceilings() -> None:
     for value in (1e-7, 0.3, 1.0, 9.99, 10.0, 12345.6):
         assert value <= nice_ceiling(value) <= 2.5 * value
+
+
+def test_sizes_share_an_axis_with_round_labels() -> None:
+    axis = bytes_axis([0, 60, 27, 113 << 20])
+    rows = [axis.y(value) for value in (113 << 20, 60, 27, 0)]
+    assert rows == sorted(rows)
+    assert len(set(rows)) == 4
+    assert all(re.fullmatch(r"\d+ ([KMGT]i)?B", label) for _, label in axis.ticks)
+    assert bytes_axis([]).y(0) > bytes_axis([]).y(4)
