@@ -48,6 +48,10 @@ def f32() -> ir.Type:
     return ir.F32Type.get()
 
 
+def f64() -> ir.Type:
+    return ir.F64Type.get()
+
+
 def pointer() -> ir.Type:
     return ir.Type.parse("!llvm.ptr")
 
@@ -67,7 +71,7 @@ def words() -> ir.Type:
 
 def _is_float(type_: ir.Type) -> bool:
     element = ir.VectorType(type_).element_type if isinstance(type_, ir.VectorType) else type_
-    return isinstance(element, ir.F32Type | ir.F16Type)
+    return isinstance(element, ir.F64Type | ir.F32Type | ir.F16Type)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,6 +286,10 @@ def round_even(a: Val) -> Val:
     return Val(math.roundeven(a.ssa))
 
 
+def round_to_zero(a: Val) -> Val:
+    return Val(math.trunc(a.ssa))
+
+
 def select(condition: Val, yes: Val, no: Val) -> Val:
     return Val(arith.select(condition.ssa, yes.ssa, no.ssa))
 
@@ -311,6 +319,15 @@ def truncate(a: Val, element: ir.Type) -> Val:
 def reinterpret(a: Val, element: ir.Type) -> Val:
     """The same bits as another type of the same width."""
     return Val(arith.bitcast(_same_shape(a, element), a.ssa))
+
+
+def single_to_double(a: Val) -> Val:
+    return Val(arith.extf(_same_shape(a, f64()), a.ssa))
+
+
+def double_to_single(a: Val) -> Val:
+    """To nearest, ties to even."""
+    return Val(arith.truncf(_same_shape(a, f32()), a.ssa))
 
 
 def half_to_float(a: Val) -> Val:
