@@ -1,2 +1,121 @@
+"""
+Dynamic quantization of activations, and the decoding of packed parameters to tensors.
+
+    %q = qcc.quantize %x; qcc.dequantize %q   =>   y = alloc; round(&x, &y)
+    qcc.dequantize (qcc.param @w)             =>   y = alloc; decode(&y, &w.codes, &w.scale, …)
+
+Exact: a rounding kernel computes decode(encode(x)) bit for bit for every finite x, without the
+codes in between. Infinities and NaNs, which the NumPy encoder refuses, become NaN.
+"""
+
 from __future__ import annotations
-def convert_dequantize(site, op): raise NotImplementedError
+
+import math
+from collections.abc import Sequence
+
+from ...dialects import qcc
+from ...dialects.bindings import ir
+from ...dialects.errors import UnsupportedError
+from ...dialects.formats import Format, parse_spelling
+from .call_site import CallSite, replace_op
+from .emit import Val, f32, repeat, size, write
+from .gemm import Source, walk_rows
+from .library import Arguments, KernelLibrary, grain_of
+from .round_kernel import PIECES, Rounding, extent_launcher, rounding_launcher
+from .weights import weight_source
+
+
+def convert_dequantize(site: CallSite, op: qcc.DequantizeOp) -> None:
+    quantize = op.codes.owner
+    if isinstance(quantize, qcc.QuantizeOp):
+        _convert_round_trip(site, op, quantize)
+        if not list(quantize.codes.uses):
+            quantize.operation.erase()
+    else:
+        _convert_packed_parameter(site, op)
+
+
+def _convert_round_trip(site: CallSite, op: qcc.DequantizeOp, quantize: qcc.QuantizeOp) -> None:
+    source = quantize.source
+    fmt = _activation_format(op, quantize)
+    type_ = ir.RankedTensorType(source.type)
+    last = type_.rank - 1
+    rows, row, length = site.extents(source, range(last)), 1, size(1)
+    if type_.rank and type_.is_dynamic_dim(last):
+        row, length = None, site.extent(source, last)
+    elif type_.rank:
+        row = _folded(fmt, type_.shape[last])
+        rows = rows * (type_.shape[last] // max(row, 1))
+    sizes = {axis: site.extent(source, axis) for axis in range(type_.rank)}
+    value, address = site.result(op.value.type, site.dynamic_like(op.value.type, sizes))
+    rounding = Rounding(fmt, row)
+    pieces = size(0)
+    if rounding.reads_tensor:
+        pieces = site.buffer(size(2 * PIECES))
+        count = site.extents(source, range(type_.rank))
+        launcher = extent_launcher(site.library)
+        arguments = [site.address(source), pieces, count]
+        site.launch(launcher, arguments, size(PIECES), grain_of(size(PIECES)))
+    launcher = rounding_launcher(site.library, rounding)
+    arguments = [site.address(source), address, length, pieces]
+    site.launch(launcher, arguments, rows, grain_of(rows))
+    replace_op(op, value)
+
+
+def _folded(fmt: Format, k: int) -> int:
+    """Rows of one block each where blocks tile the rows: more, and shorter, units of work."""
+    block = fmt.block_size
+    return block if isinstance(block, int) and 0 < k and k % block == 0 else k
+
+
+def _activation_format(op: qcc.DequantizeOp, quantize: qcc.QuantizeOp) -> Format:
+    spelling = qcc.format_spelling(op.codes.type)
+    assert spelling is not None
+    fmt = parse_spelling(spelling)
+    element = ir.RankedTensorType(quantize.source.type).element_type
+    if not isinstance(element, ir.F32Type):
+        raise UnsupportedError(
+            "cpu-activation-type",
+            f"the CPU target quantizes fp32 activations, not {element}",
+            where=str(op.location),
+            next_step="convert the tensor to fp32 before qcc.quantize",
+        )
+    if fmt.needs_means or any(scale.value == "mse" for scale in fmt.block_scales):
+        raise UnsupportedError(
+            "cpu-activation-format",
+            f"the CPU target cannot quantize activations to {spelling}",
+            where=str(op.location),
+            why="its clip comes from statistics or a search over the values",
+            next_step="give the clip as a number (alpha=…), or choose a format for activations",
+        )
+    return fmt
+
+
+def _convert_packed_parameter(site: CallSite, op: qcc.DequantizeOp) -> None:
+    shape = list(ir.RankedTensorType(op.value.type).shape)
+    source, parts = weight_source(site, op.codes, math.prod(shape[1:]))
+    value, address = site.result(op.value.type, [])
+    rows = size(shape[0])
+    launcher = _decoding_launcher(site.library, source)
+    site.launch(launcher, [address, *parts], rows, grain_of(rows))
+    replace_op(op, value)
+
+
+def _decoding_launcher(library: KernelLibrary, source: Source) -> str:
+    """Arguments: y, then the parameter's parts; total is the number of rows."""
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        y = arguments.address(0, f32())
+        source.bind(arguments, 1)
+
+        @repeat(begin, end)
+        def _(row: Val) -> None:
+            target = y.at(row * source.k)
+
+            def keep(k: Val, ws: list[Val], carried: Sequence[Val], count: int) -> Sequence[Val]:
+                write(target.at(k), 0, count, ws[0])
+                return carried
+
+            walk_rows(source, [row], keep, ())
+
+    return library.launcher(f"decode {source.k} {source.key}", 1 + source.part_count, emit)
