@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from ...dialects.errors import QccError, UnsupportedError, UsageError
 
@@ -88,8 +89,7 @@ def export(sample: Sample, name: str) -> ExportedProgram:
         with fake_parameters(sample.module):
             return torch.export.export(
                 sample.module,
-                sample.args,
-                sample.kwargs or None,
+                *pytree.tree_map(_on_cpu, (sample.args, sample.kwargs)),
                 dynamic_shapes=sample.dynamic_shapes,
             )
     except Exception as error:
@@ -134,24 +134,33 @@ def fake_parameters(module: nn.Module) -> Iterator[None]:
     """Within the block the module's meta parameters and buffers are fake CPU tensors."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     made: dict[int, torch.Tensor] = {}
-    replaced: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+    replaced: list[tuple[nn.Module, str, torch.Tensor]] = []
     for owner in module.modules():
-        for table in (owner._parameters, owner._buffers):
-            for name, tensor in table.items():
-                if tensor is not None and tensor.is_meta and not isinstance(tensor, FakeTensor):
-                    replaced.append((table, name, tensor))
+        for name, tensor in (*owner._parameters.items(), *owner._buffers.items()):
+            if tensor is not None and tensor.is_meta and not isinstance(tensor, FakeTensor):
+                replaced.append((owner, name, tensor))
+                if id(tensor) not in made:
+                    made[id(tensor)] = _faked(mode, tensor)
+    # setattr, not the tables: recurrent modules keep a second list of their parameters.
     try:
-        for table, name, tensor in replaced:
-            table[name] = made.setdefault(id(tensor), _faked(mode, tensor))
+        for owner, name, tensor in replaced:
+            setattr(owner, name, made[id(tensor)])
         yield
     finally:
-        for table, name, tensor in replaced:
-            table[name] = tensor
+        for owner, name, tensor in replaced:
+            setattr(owner, name, tensor)
 
 
 def _faked(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
     fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
     return nn.Parameter(fake, requires_grad=False) if isinstance(tensor, nn.Parameter) else fake
+
+
+def _on_cpu(value: Any) -> Any:
+    """Example inputs on the meta device, which only shapes matter of, as zeros."""
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return torch.zeros_like(value, device="cpu")
+    return value
 
 
 def _sample(spec: str, parts: tuple[Any, ...], example_inputs: Any) -> Sample:
