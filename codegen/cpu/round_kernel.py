@@ -135,8 +135,7 @@ class _Rows:
         if not isinstance(block, int):
             self._round_block(x, y, length)
             return
-        whole = length // block * block
-        rest = length - whole
+        whole, rest = length // block * block, length % block
 
         @repeat(0, whole, block)
         def _(start: Val) -> None:
@@ -220,23 +219,27 @@ def _walk(length: Length, visit: Visit, carry: Sequence[Val] = ()) -> Sequence[V
     Visit the vectors of `length` floats in order: visit(k, mask, carried) returns the values to
     carry on. `mask` is None where every lane is inside.
     """
-    whole = length // LANES * LANES
+    whole, rest = length // LANES * LANES, length % LANES
+    end = whole if isinstance(whole, Val) else size(whole)
+    carry = _walk_whole(whole, visit, carry)
+    if isinstance(rest, Val):
+        return visit(end, lane_mask(rest), carry)
+    if rest:
+        return visit(end, Val(vector.constant_mask(lanes(i1()), [rest])), carry)
+    return carry
+
+
+def _walk_whole(whole: Length, visit: Visit, carry: Sequence[Val]) -> Sequence[Val]:
     if isinstance(whole, int) and whole <= UNROLLED * LANES:
         for k in range(0, whole, LANES):
             carry = visit(size(k), None, carry)
-    else:
+        return carry
 
-        @repeat(0, whole, LANES, carry=carry)
-        def carry(k: Val, *carried: Val) -> Sequence[Val]:
-            return visit(k, None, carried)
+    @repeat(0, whole, LANES, carry=carry)
+    def results(k: Val, *carried: Val) -> Sequence[Val]:
+        return visit(k, None, carried)
 
-    rest = length - whole
-    if isinstance(rest, Val):
-        return visit(whole if isinstance(whole, Val) else size(whole), lane_mask(rest), carry)
-    if rest:
-        mask = Val(vector.constant_mask(lanes(i1()), [rest]))
-        return visit(size(whole), mask, carry)
-    return carry
+    return results
 
 
 def _load(address: Ptr, mask: Val | None) -> Val:
