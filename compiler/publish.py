@@ -22,6 +22,7 @@ from ..dialects.errors import QccError, ResourceError, UsageError
 Bytes = bytes | bytearray | memoryview
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_COPY_STEP = 1 << 22
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
@@ -171,3 +172,13 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def publish_copy(source: Path, path: Path) -> None:
+    """Replace `path` by a copy of the file `source`."""
+    with StagedFile(path) as staged, source.open("rb") as file:
+        offset = 0
+        while block := file.read(_COPY_STEP):
+            staged.write_at(offset, block)
+            offset += len(block)
+        staged.publish()

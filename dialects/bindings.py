@@ -14,7 +14,7 @@ from torch_mlir.dialects import arith, bufferization, builtin, func, linalg, llv
 from torch_mlir.dialects import ext as ext
 from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.execution_engine import ExecutionEngine
-from torch_mlir.ir import Operation, Value
+from torch_mlir.ir import MLIRError, Operation, Value
 from torch_mlir.passmanager import PassManager
 from torch_mlir.rewrite import (
     PatternRewriter,
@@ -41,6 +41,7 @@ else:
 __all__ = [
     "Context",
     "ExecutionEngine",
+    "MLIRError",
     "Operand",
     "Operation",
     "PassManager",

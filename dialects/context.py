@@ -6,15 +6,16 @@ from .bindings import Context, PassManager, ir, torch_dialect
 
 def make_context() -> Context:
     """
-    A fresh context with the torch, torch_c and qcc dialects loaded.
+    A fresh context with the torch, torch_c, tm_tensor and qcc dialects loaded.
 
-    torch_c is registered only as a dependency of a conversion pass; its ops get a wrong name
-    when made from Python before that, so an empty module is run through one such pass.
+    torch_c and tm_tensor are registered only as dependencies of conversion passes, and torch_c
+    ops get a wrong name when made from Python before that. So an empty module is run through two
+    such passes.
     """
     context = Context()
     torch_dialect.register_dialect(context)
     with context, ir.Location.unknown():
-        load_torch_c = PassManager.parse("builtin.module(torch-func-backend-type-conversion)")
-        load_torch_c.run(ir.Module.create().operation)
+        load = "torch-func-backend-type-conversion,func.func(convert-torch-to-tmtensor)"
+        PassManager.parse(f"builtin.module({load})").run(ir.Module.create().operation)
         qcc.Qcc.load()
     return context

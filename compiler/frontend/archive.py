@@ -118,13 +118,23 @@ def open_archive(path: str | os.PathLike[str]) -> Archive:
     return Archive(path, file, members)
 
 
-def _checked_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
+def list_members(path: Path) -> tuple[str, ...]:
+    """The names in a zip file's directory, unchecked: only to tell what kind of file it is."""
+    with path.open("rb") as file:
+        return tuple(_directory(path, file).namelist())
+
+
+def _directory(path: Path, file: BinaryIO) -> zipfile.ZipFile:
     if file.read(4) != LOCAL_MAGIC:
         _damaged(path, "it does not begin with a zip member")
     try:
-        directory = zipfile.ZipFile(file)
+        return zipfile.ZipFile(file)
     except _READ_ERRORS as error:
         _damaged(path, f"its directory cannot be read: {error}", error)
+
+
+def _checked_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
+    directory = _directory(path, file)
     entries = directory.infolist()
     if len(entries) > _MAX_MEMBERS:
         _damaged(path, f"it lists {len(entries)} members, the limit is {_MAX_MEMBERS}")

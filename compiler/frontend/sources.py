@@ -25,7 +25,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from ...dialects.errors import IntegrityError, UsageError
-from .archive import LOCAL_MAGIC, open_archive
+from .archive import LOCAL_MAGIC, list_members
 from .binding import bind, own_source
 from .module_source import Sample, as_call, call_factory, export
 from .pt2_reader import is_pt2, read_pt2
@@ -186,8 +186,7 @@ def _refuse_other_than_pt2(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(4)
     if head == LOCAL_MAGIC:
-        with open_archive(path) as archive:
-            names = archive.names()
+        names = list_members(path)
         if is_pt2(names):
             return
         if any("/constants.pkl" in name or "/code/" in name for name in names):

@@ -1,0 +1,102 @@
+"""
+The Python API: `qcc.compile` and `qcc.load`.
+
+    module = qcc.compile(model, example_inputs, recipe="w4a16-g128")
+    result = module(*inputs)
+    module.save("model.qcc")
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..dialects.errors import UnsupportedError
+from .artifact import Artifact
+from .console import Silent
+from .module import Module
+from .options import CompileOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+__all__ = ["Module", "compile", "load"]
+
+
+def compile(
+    model: nn.Module | ExportedProgram | str | os.PathLike[str],
+    example_inputs: Any = None,
+    *,
+    recipe: str | Path | Mapping[str, Any] | None = None,
+    target: str = "cpu",
+    dynamic_shapes: Any = None,
+    weights: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    golden: bool = True,
+) -> Module:
+    """
+    Compile a module with example inputs, an exported program, or what the command line takes.
+
+    `recipe` is a built-in name, a TOML file or a mapping of the same schema; None keeps the
+    model's own precision. `dynamic_shapes` is torch.export's. The result is callable on NumPy
+    arrays and torch tensors. Raises QccError.
+    """
+    from .driver import compile_model
+    from .frontend import sources
+    from .targets import TARGETS
+
+    if target not in TARGETS:
+        raise UnsupportedError(
+            "target-unknown", f"no target '{target}'", next_step="`qcc list targets`"
+        )
+    options = CompileOptions(recipe, target, seed=seed, threads=threads, golden=golden)
+    folder = tempfile.TemporaryDirectory(prefix="qcc-")
+    path = Path(folder.name) / "module.qcc"
+    with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:
+        report = compile_model(source, options, path, Silent())
+    module = Module(Artifact.open(path, verify=False), report, threads)
+    # The mapped file stays readable after it is unlinked, but `save` copies it by name.
+    weakref.finalize(module, folder.cleanup)
+    return module
+
+
+def _opened(
+    sources: Any, model: Any, example_inputs: Any, dynamic_shapes: Any, weights: Any
+) -> Any:
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        return sources.from_module(model, example_inputs, dynamic_shapes, weights=weights)
+    if isinstance(model, torch.export.ExportedProgram):
+        return sources.from_program(model, weights=weights)
+    return sources.open_model(os.fspath(model), weights, example_inputs=example_inputs)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    verify: bool = True,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Module:
+    """
+    Open an artifact; nothing from it runs until it is called.
+
+    `verify` checks every hash. `precision` chooses among several stored precisions. Raises
+    QccError.
+    """
+    artifact = Artifact.open(path, verify=verify)
+    if precision is not None:
+        raise UnsupportedError(
+            "precision-unknown",
+            f"the artifact has no precision '{precision}'",
+            why="it was compiled in one precision",
+            next_step="leave --precision out",
+        )
+    return Module(artifact, artifact.json("report.json"), threads)

@@ -1,0 +1,183 @@
+"""
+Compiling, a stage a line: import, raise, plan, assign, build, pack, check, publish.
+
+The result is always an artifact file; the Python API and the command line both come here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..codegen.cpu.code import build_code
+from ..codegen.cpu.features import host_features
+from ..dialects.bindings import ir
+from ..dialects.context import make_context
+from ..dialects.errors import UnsupportedError, UsageError
+from ..passes.assign_formats import FormatAssignment, assign_formats
+from ..passes.lower_torch import unlowered
+from ..passes.registry import IMPORT_PIPELINE, PASSES
+from .artifact import ArtifactWriter
+from .console import Progress
+from .frontend.import_program import import_program
+from .frontend.sources import OpenedModel
+from .golden import GOLDEN_LIMIT, add_golden
+from .layers import collect_layers, share_tied_parameters
+from .options import STOPS, CompileOptions
+from .pack import parameters_of, write_parameters
+from .plan import Plan
+from .publish import publish_bytes
+from .recipe import load_recipe
+from .resolve import resolve
+from .signature import signature_of
+from .summary import check_coverage, summarize
+
+
+def compile_model(
+    source: OpenedModel, options: CompileOptions, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """
+    Compile `source` to the artifact `out` and return its report with the time of each stage.
+
+    Raises a QccError for anything the model, the recipe or the disk makes impossible; `out` is
+    then as it was before.
+    """
+    return _Compilation(source, options, out, progress).run()
+
+
+class _Compilation:
+    """What the stages of one compilation share."""
+
+    def __init__(
+        self, source: OpenedModel, options: CompileOptions, out: Path, progress: Progress
+    ) -> None:
+        self.source, self.options, self.out, self.progress = source, options, out, progress
+        self.timings: dict[str, float] = {}
+
+    def run(self) -> dict[str, Any]:
+        _check_stop(self.options.stop_after)
+        recipe = load_recipe(self.options.recipe)
+        with make_context() as context, ir.Location.unknown():
+            with self._stage("import"):
+                module = import_program(self.source.program, context)
+            with self._stage("raise"):
+                self._raise(module)
+            if self.options.stop_after == "raise":
+                return self._write_ir(module)
+            with self._stage("plan"):
+                plan = resolve(recipe, collect_layers(module), _extremes(self.source))
+            with self._stage("assign"):
+                self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, plan)
+            if self.options.stop_after == "assign":
+                return self._write_ir(module)
+            return self._write_artifact(module, plan)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self.progress.stage(name)
+        start = time.perf_counter()
+        yield
+        self.timings[name] = time.perf_counter() - start
+
+    def _raise(self, module: ir.Module) -> None:
+        for index, name in enumerate(IMPORT_PIPELINE):
+            self._run_pass(index, name, module)
+        for op in unlowered(module.operation):
+            raise UnsupportedError(
+                "op-unsupported",
+                f"{op.name} cannot be lowered",
+                where=str(op.location),
+                next_step="write this part of the model with other ops",
+            )
+        share_tied_parameters(module, self.source.weights)
+
+    def _run_pass(
+        self, index: int, name: str, module: ir.Module, plan: Plan | None = None
+    ) -> None:
+        run = PASSES[name] if plan is None else assign_formats(_assignment(plan))
+        run(module.operation, None)
+        module.operation.verify()
+        folder = self.options.print_ir_after_all
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            publish_bytes(folder / f"{index}-{name}.mlir", module.operation.get_asm().encode())
+
+    def _write_ir(self, module: ir.Module) -> dict[str, Any]:
+        publish_bytes(self.out, module.operation.get_asm().encode())
+        return {"ir": str(self.out), "timings": self.timings}
+
+    def _write_artifact(self, module: ir.Module, plan: Plan) -> dict[str, Any]:
+        source, options = self.source, self.options
+        signature = signature_of(source.program)
+        parameters = parameters_of(module)
+        with self._stage("build"):
+            code = build_code(module)
+        with ArtifactWriter(self.out) as writer:
+            with self._stage("pack"):
+                packed = write_parameters(writer, parameters, source.weights, self.progress)
+            report = summarize(source.name, options, plan, parameters, packed)
+            check_coverage(report, options.require_coverage)
+            writer.add("plan.json", _json(plan.as_json()))
+            writer.add("model.mlir", module.operation.get_asm().encode())
+            writer.add("kernels/cpu.o", code.object)
+            writer.add("kernels/cpu.json", _json(code.as_json()))
+            if options.golden and report["bytes_before"] < GOLDEN_LIMIT:
+                with self._stage("golden"):
+                    report["golden"] = add_golden(
+                        writer, source.weights, module, signature, parameters, code, options.seed
+                    )
+            writer.add("report.json", _json(report))
+            with self._stage("publish"):
+                writer.finish(
+                    {
+                        "target": options.target,
+                        "cpu_features": host_features(),
+                        "input_hash": source.input_hash,
+                        "entry": signature,
+                        "seed": options.seed,
+                        "options": {"model": source.name, "recipe": plan.recipe},
+                    }
+                )
+        return report | {"timings": self.timings}
+
+
+def _check_stop(stage: str | None) -> None:
+    if stage is not None and stage not in STOPS:
+        raise UsageError(
+            "stage-unknown",
+            f"cannot stop after '{stage}'",
+            next_step=f"stop after {' or '.join(STOPS)}",
+        )
+
+
+def _extremes(source: OpenedModel) -> Callable[[str], tuple[float, float]]:
+    """(min, max) of a parameter by symbol."""
+
+    def of(symbol: str) -> tuple[float, float]:
+        values: np.ndarray = source.weights.read(symbol)
+        return float(values.min()), float(values.max())
+
+    return of
+
+
+def _assignment(plan: Plan) -> FormatAssignment:
+    def spelled(kind: str) -> dict[str, str]:
+        chosen = ((layer.name, getattr(layer, kind)) for layer in plan.layers)
+        return {name: fmt.spelling for name, fmt in chosen if fmt is not None}
+
+    weights = {
+        layer.weight: layer.weights.spelling
+        for layer in plan.layers
+        if layer.weight is not None and layer.weights is not None
+    }
+    return FormatAssignment(weights, spelled("activations"), spelled("keys"), spelled("values"))
+
+
+def _json(data: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1) + b"\n"

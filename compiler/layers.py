@@ -1,0 +1,49 @@
+"""The layers of an imported module, as recipes see them."""
+
+from __future__ import annotations
+
+from ..dialects import qcc
+from ..dialects.bindings import Operation, ir
+from ..passes.name_layers import WEIGHT_OPERAND, layer_name, layer_ops, weight_symbol
+from .frontend.weights import WeightSource
+from .pack import param_ops
+from .plan import LayerInfo
+
+
+def collect_layers(module: ir.Module) -> list[LayerInfo]:
+    """One entry a layer op, in program order."""
+    return [
+        LayerInfo(
+            layer_name(op),
+            op.name.removeprefix("qcc."),
+            weight_symbol(op),
+            _shape(op),
+            is_head=_is_head(op),
+        )
+        for op in layer_ops(module.operation)
+    ]
+
+
+def share_tied_parameters(module: ir.Module, weights: WeightSource) -> None:
+    """Parameters that share storage become one, so that they are quantized and stored once."""
+    first: dict[tuple[str, tuple[int, ...], str], str] = {}
+    for parameter in param_ops(module.operation):
+        symbol = ir.StringAttr(parameter.symbol).value
+        info = weights.info(symbol)
+        owner = first.setdefault((info.storage, info.shape, info.dtype), symbol)
+        if owner != symbol:
+            parameter.attributes["symbol"] = ir.StringAttr.get(owner)
+
+
+def _shape(op: Operation) -> tuple[int, ...]:
+    """The weight's shape; of attention and matmul the length of the axis that is rounded."""
+    if op.name in WEIGHT_OPERAND:
+        return tuple(qcc.logical_type(op.operands[WEIGHT_OPERAND[op.name]].type).shape)
+    return (qcc.logical_type(op.operands[0].type).shape[-1],)
+
+
+def _is_head(op: Operation) -> bool:
+    """A linear layer whose result is a result of the program."""
+    if op.name != "qcc.linear":
+        return False
+    return any(use.owner.operation.name == "func.return" for use in op.results[0].uses)

@@ -1,0 +1,30 @@
+"""What a compilation is asked to do, apart from the model and the place of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STOPS = ("raise", "assign")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """
+    `recipe` as `load_recipe` takes it, None to keep the model's own precision.
+
+    After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
+    """
+
+    recipe: str | Path | Mapping[str, Any] | None = None
+    target: str = "cpu"
+    calibration: str = "random"
+    seed: int = 0
+    threads: int | None = None
+    require_coverage: float | None = None
+    golden: bool = True
+    validate: bool = False
+    print_ir_after_all: Path | None = None
+    stop_after: str | None = None

@@ -1,0 +1,155 @@
+"""
+Parameters from their source into an artifact, one at a time.
+
+Layout first: the shapes of every stored part follow from the formats alone, so the weights file
+is laid out before a byte is read. Then each parameter is read, encoded and written, and peak
+memory is a small multiple of the largest one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dialects import qcc
+from ..dialects.bindings import Operation, ir
+from ..dialects.formats import Format, parse_spelling
+from .artifact import ArtifactWriter, TensorSpec
+from .console import Progress
+from .element_types import numpy_dtype
+from .frontend.weights import WeightSource
+
+SAMPLED_VALUES = 1 << 22
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the program: its symbol, IR element type and shape, and format if packed."""
+
+    symbol: str
+    element: str
+    shape: tuple[int, ...]
+    format: Format | None
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0]
+
+    @property
+    def k(self) -> int:
+        return math.prod(self.shape[1:])
+
+    def specs(self) -> list[TensorSpec]:
+        """The stored tensors: the plain one, or one for each part of its format."""
+        if self.format is None:
+            return [TensorSpec(self.symbol, self.shape, numpy_dtype(self.element))]
+        parts = self.format.part_specs(self.rows, self.k)
+        return [
+            TensorSpec(f"{self.symbol}/{role}", shape, dtype)
+            for role, (shape, dtype) in parts.items()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What packing one parameter did; `sqnr_db` is None where nothing was rounded."""
+
+    bytes_before: int
+    bytes_after: int
+    sqnr_db: float | None
+
+
+def write_parameters(
+    writer: ArtifactWriter,
+    parameters: list[Parameter],
+    source: WeightSource,
+    progress: Progress,
+) -> dict[str, Packed]:
+    """Store all parameters; returns what became of each, by symbol."""
+    specs = [spec for parameter in parameters for spec in parameter.specs()]
+    metadata = {p.symbol: p.format.spelling for p in parameters if p.format is not None}
+    packed = {}
+    with writer.add_weights(specs, metadata) as weights:
+        for index, parameter in enumerate(parameters):
+            progress.advance(index, len(parameters), parameter.symbol)
+            values = source.read(parameter.symbol)
+            parts = encode(parameter, values)
+            for name, array in parts.items():
+                weights.write(name, array)
+            after = sum(array.nbytes for array in parts.values())
+            packed[parameter.symbol] = Packed(
+                values.nbytes, after, sampled_sqnr(parameter, values, parts)
+            )
+            del values, parts
+    progress.advance(len(parameters), len(parameters), "")
+    return packed
+
+
+def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Stored tensors by name."""
+    if parameter.format is None:
+        dtype = numpy_dtype(parameter.element)
+        return {parameter.symbol: np.ascontiguousarray(values, dtype).reshape(parameter.shape)}
+    rows = np.ascontiguousarray(values, np.float32).reshape(parameter.rows, parameter.k)
+    parts = parameter.format.encode_rows(rows)
+    return {f"{parameter.symbol}/{role}": array for role, array in parts.items()}
+
+
+def sampled_sqnr(
+    parameter: Parameter, values: np.ndarray, parts: Mapping[str, np.ndarray]
+) -> float | None:
+    """
+    10 log10(signal / error) in dB over evenly spaced rows, all of them in a small parameter.
+
+    None for a plain parameter and for an exact result.
+    """
+    if parameter.format is None:
+        return None
+    step = max(1, -(-parameter.rows * parameter.k // SAMPLED_VALUES))
+    chosen = values.reshape(parameter.rows, parameter.k)[::step].astype(np.float64)
+    roles = {name.rsplit("/", 1)[1]: array for name, array in parts.items()}
+    decoded = parameter.format.decode_rows(
+        {
+            role: array[::step] if array.shape[0] == parameter.rows else array
+            for role, array in roles.items()
+        },
+        parameter.k,
+    )
+    error = float(np.sum((chosen - decoded) ** 2))
+    signal = float(np.sum(chosen**2))
+    if error == 0 or signal == 0:
+        return None
+    return 10 * math.log10(signal / error)
+
+
+def decoded_parameter(parameter: Parameter, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The values that the program computes with, from stored tensors by name."""
+    if parameter.format is None:
+        return parts[parameter.symbol]
+    roles = parameter.format.part_specs(parameter.rows, parameter.k)
+    stored = {role: parts[f"{parameter.symbol}/{role}"] for role in roles}
+    return parameter.format.decode_rows(stored, parameter.k).reshape(parameter.shape)
+
+
+def parameters_of(module: ir.Module) -> list[Parameter]:
+    """The distinct parameters of a module, in program order."""
+    found: dict[str, Parameter] = {}
+    for op in param_ops(module.operation):
+        symbol = ir.StringAttr(op.symbol).value
+        type_ = qcc.logical_type(op.value.type)
+        spelling = qcc.format_spelling(op.value.type)
+        fmt = None if spelling is None else parse_spelling(spelling)
+        found[symbol] = Parameter(symbol, str(type_.element_type), tuple(type_.shape), fmt)
+    return list(found.values())
+
+
+def param_ops(op: Operation) -> Iterator[qcc.ParamOp]:
+    """Every `qcc.param` inside `op`."""
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield from param_ops(child.operation)
+                if isinstance(child, qcc.ParamOp):
+                    yield child

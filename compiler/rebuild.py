@@ -1,0 +1,12 @@
+"""Code for this processor from the IR that an artifact stores."""
+
+from __future__ import annotations
+
+from ..codegen.cpu.code import Code, build_code
+from ..dialects.bindings import ir
+from ..dialects.context import make_context
+
+
+def rebuild(text: str) -> Code:
+    with make_context(), ir.Location.unknown():
+        return build_code(ir.Module.parse(text))

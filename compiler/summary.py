@@ -1,0 +1,64 @@
+"""The report of a compilation: what became of each layer, and the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..dialects.errors import UnsupportedError
+from .options import CompileOptions
+from .pack import Packed, Parameter
+from .plan import LayerPlan, Plan
+
+
+def summarize(
+    model: str,
+    options: CompileOptions,
+    plan: Plan,
+    parameters: Sequence[Parameter],
+    packed: Mapping[str, Packed],
+) -> dict[str, Any]:
+    """The fields of report_data.Report, without timings and golden errors."""
+    shapes = {parameter.symbol: parameter.shape for parameter in parameters}
+    sizes = {symbol: result.bytes_before for symbol, result in packed.items()}
+    return {
+        "model": model,
+        "target": options.target,
+        "recipe": {"name": plan.recipe},
+        "layers": [_layer(layer, shapes, packed) for layer in plan.layers],
+        "coverage": plan.coverage(sizes),
+        "bytes_before": sum(result.bytes_before for result in packed.values()),
+        "bytes_after": sum(result.bytes_after for result in packed.values()),
+    }
+
+
+def _layer(
+    layer: LayerPlan, shapes: Mapping[str, tuple[int, ...]], packed: Mapping[str, Packed]
+) -> dict[str, Any]:
+    weight = layer.weight if layer.weight in packed else None
+    result = Packed(0, 0, None) if weight is None else packed[weight]
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "shape": [] if weight is None else list(shapes[weight]),
+        "weights": None if layer.weights is None else layer.weights.spelling,
+        "activations": None if layer.activations is None else layer.activations.spelling,
+        "rule": layer.rule,
+        "reason": layer.reason,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "sqnr_db": result.sqnr_db,
+    }
+
+
+def check_coverage(report: Mapping[str, Any], required: float | None) -> None:
+    """UnsupportedError when less than `required` of the weight bytes are quantized."""
+    if required is None or report["coverage"] >= required:
+        return
+    plain = [layer["name"] for layer in report["layers"] if layer["weights"] is None]
+    raise UnsupportedError(
+        "coverage",
+        f"coverage is {report['coverage']:.1%}, below the required {required:.1%}",
+        why=f"not quantized: {', '.join(plain[:5])}{' …' if len(plain) > 5 else ''}",
+        next_step="see --print-resolved for the reasons, or lower --require-coverage",
+    )

@@ -1,0 +1,93 @@
+"""
+Give parameters and activations their formats.
+
+    %w = qcc.param "p" : tensor<…>       =>   %w = qcc.param "p" : !qcc.packed<tensor<…>, "int4">
+    qcc.linear %x, %w                    =>   %q = qcc.quantize %x; %y = qcc.dequantize %q;
+                                              qcc.linear %y, %w
+
+This is where the program changes its values, by exactly the rounding of the formats named in the
+options. A parameter that something else than a layer reads as well is decoded for that reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..dialects import qcc
+from ..dialects.bindings import Operation, ir
+from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
+
+
+@dataclass(frozen=True, slots=True)
+class FormatAssignment:
+    """Format spellings: of parameters by symbol, of activations, keys and values by layer."""
+
+    weights: Mapping[str, str] = field(default_factory=dict)
+    activations: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+def assign_formats(assignment: FormatAssignment) -> Callable[[Operation, object], None]:
+    def apply(module: Operation, _: object = None) -> None:
+        with module.context:
+            for op in list(layer_ops(module)):
+                _round_operands(op, assignment)
+            for parameter in list(_parameters(module)):
+                spelling = assignment.weights.get(ir.StringAttr(parameter.symbol).value)
+                if spelling is not None:
+                    _pack(parameter, spelling)
+
+    return apply
+
+
+def _round_operands(op: Operation, assignment: FormatAssignment) -> None:
+    name = layer_name(op)
+    wanted = {0: assignment.activations.get(name)}
+    if op.name == "qcc.attention":
+        wanted = {1: assignment.keys.get(name), 2: assignment.values.get(name)}
+    elif op.name == "qcc.matmul":
+        wanted[1] = wanted[0]
+    elif op.name == "qcc.embedding":
+        wanted = {}
+    for index, spelling in wanted.items():
+        if spelling is not None:
+            with ir.InsertionPoint(op), op.location:
+                op.operands[index] = _rounded(op.operands[index], spelling)
+
+
+def _rounded(value: ir.Value, spelling: str) -> ir.Value:
+    """decode(encode(value)), shared by the layers that read the same value."""
+    for use in value.uses:
+        owner = use.owner
+        if isinstance(owner, qcc.QuantizeOp) and qcc.format_spelling(owner.codes.type) == spelling:
+            following = next(iter(owner.codes.uses)).owner
+            return following.results[0]
+    codes = qcc.QuantizeOp(value, qcc.packed(value.type, spelling)).codes
+    return qcc.DequantizeOp(codes, value.type).value
+
+
+def _pack(parameter: qcc.ParamOp, spelling: str) -> None:
+    plain = parameter.value
+    with ir.InsertionPoint(parameter), parameter.location:
+        packed = qcc.ParamOp(parameter.symbol, qcc.packed(plain.type, spelling)).value
+        others = [use for use in plain.uses if not _reads_packed(use)]
+        decoded = qcc.DequantizeOp(packed, plain.type).value if others else None
+    for use in list(plain.uses):
+        replacement = packed if _reads_packed(use) else decoded
+        use.owner.operation.operands[use.operand_number] = replacement
+    parameter.operation.erase()
+
+
+def _reads_packed(use: ir.OpOperand) -> bool:
+    return WEIGHT_OPERAND.get(use.owner.operation.name) == use.operand_number
+
+
+def _parameters(op: Operation):
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield from _parameters(child.operation)
+                if isinstance(child, qcc.ParamOp):
+                    yield child

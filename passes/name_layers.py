@@ -1,0 +1,59 @@
+"""
+Give every layer op its name, as the attribute `layer`.
+
+    %w = qcc.param "blocks.0.q.weight"; qcc.linear %x, %w   =>   … {layer = "blocks.0.q"}
+
+A layer with a weight is named after it; attention and matmul are counted, attention.0, matmul.3.
+Recipes, plans and reports speak of layers by these names. Exact: only an attribute is added.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..dialects.bindings import Operation, ir
+from .torch_constants import producer
+
+WEIGHT_OPERAND = {"qcc.linear": 1, "qcc.conv2d": 1, "qcc.embedding": 0}
+COUNTED = ("qcc.attention", "qcc.matmul")
+
+
+def name_layers(module: Operation, _: object = None) -> None:
+    counts: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
+    for op in layer_ops(module):
+        symbol = weight_symbol(op)
+        kind = op.name.removeprefix("qcc.")
+        if symbol is None:
+            name = f"{kind}.{counts[kind]}"
+            counts[kind] += 1
+        else:
+            name = symbol.removesuffix(".weight")
+        taken[name] += 1
+        if taken[name] > 1:
+            name = f"{name}@{taken[name]}"
+        op.attributes["layer"] = ir.StringAttr.get(name, module.context)
+
+
+def layer_ops(op: Operation) -> Iterator[Operation]:
+    """The ops that recipes address, in program order."""
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield from layer_ops(child.operation)
+                if child.operation.name in (*WEIGHT_OPERAND, *COUNTED):
+                    yield child.operation
+
+
+def weight_symbol(op: Operation) -> str | None:
+    """The parameter that is this layer's weight, None for attention, matmul and computed weights."""
+    index = WEIGHT_OPERAND.get(op.name)
+    made_by = None if index is None else producer(op.operands[index])
+    if made_by is None or made_by.name != "qcc.param":
+        return None
+    return ir.StringAttr(made_by.attributes["symbol"]).value
+
+
+def layer_name(op: Operation) -> str:
+    return ir.StringAttr(op.attributes["layer"]).value

@@ -1,0 +1,22 @@
+"""Every pass by name, for pipelines and `qcc opt`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dialects.bindings import Operation
+from .assign_formats import FormatAssignment, assign_formats
+from .lower_torch import lower_torch
+from .name_layers import name_layers
+from .raise_torch import raise_torch
+
+Pass = Callable[[Operation, object], None]
+
+PASSES: dict[str, Pass] = {
+    "assign-formats": assign_formats(FormatAssignment()),
+    "lower-torch": lower_torch,
+    "name-layers": name_layers,
+    "raise-torch": raise_torch,
+}
+
+IMPORT_PIPELINE = ("raise-torch", "lower-torch", "name-layers")
