@@ -242,20 +242,32 @@ def test_non_finite_values_stay_visible(spelling: str) -> None:
     assert np.isfinite(found[0, 32:]).all()
 
 
-USER_FORMAT = """
+USER_FORMATS = {
+    "a scale for each sign": """
 format lopsided {
   title "a composition that no built-in format has";
   source "this test";
-  element minifloat exponent=3 mantissa=4 specials=none signed_zero=false rounding=nearest;
+  element minifloat exponent=3 mantissa=4 specials=none rounding=nearest;
   block size=24 ragged=true;
   scale above of=positive type=e4m3 rule=absmax rounding=floor apply=reciprocal flush=smallest;
   scale below of=negative type=e8m0 rule=ceil;
 }
-"""
+""",
+    "no negative zero": """
+format unsigned_zero {
+  title "another one";
+  source "this test";
+  element minifloat exponent=2 mantissa=3 specials=none signed_zero=false;
+  block size=tensor;
+  scale step type=e5m2 rule=absmax;
+}
+""",
+}
 
 
-def test_a_format_of_the_users_own() -> None:
-    spelling = from_definition(USER_FORMAT).spelling
+@pytest.mark.parametrize("definition", USER_FORMATS.values(), ids=USER_FORMATS)
+def test_a_format_of_the_users_own(definition: str) -> None:
+    spelling = from_definition(definition).spelling
     with loaded(compiled((spelling,), (40, None)), 2) as call:
         for x in samples(spelling, 40):
             expected = expected_of(spelling, x)
