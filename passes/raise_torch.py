@@ -4,6 +4,7 @@ Raise the torch ops that qcc owns to the qcc dialect.
     torch.aten.linear %x, %w, %b        =>   qcc.linear
     torch.aten.scaled_dot_product_…     =>   qcc.attention
     torch.aten.conv2d, matmul, bmm, layer_norm, rms_norm, embedding likewise
+    torch.aten.gelu %x, "tanh"          =>   elementary torch ops (tanh_gelu.py)
 
 Exact: each qcc op is defined as the torch op in fp32. An op whose operands do not fit the qcc
 definition (another element type, a non-constant stride, …) is left alone, and torch-mlir lowers
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
+from .tanh_gelu import tanh_gelu
 from .torch_constants import float_constant, int_constant, int_list, is_none, producer
 
 
@@ -301,12 +303,18 @@ def raise_embedding(at: Raiser) -> ir.Value | None:
     return qcc.EmbeddingOp(at.tensor(table), at.tensor(indices), at.result_type).result
 
 
+def raise_gelu(at: Raiser) -> ir.Value | None:
+    value = tanh_gelu(at.op) if at.floats(at.operand(0)) else None
+    return None if value is None else at.tensor(value)
+
+
 RULES: dict[str, Callable[[Raiser], ir.Value | None]] = {
     "torch.aten.addmm": raise_addmm,
     "torch.aten.bmm": raise_bmm,
     "torch.aten.conv2d": raise_conv2d,
     "torch.aten.convolution": raise_convolution,
     "torch.aten.embedding": raise_embedding,
+    "torch.aten.gelu": raise_gelu,
     "torch.aten.layer_norm": raise_layer_norm,
     "torch.aten.linear": raise_linear,
     "torch.aten.mm": raise_mm,

@@ -1,4 +1,4 @@
-"""Reading the constants that feed torch ops: ints, floats, bools, lists and none."""
+"""Reading the constants that feed torch ops: ints, floats, bools, strings, lists and none."""
 
 from __future__ import annotations
 
@@ -33,10 +33,19 @@ def float_constant(value: ir.Value) -> float | None:
     return None if whole is None else float(whole)
 
 
+def string_constant(value: ir.Value) -> str | None:
+    op = producer(value)
+    if op is None or op.name != "torch.constant.str":
+        return None
+    return ir.StringAttr(op.attributes["value"]).value
+
+
 def int_list(value: ir.Value) -> list[int] | None:
     """The values of a list made of constant ints."""
     op = producer(value)
     if op is None or op.name != "torch.prim.ListConstruct":
         return None
     numbers = [int_constant(element) for element in op.operands]
-    return None if any(number is None for number in numbers) else [n for n in numbers if n is not None]
+    return (
+        None if any(number is None for number in numbers) else [n for n in numbers if n is not None]
+    )

@@ -28,6 +28,7 @@ from .emit import (
     repeat,
     scalar,
     select,
+    size,
     splat,
     vectors,
     write,
@@ -38,6 +39,7 @@ from .vector_math import exponential
 QUERY_ROWS = 4
 VALUE_VECTORS = 2
 MINUS_INFINITY = float("-inf")
+LOWEST = -3.4028234663852886e38
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class _Body:
 
     def run(self, begin: Val, end: Val) -> None:
         keys = self.slot["keys"]
-        row_pitch = (keys + (LANES - 1)) // LANES * LANES
+        row_pitch = (maximum(keys, size(1)) + (LANES - 1)) // LANES * LANES
         scores = scratch(row_pitch * QUERY_ROWS)
         query_blocks = (self.slot["queries"] + (QUERY_ROWS - 1)) // QUERY_ROWS
 
@@ -106,9 +108,7 @@ class _Body:
             limits = [self._limit(row) for row in rows]
             rows_of_scores = [scores.at(row_pitch * i) for i in range(QUERY_ROWS)]
             self._scores(plane, rows, limits, rows_of_scores)
-            totals = [
-                self._softmax(row, limits[-1]) for row in rows_of_scores
-            ]
+            totals = [self._softmax(row, limits[-1]) for row in rows_of_scores]
             self._values(plane, rows, limits[-1], rows_of_scores, totals)
 
     def _limit(self, row: Val) -> Val:
@@ -129,11 +129,10 @@ class _Body:
         key_plane, batch = self._head(plane)
         keys = self.at["key"].at(key_plane * self.slot["pitch"] * self.a.depth)
         queries = [
-            self.at["query"].at((plane * self.slot["queries"] + row) * self.a.depth)
-            for row in rows
+            self.at["query"].at((plane * self.slot["queries"] + row) * self.a.depth) for row in rows
         ]
         visible = limits[-1]
-        last_vector = (visible - 1) // LANES * LANES
+        last_vector = (maximum(visible, size(1)) - 1) // LANES * LANES
         for row in out:
             row.at(last_vector).store(splat(MINUS_INFINITY))
 
@@ -167,9 +166,14 @@ class _Body:
         return self.at["mask"].at(offset).load()
 
     def _softmax(self, row: Ptr, visible: Val) -> Val:
-        """Turn scores into e^(score - max) in place; returns 1 / their sum."""
+        """
+        Turn scores into e^(score - max) in place; returns 1 / their sum.
 
-        @repeat(0, visible, LANES, carry=(splat(MINUS_INFINITY),))
+        A row in which every key is masked becomes zeros, and 0 is returned.
+        """
+
+        # Starting from a finite number keeps -inf - max defined where every score is -inf.
+        @repeat(0, visible, LANES, carry=(splat(LOWEST),))
         def highest(s: Val, best: Val) -> Val:
             return maximum(best, row.at(s).load(floats()))
 
@@ -181,7 +185,8 @@ class _Body:
             row.at(s).store(weight)
             return total + weight
 
-        return scalar(1.0) / lane_sum(sums[0])
+        total = lane_sum(sums[0])
+        return select(total.compare("eq", 0.0), scalar(0.0), scalar(1.0) / total)
 
     def _values(
         self,

@@ -24,7 +24,7 @@ LN2_LOW = math.log(2.0) - LN2_HIGH
 
 def exponential(x: Val) -> Val:
     """
-    e^x for a vector of floats; 0 below -87.3, never above e^88.
+    e^x for a vector of floats; 0 below -87.3, never above e^88, NaN of NaN.
 
     x = n ln 2 + r with |r| <= ln 2 / 2, then a Taylor polynomial of degree 7 (relative error below
     2^-26 on that interval) and a scaling by 2^n through the exponent bits.
@@ -38,6 +38,5 @@ def exponential(x: Val) -> Val:
         total = fma(total, r, splat(1.0 / math.factorial(degree)))
     power = (float_to_signed(n, i32()) + 127) << 23
     scaled = total * reinterpret(power, f32())
-    keep = x.compare("ge", -87.33)
-    return select(keep, scaled, splat(0.0))
-
+    power_of_number = select(x.compare("ge", -87.33), scaled, splat(0.0))
+    return select(x.compare("eq", x), power_of_number, x)
