@@ -97,9 +97,7 @@ class _Compilation:
             )
         share_tied_parameters(module, self.source.weights)
 
-    def _run_pass(
-        self, index: int, name: str, module: ir.Module, plan: Plan | None = None
-    ) -> None:
+    def _run_pass(self, index: int, name: str, module: ir.Module, plan: Plan | None = None) -> None:
         run = PASSES[name] if plan is None else assign_formats(_assignment(plan))
         run(module.operation, None)
         module.operation.verify()

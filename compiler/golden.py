@@ -80,9 +80,7 @@ def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {str(index): array for index, array in enumerate(arrays)}
 
 
-def _array(
-    value: Value, sizes: dict[str, int], limit: int, rng: np.random.Generator
-) -> np.ndarray:
+def _array(value: Value, sizes: dict[str, int], limit: int, rng: np.random.Generator) -> np.ndarray:
     shape = [sizes.get(size, 2) if isinstance(size, str) else size for size in value.shape]
     dtype = np.dtype(value.dtype)
     if dtype == np.bool_:
@@ -114,8 +112,7 @@ def output_errors(
 ) -> list[dict[str, Any]]:
     """Per output: the largest absolute error, and that error relative to the largest value."""
     return [
-        {"name": name, **_error(e, a)}
-        for name, e, a in zip(names, expected, actual, strict=True)
+        {"name": name, **_error(e, a)} for name, e, a in zip(names, expected, actual, strict=True)
     ]
 
 

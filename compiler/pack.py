@@ -24,6 +24,7 @@ from .frontend.weights import WeightSource
 
 SAMPLED_VALUES = 1 << 22
 
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A parameter of the program: its symbol, IR element type and shape, and format if packed."""

@@ -10,7 +10,19 @@ Python, and the torch dialect. Everything else in qcc imports MLIR from here.
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch_mlir import ir
-from torch_mlir.dialects import arith, bufferization, builtin, func, linalg, llvm, math, memref, scf, tensor, vector
+from torch_mlir.dialects import (
+    arith,
+    bufferization,
+    builtin,
+    func,
+    linalg,
+    llvm,
+    math,
+    memref,
+    scf,
+    tensor,
+    vector,
+)
 from torch_mlir.dialects import ext as ext
 from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.execution_engine import ExecutionEngine

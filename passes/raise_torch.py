@@ -63,9 +63,7 @@ class Raiser:
         if source is not None and source.name == "torch_c.from_builtin_tensor":
             return source.operands[0]
         type_ = builtin_tensor_type(value.type)
-        bridge = Operation.create(
-            "torch_c.to_builtin_tensor", results=[type_], operands=[value]
-        )
+        bridge = Operation.create("torch_c.to_builtin_tensor", results=[type_], operands=[value])
         return bridge.result
 
     def optional(self, value: ir.Value) -> ir.Value | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ...dialects.bindings import ir
-from ...dialects.bindings import ExecutionEngine
+from ...dialects.bindings import ExecutionEngine, ir
 
 OPTIMIZATION_LEVEL = 3
 

@@ -38,6 +38,9 @@ def build_code(module: ir.Module, entry: str = "main") -> Code:
 
 def _function(module: ir.Module, name: str):
     for op in module.body.operations:
-        if op.operation.name == "func.func" and ir.StringAttr(op.attributes["sym_name"]).value == name:
+        if (
+            op.operation.name == "func.func"
+            and ir.StringAttr(op.attributes["sym_name"]).value == name
+        ):
             return op
     raise KeyError(name)

@@ -120,7 +120,9 @@ def convolution_launcher(
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         _Body(window, weight, has_bias, arguments).run(begin, end)
 
-    return library.launcher(f"conv {window.key} {weight.key} {has_bias}", 5 + weight.part_count, emit)
+    return library.launcher(
+        f"conv {window.key} {weight.key} {has_bias}", 5 + weight.part_count, emit
+    )
 
 
 class _Body:
@@ -142,15 +144,14 @@ class _Body:
         @repeat(begin, end, carry=(size(-1),))
         def _(tile: Val, held: Val) -> Val:
             block, row = tile // self.out_rows, tile % self.out_rows
-            image, rest = block // (self.w.groups * self.w.channel_tiles), block % (
-                self.w.groups * self.w.channel_tiles
+            image, rest = (
+                block // (self.w.groups * self.w.channel_tiles),
+                block % (self.w.groups * self.w.channel_tiles),
             )
             group, first = rest // self.w.channel_tiles, (rest % self.w.channel_tiles) * CHANNELS
             channels = [minimum(first + j, self.w.outputs - 1) for j in range(CHANNELS)]
             outputs = [group * self.w.outputs + channel for channel in channels]
-            branch(
-                rest.compare("ne", held), lambda: decode_rows(self.weight, outputs, weights)
-            )
+            branch(rest.compare("ne", held), lambda: decode_rows(self.weight, outputs, weights))
             self._row(image, group, outputs, row, weights)
             return rest
 

@@ -130,9 +130,7 @@ class PackedReader:
         if "upper" in self._addresses:
             return self._nested(row, k)
         codes = self._codes(row, k)
-        by_role = dict(zip(
-            [role for role in self.parts if role != "codes"], scales, strict=True
-        ))
+        by_role = dict(zip([role for role in self.parts if role != "codes"], scales, strict=True))
         return self._scaled(codes, self._elements(codes), by_role)
 
     def _scaled(self, codes: Val, elements: Val, scales: dict[str, Val]) -> Val:
@@ -200,9 +198,7 @@ class PackedReader:
             0,
         )
         every = constant(1, lanes(i1()))
-        return Val(
-            llvm.intr_masked_gather(floats(), addresses, every.ssa, [splat(0.0).ssa], 4)
-        )
+        return Val(llvm.intr_masked_gather(floats(), addresses, every.ssa, [splat(0.0).ssa], 4))
 
     def _scale(self, role: str, row: Val, k: Val) -> Val:
         address, blocks = self._addresses[role], self._widths[role]

@@ -175,9 +175,7 @@ class Ptr:
         """A float vector whose lanes from `count` on are 0 and are not read from memory."""
         mask = Val(vector.constant_mask(lanes(i1()), [count]))
         zero = splat(0.0)
-        return Val(
-            llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=zero.ssa)
-        )
+        return Val(llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=zero.ssa))
 
     def store_first(self, count: int, value: Val) -> None:
         mask = vector.constant_mask(lanes(i1()), [count])
@@ -185,9 +183,7 @@ class Ptr:
 
     def load_while(self, mask: Val) -> Val:
         """A float vector; lanes where `mask` is false are 0 and are not read."""
-        return Val(
-            llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=splat(0.0).ssa)
-        )
+        return Val(llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=splat(0.0).ssa))
 
     def store_while(self, mask: Val, value: Val) -> None:
         llvm.intr_masked_store(value.ssa, self.ssa, mask.ssa, 4)

@@ -166,9 +166,7 @@ class _Tiles:
         def _(r: Val) -> None:
             rows = [self._clamped(tile * self.c.rows + r + j) for j in range(NR)]
 
-            def accumulate(
-                k: Val, ws: list[Val], sums: Sequence[Val], count: int
-            ) -> Sequence[Val]:
+            def accumulate(k: Val, ws: list[Val], sums: Sequence[Val], count: int) -> Sequence[Val]:
                 at = self.x.at(k)
                 lanes_of_x = at.load(floats()) if count == LANES else at.load_first(count)
                 return [fma(lanes_of_x, w, total) for w, total in zip(ws, sums, strict=True)]
@@ -195,9 +193,7 @@ def decode_rows(source: Source, rows: Sequence[Val], target: Ptr) -> None:
 Visit = Callable[[Val, list[Val], Sequence[Val], int], Sequence[Val]]
 
 
-def walk_rows(
-    source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence[Val]
-) -> list[Val]:
+def walk_rows(source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence[Val]) -> list[Val]:
     """
     Visit the vectors of `rows` in order of k, block by block, carrying values along.
 
@@ -212,9 +208,7 @@ def walk_rows(
 
         def at(position: Val, values: Sequence[Val], count: int = LANES) -> Sequence[Val]:
             read = source.vector if count == LANES else source.tail
-            decoded = [
-                read(row, position, scale) for row, scale in zip(rows, scales, strict=True)
-            ]
+            decoded = [read(row, position, scale) for row, scale in zip(rows, scales, strict=True)]
             return visit(position, decoded, values, count)
 
         vectors, rest = divmod(length, LANES)

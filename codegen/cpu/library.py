@@ -147,4 +147,3 @@ def scratch(count: int | Val) -> Ptr:
     """`count` floats on the stack of the calling thread, aligned to a cache line."""
     amount = count if isinstance(count, Val) else size(count)
     return Ptr(llvm.alloca(pointer(), amount.ssa, f32(), alignment=64), f32())
-

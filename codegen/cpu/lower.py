@@ -10,6 +10,7 @@ from __future__ import annotations
 from ...dialects.bindings import Operation, PassManager, ir
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .hoist_deallocations import hoist_deallocations
+from .outline_loops import outline_loops
 from .replace_copies import replace_copies
 
 FUSE = (
@@ -44,6 +45,7 @@ def lower_to_llvm(module: ir.Module) -> list[str]:
     run(module, BUFFERIZE)
     hoist_deallocations(module)
     replace_copies(module)
+    outline_loops(module)
     run(module, LOOPS)
     library.link()
     run(module, LLVM)

@@ -98,4 +98,3 @@ def convert_matmul(site: CallSite, op: qcc.MatmulOp) -> None:
     total = batch * ((m + (ROWS - 1)) // ROWS)
     site.launch(matmul_launcher(site.library), arguments, total, grain_of(total))
     replace_op(op, value)
-

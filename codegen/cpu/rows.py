@@ -130,4 +130,3 @@ def embedding_launcher(library: KernelLibrary, table: Source) -> str:
             walk_rows(table, [row], keep, ())
 
     return library.launcher(f"embedding {table.k} {table.key}", 2 + table.part_count, emit)
-

@@ -81,7 +81,9 @@ class CompiledObject:
         self, entry: str, inputs: Sequence[np.ndarray], results: Sequence[BufferType]
     ) -> list[np.ndarray]:
         """Run function `entry`; results are fresh arrays that own their memory."""
-        function = self._function(f"_mlir_ciface_{entry}", None, *[ctypes.c_void_p] * _arity(inputs))
+        function = self._function(
+            f"_mlir_ciface_{entry}", None, *[ctypes.c_void_p] * _arity(inputs)
+        )
         fields = [(f"r{index}", type_.descriptor()) for index, type_ in enumerate(results)]
         frame = type("Results", (ctypes.Structure,), {"_fields_": fields})()
         held = [np.ascontiguousarray(array) for array in inputs]
