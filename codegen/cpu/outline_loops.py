@@ -1,0 +1,85 @@
+"""
+Move each buffer-level linalg op into a function of its own, shared by equal ops.
+
+    linalg.generic ins(%a) outs(%b) {…}   =>   call @loop_3(%a, %b)
+
+A model repeats its layers, so most of its linalg ops are equal up to the buffers they touch. Each
+distinct one is compiled once, and the main function stays a list of calls. Exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...dialects.bindings import Operation, func, ir
+
+OUTLINED = ("linalg.", "tm_tensor.")
+
+
+def outline_loops(module: ir.Module) -> None:
+    functions: dict[str, str] = {}
+    for op in list(_loop_ops(module)):
+        captured = _captured(op)
+        name = f"loop_{len(functions)}"
+        body = _function_around(module, op, captured, name)
+        key = body.operation.get_asm(enable_debug_info=False).replace(f"@{name}(", "@(")
+        if key in functions:
+            body.operation.erase()
+        name = functions.setdefault(key, name)
+        with ir.InsertionPoint(op), op.location:
+            func.call([], name, captured)
+        op.erase()
+
+
+def _loop_ops(module: ir.Module) -> Iterator[Operation]:
+    for function in module.body.operations:
+        if function.operation.name == "func.func":
+            for region in function.regions:
+                for block in region.blocks:
+                    for op in block.operations:
+                        if op.operation.name.startswith(OUTLINED) and not op.results:
+                            yield op.operation
+
+
+def _captured(op: Operation) -> list[ir.Value]:
+    """What the op reads from outside: its operands and the values its region captures."""
+    values = list(dict.fromkeys(op.operands))
+    inside = set(_nested(op))
+    for child in inside:
+        for operand in child.operands:
+            owner = operand.owner
+            local = (
+                owner.owner.operation in inside | {op}
+                if isinstance(owner, ir.Block)
+                else owner.operation in inside
+            )
+            if not local and operand not in values:
+                values.append(operand)
+    return values
+
+
+def _nested(op: Operation) -> Iterator[Operation]:
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield child.operation
+                yield from _nested(child.operation)
+
+
+def _function_around(
+    module: ir.Module, op: Operation, captured: list[ir.Value], name: str
+) -> func.FuncOp:
+    type_ = ir.FunctionType.get([value.type for value in captured], [])
+    with ir.InsertionPoint.at_block_begin(module.body), ir.Location.unknown():
+        function = func.FuncOp(name, type_, visibility="private")
+        function.attributes["no_inline"] = ir.UnitAttr.get()
+        block = function.add_entry_block()
+        with ir.InsertionPoint(block):
+            copy = op.clone()
+            func.return_([])
+    for value, argument in zip(captured, block.arguments, strict=True):
+        for user in (copy, *_nested(copy)):
+            for index, operand in enumerate(user.operands):
+                if operand == value:
+                    user.operands[index] = argument
+    return function
