@@ -139,6 +139,8 @@ class PackedReader:
         if "scale_pos" in scales:
             positive = elements.compare("gt", 0.0)
             return elements * select(positive, scales["scale_pos"], scales["scale_neg"])
+        if "inverse_scale" in scales:
+            return elements / scales["inverse_scale"]
         if "scale" not in scales:
             return elements
         scale = scales["scale"]
@@ -160,6 +162,8 @@ class PackedReader:
         padded = -(-self.k // LANES) * LANES
         bits = width * self._dtypes["codes"].itemsize * 8 // padded
         start = self._addresses["codes"].at(row * width)
+        if bits == 32:
+            return start.at(k * 4).load(lanes(i32()), align=1)
         if bits == 16:
             if self._dtypes["codes"].itemsize == 2:
                 return widen(start.at(k).load(lanes(i16())), i32())
@@ -174,6 +178,8 @@ class PackedReader:
         return _wide_codes(group, bits)
 
     def _elements(self, codes: Val) -> Val:
+        if self._format.bits == 32:
+            return reinterpret(codes, f32())
         values = self._format.element_values()
         form = closed_form(values)
         if isinstance(form, Affine):

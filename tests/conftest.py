@@ -1,0 +1,38 @@
+"""`check`: FileCheck comments in a test's own source, held against a text."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from collections.abc import Callable
+from types import FunctionType
+
+import pytest
+from filecheck.finput import FInput
+from filecheck.matcher import Matcher
+from filecheck.options import Options
+from filecheck.parser import Parser
+
+# FileCheck passes over a directive without its colon, and so over what it was meant to check.
+MISSPELT = re.compile(r"^\s*(#|//).*\bCHECK(?!(-[A-Z]+(-\d+)?)?(\{LITERAL\})?:)", re.MULTILINE)
+
+Check = Callable[[str], None]
+
+
+def filecheck(directives: str, text: str, name: str = "test") -> None:
+    """Fail unless `text` satisfies the CHECK comments in `directives`, none of them misspelt."""
+    wrong = MISSPELT.search(directives)
+    assert wrong is None, f"{name}: not a directive: {wrong and wrong.group().strip()}"
+    options = Options(match_filename=name)
+    parser = Parser(options, io.StringIO(directives))
+    matcher = Matcher(options, FInput(name, text), parser)
+    assert matcher.run() == 0, f"{name}: FileCheck failed on\n{text}"
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    """check(text) holds the CHECK comments of the test that asks for it against `text`."""
+    function = request.function
+    assert isinstance(function, FunctionType)
+    return lambda text: filecheck(inspect.getsource(function), text, function.__name__)
