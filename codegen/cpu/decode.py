@@ -106,8 +106,7 @@ class PackedReader:
         self.part_count = len(self.parts)
         self._widths = {role: int(spec[0][-1]) for role, spec in specs.items()}
         self._dtypes = {role: np.dtype(spec[1]) for role, spec in specs.items()}
-        whole_row = fmt.block_size is None or fmt.block_size == "tensor"
-        self._size = k if whole_row else int(fmt.block_size)
+        self._size = fmt.block_size if isinstance(fmt.block_size, int) else k
         self._lanewise = self._size % LANES != 0 and self._size < k
         self.block = LANES if self._lanewise else self._size
         self.key = fmt.spelling
@@ -136,17 +135,18 @@ class PackedReader:
     def _scaled(self, codes: Val, elements: Val, scales: dict[str, Val]) -> Val:
         if "zero_point" in scales:
             elements = elements - self._zero_points(codes, scales["zero_point"])
-        if "scale_pos" in scales:
-            positive = elements.compare("gt", 0.0)
-            return elements * select(positive, scales["scale_pos"], scales["scale_neg"])
-        if "inverse_scale" in scales:
-            return elements / scales["inverse_scale"]
-        if "scale" not in scales:
+        fmt = self._format
+        factors = [scales[scale.role] for scale in fmt.block_scales]
+        if fmt.second_level is not None:
+            factors = [factor * scales[fmt.second_level.role] for factor in factors]
+        if not factors:
             return elements
-        scale = scales["scale"]
-        if "tensor_scale" in scales:
-            scale = scale * scales["tensor_scale"]
-        return elements * scale
+        if fmt.splits_signs:
+            above, below = factors
+            return elements * select(elements.compare("gt", 0.0), above, below)
+        if fmt.scale_decoding(fmt.block_scales[0].role).divide:
+            return elements / factors[0]
+        return elements * factors[0]
 
     def _zero_points(self, codes: Val, zero_point: Val) -> Val:
         mask = self._format.zero_point_codes()
@@ -208,7 +208,7 @@ class PackedReader:
 
     def _scale(self, role: str, row: Val, k: Val) -> Val:
         address, blocks = self._addresses[role], self._widths[role]
-        if role == "tensor_scale" or (self._format.block_size == "tensor"):
+        if role in self._format.tensor_roles:
             return broadcast(self._stored_scale(role, address.at(0)))
         first = address.at(row * blocks)
         if not self._lanewise:
@@ -302,5 +302,6 @@ def decode_scale(stored: Val, kind: str) -> Val:
         smallest = constant(0x00400000, stored.type)
         bits = select(stored.compare("eq", 0), smallest, ordinary)
         return reinterpret(bits, f32())
-    forms = {"e4m3": Minifloat(8, 4, 3, 7), "e5m2": Minifloat(8, 5, 2, 15)}
+    e4m3 = Minifloat(8, 4, 3, 7)
+    forms = {"e4m3": e4m3, "e4m3max480": e4m3, "e5m2": Minifloat(8, 5, 2, 15)}
     return decode_minifloat(stored, forms[kind])

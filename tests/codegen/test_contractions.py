@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcc.dialects.formats import available
+from qcc.dialects.formats import available, from_definition
 
 SIZES = (1, 2, 3, 5, 7, 16, 31, 33, 200)
 PLAIN = [*zip(SIZES, SIZES[4:] + SIZES[:4], strict=True), (7, 1), (16, 16), (33, 33), (3, 200)]
@@ -19,14 +19,33 @@ GROUPS = [
     *(f"dint4<group={group}>" for group in ("32", "12", "tensor")),
     *(f"nf4<group={group}>" for group in ("48", "12", "channel", "tensor")),
     f"lut4<{TABLE},group=12>", "int4<group=48,symmetric=false>", "int8<symmetric=false>",
-    "amxfp4<scale=e5m2>", "nvfp4", "sawb4<group=channel>",
+    "amxfp4<scale=e5m2>", "amxfp4<scale=e4m3,max480=true>", "nvfp4", "sawb4<group=channel>",
 ]  # fmt: skip
 N = 19
 Case = tuple[str, int]
 
 
+USER = """
+format lopsided {
+  title "a scale for each sign, under names of the user's own";
+  source "this test";
+  element minifloat exponent=3 mantissa=4 specials=none rounding=nearest;
+  block size=24 ragged=true;
+  scale above of=positive type=e4m3 rule=absmax rounding=floor apply=reciprocal flush=smallest;
+  scale below of=negative type=e8m0 rule=ceil;
+}
+""", """
+format stepped {
+  title "one scale of another name";
+  source "this test";
+  element minifloat exponent=2 mantissa=3 specials=none signed_zero=false;
+  block size=tensor;
+  scale step type=e5m2 rule=absmax;
+}
+"""  # fmt: skip
+OWN = [from_definition(text).spelling for text in USER]
 LENGTHS = (67, 96, 60, 40)
-PACKED = [(name, LENGTHS[i % 4]) for i, name in enumerate((*DEFAULTS, *GROUPS))]
+PACKED = [(name, LENGTHS[i % 4]) for i, name in enumerate((*DEFAULTS, *GROUPS, *OWN))]
 
 
 LINEAR = """

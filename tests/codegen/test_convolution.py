@@ -1,0 +1,112 @@
+"""qcc.conv2d on the CPU against the interpreter: windows, groups and packed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from qcc.dialects.qcc import reference
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution of weight [outputs, channels / groups, *window]."""
+
+    channels: int
+    outputs: int
+    window: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    bias: bool = False
+    format: str | None = None
+
+    def sizes(self, image: Pair) -> Pair:
+        height, width = (
+            (image[i] + 2 * self.padding[i] - self.dilation[i] * (self.window[i] - 1) - 1)
+            // self.stride[i] + 1
+            for i in (0, 1)
+        )  # fmt: skip
+        return height, width
+
+
+CASES = {
+    "plain": Case(3, 5),
+    "bias": Case(3, 5, padding=(1, 1), bias=True),
+    "stride": Case(4, 6, stride=(2, 2), padding=(1, 1)),
+    "uneven": Case(3, 7, window=(3, 5), stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+    "dilation": Case(2, 3, padding=(2, 2), dilation=(2, 2), bias=True),
+    "pointwise": Case(7, 33, window=(1, 1)),
+    "pointwise stride": Case(16, 3, window=(1, 1), stride=(2, 2), bias=True),
+    "groups": Case(8, 12, padding=(1, 1), groups=4, bias=True),
+    "uneven groups": Case(6, 9, window=(2, 3), groups=3),
+    "depthwise": Case(5, 5, padding=(1, 1), groups=5, bias=True),
+    "depthwise stride": Case(8, 8, window=(5, 5), stride=(2, 2), padding=(2, 2), groups=8),
+    "depthwise multiplier": Case(3, 6, padding=(1, 1), groups=3),
+    "one": Case(1, 1, window=(1, 1)),
+    "far padding": Case(2, 3, padding=(4, 4)),
+    "int8": Case(5, 7, padding=(1, 1), bias=True, format="int8"),
+    "int4": Case(8, 9, window=(2, 2), stride=(2, 2), format="int4<group=32>"),
+    "int4 groups": Case(6, 6, groups=2, padding=(1, 1), format="int4<group=12>"),
+    "mxfp4": Case(8, 5, padding=(1, 1), format="mxfp4"),
+    "amxfp4 pointwise": Case(33, 8, window=(1, 1), format="amxfp4"),
+    "nvfp4": Case(4, 4, bias=True, format="nvfp4<two_level=true>"),
+    "int8 depthwise": Case(8, 8, padding=(1, 1), groups=8, bias=True, format="int8"),
+    "nf4 depthwise": Case(5, 5, stride=(2, 2), groups=5, format="nf4<group=channel>"),
+}
+IMAGES = [(1, (9, 9)), (2, (7, 11)), (1, (16, 33)), (3, (5, 6))]
+NAMES = {key: f"c{i}" for i, key in enumerate(CASES)}
+
+
+def body(case: Case, name: str, weight: str) -> str:
+    pairs = ", ".join(
+        f"{field} = array<i64: {', '.join(map(str, getattr(case, field)))}>"
+        for field in ("stride", "padding", "dilation")
+    )
+    x, y, b = (
+        f"tensor<?x{case.channels}x?x?xf32>",
+        f"tensor<?x{case.outputs}x?x?xf32>",
+        f"tensor<{case.outputs}xf32>",
+    )
+    return f"""
+      %w = "qcc.param"() {{symbol = "{name}.w"}} : () -> {weight}
+      %b = "qcc.param"() {{symbol = "{name}.b"}} : () -> {b}
+      %y = "qcc.conv2d"(%x, %w{", %b" if case.bias else ""}) {{{pairs}, groups = {case.groups} : i64,
+        operandSegmentSizes = array<i32: 1, 1, {int(case.bias)}>}}
+        : ({x}, {weight}{f", {b}" if case.bias else ""}) -> {y}
+      return %y : {y}"""
+
+
+@pytest.fixture(scope="module")
+def convolutions(programs, floats):
+    for i, (key, case) in enumerate(CASES.items()):
+        name = NAMES[key]
+        values = floats(case.outputs, case.channels // case.groups, *case.window, seed=i)
+        weight = programs.parameter(f"{name}.w", values, case.format)
+        programs.parameter(f"{name}.b", floats(case.outputs, seed=i))
+        x, y = (f"tensor<?x{n}x?x?xf32>" for n in (case.channels, case.outputs))
+        programs.function(name, f"(%x: {x}) -> {y}", body(case, name, weight))
+    return programs
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_matches_the_interpreter(convolutions, floats, key: str) -> None:
+    case, name = CASES[key], NAMES[key]
+    weight = convolutions.decoded[f"{name}.w"]
+    bias = np.abs(convolutions.decoded[f"{name}.b"]) if case.bias else None
+    for batch, image in IMAGES:
+        x = floats(batch, case.channels, *image, seed=batch)
+        magnitude = reference.conv2d(
+            np.abs(x), np.abs(weight), bias, stride=case.stride, padding=case.padding,
+            dilation=case.dilation, groups=case.groups,
+        )  # fmt: skip
+        terms = weight[0].size + 2
+        bound = 2 * terms * 2.0**-24 * magnitude.astype(np.float64)
+        expected = convolutions.check(name, x, bound=bound)
+        assert expected.shape == (batch, case.outputs, *case.sizes(image))
+        assert np.abs(expected).max() > 0
