@@ -7,7 +7,7 @@ Python, and the torch dialect. Everything else in qcc imports MLIR from here.
 
 # The bindings carry no `py.typed` marker and resolve lazily; `Result` and `Context` are given to
 # the type checker in the shape the run-time classes have.
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch_mlir import ir
 from torch_mlir.dialects import (
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
 
-    class Operand(Value, Generic[T]): ...
+    class Operand(Value[Any], Generic[T]): ...
 
     class Result(ir.OpResult, Generic[T]): ...
 

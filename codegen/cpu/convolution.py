@@ -216,11 +216,23 @@ class _Body:
         return totals
 
 
+def _pair(attribute: ir.Attribute) -> tuple[int, int]:
+    rows, columns = ir.DenseI64ArrayAttr(attribute)
+    return rows, columns
+
+
 def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
     shape = qcc.logical_type(op.weight.type).shape
     groups = ir.IntegerAttr(op.groups).value
-    pairs = [tuple(ir.DenseI64ArrayAttr(a)) for a in (op.stride, op.padding, op.dilation)]
-    window = Window(shape[1], shape[0] // groups, (shape[2], shape[3]), *pairs, groups)
+    window = Window(
+        channels=shape[1],
+        outputs=shape[0] // groups,
+        taps=(shape[2], shape[3]),
+        stride=_pair(op.stride),
+        padding=_pair(op.padding),
+        dilation=_pair(op.dilation),
+        groups=groups,
+    )
     batch, channels, rows, columns = (site.extent(op.input, axis) for axis in range(4))
     out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
     sizes = {0: batch, 1: size(shape[0]), 2: out_rows, 3: out_columns}

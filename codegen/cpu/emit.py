@@ -76,9 +76,13 @@ def _is_float(type_: ir.Type) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Val:
-    """An SSA value with operators; a Python number on either side becomes a constant of its type."""
+    """
+    An SSA value with operators; a Python number on either side becomes a constant of its type.
 
-    ssa: ir.Value
+    `ssa` is an ir.Value; the generated stubs cannot tell one type of value from another.
+    """
+
+    ssa: Any
 
     @property
     def type(self) -> ir.Type:
@@ -243,11 +247,12 @@ def lane_constants(values: Sequence[Number], element: ir.Type) -> Val:
     """A vector constant with one value a lane."""
     type_ = lanes(element, len(values))
     if _is_float(element):
-        attribute = ir.DenseElementsAttr.get(np.asarray(values, np.float32), type=type_)
+        array = np.asarray(values, np.float32)
     else:
         width = ir.IntegerType(element).width
         array = np.asarray(values, {8: np.int8, 32: np.int32, 64: np.int64}[width])
-        attribute = ir.DenseElementsAttr.get(array, type=type_)
+    # The stubs have the overload for buffers only from Python 3.12 on.
+    attribute = ir.DenseElementsAttr.get(array, type=type_)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return Val(arith.constant(type_, attribute))
 
 
@@ -378,8 +383,8 @@ def repeat(
     """
 
     def build(body: Callable[..., Any]) -> list[Val]:
-        bounds = [b if isinstance(b, Val) else size(b) for b in (start, stop, step)]
-        loop = scf.ForOp(*(b.ssa for b in bounds), [value.ssa for value in carry])
+        first, end, by = ((b if isinstance(b, Val) else size(b)).ssa for b in (start, stop, step))
+        loop = scf.ForOp(first, end, by, [value.ssa for value in carry])
         with ir.InsertionPoint(loop.body):
             carried = [Val(argument) for argument in loop.inner_iter_args]
             following = body(Val(loop.induction_variable), *carried) or ()

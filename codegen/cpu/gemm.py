@@ -202,37 +202,44 @@ def walk_rows(source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence
     """
     k, block = source.k, source.block
     whole = k // block * block
-
-    def walk_block(start: Val, length: int, carried: Sequence[Val]) -> list[Val]:
-        scales = [source.scales(row, start) for row in rows]
-
-        def at(position: Val, values: Sequence[Val], count: int = LANES) -> Sequence[Val]:
-            read = source.vector if count == LANES else source.tail
-            decoded = [read(row, position, scale) for row, scale in zip(rows, scales, strict=True)]
-            return visit(position, decoded, values, count)
-
-        vectors, rest = divmod(length, LANES)
-        if vectors <= UNROLLED:
-            for index in range(vectors):
-                carried = at(start + index * LANES, carried)
-        else:
-
-            @repeat(start, start + vectors * LANES, LANES, carry=carried)
-            def carried(position: Val, *values: Val) -> Sequence[Val]:
-                return at(position, values)
-
-        if rest:
-            carried = at(start + vectors * LANES, carried, rest)
-        return list(carried)
-
+    carried = list(carry)
     if whole > block:
 
-        @repeat(0, whole, block, carry=carry)
-        def carry(start: Val, *values: Val) -> Sequence[Val]:
-            return walk_block(start, block, values)
+        def one_block(start: Val, *values: Val) -> Sequence[Val]:
+            return walk_block(source, rows, visit, (start, block), values)
 
+        carried = repeat(0, whole, block, carry=carried)(one_block)
     elif whole:
-        carry = walk_block(size(0), block, carry)
+        carried = walk_block(source, rows, visit, (size(0), block), carried)
     if k > whole:
-        carry = walk_block(size(whole), k - whole, carry)
-    return list(carry)
+        carried = walk_block(source, rows, visit, (size(whole), k - whole), carried)
+    return carried
+
+
+def walk_block(
+    source: Source,
+    rows: Sequence[Val],
+    visit: Visit,
+    span: tuple[Val, int],
+    carry: Sequence[Val],
+) -> list[Val]:
+    """`walk_rows` inside one block of scales, of which `span` is the start and the length."""
+    start, length = span
+    scales = [source.scales(row, start) for row in rows]
+
+    def at(position: Val, values: Sequence[Val], count: int = LANES) -> Sequence[Val]:
+        read = source.vector if count == LANES else source.tail
+        decoded = [read(row, position, scale) for row, scale in zip(rows, scales, strict=True)]
+        return visit(position, decoded, values, count)
+
+    vectors, rest = divmod(length, LANES)
+    carried: Sequence[Val] = carry
+    if vectors <= UNROLLED:
+        for index in range(vectors):
+            carried = at(start + index * LANES, carried)
+    else:
+        turn = repeat(start, start + vectors * LANES, LANES, carry=carried)
+        carried = turn(lambda position, *values: at(position, values))
+    if rest:
+        carried = at(start + vectors * LANES, carried, rest)
+    return list(carried)

@@ -118,7 +118,7 @@ class KernelLibrary:
 
 def _splice(file: str, module: ir.Module) -> None:
     """Put the ops of an .mlir file of this folder at the head of `module`."""
-    _splice_text((files(__package__) / file).read_text(), module)
+    _splice_text((files(__package__ or "") / file).read_text(), module)
 
 
 def _splice_text(text: str, module: ir.Module) -> None:

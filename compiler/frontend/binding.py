@@ -70,8 +70,8 @@ def bind(program: ExportedProgram, own: WeightSource, given: WeightSource | None
     own_names = set(own.names())
     given_names = set(given.names()) if given is not None else set()
     for name, tensor in needed.items():
-        external = given is not None and name in stored
-        source, known = (given, given_names) if external else (own, own_names)
+        external = given if name in stored else None
+        source, known = (own, own_names) if external is None else (external, given_names)
         found = next((alias for alias in ties[name] if alias in known), None)
         if found is None:
             missing.append(name)

@@ -147,7 +147,7 @@ def with_values(opened: OpenedModel) -> nn.Module:
         if name in names
     }
     program._constants = {
-        name: tensor(name, old) if name in names else old
+        name: tensor(name, old) if name in names and isinstance(old, torch.Tensor) else old
         for name, old in opened.program.constants.items()
     }
     return program.module(check_guards=False)

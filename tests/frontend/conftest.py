@@ -38,6 +38,9 @@ class ConvNorm(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention with rotary position embedding from a non-persistent table."""
 
+    cos: torch.Tensor
+    sin: torch.Tensor
+
     def __init__(self, width: int, heads: int, kv_heads: int) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.size = heads, kv_heads, width // heads
@@ -118,6 +121,9 @@ class Recurrent(nn.Module):
 
 class Mixed(nn.Module):
     """Constants, a mutated buffer, a strided and a shared buffer, keywords, a nested result."""
+
+    count: torch.Tensor
+    turned: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
