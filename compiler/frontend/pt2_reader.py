@@ -11,13 +11,13 @@ from the range constraints.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch._export.verifier import SpecViolationError, load_verifier
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
@@ -91,7 +91,9 @@ def read_pt2(path: str | Path) -> Pt2Model:
             **_payloads(archive, layout["constants"], "constants/tensor"),
         }
         extents, empty = _extents(archive, layout["root"], payloads)
-    exported = build_program(program, {name: payload for name, (payload, _) in payloads.items()})
+    exported = build_program(
+        program, {name: payload for name, (payload, _) in payloads.items()}, empty
+    )
     return Pt2Model(exported, ArchiveSource([archive.path], extents), empty)
 
 
@@ -100,7 +102,9 @@ def is_pt2(names: Iterable[str]) -> bool:
     return any(name.partition("/")[2] == "archive_format" for name in names)
 
 
-def build_program(program: Program, payloads: Mapping[str, Payload]) -> ExportedProgram:
+def build_program(
+    program: Program, payloads: Mapping[str, Payload], without_bytes: Collection[str] = ()
+) -> ExportedProgram:
     """The checked JSON of a program as a torch ExportedProgram with fake tensors."""
     module = program.graph_module
     _check_program(program)
@@ -108,7 +112,7 @@ def build_program(program: Program, payloads: Mapping[str, Payload]) -> Exported
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=False)
     assert mode.shape_env is not None
     sizes = InputSizes(_input_sizes(module), program.range_constraints, mode.shape_env)
-    tensors = _fake_payloads(mode, sizes, payloads)
+    tensors = _fake_payloads(mode, sizes, payloads, without_bytes)
     lifted = lifted_inputs(module.signature.input_specs, tensors)
     builder = GraphBuilder(module.graph, sizes, mode)
     graph = builder.build(module.signature.input_specs, lifted)
@@ -117,7 +121,7 @@ def build_program(program: Program, payloads: Mapping[str, Payload]) -> Exported
     constants = {name for spec in module.signature.input_specs for name in _constant_name(spec)}
     try:
         return ExportedProgram(
-            root=fx.GraphModule(torch.nn.Module(), graph),
+            root=fx.GraphModule(nn.Module(), graph),
             graph=graph,
             graph_signature=signature,
             state_dict={name: t for name, t in tensors.items() if name not in constants},
@@ -211,18 +215,26 @@ def _integers(sizes: list[SymInt]) -> tuple[int, ...]:
 
 
 def _fake_payloads(
-    mode: FakeTensorMode, sizes: InputSizes, payloads: Mapping[str, Payload]
+    mode: FakeTensorMode,
+    sizes: InputSizes,
+    payloads: Mapping[str, Payload],
+    without_bytes: Collection[str],
 ) -> dict[str, torch.Tensor]:
-    """Fake tensors by name; tied names share one, as they share their bytes."""
+    """
+    Fake tensors by name; tied names share one, as they share their bytes.
+
+    Tensors saved without bytes are never tied: torch.export.save files all of one shape under
+    one path then, whether they were tied or not.
+    """
     tensors: dict[str, torch.Tensor] = {}
-    shared: dict[bytes, torch.Tensor] = {}
+    shared: dict[str, torch.Tensor] = {}
     for name, payload in payloads.items():
-        key = repr((payload.path_name, payload.is_param, payload.tensor_meta)).encode()
+        assert payload.tensor_meta is not None
+        key = f"{payload.path_name} {payload.is_param} {payload.tensor_meta}"
+        key = name if name in without_bytes else key
         if key not in shared:
-            assert payload.tensor_meta is not None
             tensor = fake_tensor(mode, payload.tensor_meta, sizes)
-            is_param = payload.is_param
-            shared[key] = torch.nn.Parameter(tensor, requires_grad=False) if is_param else tensor
+            shared[key] = nn.Parameter(tensor, False) if payload.is_param else tensor
         tensors[name] = shared[key]
     return tensors
 

@@ -132,7 +132,7 @@ class FileSource(WeightSource):
     def __init__(self, paths: Iterable[Path], extents: Mapping[str, Extent]) -> None:
         self.paths = tuple(paths)
         self._extents = dict(sorted(extents.items()))
-        self._files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in self.paths]
+        self._files = [path.open("rb", buffering=0) for path in self.paths]
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._extents)
@@ -157,16 +157,15 @@ class FileSource(WeightSource):
     def content_hash(self) -> str:
         digest = hashlib.sha256()
         for file in self._files:
-            size = os.fstat(file).st_size
+            size = os.fstat(file.fileno()).st_size
             digest.update(size.to_bytes(8, "little"))
             for offset in range(0, size, _HASH_STEP):
-                digest.update(os.pread(file, _HASH_STEP, offset))
+                digest.update(os.pread(file.fileno(), _HASH_STEP, offset))
         return digest.hexdigest()
 
     def close(self) -> None:
         for file in self._files:
-            os.close(file)
-        self._files = []
+            file.close()
 
     def _extent(self, name: str) -> Extent:
         if name not in self._extents:
@@ -178,7 +177,9 @@ class FileSource(WeightSource):
         view = data.data
         done = 0
         while done < size:
-            count = os.preadv(self._files[file], [view[done : done + _READ_STEP]], offset + done)
+            count = os.preadv(
+                self._files[file].fileno(), [view[done : done + _READ_STEP]], offset + done
+            )
             if count == 0:
                 raise IntegrityError(
                     "weights-cut-short",

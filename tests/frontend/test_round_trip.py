@@ -69,9 +69,10 @@ def test_nodes_name_the_users_line(saved):
 
 
 def test_ties_survive(saved, make_case):
-    with open_model(str(saved("llama"))) as opened, from_module(
-        make_case("llama").module, make_case("llama").args
-    ) as held:
+    with (
+        open_model(str(saved("llama"))) as opened,
+        from_module(make_case("llama").module, make_case("llama").args) as held,
+    ):
         for weights in (opened.weights, held.weights):
             assert weights.info("head.weight") == weights.info("embed.weight")
             assert weights.info("head.weight") != weights.info("norm.weight")
