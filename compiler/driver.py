@@ -125,9 +125,10 @@ class _Compilation:
             writer.add("model.mlir", module.operation.get_asm().encode())
             writer.add("kernels/cpu.o", code.object)
             writer.add("kernels/cpu.json", _json(code.as_json()))
+            steps = bool(code.caches)
             if options.golden and report["bytes_before"] < GOLDEN_LIMIT:
                 with self._stage("golden"):
-                    report["golden"] = add_golden(
+                    report["golden"], steps = add_golden(
                         writer, source.weights, module, signature, parameters, code, options.seed
                     )
             writer.add("report.json", _json(report))
@@ -138,6 +139,7 @@ class _Compilation:
                         "cpu_features": host_features(),
                         "input_hash": source.input_hash,
                         "entry": signature,
+                        "generation": {"function": "step"} if steps else None,
                         "seed": options.seed,
                         "options": {"model": source.name, "recipe": plan.recipe},
                     }

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.cpu.code import Code
+from ..codegen.cpu.program import Code
 from ..dialects.bindings import ir
 from ..dialects.interpreter import interpret
 from ..dialects.qcc import logical_type
 from .artifact import ArtifactWriter
 from .frontend.weights import WeightSource
+from .layers import entry_function
 from .manifest import Signature, Value
 from .pack import Parameter, decoded_parameter, encode
-from .plan import Plan
-from .running import RunningCode
+from .replay import output_errors
+from .running import KeyValueCaches, RunningCode
 from .tensor_layout import pack_tensors
 
 GOLDEN_LIMIT = 1 << 30  # weight bytes; the interpreter decodes all of them
-TOLERANCE = 1e-4
-ROUNDED_TOLERANCE = 5e-2
+STEP_TOLERANCE = 5e-2
 _SMALL = {0: 2}
 _SEQUENCE = 6
 
@@ -38,7 +38,7 @@ def golden_inputs(signature: Signature, module: ir.Module, seed: int) -> list[np
     for index, (name, extent) in enumerate(sorted(signature.dims.items())):
         wanted = _SMALL.get(index, _SEQUENCE + index)
         sizes[name] = min(max(wanted, extent.min), extent.max or wanted)
-    arguments = _entry(module).regions[0].blocks[0].arguments
+    arguments = entry_function(module).regions[0].blocks[0].arguments
     return [
         _array(value, sizes, _limit(argument), rng)
         for value, argument in zip(signature.inputs, arguments, strict=True)
@@ -53,11 +53,12 @@ def add_golden(
     parameters: Sequence[Parameter],
     code: Code,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
     """
     Store golden inputs and the interpreter's outputs, and run the compiled code on them.
 
-    Returns the errors for the report. Weights are encoded again, one at a time, rather than kept.
+    Returns the errors for the report and, for a model with a step function, whether computing
+    token by token agrees. Weights are encoded again, one at a time.
     """
     by_symbol = {parameter.symbol: parameter for parameter in parameters}
     stored: dict[str, np.ndarray] = {}
@@ -69,11 +70,26 @@ def add_golden(
     )
     writer.add("golden/inputs.safetensors", pack_tensors(_numbered(inputs)))
     writer.add("golden/outputs.safetensors", pack_tensors(_numbered(expected)))
-    running = RunningCode(code.object, code.parts, code.results, stored.__getitem__)
-    actual = running(inputs)
+    running = RunningCode(code, stored.__getitem__)
+    actual = running.call(inputs)
+    agrees = step_agrees(running, inputs[0]) if code.caches else False
     running.close()
     names = [value.name for value in signature.outputs]
-    return {"outputs": output_errors(names, expected, actual)}
+    return {"outputs": output_errors(names, expected, actual)}, agrees
+
+
+def step_agrees(running: RunningCode, tokens: np.ndarray) -> bool:
+    """Whether `tokens` [batch, T] in two steps give what they give at once."""
+    whole = running.call([tokens])
+    caches = KeyValueCaches(running.code, len(tokens))
+    first = tokens.shape[1] - 1
+    pieces = [running.step(part, caches) for part in (tokens[:, :first], tokens[:, first:])]
+    for index, expected in enumerate(whole):
+        got = np.concatenate([piece[index] for piece in pieces], 1)
+        error = output_errors([""], [expected], [got])[0]["max_rel_error"]
+        if got.shape != expected.shape or error > STEP_TOLERANCE:
+            return False
+    return True
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -101,37 +117,3 @@ def _limit(argument: ir.Value) -> int:
         ),
         default=2,
     )
-
-
-def _entry(module: ir.Module) -> Any:
-    return next(op for op in module.body.operations if op.operation.name == "func.func")
-
-
-def output_errors(
-    names: Sequence[str], expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]
-) -> list[dict[str, Any]]:
-    """Per output: the largest absolute error, and that error relative to the largest value."""
-    return [
-        {"name": name, **_error(e, a)} for name, e, a in zip(names, expected, actual, strict=True)
-    ]
-
-
-def _error(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
-    if expected.size == 0:
-        return {"max_abs_error": 0.0, "max_rel_error": 0.0}
-    wide, got = expected.astype(np.float64), actual.astype(np.float64)
-    same = (wide == got) | (np.isnan(wide) & np.isnan(got))
-    worst = float(np.max(np.where(same, 0.0, np.abs(got - wide))))
-    scale = float(np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0)) or 1.0
-    return {"max_abs_error": worst, "max_rel_error": worst / scale}
-
-
-def tolerance(plan: Plan) -> float:
-    """
-    The relative error that a replay may show.
-
-    Without rounded activations only the order of fp32 sums differs. With them such a difference
-    can move a value across a rounding boundary, which changes it by a whole step of its format.
-    """
-    rounds = any(layer.activations or layer.keys or layer.values for layer in plan.layers)
-    return ROUNDED_TOLERANCE if rounds else TOLERANCE

@@ -20,8 +20,16 @@ def collect_layers(module: ir.Module) -> list[LayerInfo]:
             _shape(op),
             is_head=_is_head(op),
         )
-        for op in layer_ops(module.operation)
+        for op in layer_ops(entry_function(module).operation)
     ]
+
+
+def entry_function(module: ir.Module, name: str = "main") -> ir.OpView:
+    """The function `name` of a module; KeyError where there is none."""
+    for op in module.body.operations:
+        if "sym_name" in op.attributes and ir.StringAttr(op.attributes["sym_name"]).value == name:
+            return op
+    raise KeyError(name)
 
 
 def share_tied_parameters(module: ir.Module, weights: WeightSource) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..codegen.cpu.features import missing_features
+from ..codegen.cpu.program import Code
+from ..dialects.errors import UsageError
 from .artifact import Artifact
-from .golden import output_errors, tolerance
 from .manifest import Signature
 from .plan import Plan
 from .publish import publish_copy
-from .running import RunningCode
+from .replay import output_errors, tolerance
+from .running import KeyValueCaches, RunningCode
 from .signature_check import check_inputs
 from .tensor_layout import unpack_tensors
 
@@ -45,27 +46,52 @@ class Module:
         as_torch = any(hasattr(value, "detach") for value in inputs)
         arrays = [_as_array(value) for value in inputs]
         check_inputs(self.signature, arrays)
-        results = self._code(arrays)
+        results = self._running.call(arrays)
         converted = [_as_tensor(array) for array in results] if as_torch else results
         return converted[0] if len(converted) == 1 else tuple(converted)
 
     @cached_property
-    def _code(self) -> RunningCode:
-        code = self._artifact.json("kernels/cpu.json")
-        if missing_features(self._artifact.manifest.cpu_features):
-            object_, parts, results = self._rebuilt()
+    def _running(self) -> RunningCode:
+        artifact = self._artifact
+        if missing_features(artifact.manifest.cpu_features):
+            # Made for a processor that can do more: compile the stored IR for this one.
+            from .rebuild import rebuild
+
+            code = rebuild(artifact.read("model.mlir").decode())
         else:
-            object_ = self._artifact.read("kernels/cpu.o")
-            parts, results = code["parts"], code["results"]
-        tensor = self._artifact.tensor
-        return RunningCode(object_, parts, results, tensor, self._threads)
+            code = Code.from_json(artifact.json("kernels/cpu.json"), artifact.read("kernels/cpu.o"))
+        return RunningCode(code, artifact.tensor, self._threads)
 
-    def _rebuilt(self) -> tuple[bytes, Sequence[str], Sequence[tuple[str, int]]]:
-        """Code for this processor from the stored IR, where it lacks what the object uses."""
-        from .rebuild import rebuild
+    @property
+    def generates(self) -> bool:
+        """Whether the model computes token by token, with a KV cache."""
+        return self._artifact.manifest.generation is not None
 
-        code = rebuild(self._artifact.read("model.mlir").decode())
-        return code.object, code.parts, code.results
+    def generate(self, tokens: Any, max_new_tokens: int, stop: int | None = None) -> np.ndarray:
+        """
+        Greedy continuation of `tokens` (int64 [T] or [batch, T]) by up to `max_new_tokens`.
+
+        Returns the new tokens, [n] or [batch, n]; ends early when every sequence has produced
+        `stop`. Raises UsageError for a model that does not compute token by token.
+        """
+        if not self.generates:
+            raise UsageError(
+                "no-step",
+                "this model does not compute token by token",
+                why="its tokens meet elsewhere than in causal attention",
+                next_step="call it on whole sequences",
+            )
+        prompt = np.atleast_2d(np.asarray(_as_array(tokens), np.int64))
+        caches = KeyValueCaches(self._running.code, len(prompt))
+        produced = np.zeros((len(prompt), 0), np.int64)
+        following = prompt
+        while produced.shape[1] < max_new_tokens:
+            logits = self._running.step(following, caches)[0]
+            following = logits[:, -1:].argmax(-1)
+            produced = np.concatenate([produced, following], 1)
+            if stop is not None and (produced == stop).any(1).all():
+                break
+        return produced[0] if np.ndim(tokens) == 1 else produced
 
     def verify(self) -> dict[str, Any]:
         """
@@ -84,7 +110,7 @@ class Module:
         names = [value.name for value in self.signature.outputs]
         outputs = [
             {**error, "tolerance": limit, "passed": error["max_rel_error"] <= limit}
-            for error in output_errors(names, expected, self._code(inputs))
+            for error in output_errors(names, expected, self._running.call(inputs))
         ]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
 

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..codegen.cpu.program import Code
 from ..codegen.cpu.runtime import BufferType, CompiledObject
 from .element_types import numpy_dtype
+
+_FIRST_CAPACITY = 256
 
 
 def default_threads() -> int:
@@ -20,20 +23,56 @@ class RunningCode:
     """Code with its parameters bound, called with arrays in the order of the signature."""
 
     def __init__(
-        self,
-        code: bytes,
-        parts: Sequence[str],
-        results: Sequence[tuple[str, int]],
-        tensor: Callable[[str], np.ndarray],
-        threads: int | None = None,
+        self, code: Code, tensor: Callable[[str], np.ndarray], threads: int | None = None
     ) -> None:
-        parameters = [tensor(name) for name in parts]
-        self._object = CompiledObject(code, parameters, threads or default_threads())
-        self._results = [BufferType(numpy_dtype(element), rank) for element, rank in results]
+        parameters = [tensor(name) for name in code.parts]
+        self.code = code
+        self._object = CompiledObject(code.object, parameters, threads or default_threads())
+        self._results = [BufferType(numpy_dtype(element), rank) for element, rank in code.results]
 
-    def __call__(self, inputs: Sequence[np.ndarray], entry: str = "main") -> list[np.ndarray]:
-        return self._object.call(entry, inputs, self._results)
+    def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self._object.call("main", inputs, self._results)
+
+    def step(self, tokens: np.ndarray, caches: KeyValueCaches) -> list[np.ndarray]:
+        """
+        The results for `tokens` [batch, T] that follow those already in `caches`.
+
+        Their keys and values are appended. Calls of several sequences must not overlap.
+        """
+        caches.reserve(caches.length + tokens.shape[1])
+        self._object.bind_caches(caches.capacity, caches.arrays)
+        past = np.array(caches.length, np.int64)
+        results = self._object.call("step", [tokens, past], self._results)
+        caches.length += tokens.shape[1]
+        return results
 
     def close(self) -> None:
         """Stop the threads and unload the code."""
         self._object.close()
+
+
+class KeyValueCaches:
+    """The keys and values of `length` positions of `batch` sequences; grows by doubling."""
+
+    def __init__(self, code: Code, batch: int) -> None:
+        self._shapes = [
+            (batch, cache.heads, depth)
+            for cache in code.caches
+            for depth in (cache.key_depth, cache.value_depth)
+        ]
+        self.length = 0
+        self.capacity = 0
+        self.arrays: list[np.ndarray] = []
+
+    def reserve(self, positions: int) -> None:
+        """Make room for that many positions in all, keeping what is there."""
+        if positions <= self.capacity:
+            return
+        capacity = max(positions, 2 * self.capacity, _FIRST_CAPACITY)
+        grown = [
+            np.zeros((batch, heads, capacity, depth), np.float32)
+            for batch, heads, depth in self._shapes
+        ]
+        for old, new in zip(self.arrays, grown, strict=False):
+            new[:, :, : self.length] = old[:, :, : self.length]
+        self.arrays, self.capacity = grown, capacity

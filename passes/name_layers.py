@@ -4,7 +4,8 @@ Give every layer op its name, as the attribute `layer`.
     %w = qcc.param "blocks.0.q.weight"; qcc.linear %x, %w   =>   … {layer = "blocks.0.q"}
 
 A layer with a weight is named after it; attention and matmul are counted, attention.0, matmul.3.
-Recipes, plans and reports speak of layers by these names. Exact: only an attribute is added.
+Recipes, plans and reports speak of layers by these names. Functions of one module that compute
+the same layers give them the same names. Exact: only an attribute is added.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ COUNTED = ("qcc.attention", "qcc.matmul")
 
 
 def name_layers(module: Operation, _: object = None) -> None:
+    for function in module.regions[0].blocks[0].operations:
+        _name_layers_in(function.operation)
+
+
+def _name_layers_in(function: Operation) -> None:
     counts: Counter[str] = Counter()
     taken: Counter[str] = Counter()
-    for op in layer_ops(module):
+    for op in layer_ops(function):
         symbol = weight_symbol(op)
         kind = op.name.removeprefix("qcc.")
         if symbol is None:
@@ -33,7 +39,7 @@ def name_layers(module: Operation, _: object = None) -> None:
         taken[name] += 1
         if taken[name] > 1:
             name = f"{name}@{taken[name]}"
-        op.attributes["layer"] = ir.StringAttr.get(name, module.context)
+        op.attributes["layer"] = ir.StringAttr.get(name, function.context)
 
 
 def layer_ops(op: Operation) -> Iterator[Operation]:
@@ -47,7 +53,7 @@ def layer_ops(op: Operation) -> Iterator[Operation]:
 
 
 def weight_symbol(op: Operation) -> str | None:
-    """The parameter that is this layer's weight, None for attention, matmul and computed weights."""
+    """The parameter that is this layer's weight; None for attention, matmul, computed weights."""
     index = WEIGHT_OPERAND.get(op.name)
     made_by = None if index is None else producer(op.operands[index])
     if made_by is None or made_by.name != "qcc.param":

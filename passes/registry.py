@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..dialects.bindings import Operation
 from .assign_formats import FormatAssignment, assign_formats
 from .lower_torch import lower_torch
+from .materialize_kv_cache import materialize_kv_cache
 from .name_layers import name_layers
 from .raise_torch import raise_torch
 
@@ -15,8 +16,9 @@ Pass = Callable[[Operation, object], None]
 PASSES: dict[str, Pass] = {
     "assign-formats": assign_formats(FormatAssignment()),
     "lower-torch": lower_torch,
+    "materialize-kv-cache": materialize_kv_cache,
     "name-layers": name_layers,
     "raise-torch": raise_torch,
 }
 
-IMPORT_PIPELINE = ("raise-torch", "lower-torch", "name-layers")
+IMPORT_PIPELINE = ("raise-torch", "materialize-kv-cache", "lower-torch", "name-layers")

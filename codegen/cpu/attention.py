@@ -80,6 +80,30 @@ def attention_launcher(library: KernelLibrary, attention: Attention) -> str:
     return library.launcher(attention.key, len(ARGUMENTS), emit)
 
 
+def append_launcher(library: KernelLibrary, depth: int) -> str:
+    """
+    The launcher that copies rows into a cache.
+
+    Arguments: rows, cache, rows a plane, the first free row, the capacity; total is the number of
+    planes (batch * heads).
+    """
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        rows, cache = arguments.address(0, f32()), arguments.address(1, f32())
+        count, past, capacity = (arguments.integer(index) for index in range(2, 5))
+
+        @repeat(begin, end)
+        def _(plane: Val) -> None:
+            @repeat(0, count)
+            def _(row: Val) -> None:
+                source = rows.at((plane * count + row) * depth)
+                target = cache.at((plane * capacity + past + row) * depth)
+                for k, lanes in vectors(depth):
+                    write(target, k, lanes, read(source, k, lanes))
+
+    return library.launcher(f"append {depth}", 5, emit)
+
+
 class _Body:
     """Emission of the attention body."""
 

@@ -9,6 +9,8 @@ sees ordinary buffers and no kernel needs to be known to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from ...dialects.bindings import arith, bufferization, builtin, func, ir, llvm, memref, tensor
 from .emit import Ptr, Val, i64, pointer, size
@@ -18,10 +20,15 @@ from .library import KernelLibrary
 class CallSite:
     """Builds the call of one kernel at the current insertion point."""
 
-    def __init__(self, module: ir.Module, library: KernelLibrary, parameters: Parameters) -> None:
+    def __init__(self, module: ir.Module, library: KernelLibrary) -> None:
         self.module = module
         self.library = library
-        self.parameters = parameters
+        self.parameters = Parameters()
+        self.caches = Caches()
+
+    def scalar(self, value: ir.Value) -> Val:
+        """The element of an i64 tensor of rank 0."""
+        return Val(tensor.extract(value, []))
 
     def address(self, value: ir.Value) -> Val:
         """The address of a tensor's elements, row-major and without gaps."""
@@ -72,6 +79,32 @@ class CallSite:
         func.call([], launcher, [value.ssa for value in (*arguments, total, grain)])
 
 
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A KV cache of one attention op: sizes of a position, and its place in the table."""
+
+    name: str
+    heads: int
+    key_depth: int
+    value_depth: int
+
+
+class Caches:
+    """The KV caches that a program uses, in the order of the runtime's table."""
+
+    def __init__(self) -> None:
+        self.all: list[Cache] = []
+
+    def add(self, cache: Cache) -> tuple[Val, Val, Val]:
+        """The capacity in positions, and the addresses of the keys and of the values."""
+        index = len(self.all)
+        self.all.append(cache)
+        table = Ptr(llvm.mlir_addressof(pointer(), "qcc_caches"), pointer()).load()
+        slots = Ptr(table.ssa, i64())
+        capacity, keys, values = (slots.at(slot) for slot in (0, 1 + 2 * index, 2 + 2 * index))
+        return capacity.load(), keys.load(), values.load()
+
+
 class Parameters:
     """The order of the storage parts in the table of addresses that the runtime fills in."""
 
@@ -107,7 +140,7 @@ def buffer_address(buffer: ir.Value) -> Val:
     return Val(arith.index_cast(i64(), index))
 
 
-def as_index(value: Val) -> ir.Value:
+def as_index(value: Val) -> Any:
     return arith.index_cast(ir.IndexType.get(), value.ssa)
 
 

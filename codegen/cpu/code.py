@@ -1,28 +1,11 @@
-"""A compiled program for the CPU: the object, and what a caller must know to use it."""
+"""From a module to a compiled program."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 from ...dialects.bindings import ir
 from .build import build_object
 from .lower import lower_to_llvm
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """
-    `object` is a relocatable ELF file. `parts` are the stored tensors whose addresses it takes,
-    in order; `results` the (element type, rank) of what its entry returns.
-    """
-
-    object: bytes
-    parts: tuple[str, ...]
-    results: tuple[tuple[str, int], ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return {"parts": list(self.parts), "results": [list(result) for result in self.results]}
+from .program import CacheShape, Code
 
 
 def build_code(module: ir.Module, entry: str = "main") -> Code:
@@ -32,8 +15,11 @@ def build_code(module: ir.Module, entry: str = "main") -> Code:
         (str(ir.RankedTensorType(type_).element_type), ir.RankedTensorType(type_).rank)
         for type_ in _function(copy, entry).type.results
     )
-    parts = lower_to_llvm(copy)
-    return Code(build_object(copy), tuple(parts), results)
+    site = lower_to_llvm(copy)
+    caches = tuple(
+        CacheShape(cache.heads, cache.key_depth, cache.value_depth) for cache in site.caches.all
+    )
+    return Code(build_object(copy), tuple(site.parameters.names), results, caches)
 
 
 def _function(module: ir.Module, name: str):

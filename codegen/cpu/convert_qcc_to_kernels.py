@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 from ...dialects import qcc
 from ...dialects.bindings import Operation, bufferization, ir
-from .attention import QUERY_ROWS, Attention, attention_launcher
-from .call_site import CallSite, Parameters, replace_op, view
+from .attention import QUERY_ROWS, Attention, append_launcher, attention_launcher
+from .call_site import Cache, CallSite, replace_op, view
 from .convolution import convert_conv2d
 from .emit import Val, size
 from .gemm import MC, Contraction, contraction_launcher
@@ -26,22 +26,20 @@ from .rows import Norm, embedding_launcher, norm_launcher
 from .weights import weight_source
 
 
-def convert_qcc_to_kernels(module: ir.Module) -> tuple[KernelLibrary, list[str]]:
+def convert_qcc_to_kernels(module: ir.Module) -> CallSite:
     """
     Rewrite `module` in place.
 
-    Returns the kernels, to be linked once the main function is bufferized, and the parameter
-    parts in the order of the address table.
+    The returned site holds the kernels, to be linked once the main function is bufferized, and
+    the parameters and caches in the order of the runtime's tables.
     """
-    parameters = Parameters()
-    library = KernelLibrary(module)
-    site = CallSite(module, library, parameters)
+    site = CallSite(module, KernelLibrary(module))
     for rules in (RULES, {"qcc.param": convert_param}):
         for op in list(_qcc_ops(module.operation)):
             if op.operation.name in rules:
                 with ir.InsertionPoint(op), op.location:
                     rules[op.operation.name](site, op)
-    return library, parameters.names
+    return site
 
 
 def _qcc_ops(op: Operation) -> Iterator[ir.OpView]:
@@ -85,15 +83,35 @@ def convert_attention(site: CallSite, op: qcc.AttentionOp) -> None:
     sizes = {0: batch, 1: heads, 2: queries}
     result, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
     mask = [size(0)] * 5 if op.mask is None else _mask_arguments(site, op.mask)
-    key_address, value_address = site.address(key), site.address(value)
+    past, pitch = size(0), keys
+    if op.past is None:
+        key_address, value_address = site.address(key), site.address(value)
+    else:
+        past = site.scalar(op.past)
+        pitch, key_address, value_address = _extend_cache(site, op, past)
+        keys = past + keys
     arguments = [
         site.address(query), key_address, value_address, address,
-        heads, key_heads, queries, keys, size(0), keys, *mask,
+        heads, key_heads, queries, keys, past, pitch, *mask,
     ]  # fmt: skip
     total = batch * heads * ((queries + (QUERY_ROWS - 1)) // QUERY_ROWS)
     launcher = attention_launcher(site.library, attention)
     site.launch(launcher, arguments, total, grain_of(total))
     replace_op(op, result)
+
+
+def _extend_cache(site: CallSite, op: qcc.AttentionOp, past: Val) -> tuple[Val, Val, Val]:
+    """Append this call's keys and values; the capacity and the addresses of the cache."""
+    shapes = [ir.RankedTensorType(operand.type).shape for operand in (op.key, op.value)]
+    name = ir.StringAttr(op.cache).value
+    cache = Cache(name, shapes[0][1], shapes[0][3], shapes[1][3])
+    capacity, *addresses = site.caches.add(cache)
+    for operand, address, shape in zip((op.key, op.value), addresses, shapes, strict=True):
+        planes = site.extents(operand, (0, 1))
+        launcher = append_launcher(site.library, shape[3])
+        arguments = [site.address(operand), address, site.extent(operand, 2), past, capacity]
+        site.launch(launcher, arguments, planes, grain_of(planes))
+    return capacity, addresses[0], addresses[1]
 
 
 def _mask_arguments(site: CallSite, mask: ir.Value) -> list[Val]:

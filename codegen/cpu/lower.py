@@ -8,6 +8,7 @@ its last use, turn the remaining linalg into loops, lower to LLVM.
 from __future__ import annotations
 
 from ...dialects.bindings import Operation, PassManager, ir
+from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .hoist_deallocations import hoist_deallocations
 from .outline_loops import outline_loops
@@ -15,7 +16,7 @@ from .replace_copies import replace_copies
 
 FUSE = (
     "func.func(canonicalize,cse,linalg-generalize-named-ops,linalg-fuse-elementwise-ops,"
-    "canonicalize,cse)"
+    "math-expand-ops{ops=fpowi},canonicalize,cse)"
 )
 # No CSE before this: it would merge the reads of one tensor by two kernels into the earlier one,
 # and bufferization could then reuse the buffer in between.
@@ -28,18 +29,18 @@ BUFFERIZE = (
 LOOPS = "func.func(tm-tensor-to-loops,convert-linalg-to-loops,canonicalize,cse)"
 LLVM = (
     "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
-    "convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
+    "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
     "lower-affine,convert-arith-to-llvm,finalize-memref-to-llvm,"
     "convert-func-to-llvm,convert-cf-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,convert-ub-to-llvm,"
     "canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
 )
 
 
-def lower_to_llvm(module: ir.Module) -> list[str]:
-    """Lower `module` in place; returns the parameter parts in the order of the address table."""
+def lower_to_llvm(module: ir.Module) -> CallSite:
+    """Lower `module` in place; the site names the parameters and caches its tables expect."""
     _give_entry_a_c_interface(module)
     run(module, FUSE)
-    library, parts = convert_qcc_to_kernels(module)
+    site = convert_qcc_to_kernels(module)
     run(module, "func.func(tm-tensor-bufferize)")
     _promise_distinct_buffers(module.operation)
     run(module, BUFFERIZE)
@@ -47,9 +48,9 @@ def lower_to_llvm(module: ir.Module) -> list[str]:
     replace_copies(module)
     outline_loops(module)
     run(module, LOOPS)
-    library.link()
+    site.library.link()
     run(module, LLVM)
-    return parts
+    return site
 
 
 def run(module: ir.Module, pipeline: str) -> None:

@@ -22,12 +22,12 @@ def outline_loops(module: ir.Module) -> None:
         captured = _captured(op)
         name = f"loop_{len(functions)}"
         body = _function_around(module, op, captured, name)
-        key = body.operation.get_asm(enable_debug_info=False).replace(f"@{name}(", "@(")
+        key = body.operation.get_asm(use_local_scope=True).replace(f"@{name}(", "@(")
         if key in functions:
             body.operation.erase()
         name = functions.setdefault(key, name)
         with ir.InsertionPoint(op), op.location:
-            func.call([], name, captured)
+            func.call([], name, [value for value in captured if not _is_constant(value)])
         op.erase()
 
 
@@ -69,7 +69,8 @@ def _nested(op: Operation) -> Iterator[Operation]:
 def _function_around(
     module: ir.Module, op: Operation, captured: list[ir.Value], name: str
 ) -> func.FuncOp:
-    type_ = ir.FunctionType.get([value.type for value in captured], [])
+    variables = [value for value in captured if not _is_constant(value)]
+    type_ = ir.FunctionType.get([value.type for value in variables], [])
     with ir.InsertionPoint.at_block_begin(module.body), ir.Location.unknown():
         function = func.FuncOp(name, type_, visibility="private")
         function.attributes["no_inline"] = ir.UnitAttr.get()
@@ -77,9 +78,19 @@ def _function_around(
         with ir.InsertionPoint(block):
             copy = op.clone()
             func.return_([])
-    for value, argument in zip(captured, block.arguments, strict=True):
+        # Constants move along: a loop over a known exponent or bound compiles to better code.
+        constants = [value for value in captured if _is_constant(value)]
+        with ir.InsertionPoint.at_block_begin(block):
+            copies = [value.owner.clone().results[0] for value in constants]
+    inside = [*zip(variables, block.arguments, strict=True), *zip(constants, copies, strict=True)]
+    for value, argument in inside:
         for user in (copy, *_nested(copy)):
             for index, operand in enumerate(user.operands):
                 if operand == value:
                     user.operands[index] = argument
     return function
+
+
+def _is_constant(value: ir.Value) -> bool:
+    owner = value.owner
+    return not isinstance(owner, ir.Block) and owner.operation.name == "arith.constant"

@@ -6,3 +6,13 @@ llvm.func @qcc_set_parameters(%table: !llvm.ptr) {
   llvm.store %table, %at : !llvm.ptr, !llvm.ptr
   llvm.return
 }
+
+// The KV caches: the number of positions they hold, then the address of the keys and of the values
+// of each cache, in the order the compiler fixed.
+llvm.mlir.global internal @qcc_caches(0 : i64) : i64
+
+llvm.func @qcc_set_caches(%table: !llvm.ptr) {
+  %at = llvm.mlir.addressof @qcc_caches : !llvm.ptr
+  llvm.store %table, %at : !llvm.ptr, !llvm.ptr
+  llvm.return
+}

@@ -77,6 +77,13 @@ class CompiledObject:
             _forget_in_children(forget)
         self.close = weakref.finalize(self, _close, self._stop, self._engine, os.getpid())
 
+    def bind_caches(self, capacity: int, caches: Sequence[np.ndarray]) -> None:
+        """Give the KV caches of the next calls, keys and values in turn, for `capacity` positions."""
+        self._caches = list(caches)
+        table = [capacity, *(array.ctypes.data for array in self._caches)]
+        self._cache_table = (ctypes.c_int64 * len(table))(*table)
+        self._function("qcc_set_caches", None, ctypes.c_void_p)(self._cache_table)
+
     def call(
         self, entry: str, inputs: Sequence[np.ndarray], results: Sequence[BufferType]
     ) -> list[np.ndarray]:
@@ -145,4 +152,4 @@ def _adopt(buffer, type_: BufferType) -> np.ndarray:
     address = buffer.aligned + buffer.offset * type_.dtype.itemsize
     memory = (ctypes.c_char * (count * type_.dtype.itemsize)).from_address(address)
     weakref.finalize(memory, free, buffer.allocated)
-    return np.frombuffer(memory, type_.dtype).reshape(sizes)
+    return np.frombuffer(memoryview(memory), type_.dtype).reshape(sizes)

@@ -46,9 +46,10 @@ def call_factory(spec: str, *, without_parameters: bool, example_inputs: Any = N
     """
     Import `module:factory` or `path/file.py:factory` and call it without arguments.
 
-    The factory returns a module, `(module, inputs)` or `(module, inputs, dynamic_shapes)`. A bare
-    module may bring methods `example_inputs()` and `dynamic_shapes()`. `example_inputs` given by
-    the caller wins. Raises UsageError when any of this is missing or fails.
+    The factory returns a module, `(module, inputs)` or `(module, inputs, dynamic_shapes)`. What is
+    left out is asked of functions `example_inputs()` and `dynamic_shapes()`: methods of the module,
+    or else beside the factory. `example_inputs` given by the caller wins. Raises UsageError when
+    any of this is missing or fails.
     """
     factory = _find(spec)
     try:
@@ -73,7 +74,7 @@ def call_factory(spec: str, *, without_parameters: bool, example_inputs: Any = N
             f"'{spec}' returned {type(made).__name__}",
             next_step="return a module, (module, inputs) or (module, inputs, dynamic_shapes)",
         )
-    return _sample(spec, parts, example_inputs)
+    return _sample(spec, parts, sys.modules.get(factory.__module__), example_inputs)
 
 
 def export(sample: Sample, name: str) -> ExportedProgram:
@@ -163,19 +164,22 @@ def _on_cpu(value: Any) -> Any:
     return value
 
 
-def _sample(spec: str, parts: tuple[Any, ...], example_inputs: Any) -> Sample:
+def _sample(
+    spec: str, parts: tuple[Any, ...], home: ModuleType | None, example_inputs: Any
+) -> Sample:
     module = parts[0]
+    owners = (module, home)
     inputs = example_inputs
     if inputs is None:
-        inputs = parts[1] if len(parts) > 1 else _own(module, "example_inputs")
+        inputs = parts[1] if len(parts) > 1 else _first(owners, "example_inputs")
     if inputs is None:
         raise UsageError(
             "example-inputs-missing",
             f"'{spec}' gives a module but no inputs to trace it with",
-            next_step="return (module, inputs) or give the module a method example_inputs()",
+            next_step="return (module, inputs), or write example_inputs() beside the factory",
         )
     args, kwargs = as_call(inputs)
-    shapes = parts[2] if len(parts) > 2 else _own(module, "dynamic_shapes")
+    shapes = parts[2] if len(parts) > 2 else _first(owners, "dynamic_shapes")
     return Sample(module, args, kwargs, shapes)
 
 
@@ -193,9 +197,11 @@ def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs,), {}
 
 
-def _own(module: nn.Module, method: str) -> Any:
-    function = getattr(module, method, None)
-    return function() if callable(function) else None
+def _first(owners: tuple[object, ...], name: str) -> Any:
+    """What the first function of that name returns, None if no owner has one."""
+    functions = (getattr(owner, name, None) for owner in owners)
+    function = next(filter(callable, functions), None)
+    return function() if function else None
 
 
 def _find(spec: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import compute_unbacked_bindings
 
@@ -137,7 +138,8 @@ class GraphBuilder:
         _check_cost(node.target, args, where)
         assert callable(node.target)
         try:
-            with self.mode, torch.no_grad():
+            # torch's Python decompositions keep symbolic sizes where the C++ ones fix them.
+            with self.mode, torch.no_grad(), enable_python_dispatcher():
                 value = node.target(*args, **kwargs)
         except QccError:
             raise

@@ -55,7 +55,7 @@ class Programs:
     def code(self) -> tuple[bytes, list[str]]:
         with make_context(), ir.Location.unknown():
             module = ir.Module.parse("\n".join(self.functions.values()))
-            parts = lower_to_llvm(module)
+            parts = lower_to_llvm(module).parameters.names
             return build_object(module), parts
 
     @cached_property

@@ -93,7 +93,7 @@ def round_trip(name: str, spelling: str, shape: Shape) -> str:
 def build(text: str) -> tuple[bytes, list[str]]:
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        parts = lower_to_llvm(module)
+        parts = lower_to_llvm(module).parameters.names
         return build_object(module), parts
 
 

@@ -1,0 +1,43 @@
+"""Comparing a replay with golden outputs; needs neither torch nor MLIR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .plan import Plan
+
+TOLERANCE = 1e-4
+ROUNDED_TOLERANCE = 5e-2
+
+
+def output_errors(
+    names: Sequence[str], expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]
+) -> list[dict[str, Any]]:
+    """Per output: the largest absolute error, and that error relative to the largest value."""
+    return [
+        {"name": name, **_error(e, a)} for name, e, a in zip(names, expected, actual, strict=True)
+    ]
+
+
+def _error(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+    if expected.size == 0:
+        return {"max_abs_error": 0.0, "max_rel_error": 0.0}
+    wide, got = expected.astype(np.float64), actual.astype(np.float64)
+    same = (wide == got) | (np.isnan(wide) & np.isnan(got))
+    worst = float(np.max(np.where(same, 0.0, np.abs(got - wide))))
+    scale = float(np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0)) or 1.0
+    return {"max_abs_error": worst, "max_rel_error": worst / scale}
+
+
+def tolerance(plan: Plan) -> float:
+    """
+    The relative error that a replay may show.
+
+    Without rounded activations only the order of fp32 sums differs. With them such a difference
+    can move a value across a rounding boundary, which changes it by a whole step of its format.
+    """
+    rounds = any(layer.activations or layer.keys or layer.values for layer in plan.layers)
+    return ROUNDED_TOLERANCE if rounds else TOLERANCE
