@@ -7,9 +7,11 @@ What remains in the torch dialect afterwards cannot be lowered, and `unlowered` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from ..dialects.bindings import Operation, PassManager
+from ..dialects.bindings import MLIRError, Operation, PassManager
+from ..dialects.errors import UnsupportedError
 
 SIMPLIFY = "torchdynamo-export-to-torch-backend-pipeline{backend-legal-ops= extra-library=}"
 LOWER = (
@@ -22,11 +24,31 @@ LOWER = (
     "func.func(canonicalize,torch-finalizing-backend-type-conversion,canonicalize,cse)"
 )
 
+OPERATOR = re.compile(r'"torch\.operator".*name = "([^"]+)"')
+ILLEGAL = re.compile(r"operation '([^']+)'")
+
 
 def lower_torch(module: Operation, _: object = None) -> None:
     # Recomposition, the last part of the simplification, makes ops that decompose in turn.
-    PassManager.parse(f"builtin.module({SIMPLIFY},{SIMPLIFY})").run(module)
-    PassManager.parse(f"builtin.module({LOWER})").run(module)
+    for pipeline in (f"{SIMPLIFY},{SIMPLIFY}", LOWER):
+        try:
+            PassManager.parse(f"builtin.module({pipeline})").run(module)
+        except MLIRError as error:
+            raise _unsupported(error) from error
+
+
+def _unsupported(error: MLIRError) -> UnsupportedError:
+    """What torch-mlir refuses to lower, with the line of the model that it came from."""
+    first = next(iter(error.error_diagnostics), None)
+    text = str(error) if first is None else first.message
+    named = OPERATOR.search(text) or ILLEGAL.search(text)
+    return UnsupportedError(
+        "op-unsupported",
+        f"{named[1] if named else 'an op'} cannot be lowered",
+        where="" if first is None else str(first.location),
+        why=text,
+        next_step="write this part of the model with other ops",
+    )
 
 
 def unlowered(module: Operation) -> Iterator[Operation]:

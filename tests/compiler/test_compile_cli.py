@@ -1,0 +1,111 @@
+"""The command line from an exported program to a report, in process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qcc.compiler.cli import main
+from qcc.models import FAMILIES
+from qcc.passes.registry import IMPORT_PIPELINE
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sample = FAMILIES["mlp"]()
+    path = tmp_path_factory.mktemp("programs") / "mlp.pt2"
+    exported = torch.export.export(
+        sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes
+    )
+    torch.export.save(exported, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def artifact(program: Path) -> Path:
+    out = program.with_suffix(".qcc")
+    assert main(["compile", str(program), "--format", "int8", "-o", str(out)]) == 0
+    return out
+
+
+def test_compile_verify_run_report_inspect(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(artifact)]) == 0
+    assert f"PASS {artifact}" in capsys.readouterr().out
+    sample = FAMILIES["mlp"]()
+    x = sample.inputs[0].numpy()
+    given, out = tmp_path / "x.npz", tmp_path / "y.npz"
+    np.savez(given, x)
+    assert main(["run", str(artifact), "--inputs", str(given), "--outputs", str(out)]) == 0
+    (found,) = np.load(out).values()
+    with torch.no_grad():
+        expected = sample.module(*sample.inputs).numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    assert main(["report", str(artifact), "-o", str(tmp_path / "r.html")]) == 0
+    assert "int8" in (tmp_path / "r.html").read_text()
+    capsys.readouterr()
+    assert main(["inspect", str(artifact), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {"kernels/cpu.o", "model.mlir"} <= {member["name"] for member in shown["members"]}
+    assert any("int8" in (tensor["format"] or "") for tensor in shown["tensors"])
+
+
+def test_a_damaged_artifact_does_not_verify(artifact: Path, tmp_path: Path) -> None:
+    data = bytearray(artifact.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged = tmp_path / "d.qcc"
+    damaged.write_bytes(data)
+    assert main(["verify", str(damaged)]) == 7
+
+
+@pytest.mark.parametrize(
+    ("stage", "present", "absent"),
+    [("raise", "qcc.linear", "qcc.packed"), ("assign", "qcc.packed", "torch.aten")],
+)
+def test_stop_after(program: Path, tmp_path: Path, stage: str, present: str, absent: str) -> None:
+    out = tmp_path / "m.mlir"
+    argv = ["compile", str(program), "--format", "int4", "--stop-after", stage, "-o", str(out)]
+    assert main(argv) == 0
+    text = out.read_text()
+    assert present in text
+    assert absent not in text
+    assert main(["opt", str(out), "--pipeline", "canonicalize", "-o", str(out)]) == 0
+
+
+def test_stop_after_an_unknown_stage(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.mlir"
+    assert main(["compile", str(program), "--stop-after", "lunch", "-o", str(out)]) == 2
+    assert "stage-unknown" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_ir_after_every_pass(program: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ir"
+    argv = ["compile", str(program), "--format", "int4", "--stop-after", "assign"]
+    out = ["-o", str(tmp_path / "m.mlir")]
+    assert main([*argv, *out, "--print-ir-after-all", str(folder)]) == 0
+    passes = [*IMPORT_PIPELINE, "assign-formats"]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"{index}-{name}.mlir" for index, name in enumerate(passes)]
+    texts = {name: (folder / f"{i}-{name}.mlir").read_text() for i, name in enumerate(passes)}
+    assert "torch.aten" in texts["raise-torch"]
+    assert "torch.aten" not in texts["lower-torch"]
+    assert "layer = " not in texts["lower-torch"]
+    assert "layer = " in texts["name-layers"]
+    assert "qcc.packed" in texts["assign-formats"]
+
+
+def test_a_failing_compilation_leaves_no_file(program: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.qcc"
+    argv = ["compile", str(program), "-o", str(out)]
+    assert main([*argv, "--require-coverage", "1.0"]) != 0
+    assert main([*argv, "--recipe", "no-such"]) == 2
+    assert list(tmp_path.iterdir()) == []
