@@ -68,8 +68,6 @@ $(VENV)/.assets: $(VENV)/.torch
 	    { echo "$$package is not available: tests on it will be skipped"; missing=1; }; \
 	done; test -n "$$missing" || touch $@
 
-# The MLIR bindings come without type stubs; they only work from inside the package.
-$(VENV)/.stubs: $(VENV)/.dev
-	folder=$$($(BIN)/python -c 'import torch_mlir; print(torch_mlir.__path__[0])') && \
-	  $(BIN)/python -m nanobind.stubgen -q -m torch_mlir._mlir_libs._mlir -r -O $$folder/_mlir_libs
+$(VENV)/.stubs: .ci/stubs.py $(VENV)/.dev
+	$(BIN)/python .ci/stubs.py
 	@touch $@

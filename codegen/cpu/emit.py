@@ -76,13 +76,9 @@ def _is_float(type_: ir.Type) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Val:
-    """
-    An SSA value with operators; a Python number on either side becomes a constant of its type.
+    """An SSA value with operators; Python numbers become constants of its type."""
 
-    `ssa` is an ir.Value; the generated stubs cannot tell one type of value from another.
-    """
-
-    ssa: Any
+    ssa: ir.Value
 
     @property
     def type(self) -> ir.Type:
