@@ -12,7 +12,7 @@ import pytest
 from filecheck.finput import FInput
 from filecheck.matcher import Matcher
 from filecheck.options import Options
-from filecheck.parser import Parser
+from filecheck.parser import Parser, pattern_for_opts
 
 # FileCheck passes over a directive without its colon, and so over what it was meant to check.
 MISSPELT = re.compile(r"^\s*(#|//).*\bCHECK(?!(-[A-Z]+(-\d+)?)?(\{LITERAL\})?:)", re.MULTILINE)
@@ -24,10 +24,19 @@ def filecheck(directives: str, text: str, name: str = "test") -> None:
     """Fail unless `text` satisfies the CHECK comments in `directives`, none of them misspelt."""
     wrong = MISSPELT.search(directives)
     assert wrong is None, f"{name}: not a directive: {wrong and wrong.group().strip()}"
-    options = Options(match_filename=name)
-    parser = Parser(options, io.StringIO(directives))
+    options = Options(match_filename=name)  # pyright: ignore[reportCallIssue]  # it fills its caches itself
+    parser = Parser(options, io.StringIO(directives), *pattern_for_opts(options))
     matcher = Matcher(options, FInput(name, text), parser)
     assert matcher.run() == 0, f"{name}: FileCheck failed on\n{text}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The collector of tests/lit checks its files in the same way."""
+    config.pluginmanager.register(_Filecheck(), "filecheck")
+
+
+class _Filecheck:
+    check = staticmethod(filecheck)
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Formats of parameters and of activations."""
+
+from __future__ import annotations
+
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+from qcc.passes.assign_formats import FormatAssignment, assign_formats
+
+TEXT = """
+func.func @main(%x: tensor<2x4xf32>) -> (tensor<2x3xf32>, tensor<2x3xf32>, tensor<3x4xf32>) {
+  %w = "qcc.param"() {symbol = "a.weight"} : () -> tensor<3x4xf32>
+  %y = "qcc.linear"(%x, %w) {layer = "a", operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<2x4xf32>, tensor<3x4xf32>) -> tensor<2x3xf32>
+  %z = "qcc.linear"(%x, %w) {layer = "b", operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<2x4xf32>, tensor<3x4xf32>) -> tensor<2x3xf32>
+  %n = math.absf %w : tensor<3x4xf32>
+  return %y, %z, %n : tensor<2x3xf32>, tensor<2x3xf32>, tensor<3x4xf32>
+}"""
+
+
+def assigned(assignment: FormatAssignment) -> str:
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.parse(TEXT)
+        assign_formats(assignment)(module.operation, None)
+        assert module.operation.verify()
+        return str(module)
+
+
+def test_a_weight_is_packed_and_decoded_for_other_readers(check) -> None:
+    # CHECK: %[[W:.*]] = "qcc.param"() {{.*}} -> !qcc.packed<tensor<3x4xf32>, "int8">
+    # CHECK: %[[D:.*]] = "qcc.dequantize"(%[[W]])
+    # CHECK: "qcc.linear"(%{{.*}}, %[[W]])
+    # CHECK: "qcc.linear"(%{{.*}}, %[[W]])
+    # CHECK: math.absf %[[D]]
+    # CHECK-NOT: qcc.param
+    check(assigned(FormatAssignment(weights={"a.weight": "int8"})))
+
+
+def test_layers_share_one_rounding_of_an_activation(check) -> None:
+    # CHECK: %[[Q:.*]] = "qcc.quantize"(%arg0)
+    # CHECK: %[[X:.*]] = "qcc.dequantize"(%[[Q]])
+    # CHECK: "qcc.linear"(%[[X]], %{{.*}})
+    # CHECK-NOT: qcc.quantize
+    # CHECK: "qcc.linear"(%[[X]], %{{.*}})
+    check(assigned(FormatAssignment(activations={"a": "int8", "b": "int8"})))
+
+
+def test_layers_round_the_same_activation_differently(check) -> None:
+    # CHECK: "qcc.quantize"(%arg0) {{.*}}"int8"
+    # CHECK: "qcc.quantize"(%arg0) {{.*}}"mxfp4"
+    check(assigned(FormatAssignment(activations={"a": "int8", "b": "mxfp4"})))
+
+
+def test_nothing_assigned_changes_nothing(check) -> None:
+    # CHECK-NOT: qcc.packed
+    # CHECK: qcc.linear
+    # CHECK-NOT: qcc.quantize
+    check(assigned(FormatAssignment()))
