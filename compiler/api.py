@@ -55,7 +55,7 @@ def compile(
         raise UnsupportedError(
             "target-unknown", f"no target '{target}'", next_step="`qcc list targets`"
         )
-    options = CompileOptions(recipe, target, seed=seed, threads=threads, golden=golden)
+    options = CompileOptions(recipe, target, seed=seed, golden=golden)
     folder = tempfile.TemporaryDirectory(prefix="qcc-")
     path = Path(folder.name) / "module.qcc"
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:

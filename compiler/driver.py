@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import numpy as np
 
 from ..codegen.cpu.code import build_code
 from ..codegen.cpu.features import host_features
-from ..dialects.bindings import ir
+from ..dialects.bindings import MLIRError, ir
 from ..dialects.context import make_context
-from ..dialects.errors import UnsupportedError, UsageError
+from ..dialects.errors import QccError, UnsupportedError, UsageError
 from ..passes.assign_formats import FormatAssignment, assign_formats
 from ..passes.lower_torch import unlowered
 from ..passes.registry import IMPORT_PIPELINE, PASSES
@@ -31,9 +32,10 @@ from .golden import GOLDEN_LIMIT, add_golden
 from .layers import collect_layers, share_tied_parameters
 from .options import STOPS, CompileOptions
 from .pack import parameters_of, write_parameters
-from .plan import Plan
+from .plan import LayerPlan, Plan
 from .publish import publish_bytes
 from .recipe import load_recipe
+from .reproducer import PassCrash
 from .resolve import resolve
 from .signature import signature_of
 from .summary import check_coverage, summarize
@@ -72,6 +74,8 @@ class _Compilation:
                 return self._write_ir(module)
             with self._stage("plan"):
                 plan = resolve(recipe, collect_layers(module), _extremes(self.source))
+                _refuse_static_activations(plan)
+                plan = replace(plan, layers=tuple(map(_tensor_wide, plan.layers)))
             with self._stage("assign"):
                 self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, plan)
             if self.options.stop_after == "assign":
@@ -99,8 +103,16 @@ class _Compilation:
 
     def _run_pass(self, index: int, name: str, module: ir.Module, plan: Plan | None = None) -> None:
         run = PASSES[name] if plan is None else assign_formats(_assignment(plan))
-        run(module.operation, None)
-        module.operation.verify()
+        before = module.operation.get_asm()
+        try:
+            run(module.operation, None)
+            module.operation.verify()
+        except QccError:
+            raise
+        except MLIRError as error:
+            raise _not_lowered(name, error) from error
+        except Exception as error:
+            raise PassCrash(name, before) from error
         folder = self.options.print_ir_after_all
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +159,17 @@ class _Compilation:
         return report | {"timings": self.timings}
 
 
+def _not_lowered(name: str, error: MLIRError) -> UnsupportedError:
+    """MLIR's own words, at the line of the model that the op came from."""
+    first = error.error_diagnostics[0]
+    return UnsupportedError(
+        "op-unsupported",
+        f"{first.message.splitlines()[0]} (pass '{name}')",
+        where=str(first.location),
+        next_step="write this part of the model with other ops",
+    )
+
+
 def _check_stop(stage: str | None) -> None:
     if stage is not None and stage not in STOPS:
         raise UsageError(
@@ -164,6 +187,36 @@ def _extremes(source: OpenedModel) -> Callable[[str], tuple[float, float]]:
         return float(values.min()), float(values.max())
 
     return of
+
+
+def _refuse_static_activations(plan: Plan) -> None:
+    static = [layer.name for layer in plan.layers if layer.static_activations]
+    if static:
+        raise UnsupportedError(
+            "static-activations",
+            f"{len(static)} layers ask for statically scaled activations, first '{static[0]}'",
+            why="this version scales activations dynamically, from the values of each call",
+            next_step='say calibration = "dynamic" in the recipe',
+        )
+
+
+def _tensor_wide(layer: LayerPlan) -> LayerPlan:
+    """
+    A convolution's activations need one scale for the whole tensor.
+
+    Its reduction runs over channels and taps, along which NCHW has no contiguous blocks.
+    """
+    if layer.op != "conv2d" or layer.activations is None:
+        return layer
+    try:
+        return replace(layer, activations=layer.activations.with_options(group="tensor"))
+    except QccError as error:
+        raise UnsupportedError(
+            "conv-activations",
+            f"'{layer.name}': {layer.activations.spelling} cannot scale a whole tensor at once",
+            why=error.what,
+            next_step='give convolutions another activation format in a rule with op = "conv2d"',
+        ) from error
 
 
 def _assignment(plan: Plan) -> FormatAssignment:

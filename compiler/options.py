@@ -20,11 +20,8 @@ class CompileOptions:
 
     recipe: str | Path | Mapping[str, Any] | None = None
     target: str = "cpu"
-    calibration: str = "random"
     seed: int = 0
-    threads: int | None = None
     require_coverage: float | None = None
     golden: bool = True
-    validate: bool = False
     print_ir_after_all: Path | None = None
     stop_after: str | None = None

@@ -34,17 +34,21 @@ def lower_torch(module: Operation, _: object = None) -> None:
         try:
             PassManager.parse(f"builtin.module({pipeline})").run(module)
         except MLIRError as error:
-            raise _unsupported(error) from error
+            raise _unsupported(module, error) from error
 
 
-def _unsupported(error: MLIRError) -> UnsupportedError:
+def _unsupported(module: Operation, error: MLIRError) -> UnsupportedError:
     """What torch-mlir refuses to lower, with the line of the model that it came from."""
     first = next(iter(error.error_diagnostics), None)
     text = str(error) if first is None else first.message
     named = OPERATOR.search(text) or ILLEGAL.search(text)
+    name = named[1] if named else "an op"
+    if name.startswith(("torch.constant.", "torch.prim.")):
+        # A constant stays because the op that reads it does.
+        name = next((op.name for op in unlowered(module) if ".aten." in op.name), name)
     return UnsupportedError(
         "op-unsupported",
-        f"{named[1] if named else 'an op'} cannot be lowered",
+        f"{name} cannot be lowered",
         where="" if first is None else str(first.location),
         why=text,
         next_step="write this part of the model with other ops",

@@ -35,13 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number_format.add_argument("--format", metavar="F", help="this format for every weight")
     add("--target", default="cpu", metavar="T", help=f"{', '.join(TARGETS)} (default: cpu)")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
-    add("--calib", default="random", metavar="C", help="random, x.npz, or module:function")
     add("--seed", type=int, default=0, help="seed of everything random (default: 0)")
-    add("--threads", type=int, metavar="N", help="threads to compile with (default: all cores)")
     add("--require-coverage", type=_fraction, metavar="P", help="fail below this fraction, 0 to 1")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
     add("--no-golden", action="store_true", help="store no golden inputs and outputs")
-    add("--validate", action="store_true", help="execute the IR before and after each pass")
     add("--timing", action="store_true", help="print the time of each stage")
     add("--print-resolved", action="store_true", help="print each layer's format and its rule")
     add("--print-ir-after-all", type=Path, metavar="DIR", help="write the IR after each pass")
@@ -75,12 +72,9 @@ def _options(args: argparse.Namespace) -> CompileOptions:
     return CompileOptions(
         recipe={"default": {"weights": args.format}} if args.format else args.recipe,
         target=args.target,
-        calibration=args.calib,
         seed=args.seed,
-        threads=args.threads,
         require_coverage=args.require_coverage,
         golden=not args.no_golden,
-        validate=args.validate,
         print_ir_after_all=args.print_ir_after_all,
         stop_after=args.stop_after,
     )
