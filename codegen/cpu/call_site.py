@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...dialects.bindings import arith, bufferization, builtin, func, ir, llvm, memref, tensor
 from .emit import Ptr, Val, i64, pointer, size
@@ -140,7 +139,7 @@ def buffer_address(buffer: ir.Value) -> Val:
     return Val(arith.index_cast(i64(), index))
 
 
-def as_index(value: Val) -> Any:
+def as_index(value: Val) -> ir.Value:
     return arith.index_cast(ir.IndexType.get(), value.ssa)
 
 

@@ -81,7 +81,7 @@ def _function_around(
         # Constants move along: a loop over a known exponent or bound compiles to better code.
         constants = [value for value in captured if _is_constant(value)]
         with ir.InsertionPoint.at_block_begin(block):
-            copies = [value.owner.clone().results[0] for value in constants]
+            copies = [_made_by(value).clone().results[0] for value in constants]
     inside = [*zip(variables, block.arguments, strict=True), *zip(constants, copies, strict=True)]
     for value, argument in inside:
         for user in (copy, *_nested(copy)):
@@ -92,5 +92,9 @@ def _function_around(
 
 
 def _is_constant(value: ir.Value) -> bool:
-    owner = value.owner
-    return not isinstance(owner, ir.Block) and owner.operation.name == "arith.constant"
+    return not isinstance(value.owner, ir.Block) and _made_by(value).name == "arith.constant"
+
+
+def _made_by(value: ir.Value) -> Operation:
+    assert not isinstance(value.owner, ir.Block)
+    return value.owner.operation

@@ -18,7 +18,7 @@ class Case:
     heads: int = 4
     key_heads: int = 2
     causal: bool = False
-    mask: tuple[bool, bool, bool, bool] | None = None  # which axes the mask really has
+    mask: tuple[bool, ...] | None = None  # which axes the mask really has
 
     def mask_shape(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         assert self.mask is not None
