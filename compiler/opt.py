@@ -21,7 +21,7 @@ def run_pipeline(text: str, pipeline: str, print_after_all: Path | None = None) 
     with make_context(), ir.Location.unknown():
         try:
             module = ir.Module.parse(text)
-        except MLIRError as error:
+        except (MLIRError, KeyError) as error:  # KeyError: a verifier misses a segment size
             raise UsageError("ir-invalid", "the module does not parse", why=str(error)) from error
         for index, name in enumerate(split_pipeline(pipeline)):
             _run(module, name)

@@ -109,3 +109,30 @@ def test_a_failing_compilation_leaves_no_file(program: Path, tmp_path: Path) -> 
     assert main([*argv, "--require-coverage", "1.0"]) != 0
     assert main([*argv, "--recipe", "no-such"]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not a module",
+        '%x = "qcc.linear"() : () -> tensor<2xf32>',
+        """func.func @main(%x: tensor<2x4xf32>, %w: tensor<3x4xf32>) {
+          %y = "qcc.linear"(%x, %w) : (tensor<2x4xf32>, tensor<3x4xf32>) -> tensor<2x3xf32>
+          return
+        }""",
+    ],
+)
+def test_opt_refuses_what_is_no_module(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "in.mlir"
+    file.write_text(text)
+    assert main(["opt", str(file)]) == 2
+    assert "ir-invalid" in capsys.readouterr().err
+
+
+def test_opt_refuses_an_unknown_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "in.mlir"
+    file.write_text("func.func @main() { return }")
+    assert main(["opt", str(file), "--pipeline", "no-such-pass"]) == 2
+    assert "pass-failed" in capsys.readouterr().err

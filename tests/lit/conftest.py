@@ -35,4 +35,6 @@ class LitTest(pytest.Item):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(argv)
         assert code == 0, err.getvalue()
-        self.config.pluginmanager.get_plugin("filecheck").check(text, out.getvalue(), self.name)
+        filecheck = self.config.pluginmanager.get_plugin("filecheck")
+        assert filecheck is not None, "run pytest on tests/, whose conftest.py has the matcher"
+        filecheck.check(text, out.getvalue(), self.name)
