@@ -109,4 +109,3 @@ def _shift(arange: Operation, past: ir.Value) -> None:
         ).result
     for reader, index in readers:
         reader.operands[index] = shifted
-

@@ -78,7 +78,7 @@ class CompiledObject:
         self.close = weakref.finalize(self, _close, self._stop, self._engine, os.getpid())
 
     def bind_caches(self, capacity: int, caches: Sequence[np.ndarray]) -> None:
-        """Give the KV caches of the next calls, keys and values in turn, for `capacity` positions."""
+        """Give the KV caches of the next calls, keys and values in turn, of `capacity` each."""
         self._caches = list(caches)
         table = [capacity, *(array.ctypes.data for array in self._caches)]
         self._cache_table = (ctypes.c_int64 * len(table))(*table)
