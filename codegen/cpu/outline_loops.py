@@ -44,8 +44,9 @@ def _loop_ops(module: ir.Module) -> Iterator[Operation]:
 def _captured(op: Operation) -> list[ir.Value]:
     """What the op reads from outside: its operands and the values its region captures."""
     values = list(dict.fromkeys(op.operands))
-    inside = set(_nested(op))
-    for child in inside:
+    nested = list(_nested(op))
+    inside = set(nested)
+    for child in nested:
         for operand in child.operands:
             owner = operand.owner
             local = (

@@ -73,8 +73,8 @@ class CompiledObject:
                 next_step="run with fewer threads (--threads)",
             )
         if threads > 1:
-            forget = self._function("qcc_forget_workers", None)
-            _forget_in_children(forget)
+            self._forget_workers = self._function("qcc_forget_workers", None)
+            _LIVE.add(self)
         self.close = weakref.finalize(self, _close, self._stop, self._engine, os.getpid())
 
     def bind_caches(self, capacity: int, caches: Sequence[np.ndarray]) -> None:
@@ -125,8 +125,14 @@ def _close(stop, engine: llvm.ExecutionEngine, owner: int) -> None:
     engine.close()
 
 
-def _forget_in_children(forget) -> None:
-    os.register_at_fork(after_in_child=forget)
+def _forget_in_child() -> None:
+    """A forked child has none of its parent's threads, so it must not wait for them."""
+    for loaded in _LIVE:
+        loaded._forget_workers()
+
+
+_LIVE: weakref.WeakSet[CompiledObject] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _describe(array: np.ndarray) -> ctypes.Structure:
