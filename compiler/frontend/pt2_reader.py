@@ -14,33 +14,36 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-import torch
 from torch import fx, nn
 from torch._export.verifier import SpecViolationError, load_verifier
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from ...dialects.errors import IntegrityError, UnsupportedError
+from ...dialects.errors import UnsupportedError
 from .archive import Archive, open_archive
-from .pt2_arguments import SCALAR_TYPES, malformed
-from .pt2_graph import GraphBuilder, fake_tensor
+from .pt2_arguments import malformed
+from .pt2_graph import GraphBuilder
+from .pt2_payload import (
+    MAX_JSON,
+    ArchiveSource,
+    extents_of,
+    fake_payloads,
+    read_payloads,
+    refuse,
+)
 from .pt2_schema import (
     GraphModule,
     InputSpec,
     Payload,
-    PayloadConfig,
     Program,
     SymInt,
-    decode,
     decode_program,
 )
 from .pt2_signature import call_entry_of, lifted_inputs, signature_of
 from .pt2_sizes import InputSizes, check_expressions
-from .torch_weights import dtype_name
-from .weights import DTYPES, Extent, FileSource, span
+from .torch_weights import to_torch
 
 _MEMBERS = {
     "graph": re.compile(r"models/(?P<model>[A-Za-z0-9_-]+)\.json\Z"),
@@ -51,23 +54,19 @@ _MEMBERS = {
     "note": re.compile(r"(archive_format|archive_version|byteorder|\.data/[a-z_]+|\.[a-z_]+)\Z"),
 }
 _NOTES = {"archive_format": b"pt2", "byteorder": b"little"}
-_PAYLOAD_NAME = re.compile(r"(weight|tensor)_\d{1,9}\Z")
-_MAX_JSON = 1 << 29
-_MAX_EXPANSION = 1 << 26
+_MAX_CONSTANTS = 1 << 28
 _DIALECTS = ("TRAINING", "ATEN")
-
-
-class ArchiveSource(FileSource):
-    """The tensors of a `.pt2` archive, read in place."""
 
 
 @dataclass(frozen=True)
 class Pt2Model:
     """
-    A program whose tensors are fake, the source of their bytes, and what has none.
+    A program whose weights are fake, the source of their bytes, and what has none.
 
     `program` is a torch ExportedProgram: graph nodes carry fake tensors in `meta["val"]` and the
-    recorded `meta["stack_trace"]`. `without_bytes` names tensors that were saved without values
+    recorded `meta["stack_trace"]`. Its parameters and buffers are fake; constants lifted out of
+    `forward` are real, as they are part of the code. `without_bytes` names tensors that were saved
+    without values
     (a model exported on the meta device); they must come from another source.
     """
 
@@ -85,16 +84,18 @@ def read_pt2(path: str | Path) -> Pt2Model:
     """
     with open_archive(path) as archive:
         layout = _layout(archive)
-        program = decode_program(archive.read(layout["graph"], _MAX_JSON), layout["graph"])
+        program = decode_program(archive.read(layout["graph"], MAX_JSON), layout["graph"])
         payloads = {
-            **_payloads(archive, layout["weights"], "weights/weight"),
-            **_payloads(archive, layout["constants"], "constants/tensor"),
+            **read_payloads(archive, layout["weights"], "weights/weight"),
+            **read_payloads(archive, layout["constants"], "constants/tensor"),
         }
-        extents, empty = _extents(archive, layout["root"], payloads)
+        extents, empty = extents_of(archive, layout["root"], payloads)
     exported = build_program(
         program, {name: payload for name, (payload, _) in payloads.items()}, empty
     )
-    return Pt2Model(exported, ArchiveSource([archive.path], extents), empty)
+    weights = ArchiveSource([archive.path], extents)
+    _load_constants(exported, weights)
+    return Pt2Model(exported, weights, empty)
 
 
 def is_pt2(names: Iterable[str]) -> bool:
@@ -112,7 +113,7 @@ def build_program(
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=False)
     assert mode.shape_env is not None
     sizes = InputSizes(_input_sizes(module), program.range_constraints, mode.shape_env)
-    tensors = _fake_payloads(mode, sizes, payloads, without_bytes)
+    tensors = fake_payloads(mode, sizes, payloads, without_bytes)
     lifted = lifted_inputs(module.signature.input_specs, tensors)
     builder = GraphBuilder(module.graph, sizes, mode)
     graph = builder.build(module.signature.input_specs, lifted)
@@ -134,109 +135,43 @@ def build_program(
         malformed(f"torch's verifier rejects the program: {error}")
 
 
+def _load_constants(program: ExportedProgram, weights: ArchiveSource) -> None:
+    """Give lifted constants their values; UnsupportedError if they are large enough to be data."""
+    names = set(program.graph_signature.inputs_to_lifted_tensor_constants.values())
+    names &= set(weights.names())
+    total = sum(weights.info(name).nbytes for name in names)
+    if total > _MAX_CONSTANTS:
+        raise UnsupportedError(
+            "pt2-constants-large",
+            f"the program holds {total} bytes of tensors that are not parameters or buffers",
+            next_step="register them in the model with register_buffer and export it again",
+        )
+    for name in names:
+        program.constants[name] = to_torch(weights.read(name))
+
+
 def _layout(archive: Archive) -> dict[str, str]:
     """The member of each role, after checking that every member has one."""
     roots = {name.partition("/")[0] for name in archive.names()}
     if len(roots) != 1:
-        _refuse(archive, "its members do not share one folder")
+        refuse(archive, "its members do not share one folder")
     root = roots.pop()
     layout = {"root": root}
     for member in archive.names():
         inner = member.removeprefix(f"{root}/")
         role = next((role for role, form in _MEMBERS.items() if form.match(inner)), None)
         if role is None:
-            _refuse(archive, f"it holds '{inner[:80]}', which may carry code or is of no use here")
+            refuse(archive, f"it holds '{inner[:80]}', which may carry code or is of no use here")
         if role in ("graph", "weights", "constants"):
             if role in layout:
-                _refuse(archive, f"it holds more than one program: '{inner[:80]}'")
+                refuse(archive, f"it holds more than one program: '{inner[:80]}'")
             layout[role] = member
         elif inner in _NOTES and archive.read(member, 64).strip() != _NOTES[inner]:
-            _refuse(archive, f"its {inner} is not {_NOTES[inner].decode()}")
+            refuse(archive, f"its {inner} is not {_NOTES[inner].decode()}")
     missing = {"graph", "weights", "constants"} - layout.keys()
     if missing:
-        _refuse(archive, f"it has no {' and no '.join(sorted(missing))}")
+        refuse(archive, f"it has no {' and no '.join(sorted(missing))}")
     return layout
-
-
-def _payloads(archive: Archive, member: str, prefix: str) -> dict[str, tuple[Payload, str]]:
-    config = decode(archive.read(member, _MAX_JSON), PayloadConfig, member).config
-    folder, kind = prefix.split("/")
-    for name, payload in config.items():
-        if payload.use_pickle or payload.tensor_meta is None:
-            _refuse(archive, f"the tensor '{name}' is pickled")
-        if not _PAYLOAD_NAME.match(payload.path_name) or not payload.path_name.startswith(kind):
-            _refuse(archive, f"the tensor '{name}' lies in '{payload.path_name[:80]}'")
-    return {
-        name: (payload, f"data/{folder}/{payload.path_name}") for name, payload in config.items()
-    }
-
-
-def _extents(
-    archive: Archive, root: str, payloads: Mapping[str, tuple[Payload, str]]
-) -> tuple[dict[str, Extent], tuple[str, ...]]:
-    extents, empty = {}, []
-    for name, (payload, inner) in payloads.items():
-        extent = _extent(archive, f"{root}/{inner}", name, payload)
-        if extent is None:
-            empty.append(name)
-        else:
-            extents[name] = extent
-    return extents, tuple(sorted(empty))
-
-
-def _extent(archive: Archive, member: str, name: str, payload: Payload) -> Extent | None:
-    """Where the tensor's bytes lie, checked against the member's size; None if it has no bytes."""
-    meta = payload.tensor_meta
-    assert meta is not None
-    if meta.dtype not in SCALAR_TYPES or dtype_name(SCALAR_TYPES[meta.dtype]) not in DTYPES:
-        _refuse(archive, f"the tensor '{name}' has an unknown dtype")
-    dtype = dtype_name(SCALAR_TYPES[meta.dtype])
-    shape, strides = _integers(meta.sizes), _integers(meta.strides)
-    (first,) = _integers([meta.storage_offset])
-    if len(shape) != len(strides):
-        _refuse(archive, f"the tensor '{name}' has strides for another rank")
-    item, length = DTYPES[dtype].itemsize, archive.size(member)
-    needed = span(shape, strides) * item
-    if length == 0 and needed > 0:
-        return None
-    dense = torch.Size(shape).numel() * item
-    if first * item + needed > length or dense > max(needed, _MAX_EXPANSION):
-        _refuse(archive, f"the tensor '{name}' reaches past its {length} bytes")
-    offset = archive.offset(member) + first * item
-    storage = f"{member}+{first}/{strides}" if needed else name
-    return Extent(0, offset, shape, strides, dtype, storage)
-
-
-def _integers(sizes: list[SymInt]) -> tuple[int, ...]:
-    values = tuple(size.content for size in sizes)
-    if not all(isinstance(value, int) and 0 <= value < 2**48 for value in values):
-        malformed("a stored tensor has a symbolic or impossible shape")
-    return values
-
-
-def _fake_payloads(
-    mode: FakeTensorMode,
-    sizes: InputSizes,
-    payloads: Mapping[str, Payload],
-    without_bytes: Collection[str],
-) -> dict[str, torch.Tensor]:
-    """
-    Fake tensors by name; tied names share one, as they share their bytes.
-
-    Tensors saved without bytes are never tied: torch.export.save files all of one shape under
-    one path then, whether they were tied or not.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    shared: dict[str, torch.Tensor] = {}
-    for name, payload in payloads.items():
-        assert payload.tensor_meta is not None
-        key = f"{payload.path_name} {payload.is_param} {payload.tensor_meta}"
-        key = name if name in without_bytes else key
-        if key not in shared:
-            tensor = fake_tensor(mode, payload.tensor_meta, sizes)
-            shared[key] = nn.Parameter(tensor, False) if payload.is_param else tensor
-        tensors[name] = shared[key]
-    return tensors
 
 
 def _input_sizes(module: GraphModule) -> list[SymInt]:
@@ -287,13 +222,3 @@ def _check_free(sizes: InputSizes) -> None:
                 why="an operator of the graph allows no other value",
                 next_step=f"export the model with that axis static at {fixed}",
             )
-
-
-def _refuse(archive: Archive, why: str) -> NoReturn:
-    raise IntegrityError(
-        "pt2-refused",
-        "the archive is not a plain exported program",
-        where=str(archive.path),
-        why=why,
-        next_step="export the model again with torch.export.save(program, 'model.pt2')",
-    )

@@ -35,7 +35,8 @@ def test_tensors_and_ties(tmp_path):
         assert source.info("a") == source.info("b")
         assert np.array_equal(source.read("b"), shared.numpy())
         assert source.info("half").dtype == "bfloat16"
-        folder = source._sources[0].paths[0].parent
+        (inner,) = source._sources  # pyright: ignore[reportAttributeAccessIssue]
+        folder = inner.paths[0].parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert not folder.exists()
 
@@ -64,7 +65,7 @@ def test_plain_pickle_never_runs(tmp_path):
 def test_pickled_module_and_torchscript_are_refused(tmp_path):
     module = torch.nn.Linear(2, 2)
     torch.save(module, tmp_path / "module.pt")
-    torch.jit.trace(module, torch.ones(1, 2)).save(str(tmp_path / "script.pt"))
+    torch.jit.save(torch.jit.trace(module, torch.ones(1, 2)), str(tmp_path / "script.pt"))
     for name in ("module.pt", "script.pt"):
         for call in (open_state_dict, lambda path: open_model(str(path))):
             with pytest.raises(IntegrityError) as caught:

@@ -30,7 +30,8 @@ def sources() -> list[Path]:
 def findings(text: str, name: str) -> list[str]:
     """Every forbidden import or call in a source, as `line: what`."""
     tree = ast.parse(text)
-    found = [f"{node.lineno}: {what}" for node in ast.walk(tree) for what in _forbidden(node)]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr)]
+    found = [f"{node.lineno}: {what}" for node in nodes for what in _forbidden(node)]
     return [item for item in found if (name, item.split(": ")[1]) not in EXCEPTIONS]
 
 
