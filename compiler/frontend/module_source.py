@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -28,6 +29,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ...dialects.errors import QccError, UnsupportedError, UsageError
+from .torch_weights import to_torch
 
 _CONSTRUCTION = threading.Lock()
 
@@ -158,7 +160,9 @@ def _faked(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _on_cpu(value: Any) -> Any:
-    """Example inputs on the meta device, which only shapes matter of, as zeros."""
+    """An example input as a CPU tensor: NumPy arrays converted, meta tensors as zeros."""
+    if isinstance(value, np.ndarray):
+        return to_torch(value.copy())
     if isinstance(value, torch.Tensor) and value.is_meta:
         return torch.zeros_like(value, device="cpu")
     return value

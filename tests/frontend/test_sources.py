@@ -144,9 +144,10 @@ def test_factory_by_module_name(tmp_path, original, monkeypatch):
     assert str(tmp_path) not in sys.path
 
 
-def test_example_inputs_from_the_caller(tmp_path, factory, original):
+@pytest.mark.parametrize("ids", [IDS, IDS.numpy()])
+def test_example_inputs_from_the_caller(tmp_path, factory, original, ids):
     with open_model(
-        factory("bare"), tmp_path / "w.safetensors", example_inputs={"ids": IDS}
+        factory("bare"), tmp_path / "w.safetensors", example_inputs={"ids": ids}
     ) as opened:
         assert torch.equal(with_values(opened)(ids=IDS), original(IDS))
 
