@@ -151,7 +151,7 @@ class _Compilation:
                         "cpu_features": host_features(),
                         "input_hash": source.input_hash,
                         "entry": signature,
-                        "generation": {"function": "step"} if steps else None,
+                        "generation": {"checked": "golden" in report} if steps else None,
                         "seed": options.seed,
                         "options": {"model": source.name, "recipe": plan.recipe},
                     }

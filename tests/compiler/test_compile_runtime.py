@@ -1,0 +1,103 @@
+"""Running an artifact needs neither torch nor MLIR, and survives forks and many threads."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import qcc
+from qcc.models import FAMILIES
+
+RUN = """
+import sys
+import numpy as np
+import qcc
+module = qcc.load(sys.argv[1])
+assert module.verify()["passed"]
+assert module(np.ones((3, 24), np.float32)).shape == (3, 5)
+loaded = [name for name in ("torch", "torch_mlir") if name in sys.modules]
+assert not loaded, loaded
+"""
+
+
+@pytest.fixture(scope="module")
+def linear() -> tuple[torch.nn.Module, qcc.Module]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(24, 5).eval()
+    return model, qcc.compile(model, (torch.randn(3, 24),), recipe={"default": {"weights": "int8"}})
+
+
+def test_running_loads_neither_torch_nor_mlir(
+    linear: tuple[torch.nn.Module, qcc.Module], tmp_path: Path
+) -> None:
+    path = tmp_path / "linear.qcc"
+    linear[1].save(path)
+    subprocess.run([sys.executable, "-c", RUN, str(path)], check=True)
+
+
+def test_a_forked_child_can_call(linear: tuple[torch.nn.Module, qcc.Module]) -> None:
+    module = linear[1]
+    x = np.ones((3, 24), np.float32)
+    expected = module(x)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(module(x), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_may_call_one_module(linear: tuple[torch.nn.Module, qcc.Module]) -> None:
+    module = linear[1]
+    inputs = [np.full((3, 24), value, np.float32) for value in range(8)]
+    expected = [module(x) for x in inputs]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        for _ in range(50):
+            if not np.array_equal(module(inputs[index]), expected[index]):
+                wrong.append(index)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_generation_continues_as_whole_sequences_would(family: str) -> None:
+    sample = FAMILIES[family]()
+    module = qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+    assert module.generates
+    tokens = torch.randint(0, 60, (2, 5), generator=torch.Generator().manual_seed(1))
+    produced = module.generate(tokens, 6)
+    whole = tokens
+    with torch.no_grad():
+        for _ in range(6):
+            whole = torch.cat([whole, sample.module(whole)[:, -1:].argmax(-1)], 1)
+    assert np.array_equal(produced, whole[:, 5:].numpy())
+
+
+class MeanOverTime(torch.nn.Module):
+    """A causal decoder spoilt by a mean over all positions: no step can compute it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = FAMILIES["llama"]().module
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        logits = self.inner(tokens)
+        return logits + logits.mean(1, keepdim=True)
+
+
+def test_a_model_whose_tokens_meet_elsewhere_does_not_generate() -> None:
+    sample = FAMILIES["llama"]()
+    module = qcc.compile(MeanOverTime().eval(), sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+    assert not module.generates
+    with pytest.raises(qcc.QccError, match="token by token"):
+        module.generate(np.zeros(4, np.int64), 2)
