@@ -76,7 +76,8 @@ def body(case: Case, name: str, weight: str) -> str:
     return f"""
       %w = "qcc.param"() {{symbol = "{name}.w"}} : () -> {weight}
       %b = "qcc.param"() {{symbol = "{name}.b"}} : () -> {b}
-      %y = "qcc.conv2d"(%x, %w{", %b" if case.bias else ""}) {{{pairs}, groups = {case.groups} : i64,
+      %y = "qcc.conv2d"(%x, %w{", %b" if case.bias else ""}) {{
+        {pairs}, groups = {case.groups} : i64,
         operandSegmentSizes = array<i32: 1, 1, {int(case.bias)}>}}
         : ({x}, {weight}{f", {b}" if case.bias else ""}) -> {y}
       return %y : {y}"""
