@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dialects.errors import UnsupportedError
+from ..dialects.errors import UnsupportedError, UsageError
 from .artifact import Artifact
 from .console import Silent
 from .module import Module
@@ -75,6 +75,12 @@ def _opened(
         return sources.from_module(model, example_inputs, dynamic_shapes, weights=weights)
     if isinstance(model, torch.export.ExportedProgram):
         return sources.from_program(model, weights=weights)
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(
+            "model-type",
+            f"cannot compile a {type(model).__name__}",
+            next_step="give an nn.Module with example inputs, an ExportedProgram, or a path",
+        )
     return sources.open_model(os.fspath(model), weights, example_inputs=example_inputs)
 
 

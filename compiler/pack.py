@@ -16,6 +16,7 @@ import numpy as np
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
+from ..dialects.errors import QccError
 from ..dialects.formats import Format, parse_spelling
 from .artifact import ArtifactWriter, TensorSpec
 from .console import Progress
@@ -94,7 +95,12 @@ def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:
         dtype = numpy_dtype(parameter.element)
         return {parameter.symbol: np.ascontiguousarray(values, dtype).reshape(parameter.shape)}
     rows = np.ascontiguousarray(values, np.float32).reshape(parameter.rows, parameter.k)
-    parts = parameter.format.encode_rows(rows)
+    try:
+        parts = parameter.format.encode_rows(rows)
+    except QccError as error:
+        # What encodes an array does not know whose it is.
+        error.where = error.where or f"parameter '{parameter.symbol}'"
+        raise
     return {f"{parameter.symbol}/{role}": array for role, array in parts.items()}
 
 

@@ -24,7 +24,7 @@ BUFFERIZE = (
     "one-shot-bufferize{bufferize-function-boundaries=1 "
     "function-boundary-type-conversion=identity-layout-map "
     "unknown-type-conversion=identity-layout-map},"
-    "func.func(canonicalize,cse),buffer-deallocation-pipeline"
+    "func.func(canonicalize,cse),buffer-deallocation-pipeline,convert-bufferization-to-memref"
 )
 LOOPS = "func.func(tm-tensor-to-loops,convert-linalg-to-loops,canonicalize,cse)"
 LLVM = (
