@@ -50,7 +50,7 @@ def report(name: str, rows: np.ndarray) -> None:
 def compare_with_torchao(rows: np.ndarray) -> None:
     try:
         import torch
-        from torchao.prototype.mx_formats.mx_tensor import to_mx
+        from torchao.prototype.mx_formats.mx_tensor import to_mx  # pyright: ignore[reportMissingImports]
     except ImportError:
         line("torchao is not installed: no comparison")
         return
