@@ -5,8 +5,8 @@ Every format's accuracy on real models, next to full precision: writes docs/accu
 
 Each row is compiled with qcc and run. Data that is not there is named and left out; nothing else is
 used in its place, but for the demo's own text in place of WikiText-2, and the table says so.
-`--state FOLDER` keeps finished rows, and the next call continues after them. Whatever is finished
-is in the file at any time.
+`--state FOLDER` keeps finished rows, and the next call continues after them; with `--finished` it
+measures nothing and writes those rows. Whatever is finished is in the file at any time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         state = State(options.state, subject.name, subject.settings)
         sections.append(section := Section(subject, {}))
-        for key, record in measured(subject, rows, state):
+        found = finished(rows, state) if options.finished else measured(subject, rows, state)
+        for key, record in found:
             section.records[key] = record
             options.output.write_text(document(sections), encoding="utf-8")
     say(f"wrote {options.output}" if sections else "nothing could be measured")
@@ -62,12 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--windows", type=int, default=2, help="of 1024 tokens, for perplexity")
-    parser.add_argument("--pairs", type=int, default=750, help="sentence pairs of each set")
+    parser.add_argument("--pairs", type=int, default=100, help="sentence pairs of each set")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--formats", help=f"rows, of {','.join(row.key for row in ROWS)}")
     parser.add_argument("--models", default=",".join(SUBJECTS), help="any of the default's")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--state", type=Path, help="folder that keeps finished rows")
+    parser.add_argument("--finished", action="store_true", help="only write what --state has")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/accuracy.md"))
     return parser.parse_args(arguments)
 
@@ -97,6 +99,14 @@ def measured(subject: Subject, rows: Sequence[Row], state: State) -> Iterator[tu
             seconds = time.perf_counter() - start
             say(f"{subject.name} {key}: {record}  ({seconds:.0f} s, load {os.getloadavg()[0]:.1f})")
         yield key, record
+
+
+def finished(rows: Sequence[Row], state: State) -> Iterator[tuple[str, Record]]:
+    """The rows that `state` holds."""
+    for key in (TORCH, COMPILED, *(row.key for row in rows)):
+        record = state.get(key)
+        if record is not None:
+            yield key, record
 
 
 def exported(sample: Sample) -> ExportedProgram:

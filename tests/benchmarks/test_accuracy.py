@@ -72,6 +72,9 @@ def test_finished_rows_are_not_measured_again(tmp_path: Path) -> None:
     records = dict(accuracy.measured(kept, rows, State(tmp_path, "tiny", "2 windows")))
     assert [record["metrics"]["perplexity"] for record in records.values()] == [7.0] * 3
     assert State(tmp_path, "tiny", "3 windows").get("int8") is None
+    rows = (Row("int8", "int8"), Row("int6", "int6"))
+    found = dict(accuracy.finished(rows, State(tmp_path, "tiny", "2 windows")))
+    assert list(found) == ["torch fp32", "qcc fp32", "int8"]
 
 
 def fields(subject: Subject) -> dict[str, object]:
