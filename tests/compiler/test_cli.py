@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -343,10 +344,16 @@ def test_traceback_on_request(sample: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals(number: int, code: int, tmp_path: Path) -> None:
-    """The pipe's writer can open it only when the command has opened it to read."""
+    """
+    The pipe's writer can open it only when the command has opened it to read.
+
+    A shell starts background jobs with SIGINT ignored, and these tests may run in one.
+    """
     pipe = tmp_path / "in.mlir"
     os.mkfifo(pipe)
-    with subprocess.Popen([*QCC, "opt", str(pipe)], stderr=subprocess.PIPE, text=True) as process:
+    heed = partial(signal.signal, number, signal.SIG_DFL)
+    command = [*QCC, "opt", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         with pipe.open("wb"):
             process.send_signal(number)
             assert process.wait(timeout=60) == code
