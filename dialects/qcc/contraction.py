@@ -86,9 +86,9 @@ class AttentionOp(Qcc.Operation, name="attention", traits=[ext.Pure]):
     query [B, H, T, D], key and value [B, G, S, D] and [B, G, S, E]; H is a multiple of G and query
     head h reads key head h // (H / G). With `causal`, query t sees key s only if s <= t + past,
     where past is 0 without a cache and S - T with one. `mask`, when given, is additive fp32 and
-    broadcastable to [B, H, T, S]; a row that sees no key gives zeros. With `past` (an i64 tensor of rank 0), the keys and values of
-    the `past` earlier positions are taken from the cache named `cache`, and this call's keys and
-    values are appended to it.
+    broadcastable to [B, H, T, S]; a row that sees no key gives zeros. With `past` (an i64 tensor
+    of rank 0), the keys and values of the `past` earlier positions are taken from the cache named
+    `cache`, and this call's keys and values are appended to it.
     """
 
     query: Operand[Any]
