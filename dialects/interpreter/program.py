@@ -1,6 +1,6 @@
 """A block of operations as a list of steps over numbered values, made once and run often."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,12 +65,38 @@ def compile_region(region: ir.Region, number: Numbering) -> Code:
     block = blocks[0]
     operations = [op.operation for op in block.operations]
     arguments = tuple(number(argument) for argument in block.arguments)
-    steps = [make_step(op, number) for op in operations[:-1]]
+    steps = list(parameters_late([make_step(op, number) for op in operations[:-1]]))
     yields = tuple(number(value) for value in operations[-1].operands)
     inside = {*arguments, *(result for step in steps for result in step.results)}
     reads = frozenset(yields).union(*(step.reads for step in steps))
     steps = tuple(with_frees(steps, inside, frozenset(yields)))
     return Code(arguments, steps, yields, reads - inside)
+
+
+def parameters_late(steps: list[Step]) -> Iterator[Step]:
+    """
+    The steps, with reading and decoding parameters put off until something needs them.
+
+    A program names all its parameters first; executed there, a model would lie decoded in memory
+    as a whole.
+    """
+    waiting: dict[int, Step] = {}
+
+    def made(values: Iterable[int]) -> Iterator[Step]:
+        for value in sorted(values):
+            step = waiting.pop(value, None)
+            if step is not None:
+                yield from made(step.reads)
+                yield step
+
+    for step in steps:
+        decodes = step.name == "qcc.dequantize" and step.reads <= waiting.keys()
+        if step.name == "qcc.param" or decodes:
+            waiting[step.results[0]] = step
+        else:
+            yield from made(step.reads)
+            yield step
+    yield from made(waiting)
 
 
 def make_step(op: Operation, number: Numbering) -> Step:

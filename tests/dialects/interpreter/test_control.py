@@ -245,3 +245,24 @@ def test_values_are_dropped_after_their_last_use(run):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40e6
+
+
+def test_a_parameter_is_read_where_it_is_needed(run):
+    """All parameters stand first in a program: read there, a model would be in memory whole."""
+    text = """
+    func.func @main(%x: tensor<2x2xf32>) -> tensor<2x2xf32> {
+      %a = "qcc.param"() {symbol = "a"} : () -> tensor<2x2xf32>
+      %b = "qcc.param"() {symbol = "b"} : () -> tensor<2x2xf32>
+      %y = arith.addf %x, %b : tensor<2x2xf32>
+      %z = arith.addf %y, %a : tensor<2x2xf32>
+      return %z : tensor<2x2xf32>
+    }"""
+    read: list[str] = []
+
+    class Weights(dict[str, np.ndarray]):
+        def __getitem__(self, symbol: str) -> np.ndarray:
+            read.append(symbol)
+            return np.eye(2, dtype=np.float32)
+
+    run(text, f32([[1, 2], [3, 4]]), params=Weights(a=np.eye(2)))
+    assert read == ["b", "a"]
