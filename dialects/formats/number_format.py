@@ -133,6 +133,17 @@ class Format:
         return frozenset(roles)
 
     @property
+    def rows_independent(self) -> bool:
+        """
+        Whether every row is encoded by itself, so that rows can be appended to stored ones.
+
+        >>> from qcc.dialects.formats import format
+        >>> format("int8").rows_independent, format("int8", group="tensor").rows_independent
+        (True, False)
+        """
+        return not self.tensor_roles
+
+    @property
     def needs_stats(self) -> bool:
         """Whether `inadmissible` looks at the range of the values."""
         return self.admits is not None or self._flushes_small_blocks()

@@ -1,11 +1,13 @@
 """Index of the `qcc` dialect: its types and its ops, in the order a program meets them."""
 
-from .contraction import AttentionOp, Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
+from .attention import CACHED_OPERANDS, AttentionOp, cache_format, is_cached
+from .contraction import Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
 from .dialect import PackedType, Qcc, format_spelling, is_packed, logical_type, packed
 from .norm import LayerNormOp, RmsNormOp
 from .storage import DequantizeOp, ParamOp, QuantizeOp
 
 __all__ = [
+    "CACHED_OPERANDS",
     "AttentionOp",
     "Conv2dOp",
     "DequantizeOp",
@@ -18,7 +20,9 @@ __all__ = [
     "Qcc",
     "QuantizeOp",
     "RmsNormOp",
+    "cache_format",
     "format_spelling",
+    "is_cached",
     "is_packed",
     "logical_type",
     "packed",

@@ -1,4 +1,4 @@
-"""Contractions: linear, matmul, conv2d, attention, and the embedding lookup."""
+"""Contractions: linear, matmul, conv2d, and the embedding lookup."""
 
 from typing import Any, Optional
 
@@ -74,40 +74,6 @@ class Conv2dOp(Qcc.Operation, name="conv2d", traits=[ext.Pure]):
         if not source.is_dynamic_dim(1) and source.shape[1] != channels:
             self.location.emit_error(
                 f"qcc.conv2d: {source.shape[1]} input channels, but the weight expects {channels}"
-            )
-            return False
-        return True
-
-
-class AttentionOp(Qcc.Operation, name="attention", traits=[ext.Pure]):
-    """
-    softmax(scale * query key^T + mask) value, softmax over keys in fp32.
-
-    query [B, H, T, D], key and value [B, G, S, D] and [B, G, S, E]; H is a multiple of G and query
-    head h reads key head h // (H / G). With `causal`, query t sees key s only if s <= t + past,
-    where past is 0 without a cache and S - T with one. `mask`, when given, is additive fp32 and
-    broadcastable to [B, H, T, S]; a row that sees no key gives zeros. With `past` (an i64 tensor
-    of rank 0), the keys and values of the `past` earlier positions are taken from the cache named
-    `cache`, and this call's keys and values are appended to it.
-    """
-
-    query: Operand[Any]
-    key: Operand[Any]
-    value: Operand[Any]
-    scale: ir.FloatAttr
-    cache: ir.StringAttr
-    result: Result[Any]
-    mask: Optional[Operand[Any]] = None
-    past: Optional[Operand[Any]] = None
-    # ext takes a false BoolAttr for an absent one, so absence must mean false.
-    causal: Any = ext.attribute(default_factory=lambda: ir.BoolAttr.get(False))
-
-    def verify_invariants(self) -> bool:
-        query, key = logical_type(self.query.type), logical_type(self.key.type)
-        if query.rank != 4 or key.rank != 4 or query.shape[1] % key.shape[1]:
-            self.location.emit_error(
-                f"qcc.attention: query {query} and key {key} must be rank 4 with the query heads "
-                "a multiple of the key heads"
             )
             return False
         return True

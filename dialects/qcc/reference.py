@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..bindings import ir
 from ..errors import UsageError
 from ..formats import parse_spelling
+from .attention import CACHED_OPERANDS, cache_format
 from .dialect import format_spelling
 
 Array = NDArray[Any]
@@ -236,6 +237,7 @@ def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array
     if past is not None:
         earlier = int(past)
         cache = ir.StringAttr(op.attributes["cache"]).value
+        key, value = (_stored(op, name, operands) for name in CACHED_OPERANDS)
         key, value = extended_cache(model.caches, cache, earlier, key, value)
     return attention(
         query,
@@ -246,6 +248,12 @@ def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array
         causal=ir.BoolAttr(op.attributes["causal"]).value,
         past=earlier,
     )
+
+
+def _stored(op: Any, attribute: str, operands: Sequence[Array]) -> Array:
+    """The rows of a key or value operand as a cache of its format gives them back."""
+    rows, spelling = operands[CACHED_OPERANDS[attribute]], cache_format(op, attribute)
+    return rows if spelling is None else round_trip(rows, spelling)
 
 
 def layer_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
