@@ -9,6 +9,7 @@ from .assign_formats import FormatAssignment, assign_formats
 from .lower_torch import lower_torch
 from .materialize_kv_cache import materialize_kv_cache
 from .name_layers import name_layers
+from .pack_kv_cache import pack_kv_cache
 from .raise_torch import raise_torch
 
 Pass = Callable[[Operation, object], None]
@@ -18,6 +19,7 @@ PASSES: dict[str, Pass] = {
     "lower-torch": lower_torch,
     "materialize-kv-cache": materialize_kv_cache,
     "name-layers": name_layers,
+    "pack-kv-cache": pack_kv_cache,
     "raise-torch": raise_torch,
 }
 
