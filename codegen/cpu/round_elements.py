@@ -1,11 +1,14 @@
 """
-Rounding scaled inputs to the values of an element, in registers.
+Rounding scaled inputs to the values of an element, or to their codes, in registers.
 
-These are the encoders of dialects/formats with the decoder behind them: same operations in the
-same order, but a value is never turned into its code. Everything here takes a scalar or a vector.
+These are the encoders of dialects/formats, the same operations in the same order. What rounds is
+shared by two endings: `round_…` goes on to the value that decoding would give, `encode_…` to the
+code. Everything here takes a scalar or a vector.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,6 +31,7 @@ from .emit import (
     absolute,
     constant,
     f32,
+    float_to_signed,
     i32,
     maximum,
     minimum,
@@ -143,16 +147,59 @@ def round_linear(element: Element, scaled: Val, zero_point: Val | None) -> Val:
     `element` is any but a minifloat.
     """
     if isinstance(element, Integer):
-        return _round_integer(element, scaled, zero_point)
+        return _integer_value(element, _integer_code(element, scaled, zero_point), zero_point)
     if isinstance(element, HalfStepInteger):
-        return _round_half_step(element, scaled, zero_point)
+        special, code, offset = _half_step(element, scaled, zero_point)
+        half = float_of(bits_of(constant(element.fraction, scaled.type)) | sign_of(scaled))
+        return select(special, half, code - offset)
     if isinstance(element, Uniform):
-        return _round_uniform(element, scaled)
+        return _uniform_code(element, scaled) * 2.0 / float(element.steps) - 1.0
     assert isinstance(element, Table)
-    return _round_to_table(element, scaled)
+    values = [constant(float(value), scaled.type) for value in _ranked_values(element)]
+    return _by_rank(element, scaled, values)
 
 
-def _round_integer(element: Integer, scaled: Val, zero_point: Val | None) -> Val:
+def encode_signed(element: Minifloat, x: Val, magnitude: Val) -> Val:
+    """The code (i32) of `round_signed`."""
+    return minifloat_code(element, round_signed(element, x, magnitude))
+
+
+def minifloat_code(element: Minifloat, value: Val) -> Val:
+    """
+    The code (i32) of a float that is a value of `element`.
+
+    A power of two moves its exponent and fraction to those of a float, subnormals included; the
+    product is exact. Infinity is the code after the largest.
+    """
+    shifted = absolute(value)
+    if element.bias != BIAS:
+        shifted = shifted * 2.0 ** (element.bias - BIAS)
+    code = bits_of(shifted) >> (MANTISSA - element.mantissa)
+    if element.overflow == "infinity":
+        code = minimum(code, element.max_code + 1)
+    return code | (sign_of(value) >> (32 - element.bits))
+
+
+def encode_linear(element: Element, scaled: Val, zero_point: Val | None) -> Val:
+    """The code (i32) of what `round_linear` gives, without the bits above the element's."""
+    like = bits_of(scaled).type
+    if isinstance(element, Integer):
+        code = float_to_signed(_integer_code(element, scaled, zero_point), i32())
+        return code & ((1 << element.bits) - 1) if element.signed else code
+    if isinstance(element, HalfStepInteger):
+        special, code, _ = _half_step(element, scaled, zero_point)
+        negative = sign_of(scaled).compare("ne", 0)
+        half = select(negative, constant(element.minus, like), constant(element.plus, like))
+        return select(special, half, float_to_signed(code, i32()))
+    if isinstance(element, Uniform):
+        return float_to_signed(_uniform_code(element, scaled), i32())
+    assert isinstance(element, Table)
+    _, code_of_rank = _table_ranks(element)
+    ranks = range(len(_ranked_values(element))) if code_of_rank is None else code_of_rank
+    return _by_rank(element, scaled, [constant(int(code), like) for code in ranks])
+
+
+def _integer_code(element: Integer, scaled: Val, zero_point: Val | None) -> Val:
     steps = 1 << element.fraction_bits
     if steps > 1:
         scaled = scaled * float(steps)
@@ -160,35 +207,45 @@ def _round_integer(element: Integer, scaled: Val, zero_point: Val | None) -> Val
         scaled = float_of(bits_of(scaled) | 1)
     rounded = round_to_zero(scaled) if element.rounding == "floor" else round_even(scaled)
     shifted = rounded + (float(element.offset) if zero_point is None else zero_point)
-    code = clamp(shifted, element.low, element.high)
+    return clamp(shifted, element.low, element.high)
+
+
+def _integer_value(element: Integer, code: Val, zero_point: Val | None) -> Val:
     if zero_point is not None:
         return code - zero_point
     value = code - float(element.offset) if element.offset else code
+    steps = 1 << element.fraction_bits
     return value * (1 / steps) if steps > 1 else value
 
 
-def _round_half_step(element: HalfStepInteger, scaled: Val, zero_point: Val | None) -> Val:
+def _half_step(
+    element: HalfStepInteger, scaled: Val, zero_point: Val | None
+) -> tuple[Val, Val, Val]:
+    """Where half a step is nearest; the uniform code elsewhere, as a float; the code of zero."""
     magnitude = absolute(scaled)
     outside = magnitude.compare("gt", element.fraction / 2)
     inside = magnitude.compare("lt", (1 + element.fraction) / 2)
-    half = float_of(bits_of(constant(element.fraction, scaled.type)) | sign_of(scaled))
     offset = constant(element.offset, scaled.type) if zero_point is None else zero_point
-    whole = clamp(round_even(scaled) + offset, 0, element.top) - offset
-    return select(outside & inside, half, whole)
+    return outside & inside, clamp(round_even(scaled) + offset, 0, element.top), offset
 
 
-def _round_uniform(element: Uniform, scaled: Val) -> Val:
+def _uniform_code(element: Uniform, scaled: Val) -> Val:
     """formats.md 5.2: q = RNE((clip(w / a, -1, 1) + 1) / 2 * n), value = 2 q / n - 1."""
-    levels = round_even((clamp(scaled, -1, 1) + 1.0) / 2.0 * float(element.steps))
-    return levels * 2.0 / float(element.steps) - 1.0
+    return round_even((clamp(scaled, -1, 1) + 1.0) / 2.0 * float(element.steps))
 
 
-def _round_to_table(element: Table, scaled: Val) -> Val:
-    boundaries, code_of_rank = _table_ranks(element)
+def _ranked_values(element: Table) -> np.ndarray:
+    """The distinct values in ascending order, as the encoder of dialects/formats ranks them."""
+    _, code_of_rank = _table_ranks(element)
     values = element_values(element)
-    ranked = values if code_of_rank is None else values[code_of_rank]
-    found = constant(float(ranked[0]), scaled.type)
-    for boundary, value in zip(boundaries, ranked[1:], strict=True):
+    return values if code_of_rank is None else values[code_of_rank]
+
+
+def _by_rank(element: Table, scaled: Val, results: Sequence[Val]) -> Val:
+    """The result of the rank that an input has among the table's values."""
+    boundaries, _ = _table_ranks(element)
+    found = results[0]
+    for boundary, result in zip(boundaries, results[1:], strict=True):
         reached = scaled.compare("ge", float(np.float32(boundary)))
-        found = select(reached, constant(float(value), scaled.type), found)
+        found = select(reached, result, found)
     return found

@@ -39,7 +39,16 @@ from .emit import (
     single_to_double,
     widen,
 )
-from .round_elements import MANTISSA, bits_of, clamp, float_of, larger, round_magnitude, smaller
+from .round_elements import (
+    MANTISSA,
+    bits_of,
+    clamp,
+    float_of,
+    larger,
+    minifloat_code,
+    round_magnitude,
+    smaller,
+)
 
 FRACTION_BITS = (1 << MANTISSA) - 1
 SMALLEST_E8M0 = 0x00400000
@@ -61,10 +70,15 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """What inputs are multiplied (or else divided) by, and what rounded values are then."""
+    """
+    What inputs are multiplied (or else divided) by, and what rounded values are then.
+
+    `stored` is the scale as a packed row holds it: a float, or the code of a smaller type in i32.
+    """
 
     encode: Val
     decode: Val
+    stored: Val
     encode_multiplies: bool = False
     decode_multiplies: bool = True
 
@@ -145,7 +159,7 @@ def _power_of_two(scale: Scale, element: Minifloat | Integer, largest: Val) -> F
     if scale.compat == "torchao":  # formats.md hazard 9
         exponent = 127 if scale.rule == "rceil" else 253
         inverse = select(codes.compare("eq", 0), constant(exponent << MANTISSA, i32()), inverse)
-    return Factor(float_of(inverse), decode_scale(codes, "e8m0"), encode_multiplies=True)
+    return Factor(float_of(inverse), decode_scale(codes, "e8m0"), codes, encode_multiplies=True)
 
 
 def _has_fraction(bits: Val) -> Val:
@@ -166,18 +180,20 @@ def _largest_over(scale: Scale, element: Element, largest: Val, tensor_scale: Va
     rounded = round_magnitude(kind, _one_unless_positive(wanted))
     flushed = float(minifloat_values(kind)[1]) if scale.flush == "smallest" else 1.0
     stored = select(rounded.compare("eq", 0.0), scalar(flushed), rounded)
+    code = minifloat_code(kind, stored)
     decode = stored if tensor_scale is None else stored * tensor_scale
     if scale.apply == "reciprocal":
         numerator = scalar(1.0) if tensor_scale is None else scalar(1.0) / tensor_scale
-        return Factor(numerator / stored, decode, encode_multiplies=True)
-    return Factor(decode, decode)
+        return Factor(numerator / stored, decode, code, encode_multiplies=True)
+    return Factor(decode, decode, code)
 
 
 def _zero_where_empty(element: Element, wanted: Val) -> Factor:
     """A block of zeros is decoded with scale zero if the element itself has no zero."""
     guarded = _one_unless_positive(wanted)
     lacks_zero = isinstance(element, Table | Uniform) and 0 not in element_values(element)
-    return Factor(guarded, wanted if lacks_zero else guarded)
+    decode = wanted if lacks_zero else guarded
+    return Factor(guarded, decode, decode)
 
 
 def _covering_range(element: Element, extent: Extent, affine: bool) -> Factor:
@@ -190,7 +206,7 @@ def _covering_range(element: Element, extent: Extent, affine: bool) -> Factor:
         wide = larger(high / element.largest, low / -element.lowest)
     steps = double_to_single(wide)
     guarded = select(steps.compare("eq", 0.0), scalar(1.0), steps)
-    return Factor(guarded, guarded)
+    return Factor(guarded, guarded, guarded)
 
 
 def _zero_point(element: Element, extent: Extent, steps: Val) -> Val:
@@ -208,7 +224,7 @@ def _inverse(scale: Scale, element: Element, largest: Val) -> Factor:
     clip = largest if isinstance(scale.value, str) else scalar(scale.value)
     levels = scalar(1.0) / _one_unless_positive(clip) * element.largest
     inverse = smaller(levels, LARGEST_FLOAT)
-    return Factor(inverse, inverse, encode_multiplies=True, decode_multiplies=False)
+    return Factor(inverse, inverse, inverse, encode_multiplies=True, decode_multiplies=False)
 
 
 def _one_unless_positive(value: Val) -> Val:

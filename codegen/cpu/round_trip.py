@@ -21,7 +21,8 @@ from .call_site import CallSite, replace_op
 from .emit import Val, f32, repeat, size, write
 from .gemm import Source, walk_rows
 from .library import Arguments, KernelLibrary, grain_of
-from .round_kernel import PIECES, Rounding, extent_launcher, rounding_launcher
+from .round_kernel import PIECES, extent_launcher, rounding_launcher
+from .round_rows import Rounding
 from .weights import weight_source
 
 # What decode.PackedReader gives a meaning to.

@@ -1,0 +1,217 @@
+"""
+Walking rows of fp32 block by block, with the scales of each block at hand.
+
+What quantization does to a row, up to what becomes of the rounded elements: the kernels that
+leave values (round_kernel.py) and those that leave packed rows (append_kernel.py) both end here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...dialects.bindings import vector
+from ...dialects.formats import Format
+from ...dialects.formats.definition import Minifloat, Nested
+from .emit import (
+    LANES,
+    Ptr,
+    Val,
+    absolute,
+    floats,
+    i1,
+    lane_mask,
+    lane_max,
+    lanes,
+    repeat,
+    scalar,
+    select,
+    size,
+    splat,
+)
+from .round_elements import (
+    encode_linear,
+    encode_signed,
+    larger,
+    positive_zero,
+    round_linear,
+    round_signed,
+)
+from .round_scales import Extent, Scaling, derive_scaling, reads_values, second_level_scale
+
+UNROLLED = 8
+
+Length = int | Val
+Visit = Callable[[Val, Val | None, Sequence[Val]], Sequence[Val]]
+VisitBlock = Callable[[Val, Length, Scaling], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """A format, and the length of the rows it is applied to; None is known at run time only."""
+
+    format: Format
+    row: int | None
+
+    @property
+    def key(self) -> str:
+        return f"round {self.format.spelling} row={self.row}"
+
+    @property
+    def per_tensor(self) -> bool:
+        """Whether the block scales are those of the whole tensor."""
+        return self.format.block_size == "tensor"
+
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether the scales of a block depend on its values."""
+        return any(reads_values(scale) for scale in self.format.block_scales)
+
+    @property
+    def reads_tensor(self) -> bool:
+        """Whether the extent of the whole tensor must be known first."""
+        level = self.format.second_level
+        from_level = level is not None and isinstance(level.value, str)
+        return from_level or (self.per_tensor and self.reads_blocks)
+
+
+class BlockScaling:
+    """
+    Emission of one rounding's scales.
+
+    What belongs to the whole tensor is emitted on construction; `extent` is the tensor's, for
+    formats that need it.
+    """
+
+    def __init__(self, rounding: Rounding, extent: Extent | None = None) -> None:
+        self.format = rounding.format
+        level = self.format.second_level
+        self._tensor_scale: Val | None = None
+        if level is not None:
+            self._tensor_scale = second_level_scale(self.format, level, extent or _empty())
+        self._common: Scaling | None = None
+        if not rounding.reads_blocks or rounding.per_tensor:
+            self._common = self._derive(extent or _empty())
+
+    def each_block(self, x: Ptr, length: Length, visit: VisitBlock) -> None:
+        """visit(start, length, scaling) for the blocks of the row at `x`, in order."""
+        block = self.format.block_size
+        if not isinstance(block, int):
+            visit(size(0), length, self._of(x, length))
+            return
+        whole, rest = length // block * block, length % block
+
+        @repeat(0, whole, block)
+        def _(start: Val) -> None:
+            visit(start, block, self._of(x.at(start), block))
+
+        if rest != 0:
+            start = whole if isinstance(whole, Val) else size(whole)
+            visit(start, rest, self._of(x.at(start), rest))
+
+    def _of(self, x: Ptr, length: Length) -> Scaling:
+        if self._common is not None:
+            return self._common
+        magnitudes_only = self.format.symmetric_extent and not self.format.splits_signs
+        return self._derive(extent_of(x, length, magnitudes_only))
+
+    def _derive(self, extent: Extent) -> Scaling:
+        return derive_scaling(self.format, extent, self._tensor_scale)
+
+
+def rounded(fmt: Format, x: Val, scaling: Scaling) -> Val:
+    """decode(encode(x)) for finite x; `scaling` is a block's, widened to vectors."""
+    scaled = _scaled(fmt, x, scaling)
+    if isinstance(fmt.element, Minifloat | Nested):
+        value = round_signed(fmt.element, x, scaled)
+    else:
+        value = round_linear(fmt.element, scaled, scaling.zero_point)
+    restored = _by_sign(x, value, [factor.restored for factor in scaling.factors])
+    # The reference adds the two signs' values, one of which is +0.
+    return positive_zero(restored) if fmt.splits_signs else restored
+
+
+def encoded(fmt: Format, x: Val, scaling: Scaling) -> Val:
+    """The codes (i32) of x; `scaling` is a block's, widened to vectors."""
+    scaled = _scaled(fmt, x, scaling)
+    if isinstance(fmt.element, Minifloat):
+        return encode_signed(fmt.element, x, scaled)
+    return encode_linear(fmt.element, scaled, scaling.zero_point)
+
+
+def _scaled(fmt: Format, x: Val, scaling: Scaling) -> Val:
+    """x over its scale; the magnitude alone for elements whose sign is apart."""
+    value = absolute(x) if isinstance(fmt.element, Minifloat | Nested) else x
+    return _by_sign(x, value, [factor.scaled for factor in scaling.factors])
+
+
+def _by_sign(x: Val, value: Val, change: Sequence[Callable[[Val], Val]]) -> Val:
+    """`value` as it is, changed, or changed in one way where x > 0 and in another elsewhere."""
+    if not change:
+        return value
+    if len(change) == 1:
+        return change[0](value)
+    above, below = (one(value) for one in change)
+    return select(x.compare("gt", 0.0), above, below)
+
+
+def extent_of(x: Ptr, length: Length, magnitudes_only: bool) -> Extent:
+    """The extent of `length` floats; with `magnitudes_only`, both sides are the larger one."""
+
+    def widen_magnitude(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
+        return [larger(absolute(load(x.at(k), mask)), carried[0])]
+
+    def widen_ends(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
+        values = load(x.at(k), mask)
+        return [larger(-values, carried[0]), larger(values, carried[1])]
+
+    if magnitudes_only:
+        (largest,) = walk(length, widen_magnitude, [splat(0.0)])
+        both = lane_max(largest)
+        return Extent(both, both)
+    low, high = walk(length, widen_ends, [splat(0.0), splat(0.0)])
+    return Extent(lane_max(low), lane_max(high))
+
+
+def _empty() -> Extent:
+    """For scales that look at no values."""
+    return Extent(scalar(0.0), scalar(0.0))
+
+
+def walk(length: Length, visit: Visit, carry: Sequence[Val] = ()) -> Sequence[Val]:
+    """
+    Visit the vectors of `length` floats in order: visit(k, mask, carried) returns the values to
+    carry on. `mask` is None where every lane is inside.
+    """
+    whole, rest = length // LANES * LANES, length % LANES
+    end = whole if isinstance(whole, Val) else size(whole)
+    carry = _walk_whole(whole, visit, carry)
+    if isinstance(rest, Val):
+        return visit(end, lane_mask(rest), carry)
+    if rest:
+        return visit(end, Val(vector.constant_mask(lanes(i1()), [rest])), carry)
+    return carry
+
+
+def _walk_whole(whole: Length, visit: Visit, carry: Sequence[Val]) -> Sequence[Val]:
+    if isinstance(whole, int) and whole <= UNROLLED * LANES:
+        for k in range(0, whole, LANES):
+            carry = visit(size(k), None, carry)
+        return carry
+
+    @repeat(0, whole, LANES, carry=carry)
+    def results(k: Val, *carried: Val) -> Sequence[Val]:
+        return visit(k, None, carried)
+
+    return results
+
+
+def load(address: Ptr, mask: Val | None) -> Val:
+    return address.load(floats()) if mask is None else address.load_while(mask)
+
+
+def store(address: Ptr, mask: Val | None, value: Val) -> None:
+    if mask is None:
+        address.store(value)
+    else:
+        address.store_while(mask, value)
