@@ -95,7 +95,7 @@ def test_packing_changes_no_value(spelling: str) -> None:
             module, caches, past = ir.Module.parse(program), {}, 0
             for given in calls:
                 inputs = [*given, np.array(past)]
-                results.append(interpret(module, inputs, dict.__getitem__, "step", caches)[0])
+                results.append(interpret(module, inputs, {}.__getitem__, "step", caches)[0])
                 past += given.shape[3]
     for before, after in zip(results[:2], results[2:], strict=True):
         np.testing.assert_array_equal(before, after)
