@@ -11,7 +11,7 @@ options. A parameter that something else than a layer reads as well is decoded f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..dialects import qcc
@@ -34,7 +34,7 @@ def assign_formats(assignment: FormatAssignment) -> Callable[[Operation, object]
         with module.context:
             for op in list(layer_ops(module)):
                 _round_operands(op, assignment)
-            for parameter in list(_parameters(module)):
+            for parameter in list(parameter_ops(module)):
                 spelling = assignment.weights.get(ir.StringAttr(parameter.symbol).value)
                 if spelling is not None:
                     _pack(parameter, spelling)
@@ -84,10 +84,11 @@ def _reads_packed(use: ir.OpOperand) -> bool:
     return WEIGHT_OPERAND.get(use.owner.operation.name) == use.operand_number
 
 
-def _parameters(op: Operation):
+def parameter_ops(op: Operation) -> Iterator[qcc.ParamOp]:
+    """Every `qcc.param` inside `op`."""
     for region in op.regions:
         for block in region.blocks:
             for child in block.operations:
-                yield from _parameters(child.operation)
+                yield from parameter_ops(child.operation)
                 if isinstance(child, qcc.ParamOp):
                     yield child

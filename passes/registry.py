@@ -11,6 +11,7 @@ from .materialize_kv_cache import materialize_kv_cache
 from .name_layers import name_layers
 from .pack_kv_cache import pack_kv_cache
 from .raise_torch import raise_torch
+from .select_view import ViewSelection, select_view
 
 Pass = Callable[[Operation, object], None]
 
@@ -21,6 +22,7 @@ PASSES: dict[str, Pass] = {
     "name-layers": name_layers,
     "pack-kv-cache": pack_kv_cache,
     "raise-torch": raise_torch,
+    "select-view": select_view(ViewSelection()),
 }
 
 IMPORT_PIPELINE = ("raise-torch", "materialize-kv-cache", "lower-torch", "name-layers")

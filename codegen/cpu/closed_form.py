@@ -23,7 +23,11 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Minifloat:
-    """Sign, `exponent` bits with `bias`, `mantissa` bits, subnormals, `bits` in all."""
+    """
+    Sign, `exponent` bits with `bias`, `mantissa` bits, subnormals, `bits` in all.
+
+    A constant power-of-two scale of the whole table is part of the bias.
+    """
 
     bits: int
     exponent: int
@@ -54,12 +58,17 @@ def _closed_form(table: bytes) -> Affine | Minifloat | None:
         codes = np.arange(len(values))
         if np.array_equal(((codes ^ candidate.flip) - candidate.flip) * candidate.step, values):
             return candidate
+    fraction, exponent_above = np.frexp(values[1])
+    if fraction != 0.5:
+        return None
+    smallest = int(exponent_above) - 1
     finite = np.isfinite(values)
     for exponent in range(1, bits - 1):
         mantissa = bits - 1 - exponent
-        bias = 2 ** (exponent - 1) - 1
-        candidate = Minifloat(bits, exponent, mantissa, bias)
-        if 1 <= bias <= 126 and np.array_equal(candidate.values()[finite], values[finite]):
+        candidate = Minifloat(bits, exponent, mantissa, 1 - mantissa - smallest)
+        if 1 <= candidate.bias <= 126 and np.array_equal(
+            candidate.values()[finite], values[finite]
+        ):
             return candidate
     return None
 

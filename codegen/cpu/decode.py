@@ -16,6 +16,7 @@ import numpy as np
 
 from ...dialects.bindings import ir, llvm
 from ...dialects.formats import Format
+from ...dialects.formats.definition import Plane
 from .closed_form import Affine, Minifloat, closed_form
 from .emit import (
     LANES,
@@ -126,7 +127,7 @@ class PackedReader:
         return tuple(self._scale(role, row, k) for role in roles)
 
     def vector(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
-        if "upper" in self._addresses:
+        if "codes" not in self._addresses:
             return self._nested(row, k)
         codes = self._codes(row, k)
         by_role = dict(zip([role for role in self.parts if role != "codes"], scales, strict=True))
@@ -235,12 +236,14 @@ class PackedReader:
         return decode_scale(widen(stored, i32()), self._format.scale_decoding(role).kind)
 
     def _nested(self, row: Val, k: Val) -> Val:
-        """merge(U, L) of formats.md §3.1, eight at a time, then fp16 → fp32."""
-        width = self._widths["upper"]
-        upper, lower = (
-            widen(self._addresses[part].at(row * width + k).load(lanes(i8())), i32())
-            for part in ("upper", "lower")
-        )
+        """merge(U, L) of formats.md §3.1, eight at a time, then fp16 → fp32; or a view of one."""
+        planes = [
+            widen(self._addresses[part].at(row * self.k + k).load(lanes(i8())), i32())
+            for part in self.parts
+        ]
+        if isinstance(self._format.element, Plane):
+            return self._elements(planes[0])
+        upper, lower = planes
         correction = lower >> 7
         high = (upper & 0x80) | (((upper - correction) >> 1) & 0x3F)
         bits = (high << 8) | lower

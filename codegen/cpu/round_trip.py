@@ -17,6 +17,7 @@ from ...dialects import qcc
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.formats import Format, parse_spelling
+from ...dialects.formats.definition import Plane
 from .call_site import CallSite, replace_op
 from .emit import Val, f32, repeat, size, write
 from .gemm import Source, walk_rows
@@ -86,6 +87,14 @@ def _activation_format(op: qcc.DequantizeOp, quantize: qcc.QuantizeOp) -> Format
             f"the CPU target quantizes fp32 activations, not {element}",
             where=str(op.location),
             next_step="convert the tensor to fp32 before qcc.quantize",
+        )
+    if isinstance(fmt.element, Plane):
+        raise UnsupportedError(
+            "cpu-activation-format",
+            f"the CPU target cannot quantize activations to {spelling}",
+            where=str(op.location),
+            why="it is a view of stored weights",
+            next_step="choose fp8_e4m3, or another format for activations",
         )
     if fmt.needs_means or any(scale.value == "mse" for scale in fmt.block_scales):
         raise UnsupportedError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .definition import Nested
+from .definition import Nested, Plane
 from .elements import element_values
 from .layout import Parts, block_columns
 from .minifloats import Floats
@@ -23,8 +23,7 @@ PIECE = 1 << 16
 
 def decode_rows(fmt: Format, parts: Parts, k: int) -> Floats:
     """float32 [rows, K], exact for what was stored."""
-    main = parts["upper"] if isinstance(fmt.element, Nested) else parts["codes"]
-    count = len(main)
+    count = len(parts[fmt.code_part])
     out = np.empty((count, k), np.float32)
     step = max(1, PIECE // max(k, 1))
     for start in range(0, count, step):
@@ -40,6 +39,8 @@ def row_codes(fmt: Format, parts: Parts, k: int) -> NDArray[np.unsignedinteger]:
     """Unsigned codes [rows, K] of stored parts."""
     if isinstance(fmt.element, Nested):
         return merge_planes(parts["upper"], parts["lower"])
+    if isinstance(fmt.element, Plane):
+        return parts[fmt.element.part]
     packed = np.ascontiguousarray(parts["codes"])
     if fmt.bits > 8:
         return packed.view(f"<u{fmt.bits // 8}")[:, :k]

@@ -164,8 +164,30 @@ class Nested:
     def largest(self) -> float:
         return 1.75
 
+    @property
+    def reads_as(self) -> str:
+        """The format that both planes together are."""
+        return "fp16"
 
-Element = Minifloat | Integer | HalfStepInteger | Uniform | Table | Nested
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One plane of a nested half, read as codes of another element times `factor`."""
+
+    part: str
+    codes: Minifloat
+    factor: float
+
+    @property
+    def bits(self) -> int:
+        return self.codes.bits
+
+    @property
+    def largest(self) -> float:
+        return self.codes.largest * self.factor
+
+
+Element = Minifloat | Integer | HalfStepInteger | Uniform | Table | Nested | Plane
 
 
 @dataclass(frozen=True, slots=True)

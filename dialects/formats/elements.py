@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .definition import Element, HalfStepInteger, Integer, Minifloat, Nested, Table, Uniform
+from .definition import Element, HalfStepInteger, Integer, Minifloat, Nested, Plane, Table, Uniform
 from .minifloats import minifloat_values
 from .scratch import Scratch
 
@@ -64,11 +64,16 @@ def _table_values(element: Table) -> Floats:
     return np.array(element.values, np.float32)
 
 
+def _plane_values(element: Plane) -> Floats:
+    return minifloat_values(element.codes) * np.float32(element.factor)
+
+
 _VALUES = {
     Integer: _integer_values,
     HalfStepInteger: _half_step_values,
     Uniform: _uniform_values,
     Table: _table_values,
+    Plane: _plane_values,
 }
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from .definition import Minifloat, Nested, Uniform
+from .definition import Minifloat, Nested, Plane, Uniform
 from .elements import encode_linear
 from .extents import Inputs, as_blocks, refuse_non_finite
 from .layout import Parts, block_columns, padded_count
 from .minifloats import Floats, encode_magnitudes
-from .nested import split_halves
+from .nested import PLANES, split_halves
 from .packing import pack_codes
 from .scales import (
     BlockScales,
@@ -47,8 +47,8 @@ def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
         for part in parts.values():
             part.fill(1)
         return parts
-    if isinstance(fmt.element, Nested):
-        return _encode_nested(fmt, rows, parts)
+    if isinstance(fmt.element, Nested | Plane):
+        return _encode_planes(fmt, rows, parts)
     tensor = _TensorScales(fmt, rows)
     for name, value in tensor.stored.items():
         parts[name][...] = value
@@ -62,16 +62,17 @@ def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
     return parts
 
 
-def _encode_nested(fmt: Format, rows: NDArray[Any], parts: Parts) -> Parts:
+def _encode_planes(fmt: Format, rows: NDArray[Any], parts: Parts) -> Parts:
+    """Both planes of a nested half, or the one that a view keeps."""
     step = max(1, PIECE // max(rows.shape[1], 1))
     for start in range(0, len(rows), step):
         piece = rows[start : start + step].astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             halves = piece.astype(np.float16)
         _refuse_out_of_range(fmt, piece, halves)
-        upper, lower = split_halves(halves.view(np.uint16))
-        parts["upper"][start : start + step] = upper
-        parts["lower"][start : start + step] = lower
+        planes = dict(zip(PLANES, split_halves(halves.view(np.uint16)), strict=True))
+        for name, part in parts.items():
+            part[start : start + step] = planes[name]
     return parts
 
 
@@ -172,7 +173,7 @@ def _encode_elements(
         encode_magnitudes(element, magnitudes, codes, scratch)
         _set_signs(element, inputs.blocks, codes, scratch)
         return codes
-    if isinstance(element, Nested):
+    if isinstance(element, Nested | Plane):
         raise TypeError("nested elements are split, not encoded")
     scaled = _scaled(inputs.blocks, scales, scratch.array("scaled", shape, np.float32))
     zero_point = None if scales.zero_point is None else scales.zero_point[:, None]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Halves = NDArray[np.uint16]
 Plane = NDArray[np.uint8]
+PLANES: tuple[str, str] = ("upper", "lower")
 LARGEST_BODY = 0x7E  # rounding up from here would make E4M3's NaN
 
 

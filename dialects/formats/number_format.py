@@ -20,6 +20,7 @@ from .definition import (
     HalfStepInteger,
     Integer,
     Nested,
+    Plane,
     Scale,
     ScaleDecoding,
     View,
@@ -27,7 +28,7 @@ from .definition import (
 from .elements import element_values
 from .encoding import encode_rows
 from .layout import SCALE_DTYPES, Parts, PartSpecs, block_columns
-from .nested import rounded_to_half
+from .nested import PLANES, rounded_to_half
 from .packing import row_bytes
 from .quantized_array import QuantizedArray, quantize_array
 
@@ -76,6 +77,29 @@ class Format:
     def stored_bits(self) -> int:
         """Width of a code in its packed row."""
         return 8 if self.byte_codes and self.bits < 8 else self.bits
+
+    @property
+    def code_part(self) -> str:
+        """The stored part, or the first of two, that holds the codes."""
+        if isinstance(self.element, Plane):
+            return self.element.part
+        return PLANES[0] if isinstance(self.element, Nested) else "codes"
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """
+        What the stored bytes can be read as, the whole of them first; empty without views.
+
+        The option `view` turns a format into one of its views, which has the same parts or fewer.
+
+        >>> from qcc.dialects.formats import format
+        >>> whole = format("nestedfp16")
+        >>> whole.precisions, list(whole.with_options(view="fp8_e4m3").part_specs(1, 1))
+        (('fp16', 'fp8_e4m3'), ['upper'])
+        """
+        if not isinstance(self.element, Nested) or not self.views:
+            return ()
+        return (self.element.reads_as, *(view.format for view in self.views))
 
     @property
     def code_type(self) -> type[np.unsignedinteger]:
@@ -188,8 +212,9 @@ class Format:
         {'codes': (2, 36), 'scale': (2, 3)}
         """
         byte = np.dtype(np.uint8)
-        if isinstance(self.element, Nested):
-            return {"upper": ((rows, k), byte), "lower": ((rows, k), byte)}
+        if isinstance(self.element, Nested | Plane):
+            planes = PLANES if isinstance(self.element, Nested) else (self.element.part,)
+            return dict.fromkeys(planes, ((rows, k), byte))
         specs: PartSpecs = {"codes": ((rows, row_bytes(k, self.stored_bits)), byte)}
         columns = block_columns(self.block_size, k)[1]
         once, shared = self._block_parts()

@@ -7,13 +7,15 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UsageError
 from .builder import Builder, one_of, shortened
+from .definition import Minifloat, Plane, View
 from .domains import Domain
 from .language import (
+    Alternative,
     OptionStatement,
     Statement,
     Syntax,
@@ -23,6 +25,7 @@ from .number_format import Format, OptionValue
 from .validate import check_format
 
 ONCE = ("element", "block", "zero_point", "pack", "admit")
+NO_VIEW = "none"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +47,7 @@ class Family:
         cls, text: str, origin: str, lookup: Callable[..., Format], *, builtin: bool = False
     ) -> Family:
         """Read a definition; raises FormatSyntaxError, at the place, for anything malformed."""
-        syntax = parse_definition(text, origin)
+        syntax = _with_view_option(parse_definition(text, origin))
         digest = "" if builtin else hashlib.sha256(text.encode()).hexdigest()[:12]
         domains = {option.name: _option_domain(syntax, option) for option in syntax.options}
         family = cls(syntax, domains, digest, lookup)
@@ -77,7 +80,8 @@ class Family:
         )
         fmt = builder.build(name, changed, _spelling(name, self.digest, changed), self)
         check_format(fmt, builder.fail)
-        return fmt
+        chosen_view = [view for view in fmt.views if view.format == chosen["view"]]
+        return _viewed(fmt, chosen_view[0]) if chosen_view else fmt
 
     def _default(self, option: OptionStatement) -> Any:
         return None if option.default is None else self.domains[option.name].accept(option.default)
@@ -156,6 +160,26 @@ class Family:
             if attribute.key in seen:
                 self.syntax.source.fail(f"{attribute.key} is given twice", attribute.place)
             seen.add(attribute.key)
+
+
+def _with_view_option(syntax: Syntax) -> Syntax:
+    """A definition with views has the option to be one of them."""
+    views = [statement for statement in syntax.statements if statement.keyword == "view"]
+    if not views:
+        return syntax
+    for option in syntax.options:
+        if option.name == "view":
+            syntax.source.fail("a format with views has the option view already", option.place)
+    names = dict.fromkeys([NO_VIEW, *(view.name for view in views)])
+    domain = tuple(Alternative("value", (name,)) for name in names)
+    option = OptionStatement("view", domain, NO_VIEW, views[0].place)
+    return replace(syntax, options=(*syntax.options, option))
+
+
+def _viewed(whole: Format, view: View) -> Format:
+    codes = whole.family.lookup(view.format).element
+    assert isinstance(codes, Minifloat)
+    return replace(whole, element=Plane(view.part, codes, view.scale), views=())
 
 
 def _option_domain(syntax: Syntax, option: OptionStatement) -> Domain:

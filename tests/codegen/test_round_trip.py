@@ -322,7 +322,7 @@ def packed_parameter(spelling: str, shape: tuple[int, ...]) -> str:
 @pytest.mark.parametrize(
     "spelling",
     ["int8", "int4<group=8>", "uint3<group=5>", "fp8_e4m3", "nvfp4<two_level=true>", "amxfp4",
-     "dint4", "nestedfp16", "nf4<group=channel>"],
+     "dint4", "nestedfp16", "nestedfp16<view=fp8_e4m3>", "nf4<group=channel>"],
 )  # fmt: skip
 def test_packed_parameter_becomes_a_tensor(spelling: str, shape: tuple[int, ...]) -> None:
     w = np.random.default_rng(1).standard_normal(shape, np.float32) * np.float32(0.3)
@@ -337,8 +337,10 @@ def test_packed_parameter_becomes_a_tensor(spelling: str, shape: tuple[int, ...]
     assert_same_bits(found.reshape(rows.shape), fmt.decode_rows(stored, rows.shape[1]), rows)
 
 
-@pytest.mark.parametrize("spelling", ["sawb4", "sawb8", "sawb2<group=channel>"])
-def test_clips_from_statistics_are_refused(spelling: str) -> None:
+@pytest.mark.parametrize(
+    "spelling", ["sawb4", "sawb8", "sawb2<group=channel>", "nestedfp16<view=fp8_e4m3>"]
+)
+def test_formats_of_weights_are_refused_for_activations(spelling: str) -> None:
     with pytest.raises(UnsupportedError) as refused:
         build(round_trip("main", spelling, (None, 64)))
     assert refused.value.code == "cpu-activation-format"

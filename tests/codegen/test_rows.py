@@ -13,6 +13,7 @@ EMBEDDINGS = [
     None,
     *(f"lut4<{TABLE}>" if name == "lut4" else name for name in available()),
     "int4<group=48>", "int8<group=tensor>", "nf4<group=12>", "dint4<group=5>",
+    "nestedfp16<view=fp8_e4m3>",
 ]  # fmt: skip
 VOCABULARY = 23
 PRODUCTS = [(1, 1), (3, 2), (7, 5), (16, 16), (33, 31), (5, 200), (200, 3), (8, 7)]

@@ -180,3 +180,21 @@ def test_nested_round_trip_and_view_of_every_eligible_half() -> None:
     expected = view.codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32) / 256
     assert np.array_equal(view.dequantize(), expected)
     assert view.nbytes < q.nbytes
+    alone = format("nestedfp16", view="fp8_e4m3").quantize(halves)
+    assert list(alone.parts) == ["upper"]
+    assert np.array_equal(alone.parts["upper"], q.parts["upper"])
+    assert np.array_equal(alone.codes, view.codes)
+    assert np.array_equal(alone.dequantize(), expected)
+    for value in alone.format.element_values()[alone.codes], alone.dequantize():
+        assert np.array_equal(value, expected)
+
+
+def test_a_view_decodes_without_the_other_plane_of_the_whole() -> None:
+    values = np.linspace(-1.7, 1.7, 3 * 37, dtype=np.float32).reshape(3, 37)
+    whole = format("nestedfp16")
+    view = whole.with_options(view="fp8_e4m3")
+    stored = whole.encode_rows(values)
+    expected = whole.quantize(values).view("fp8_e4m3").dequantize()
+    assert stored.keys() - view.part_specs(3, 37) == {"lower"}
+    assert np.array_equal(view.decode_rows({"upper": stored["upper"]}, 37), expected)
+    assert view.bits_per_value == whole.bits_per_value / 2

@@ -89,6 +89,7 @@ def test_error_shows_line_caret_and_expectation() -> None:
     assert caught.value.exit_code == 2
 
 
+NESTED = "format f {{ element nested; admit max_abs=1 limit=1.8; {more} }}"
 MISTAKES = {
     "": "ends too early",
     "format f {": "ends too early",
@@ -113,6 +114,11 @@ MISTAKES = {
     "format f { pack sideways; element table values=[1, 2]; }": "bits or bytes",
     'format f { title "a"; title "b"; element table values=[1, 2]; }': "given twice",
     "family f b=[] { element table values=[1, 2]; }": "no members",
+    NESTED.format(more="view int4 part=upper scale=1;"): "one possible view",
+    NESTED.format(more="view fp8_e4m3 part=upper scale=1; " * 2): "a second view",
+    NESTED.format(
+        more="option view: a = a; view fp8_e4m3 part=upper scale=1;"
+    ): "option view already",
     FORMAT.format(element="nested", scale="type=fp32 rule=absmax", more=""): "neither scales",
     FORMAT.format(
         element="integer bits=4 signed=true", scale="type=fp32 rule=absmax", more=""

@@ -22,6 +22,8 @@ SPELLINGS = [
     ("nvfp4", {"two_level": True, "tensor_scale": 0.1}, None),
     ("lut4", {"table": np.linspace(-1, 1e-6, 16), "group": 8}, None),
     ("nestedfp16", {"threshold": 1.8192}, None),
+    ("nestedfp16", {"threshold": 1.5, "view": "fp8_e4m3"}, None),
+    ("nestedfp16<view=fp8_e4m3>", {"view": "none"}, "nestedfp16"),
     ("sawb4", {"alpha": 3}, "sawb4<alpha=3.0>"),
 ]
 
@@ -57,6 +59,8 @@ def test_spelling_round_trip(name: str, options: dict[str, Any], spelling: str |
         ("lut4", {"table": [0.0] * 16}, "two different"),
         ("nvfp4", {"tensor_scale": -1.0}, "positive"),
         ("nestedfp16", {"threshold": 1.9}, "1.875"),
+        ("nestedfp16", {"view": "int4"}, "none, fp8_e4m3"),
+        ("int8", {"view": "fp8_e4m3"}, "no option 'view'"),
         ("int4<group=32", {}, "expected"),
         ("int4<group=32,group=64>", {}, "twice"),
         ("mine@0123456789ab", {}, "not loaded"),
