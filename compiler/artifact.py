@@ -207,6 +207,11 @@ class ArtifactWriter:
         self._members.append(weights)
         return weights
 
+    def tensor(self, name: str) -> np.ndarray:
+        """A tensor already written, read back."""
+        weights = next(m for m in self._members if isinstance(m, WeightsWriter))
+        return weights.read(name)
+
     def finish(self, fields: dict[str, Any]) -> None:
         """Write the manifest from `fields` (manifest.py), verify the whole file, publish it."""
         members: list[Member] = []
@@ -266,6 +271,14 @@ class WeightsWriter:
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         self._staged.write_at(self._placed.data + self._layout.starts[name], data)
         self._hashes[name] = hashlib.sha256(data).hexdigest()
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor already written; a copy, so that its memory is free again after use."""
+        spec = self._layout.specs[name]
+        start = self._placed.data + self._layout.starts[name]
+        return np.frombuffer(self._staged.read_at(start, spec.nbytes), spec.dtype).reshape(
+            spec.shape
+        )
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each tensor; ValueError while one is missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,17 @@ from .artifact import ArtifactWriter
 from .console import Progress
 from .frontend.import_program import import_program
 from .frontend.sources import OpenedModel
-from .golden import GOLDEN_LIMIT, add_golden
+from .golden import CHECKED_LIMIT, add_golden, check_code
 from .layers import collect_layers, share_tied_parameters
 from .options import STOPS, CompileOptions
 from .pack import parameters_of, write_parameters
 from .plan import LayerPlan, Plan
 from .publish import publish_bytes
 from .recipe import load_recipe
+from .replay import tolerance
 from .reproducer import PassCrash
 from .resolve import resolve
+from .running import RunningCode
 from .signature import signature_of
 from .summary import check_coverage, summarize
 
@@ -138,11 +140,14 @@ class _Compilation:
             writer.add("kernels/cpu.o", code.object)
             writer.add("kernels/cpu.json", _json(code.as_json()))
             steps = bool(code.caches)
-            if options.golden and report["bytes_before"] < GOLDEN_LIMIT:
+            if options.golden:
                 with self._stage("golden"):
-                    report["golden"], steps = add_golden(
-                        writer, source.weights, module, signature, parameters, code, options.seed
-                    )
+                    golden = add_golden(writer, module, signature, parameters, options.seed)
+                if report["bytes_after"] < CHECKED_LIMIT:
+                    with self._stage("check"), closing(RunningCode(code, writer.tensor)) as running:
+                        report["golden"], steps = check_code(
+                            running, golden, signature, tolerance(plan)
+                        )
             writer.add("report.json", _json(report))
             with self._stage("publish"):
                 writer.finish(

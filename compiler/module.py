@@ -87,7 +87,8 @@ class Module:
         following = prompt
         while produced.shape[1] < max_new_tokens:
             logits = self._running.step(following, caches)[0]
-            following = logits[:, -1:].argmax(-1)
+            last = logits if logits.ndim == 2 else logits[:, -1]
+            following = last.argmax(-1)[:, None]
             produced = np.concatenate([produced, following], 1)
             if stop is not None and (produced == stop).any(1).all():
                 break
@@ -95,7 +96,7 @@ class Module:
 
     def verify(self) -> dict[str, Any]:
         """
-        Replay the golden inputs and compare with the golden outputs.
+        Replay the golden inputs, whole and token by token, and compare with the golden outputs.
 
         {"passed": bool, "outputs": [{"name", "max_abs_error", "max_rel_error", "tolerance",
         "passed"}]}; passed with no outputs when the artifact stores none.
@@ -108,9 +109,13 @@ class Module:
         )
         limit = tolerance(Plan.from_json(self._artifact.json("plan.json")))
         names = [value.name for value in self.signature.outputs]
+        errors = output_errors(names, expected, self._running.call(inputs))
+        if self.generates:
+            names = [f"{name} (token by token)" for name in names]
+            errors += output_errors(names, expected, self._running.in_two_steps(inputs[0]))
         outputs = [
             {**error, "tolerance": limit, "passed": error["max_rel_error"] <= limit}
-            for error in output_errors(names, expected, self._running.call(inputs))
+            for error in errors
         ]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
 

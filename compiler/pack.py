@@ -9,7 +9,7 @@ memory is a small multiple of the largest one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,12 +131,12 @@ def sampled_sqnr(
     return 10 * math.log10(signal / error)
 
 
-def decoded_parameter(parameter: Parameter, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+def decoded_parameter(parameter: Parameter, tensor: Callable[[str], np.ndarray]) -> np.ndarray:
     """The values that the program computes with, from stored tensors by name."""
     if parameter.format is None:
-        return parts[parameter.symbol]
+        return tensor(parameter.symbol)
     roles = parameter.format.part_specs(parameter.rows, parameter.k)
-    stored = {role: parts[f"{parameter.symbol}/{role}"] for role in roles}
+    stored = {role: tensor(f"{parameter.symbol}/{role}") for role in roles}
     return parameter.format.decode_rows(stored, parameter.k).reshape(parameter.shape)
 
 

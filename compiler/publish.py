@@ -69,6 +69,17 @@ class StagedFile:
                 written = os.pwrite(self._fd, view, offset)
                 view, offset = view[written:], offset + written
 
+    def read_at(self, offset: int, size: int) -> bytearray:
+        """`size` bytes that were written at `offset`."""
+        data = bytearray(size)
+        rest = memoryview(data)
+        while rest:
+            got = os.preadv(self._fd, [rest], offset)
+            if not got:
+                raise ValueError(f"nothing was written at {offset}")
+            rest, offset = rest[got:], offset + got
+        return data
+
     def sync(self) -> None:
         with writing(self.path):
             os.fsync(self._fd)

@@ -46,9 +46,27 @@ class RunningCode:
         caches.length += tokens.shape[1]
         return results
 
+    def in_two_steps(self, tokens: np.ndarray) -> list[np.ndarray]:
+        """
+        The results for `tokens` [batch, T], the last token after the others.
+
+        A result without a row for each token is that of the last step.
+        """
+        caches = KeyValueCaches(self.code, len(tokens))
+        parts = [part for part in (tokens[:, :-1], tokens[:, -1:]) if part.shape[1]]
+        pieces = [self.step(part, caches) for part in parts]
+        return [_joined(parts, results) for results in zip(*pieces, strict=True)]
+
     def close(self) -> None:
         """Stop the threads and unload the code."""
         self._object.close()
+
+
+def _joined(parts: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> np.ndarray:
+    by_token = all(
+        result.shape[:2] == part.shape for part, result in zip(parts, results, strict=True)
+    )
+    return np.concatenate(results, 1) if by_token else results[-1]
 
 
 class KeyValueCaches:

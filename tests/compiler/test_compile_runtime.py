@@ -101,3 +101,31 @@ def test_a_model_whose_tokens_meet_elsewhere_does_not_generate() -> None:
     assert not module.generates
     with pytest.raises(qcc.QccError, match="token by token"):
         module.generate(np.zeros(4, np.int64), 2)
+
+
+class LastLogits(torch.nn.Module):
+    """Only the logits that choose the next token, as generation loops like them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = FAMILIES["llama"]().module
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.inner(tokens)[:, -1]
+
+
+def test_a_model_that_returns_the_last_logits_generates() -> None:
+    sample = FAMILIES["llama"]()
+    module = qcc.compile(LastLogits().eval(), sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+    every = qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+    tokens = np.arange(5)
+    assert np.array_equal(module.generate(tokens, 4), every.generate(tokens, 4))
+
+
+def test_verify_replays_a_decoder_token_by_token() -> None:
+    sample = FAMILIES["llama"]()
+    module = qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+    whole, stepped = module.verify()["outputs"]
+    assert stepped["name"] == f"{whole['name']} (token by token)"
+    assert stepped["passed"]
+    assert 0 < stepped["max_rel_error"] < 1e-5
