@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..dialects.errors import QccError, ResourceError, UsageError
@@ -49,6 +49,12 @@ def make_parser() -> argparse.ArgumentParser:
         "5 performance, 6 resource, 7 integrity.",
     )
     parser.add_argument("--version", action="version", version=f"qcc {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print a completion script for this shell",
+    )
     _add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
@@ -93,6 +99,18 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError("usage", message, next_step=f"`{self.prog} --help` lists the arguments")
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the script and leaves."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, *_: Any
+    ) -> None:
+        import shtab  # needs 50 ms to import
+
+        print(shtab.complete(parser, values))  # noqa: T201 - a script for the shell, not a message
+        parser.exit()
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ Python, and the torch dialect. Everything else in qcc imports MLIR from here.
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch_mlir import ir
+from torch_mlir._mlir_libs import _mlir
 from torch_mlir.dialects import (
     arith,
     bufferization,
@@ -33,6 +34,9 @@ from torch_mlir.rewrite import (
     RewritePatternSet,
     apply_patterns_and_fold_greedily,
 )
+
+# Without this MLIR searches for a module of the qcc dialect each time it meets one of its ops.
+_mlir.globals.append_dialect_search_prefix(__package__)
 
 T = TypeVar("T")
 
