@@ -18,6 +18,7 @@ from ...dialects.bindings import ir, llvm
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Plane
 from .closed_form import Affine, Minifloat, closed_form
+from .code_words import read_bytes, read_codes, reads_next_group
 from .emit import (
     LANES,
     Ptr,
@@ -36,7 +37,6 @@ from .emit import (
     lanes,
     reinterpret,
     select,
-    shuffle,
     signed_to_float,
     size,
     splat,
@@ -54,6 +54,7 @@ class Reader(Protocol):
     k: int
     part_count: int
     block: int
+    ends_apart: bool
 
     def bind(self, arguments: Arguments, first: int) -> None:
         """Take the addresses of the parts from consecutive argument slots."""
@@ -64,11 +65,11 @@ class Reader(Protocol):
         ...
 
     def vector(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
-        """Elements k … k+7 of `row`, all inside the row."""
+        """Elements k … k+7 of `row`; not the row's last ones if `ends_apart`."""
         ...
 
     def tail(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
-        """The last, ragged vector of `row`; lanes past K hold some finite value."""
+        """The last vector of `row`, maybe ragged; lanes past K hold some finite value."""
         ...
 
 
@@ -76,6 +77,7 @@ class PlainReader:
     """Row-major fp32; the last vector of a ragged row is read under a mask."""
 
     part_count = 1
+    ends_apart = False
 
     def __init__(self, k: int) -> None:
         self.k = k
@@ -96,7 +98,12 @@ class PlainReader:
 
 
 class PackedReader:
-    """Rows in a block format, decoded from its stored parts."""
+    """
+    Rows in a block format, decoded from its stored parts.
+
+    No byte outside a part is ever read. Eight codes of 2 or 3 bits are read as a word of 32, which
+    ends in the next group; so the last group of a row is read apart, byte by byte.
+    """
 
     def __init__(self, library: KernelLibrary, fmt: Format, k: int) -> None:
         self._library = library
@@ -110,6 +117,7 @@ class PackedReader:
         self._size = fmt.block_size if isinstance(fmt.block_size, int) else k
         self._lanewise = self._size % LANES != 0 and self._size < k
         self.block = LANES if self._lanewise else self._size
+        self.ends_apart = reads_next_group(fmt.stored_bits)
         self.key = fmt.spelling
 
     def bind(self, arguments: Arguments, first: int) -> None:
@@ -119,17 +127,21 @@ class PackedReader:
         }
 
     def tail(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
-        """Rows are padded to whole vectors, so a tail is read like any other vector."""
-        return self.vector(row, k, scales)
+        """Rows of codes are padded to whole vectors; only their last bytes need care."""
+        return self._vector(row, k, scales, (self.k - 1) % LANES + 1)
 
     def scales(self, row: Val, k: Val) -> Sequence[Val]:
         roles = [role for role in self.parts if role not in ("codes", "upper", "lower")]
         return tuple(self._scale(role, row, k) for role in roles)
 
     def vector(self, row: Val, k: Val, scales: Sequence[Val]) -> Val:
+        return self._vector(row, k, scales, None)
+
+    def _vector(self, row: Val, k: Val, scales: Sequence[Val], ending: int | None) -> Val:
+        """`ending` is the number of elements left in the row where that is known, else None."""
         if "codes" not in self._addresses:
-            return self._nested(row, k)
-        codes = self._codes(row, k)
+            return self._nested(row, k, ending or LANES)
+        codes = self._codes(row, k, ends=ending is not None)
         by_role = dict(zip([role for role in self.parts if role != "codes"], scales, strict=True))
         return self._scaled(codes, self._elements(codes), by_role)
 
@@ -158,25 +170,9 @@ class PackedReader:
             raise AssertionError(f"{self.key}: codes without zero point must be the last ones")
         return select(codes.compare("lt", ordinary), zero_point, splat(0.0))
 
-    def _codes(self, row: Val, k: Val) -> Val:
-        width = self._widths["codes"]
-        padded = -(-self.k // LANES) * LANES
-        bits = width * self._dtypes["codes"].itemsize * 8 // padded
-        start = self._addresses["codes"].at(row * width)
-        if bits == 32:
-            return start.at(k * 4).load(lanes(i32()), align=1)
-        if bits == 16:
-            if self._dtypes["codes"].itemsize == 2:
-                return widen(start.at(k).load(lanes(i16())), i32())
-            return widen(start.at(k * 2).load(lanes(i16()), align=1), i32())
-        if bits == 8:
-            return widen(start.at(k).load(lanes(i8())), i32())
-        group = start.at((k >> 3) * bits)
-        shifts = lane_constants([lane * bits for lane in range(LANES)], i32())
-        if bits <= 4:
-            word = broadcast(group.load(i32(), align=1))
-            return (word >> shifts) & ((1 << bits) - 1)
-        return _wide_codes(group, bits)
+    def _codes(self, row: Val, k: Val, ends: bool) -> Val:
+        start = self._addresses["codes"].at(row * self._widths["codes"])
+        return read_codes(start, k, self._format.stored_bits, ends)
 
     def _elements(self, codes: Val) -> Val:
         if self._format.bits == 32:
@@ -235,10 +231,10 @@ class PackedReader:
             return stored
         return decode_scale(widen(stored, i32()), self._format.scale_decoding(role).kind)
 
-    def _nested(self, row: Val, k: Val) -> Val:
-        """merge(U, L) of formats.md §3.1, eight at a time, then fp16 → fp32; or a view of one."""
+    def _nested(self, row: Val, k: Val, count: int) -> Val:
+        """merge(U, L) of formats.md §3.1, `count` of eight lanes, then fp16 → fp32; or a view."""
         planes = [
-            widen(self._addresses[part].at(row * self.k + k).load(lanes(i8())), i32())
+            widen(read_bytes(self._addresses[part].at(row * self.k + k), count), i32())
             for part in self.parts
         ]
         if isinstance(self._format.element, Plane):
@@ -254,17 +250,6 @@ def _stored_type(dtype: np.dtype) -> ir.Type:
     if dtype == np.float32:
         return f32()
     return {1: i8(), 2: i16(), 4: i32(), 8: i64()}[dtype.itemsize]
-
-
-def _wide_codes(group: Ptr, bits: int) -> Val:
-    """Eight codes of 5 to 7 bits from two overlapping words, four codes each."""
-    second_bit = 4 * bits
-    low = broadcast(group.load(i32(), align=1), LANES // 2)
-    high = broadcast(group.at(second_bit // 8).load(i32(), align=1), LANES // 2)
-    shifts = [lane * bits for lane in range(4)]
-    low = low >> lane_constants(shifts, i32())
-    high = high >> lane_constants([shift + second_bit % 8 for shift in shifts], i32())
-    return shuffle(low, high, range(LANES)) & ((1 << bits) - 1)
 
 
 def _register_table(codes: Val, values: np.ndarray) -> Val:

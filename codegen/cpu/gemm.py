@@ -201,7 +201,7 @@ def walk_rows(source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence
     `count` lanes are inside the row, and returns the values to carry on.
     """
     k, block = source.k, source.block
-    whole = k // block * block
+    whole = (k - 1 if source.ends_apart else k) // block * block
     carried = list(carry)
     if whole > block:
 
@@ -212,7 +212,7 @@ def walk_rows(source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence
     elif whole:
         carried = walk_block(source, rows, visit, (size(0), block), carried)
     if k > whole:
-        carried = walk_block(source, rows, visit, (size(whole), k - whole), carried)
+        carried = walk_block(source, rows, visit, (size(whole), k - whole), carried, ends=True)
     return carried
 
 
@@ -222,17 +222,24 @@ def walk_block(
     visit: Visit,
     span: tuple[Val, int],
     carry: Sequence[Val],
+    ends: bool = False,
 ) -> list[Val]:
-    """`walk_rows` inside one block of scales, of which `span` is the start and the length."""
+    """
+    `walk_rows` inside one block of scales, of which `span` is the start and the length.
+
+    The vector that `ends` a row is read apart if it is ragged or if the source wants it so.
+    """
     start, length = span
     scales = [source.scales(row, start) for row in rows]
 
-    def at(position: Val, values: Sequence[Val], count: int = LANES) -> Sequence[Val]:
-        read = source.vector if count == LANES else source.tail
+    def at(position: Val, values: Sequence[Val], last: int = 0) -> Sequence[Val]:
+        read = source.tail if last else source.vector
         decoded = [read(row, position, scale) for row, scale in zip(rows, scales, strict=True)]
-        return visit(position, decoded, values, count)
+        return visit(position, decoded, values, last or LANES)
 
     vectors, rest = divmod(length, LANES)
+    if ends and source.ends_apart and not rest:
+        vectors, rest = vectors - 1, LANES
     carried: Sequence[Val] = carry
     if vectors <= UNROLLED:
         for index in range(vectors):
