@@ -80,6 +80,7 @@ class _Compilation:
                 plan = replace(plan, layers=tuple(map(_tensor_wide, plan.layers)))
             with self._stage("assign"):
                 self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, plan)
+                self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
             if self.options.stop_after == "assign":
                 return self._write_ir(module)
             return self._write_artifact(module, plan)

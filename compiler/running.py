@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -70,27 +70,42 @@ def _joined(parts: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> np.nd
 
 
 class KeyValueCaches:
-    """The keys and values of `length` positions of `batch` sequences; grows by doubling."""
+    """
+    The keys and values of `length` positions of `batch` sequences; grows by doubling.
+
+    `arrays` are in the order of the code's table: of the keys and then of the values of each
+    cache, the parts [batch, heads, capacity, width] and, where they are packed, the marks
+    [batch, heads].
+    """
 
     def __init__(self, code: Code, batch: int) -> None:
-        self._shapes = [
-            (batch, cache.heads, depth)
-            for cache in code.caches
-            for depth in (cache.key_depth, cache.value_depth)
-        ]
         self.length = 0
         self.capacity = 0
         self.arrays: list[np.ndarray] = []
+        self._code = code
+        self._batch = batch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, spare capacity included."""
+        return sum(array.nbytes for array in self.arrays)
 
     def reserve(self, positions: int) -> None:
         """Make room for that many positions in all, keeping what is there."""
         if positions <= self.capacity:
             return
         capacity = max(positions, 2 * self.capacity, _FIRST_CAPACITY)
-        grown = [
-            np.zeros((batch, heads, capacity, depth), np.float32)
-            for batch, heads, depth in self._shapes
-        ]
+        grown = list(self._empty(capacity))
         for old, new in zip(self.arrays, grown, strict=False):
-            new[:, :, : self.length] = old[:, :, : self.length]
+            held = slice(None) if old.ndim == 2 else slice(self.length)
+            new[..., held, :] = old[..., held, :]
         self.arrays, self.capacity = grown, capacity
+
+    def _empty(self, capacity: int) -> Iterator[np.ndarray]:
+        for cache in self._code.caches:
+            planes = self._batch, cache.heads
+            for rows in (cache.keys, cache.values):
+                for part in rows.parts:
+                    yield np.zeros((*planes, capacity, part.width), part.dtype)
+                if rows.format is not None:
+                    yield np.zeros(planes, np.int64)

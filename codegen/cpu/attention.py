@@ -1,17 +1,19 @@
 """
 The attention kernel: softmax(scale * q k^T + mask) v, a block of query rows at a time.
 
-For each (batch, head) and each block of `QUERY_ROWS` queries the scores of all visible keys are
-kept in a scratch on the stack, so that a key and a value row are read once a block. Keys and
-values are read with a head pitch in rows, so that a KV cache with spare capacity and a plain
-tensor are the same thing to the kernel.
+The query heads that share a key head are rows of one matrix, cut into blocks of `QUERY_ROWS`. For
+each block the scores of all visible keys are kept in a scratch on the stack, so that a key and a
+value row are read, and decoded where they are packed, once a block. Rows are read with a head
+pitch, so that a KV cache with spare capacity and a plain tensor are the same thing to the kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
+from .decode import PackedReader
 from .emit import (
     LANES,
     Ptr,
@@ -20,6 +22,7 @@ from .emit import (
     f32,
     floats,
     fma,
+    i64,
     lane_max,
     lane_sum,
     maximum,
@@ -33,6 +36,7 @@ from .emit import (
     vectors,
     write,
 )
+from .gemm import Source, walk_rows
 from .library import Arguments, KernelLibrary, scratch
 from .vector_math import exponential
 
@@ -44,10 +48,10 @@ LOWEST = -3.4028234663852886e38
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Static facts: sizes of a query/key row and of a value row, the scale, and the mask."""
+    """Static facts: how key and value rows are read, the scale, and the mask."""
 
-    depth: int
-    value_depth: int
+    keys: Source
+    values: Source
     scale: float
     causal: bool
     masked: bool
@@ -55,14 +59,15 @@ class Attention:
     @property
     def key(self) -> str:
         return (
-            f"attention {self.depth}/{self.value_depth} scale={self.scale!r} "
-            f"causal={self.causal} mask={self.masked}"
+            f"attention {self.keys.k} {self.keys.key} / {self.values.k} {self.values.key} "
+            f"scale={self.scale!r} causal={self.causal} mask={self.masked}"
         )
 
 
+POINTERS = ("query", "result", "mask")
 ARGUMENTS = (
-    "query", "key", "value", "result", "heads", "key_heads", "queries", "keys", "past", "pitch",
-    "mask", "mask_batch", "mask_head", "mask_query", "mask_key",
+    *POINTERS, "heads", "key_heads", "queries", "keys", "past", "pitch",
+    "mask_batch", "mask_head", "mask_query", "mask_key",
 )  # fmt: skip
 
 
@@ -71,37 +76,28 @@ def attention_launcher(library: KernelLibrary, attention: Attention) -> str:
     The launcher of `attention`; arguments as named in ARGUMENTS, sizes in elements.
 
     `keys` counts the visible keys, `pitch` the rows between two key heads, `past` the keys before
-    the first query, `mask_*` the mask's strides. total is batch * heads * ceil(queries / 4).
+    the first query, `mask_*` the mask's strides. The parts of the keys follow, with their marks if
+    they are packed, and the same of the values. total is `tiles` of the sizes.
     """
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         _Body(attention, arguments).run(begin, end)
 
-    return library.launcher(attention.key, len(ARGUMENTS), emit)
+    count = len(ARGUMENTS) + sum(map(_array_count, (attention.keys, attention.values)))
+    return library.launcher(attention.key, count, emit)
 
 
-def append_launcher(library: KernelLibrary, depth: int) -> str:
-    """
-    The launcher that copies rows into a cache.
+def tiles(batch: Val, heads: Val, key_heads: Val, queries: Val) -> Val:
+    """Units of work: blocks of the query rows of each key head."""
+    return batch * key_heads * _blocks(heads // key_heads * queries)
 
-    Arguments: rows, cache, rows a plane, the first free row, the capacity; total is the number of
-    planes (batch * heads).
-    """
 
-    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        rows, cache = arguments.address(0, f32()), arguments.address(1, f32())
-        count, past, capacity = (arguments.integer(index) for index in range(2, 5))
+def _blocks(rows: Val) -> Val:
+    return (rows + (QUERY_ROWS - 1)) // QUERY_ROWS
 
-        @repeat(begin, end)
-        def _(plane: Val) -> None:
-            @repeat(0, count)
-            def _(row: Val) -> None:
-                source = rows.at((plane * count + row) * depth)
-                target = cache.at((plane * capacity + past + row) * depth)
-                for k, lanes in vectors(depth):
-                    write(target, k, lanes, read(source, k, lanes))
 
-    return library.launcher(f"append {depth}", 5, emit)
+def _array_count(source: Source) -> int:
+    return source.part_count + isinstance(source, PackedReader)
 
 
 class _Body:
@@ -109,82 +105,99 @@ class _Body:
 
     def __init__(self, attention: Attention, arguments: Arguments) -> None:
         self.a = attention
-        pointers = {"query", "key", "value", "result", "mask"}
         self.slot: dict[str, Val] = {}
         self.at: dict[str, Ptr] = {}
         for index, name in enumerate(ARGUMENTS):
-            if name in pointers:
+            if name in POINTERS:
                 self.at[name] = arguments.address(index, f32())
             else:
                 self.slot[name] = arguments.integer(index)
+        self.marks: list[Ptr] = []
+        first = len(ARGUMENTS)
+        for source in (attention.keys, attention.values):
+            source.bind(arguments, first)
+            first += _array_count(source)
+            if isinstance(source, PackedReader):
+                self.marks.append(arguments.address(first - 1, i64()))
 
     def run(self, begin: Val, end: Val) -> None:
         keys = self.slot["keys"]
         row_pitch = (maximum(keys, size(1)) + (LANES - 1)) // LANES * LANES
         scores = scratch(row_pitch * QUERY_ROWS)
-        query_blocks = (self.slot["queries"] + (QUERY_ROWS - 1)) // QUERY_ROWS
+        self.shared = self.slot["heads"] // self.slot["key_heads"]
+        self.group = self.shared * self.slot["queries"]
+        blocks = _blocks(self.group)
 
         @repeat(begin, end)
         def _(tile: Val) -> None:
-            plane, block = tile // query_blocks, tile % query_blocks
-            last = self.slot["queries"] - 1
+            plane, block = tile // blocks, tile % blocks
+            last = self.group - 1
             rows = [minimum(block * QUERY_ROWS + i, last) for i in range(QUERY_ROWS)]
             limits = [self._limit(row) for row in rows]
+            visible = reduce(maximum, limits)
             rows_of_scores = [scores.at(row_pitch * i) for i in range(QUERY_ROWS)]
             self._scores(plane, rows, limits, rows_of_scores)
-            totals = [self._softmax(row, limits[-1]) for row in rows_of_scores]
-            self._values(plane, rows, limits[-1], rows_of_scores, totals)
+            totals = [self._softmax(row, visible) for row in rows_of_scores]
+            totals = [
+                self._marked(plane, limit, total)
+                for limit, total in zip(limits, totals, strict=True)
+            ]
+            self._values(plane, rows, visible, rows_of_scores, totals)
 
     def _limit(self, row: Val) -> Val:
-        """Keys that query `row` sees."""
+        """Keys that row `row` of a group sees."""
         if not self.a.causal:
             return self.slot["keys"]
-        return minimum(row + self.slot["past"] + 1, self.slot["keys"])
+        query = row % self.slot["queries"]
+        return minimum(query + self.slot["past"] + 1, self.slot["keys"])
 
-    def _head(self, plane: Val) -> tuple[Val, Val]:
-        """(batch, head) of a plane, and the key plane it reads."""
-        heads, key_heads = self.slot["heads"], self.slot["key_heads"]
-        batch, head = plane // heads, plane % heads
-        return batch * key_heads + head // (heads // key_heads), batch
+    def _row(self, name: str, plane: Val, row: Val, depth: int) -> Ptr:
+        """A query or result row: those of a group lie one after another."""
+        return self.at[name].at((plane * self.group + row) * depth)
+
+    def _marked(self, plane: Val, limit: Val, factor: Val) -> Val:
+        """`factor`, or NaN for a query that sees a row which its cache could not hold."""
+        for marks in self.marks:
+            mark = marks.at(plane).load()
+            seen = mark.compare("ne", 0) & mark.compare("le", limit)
+            factor = select(seen, scalar(float("nan")), factor)
+        return factor
 
     def _scores(
         self, plane: Val, rows: Sequence[Val], limits: Sequence[Val], out: Sequence[Ptr]
     ) -> None:
-        key_plane, batch = self._head(plane)
-        keys = self.at["key"].at(key_plane * self.slot["pitch"] * self.a.depth)
-        queries = [
-            self.at["query"].at((plane * self.slot["queries"] + row) * self.a.depth) for row in rows
-        ]
-        visible = limits[-1]
+        first = plane * self.slot["pitch"]
+        queries = [self._row("query", plane, row, self.a.keys.k) for row in rows]
+        visible = reduce(maximum, limits)
         last_vector = (maximum(visible, size(1)) - 1) // LANES * LANES
         for row in out:
             row.at(last_vector).store(splat(MINUS_INFINITY))
 
+        def multiply(k: Val, keys: list[Val], sums: Sequence[Val], count: int) -> Sequence[Val]:
+            return [
+                fma(read(query.at(k), 0, count), keys[0], total)
+                for query, total in zip(queries, sums, strict=True)
+            ]
+
         @repeat(0, visible)
         def _(s: Val) -> None:
-            key = keys.at(s * self.a.depth)
-            sums = [splat(0.0)] * QUERY_ROWS
-            for k, count in vectors(self.a.depth):
-                wide = read(key, k, count)
-                sums = [
-                    fma(read(query, k, count), wide, total)
-                    for query, total in zip(queries, sums, strict=True)
-                ]
+            sums = walk_rows(self.a.keys, [first + s], multiply, [splat(0.0)] * QUERY_ROWS)
             for i, (row, total) in enumerate(zip(out, sums, strict=True)):
                 score = lane_sum(total) * self.a.scale
                 if self.a.masked:
-                    score = score + self._mask(plane, batch, rows[i], s)
+                    score = score + self._mask(plane, rows[i], s)
                 if self.a.causal:
                     hidden = scalar(MINUS_INFINITY)
                     score = select(s.compare("lt", limits[i]), score, hidden)
                 row.at(s).store(score)
 
-    def _mask(self, plane: Val, batch: Val, row: Val, key: Val) -> Val:
-        head = plane % self.slot["heads"]
+    def _mask(self, plane: Val, row: Val, key: Val) -> Val:
+        key_heads, queries = self.slot["key_heads"], self.slot["queries"]
+        batch, head = plane // key_heads, plane % key_heads * self.shared + row // queries
         offset = (
             batch * self.slot["mask_batch"]
             + head * self.slot["mask_head"]
-            + row * self.slot["mask_query"]
+            + row % queries * self.slot["mask_query"]
             + key * self.slot["mask_key"]
         )
         return self.at["mask"].at(offset).load()
@@ -220,17 +233,15 @@ class _Body:
         weights: Sequence[Ptr],
         factors: Sequence[Val],
     ) -> None:
-        key_plane, _ = self._head(plane)
-        values = self.at["value"].at(key_plane * self.slot["pitch"] * self.a.value_depth)
-        pieces = vectors(self.a.value_depth)
+        first, source = plane * self.slot["pitch"], self.a.values
+        pieces = vectors(source.k)
         for start in range(0, len(pieces), VALUE_VECTORS):
             chosen = pieces[start : start + VALUE_VECTORS]
             zeros = [splat(0.0)] * (QUERY_ROWS * len(chosen))
 
             @repeat(0, visible, carry=zeros)
             def sums(s: Val, *sums: Val, chosen=chosen) -> list[Val]:
-                value = values.at(s * self.a.value_depth)
-                wide = [read(value, k, count) for k, count in chosen]
+                wide = [_piece(source, first + s, k, count) for k, count in chosen]
                 factors_now = [broadcast(row.at(s).load()) for row in weights]
                 return [
                     fma(factor, column, sums[i * len(chosen) + j])
@@ -239,8 +250,12 @@ class _Body:
                 ]
 
             for i, row in enumerate(rows):
-                out = self.at["result"].at(
-                    (plane * self.slot["queries"] + row) * self.a.value_depth
-                )
+                out = self._row("result", plane, row, source.k)
                 for j, (k, count) in enumerate(chosen):
                     write(out, k, count, sums[i * len(chosen) + j] * broadcast(factors[i]))
+
+
+def _piece(source: Source, row: Val, k: int, count: int) -> Val:
+    """The vector of `row` at k, of which `count` lanes are inside the row."""
+    read_vector = source.vector if count == LANES else source.tail
+    return read_vector(row, size(k), source.scales(row, size(k)))

@@ -9,11 +9,11 @@ sees ordinary buffers and no kernel needs to be known to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...dialects.bindings import arith, bufferization, builtin, func, ir, llvm, memref, tensor
 from .emit import Ptr, Val, i64, pointer, size
 from .library import KernelLibrary
+from .program import CacheShape
 
 
 class CallSite:
@@ -78,30 +78,24 @@ class CallSite:
         func.call([], launcher, [value.ssa for value in (*arguments, total, grain)])
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """A KV cache of one attention op: sizes of a position, and its place in the table."""
-
-    name: str
-    heads: int
-    key_depth: int
-    value_depth: int
-
-
 class Caches:
     """The KV caches that a program uses, in the order of the runtime's table."""
 
     def __init__(self) -> None:
-        self.all: list[Cache] = []
+        self.all: list[CacheShape] = []
+        self._slots = 1
 
-    def add(self, cache: Cache) -> tuple[Val, Val, Val]:
-        """The capacity in positions, and the addresses of the keys and of the values."""
-        index = len(self.all)
+    def add(self, cache: CacheShape) -> tuple[Val, list[Val], list[Val]]:
+        """The capacity in positions, and the addresses of the keys' and of the values' arrays."""
         self.all.append(cache)
         table = Ptr(llvm.mlir_addressof(pointer(), "qcc_caches"), pointer()).load()
         slots = Ptr(table.ssa, i64())
-        capacity, keys, values = (slots.at(slot) for slot in (0, 1 + 2 * index, 2 + 2 * index))
-        return capacity.load(), keys.load(), values.load()
+        sides: list[list[Val]] = []
+        for rows in (cache.keys, cache.values):
+            count = rows.array_count
+            sides.append([slots.at(self._slots + index).load() for index in range(count)])
+            self._slots += count
+        return slots.at(0).load(), sides[0], sides[1]
 
 
 class Parameters:

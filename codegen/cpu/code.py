@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...dialects.bindings import ir
 from .build import build_object
 from .lower import lower_to_llvm
-from .program import CacheShape, Code
+from .program import Code
 
 
 def build_code(module: ir.Module, entry: str = "main") -> Code:
@@ -16,10 +16,7 @@ def build_code(module: ir.Module, entry: str = "main") -> Code:
         for type_ in _function(copy, entry).type.results
     )
     site = lower_to_llvm(copy)
-    caches = tuple(
-        CacheShape(cache.heads, cache.key_depth, cache.value_depth) for cache in site.caches.all
-    )
-    return Code(build_object(copy), tuple(site.parameters.names), results, caches)
+    return Code(build_object(copy), tuple(site.parameters.names), results, tuple(site.caches.all))
 
 
 def _function(module: ir.Module, name: str):

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 
 from ...dialects import qcc
 from ...dialects.bindings import Operation, bufferization, ir
-from .attention import QUERY_ROWS, Attention, append_launcher, attention_launcher
-from .call_site import Cache, CallSite, replace_op, view
+from .attention import Attention, attention_launcher, tiles
+from .call_site import CallSite, replace_op, view
 from .convolution import convert_conv2d
 from .emit import Val, size
 from .gemm import MC, Contraction, contraction_launcher
+from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
 from .matmul import convert_matmul
 from .round_trip import convert_dequantize
@@ -68,16 +69,7 @@ def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
 
 
 def convert_attention(site: CallSite, op: qcc.AttentionOp) -> None:
-    query, key, value = op.query, op.key, op.value
-    depth = ir.RankedTensorType(query.type).shape[3]
-    value_depth = ir.RankedTensorType(value.type).shape[3]
-    attention = Attention(
-        depth,
-        value_depth,
-        ir.FloatAttr(op.scale).value,
-        ir.BoolAttr(op.causal).value,
-        op.mask is not None,
-    )
+    query, key = op.query, op.key
     batch, heads, queries = (site.extent(query, axis) for axis in range(3))
     key_heads, keys = site.extent(key, 1), site.extent(key, 2)
     sizes = {0: batch, 1: heads, 2: queries}
@@ -85,33 +77,26 @@ def convert_attention(site: CallSite, op: qcc.AttentionOp) -> None:
     mask = [size(0)] * 5 if op.mask is None else _mask_arguments(site, op.mask)
     past, pitch = size(0), keys
     if op.past is None:
-        key_address, value_address = site.address(key), site.address(value)
+        key_rows, value_rows = plain_rows(site, key), plain_rows(site, op.value)
     else:
         past = site.scalar(op.past)
-        pitch, key_address, value_address = _extend_cache(site, op, past)
+        pitch, key_rows, value_rows = extend_cache(site, op, past)
         keys = past + keys
+    attention = Attention(
+        key_rows.source,
+        value_rows.source,
+        ir.FloatAttr(op.scale).value,
+        ir.BoolAttr(op.causal).value,
+        op.mask is not None,
+    )
     arguments = [
-        site.address(query), key_address, value_address, address,
-        heads, key_heads, queries, keys, past, pitch, *mask,
+        site.address(query), address, mask[0], heads, key_heads, queries, keys, past, pitch,
+        *mask[1:], *key_rows.arrays, *value_rows.arrays,
     ]  # fmt: skip
-    total = batch * heads * ((queries + (QUERY_ROWS - 1)) // QUERY_ROWS)
+    total = tiles(batch, heads, key_heads, queries)
     launcher = attention_launcher(site.library, attention)
     site.launch(launcher, arguments, total, grain_of(total))
     replace_op(op, result)
-
-
-def _extend_cache(site: CallSite, op: qcc.AttentionOp, past: Val) -> tuple[Val, Val, Val]:
-    """Append this call's keys and values; the capacity and the addresses of the cache."""
-    shapes = [ir.RankedTensorType(operand.type).shape for operand in (op.key, op.value)]
-    name = ir.StringAttr(op.cache).value
-    cache = Cache(name, shapes[0][1], shapes[0][3], shapes[1][3])
-    capacity, *addresses = site.caches.add(cache)
-    for operand, address, shape in zip((op.key, op.value), addresses, shapes, strict=True):
-        planes = site.extents(operand, (0, 1))
-        launcher = append_launcher(site.library, shape[3])
-        arguments = [site.address(operand), address, site.extent(operand, 2), past, capacity]
-        site.launch(launcher, arguments, planes, grain_of(planes))
-    return capacity, addresses[0], addresses[1]
 
 
 def _mask_arguments(site: CallSite, mask: ir.Value) -> list[Val]:

@@ -122,7 +122,7 @@ class PackedReader:
 
     def bind(self, arguments: Arguments, first: int) -> None:
         self._addresses = {
-            role: arguments.address(first + index, _stored_type(self._dtypes[role]))
+            role: arguments.address(first + index, stored_type(self._dtypes[role]))
             for index, role in enumerate(self.parts)
         }
 
@@ -246,7 +246,8 @@ class PackedReader:
         return half_to_float(truncate(bits, i16()))
 
 
-def _stored_type(dtype: np.dtype) -> ir.Type:
+def stored_type(dtype: np.dtype) -> ir.Type:
+    """What one number of a stored part is loaded as."""
     if dtype == np.float32:
         return f32()
     return {1: i8(), 2: i16(), 4: i32(), 8: i64()}[dtype.itemsize]

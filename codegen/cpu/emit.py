@@ -352,6 +352,10 @@ def lane_max(a: Val) -> Val:
     return _fold_lanes(a, maximum)
 
 
+def lane_or(a: Val) -> Val:
+    return _fold_lanes(a, lambda x, y: x | y)
+
+
 def _fold_lanes(a: Val, combine: Callable[[Val, Val], Val]) -> Val:
     count = ir.VectorType(a.type).shape[0]
     while count > 1:

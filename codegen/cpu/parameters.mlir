@@ -7,8 +7,8 @@ llvm.func @qcc_set_parameters(%table: !llvm.ptr) {
   llvm.return
 }
 
-// The KV caches: the number of positions they hold, then the address of the keys and of the values
-// of each cache, in the order the compiler fixed.
+// The KV caches: the number of positions they hold, then the addresses of each cache's arrays: the
+// parts of the keys, their marks if they are packed, and the same for the values.
 llvm.mlir.global internal @qcc_caches(0 : i64) : i64
 
 llvm.func @qcc_set_caches(%table: !llvm.ptr) {

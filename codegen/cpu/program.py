@@ -5,14 +5,60 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class CachePart:
+    """One array of a cache: `width` numbers of NumPy's type `dtype` for a row."""
+
+    role: str
+    dtype: str
+    width: int
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class CachedRows:
+    """
+    The keys or the values of a cache: rows of `depth` floats as `parts` hold them.
+
+    Rows in a `format` come with marks: one i64 for a head of a sequence, 1 + the first position
+    whose row was not finite and so cannot be held, or 0.
+    """
+
+    depth: int
+    format: str | None
+    parts: tuple[CachePart, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(part.row_bytes for part in self.parts)
+
+    @property
+    def array_count(self) -> int:
+        """Arrays in the runtime's table: the parts, and the marks of packed rows."""
+        return len(self.parts) + (self.format is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """Floats of one position of a KV cache: `heads` rows of a key and of a value."""
+    """One position of a KV cache: a row of keys and a row of values for each of `heads`."""
 
     heads: int
-    key_depth: int
-    value_depth: int
+    keys: CachedRows
+    values: CachedRows
+
+    @property
+    def position_bytes(self) -> int:
+        return self.heads * (self.keys.row_bytes + self.values.row_bytes)
+
+    @property
+    def position_floats(self) -> int:
+        return self.heads * (self.keys.depth + self.values.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +85,13 @@ class Code:
     def from_json(cls, data: dict[str, Any], object_: bytes) -> Code:
         """The code that `as_json` described, with its object."""
         results = tuple((str(element), int(rank)) for element, rank in data["results"])
-        caches = tuple(CacheShape(**cache) for cache in data["caches"])
+        caches = tuple(
+            CacheShape(cache["heads"], _rows(cache["keys"]), _rows(cache["values"]))
+            for cache in data["caches"]
+        )
         return cls(object_, tuple(data["parts"]), results, caches)
+
+
+def _rows(data: dict[str, Any]) -> CachedRows:
+    parts = tuple(CachePart(**part) for part in data["parts"])
+    return CachedRows(data["depth"], data["format"], parts)

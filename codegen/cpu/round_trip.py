@@ -45,7 +45,10 @@ def convert_dequantize(site: CallSite, op: qcc.DequantizeOp) -> None:
 
 def _convert_round_trip(site: CallSite, op: qcc.DequantizeOp, quantize: qcc.QuantizeOp) -> None:
     source = quantize.source
-    fmt = _activation_format(op, quantize)
+    spelling = qcc.format_spelling(op.codes.type)
+    assert spelling is not None
+    fmt = parse_spelling(spelling)
+    check_activation_format(fmt, source)
     type_ = ir.RankedTensorType(source.type)
     last = type_.rank - 1
     rows, row, length = site.extents(source, range(last)), 1, size(1)
@@ -76,16 +79,14 @@ def _folded(fmt: Format, k: int) -> int:
     return block if isinstance(block, int) and k > 0 and k % block == 0 else k
 
 
-def _activation_format(op: qcc.DequantizeOp, quantize: qcc.QuantizeOp) -> Format:
-    spelling = qcc.format_spelling(op.codes.type)
-    assert spelling is not None
-    fmt = parse_spelling(spelling)
-    element = ir.RankedTensorType(quantize.source.type).element_type
+def check_activation_format(fmt: Format, source: ir.Value) -> None:
+    """UnsupportedError where rounding `source` to `fmt` at run time is more than kernels can."""
+    element = ir.RankedTensorType(source.type).element_type
     if not isinstance(element, ir.F32Type):
         raise UnsupportedError(
             "cpu-activation-type",
             f"the CPU target quantizes fp32 activations, not {element}",
-            where=str(op.location),
+            where=str(source.location),
             next_step="convert the tensor to fp32 before qcc.quantize",
         )
     if isinstance(fmt.element, Plane):
@@ -99,12 +100,11 @@ def _activation_format(op: qcc.DequantizeOp, quantize: qcc.QuantizeOp) -> Format
     if fmt.needs_means or any(scale.value == "mse" for scale in fmt.block_scales):
         raise UnsupportedError(
             "cpu-activation-format",
-            f"the CPU target cannot quantize activations to {spelling}",
-            where=str(op.location),
+            f"the CPU target cannot quantize activations to {fmt.spelling}",
+            where=str(source.location),
             why="its clip comes from statistics or a search over the values",
             next_step="give the clip as a number (alpha=…), or choose a format for activations",
         )
-    return fmt
 
 
 def _convert_packed_parameter(site: CallSite, op: qcc.DequantizeOp) -> None:
