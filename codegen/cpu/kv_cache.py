@@ -56,7 +56,7 @@ def _cached_rows(op: qcc.AttentionOp, attribute: str, value: ir.Value) -> Cached
     if spelling is None:
         return CachedRows(depth, None, (CachePart("values", "float32", depth),))
     fmt = parse_spelling(spelling)
-    check_activation_format(fmt, value)
+    check_activation_format(fmt, value, op)
     parts = tuple(
         CachePart(role, kind.name, shape[-1])
         for role, (shape, kind) in fmt.part_specs(1, depth).items()

@@ -48,7 +48,7 @@ def _convert_round_trip(site: CallSite, op: qcc.DequantizeOp, quantize: qcc.Quan
     spelling = qcc.format_spelling(op.codes.type)
     assert spelling is not None
     fmt = parse_spelling(spelling)
-    check_activation_format(fmt, source)
+    check_activation_format(fmt, source, op)
     type_ = ir.RankedTensorType(source.type)
     last = type_.rank - 1
     rows, row, length = site.extents(source, range(last)), 1, size(1)
@@ -79,20 +79,20 @@ def _folded(fmt: Format, k: int) -> int:
     return block if isinstance(block, int) and k > 0 and k % block == 0 else k
 
 
-def check_activation_format(fmt: Format, source: ir.Value) -> None:
-    """UnsupportedError where rounding `source` to `fmt` at run time is more than kernels can."""
+def check_activation_format(fmt: Format, source: ir.Value, op: ir.OpView) -> None:
+    """UnsupportedError where `op` has `source` rounded to `fmt`, and no kernel can."""
     element = ir.RankedTensorType(source.type).element_type
     if not isinstance(element, ir.F32Type):
         raise UnsupportedError(
             "cpu-activation-type",
             f"the CPU target quantizes fp32 activations, not {element}",
-            where=str(source.location),
+            where=str(op.location),
             next_step="convert the tensor to fp32 before qcc.quantize",
         )
     if isinstance(fmt.element, Plane):
         raise UnsupportedError(
             "cpu-activation-format",
-            f"the CPU target cannot quantize activations to {spelling}",
+            f"the CPU target cannot quantize activations to {fmt.spelling}",
             where=str(op.location),
             why="it is a view of stored weights",
             next_step="choose fp8_e4m3, or another format for activations",
@@ -101,7 +101,7 @@ def check_activation_format(fmt: Format, source: ir.Value) -> None:
         raise UnsupportedError(
             "cpu-activation-format",
             f"the CPU target cannot quantize activations to {fmt.spelling}",
-            where=str(source.location),
+            where=str(op.location),
             why="its clip comes from statistics or a search over the values",
             next_step="give the clip as a number (alpha=…), or choose a format for activations",
         )
