@@ -25,7 +25,7 @@ import torch
 from torch.export import ExportedProgram
 
 import qcc
-from benchmarks.accuracy_rows import ROWS, Row, chosen
+from benchmarks.accuracy_rows import ROWS, Row, chosen, distinct
 from benchmarks.accuracy_state import Record, State
 from benchmarks.accuracy_subjects import SUBJECTS, Limits, Subject, missing
 from benchmarks.accuracy_table import Section, document
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         state = State(options.state, subject.name, subject.settings)
         sections.append(section := Section(subject, {}))
-        found = finished(rows, state) if options.finished else measured(subject, rows, state)
+        own = distinct(rows, subject.kind)
+        found = finished(own, state) if options.finished else measured(subject, own, state)
         for key, record in found:
             section.records[key] = record
             options.output.write_text(document(sections), encoding="utf-8")

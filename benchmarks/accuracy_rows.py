@@ -80,3 +80,14 @@ def chosen(names: str | None) -> Sequence[Row]:
         return ROWS
     known = {row.key: row for row in ROWS}
     return [known[name] for name in names.split(",")]
+
+
+def distinct(rows: Sequence[Row], kind: Kind) -> Sequence[Row]:
+    """
+    The rows that give a model of that kind different recipes, the first of equal ones.
+
+    >>> [row.key for row in distinct(chosen("int4,int4-g192"), "image")]
+    ['int4']
+    """
+    seen = {(row.spelling(kind), row.activations): row for row in reversed(rows)}
+    return [row for row in rows if seen[row.spelling(kind), row.activations] is row]
