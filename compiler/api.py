@@ -94,15 +94,8 @@ def load(
     """
     Open an artifact; nothing from it runs until it is called.
 
-    `verify` checks every hash. `precision` chooses among several stored precisions. Raises
-    QccError.
+    `verify` checks every hash. `precision` chooses among those that the artifact serves
+    (`Module.precisions`), by default the first. Raises QccError.
     """
     artifact = Artifact.open(path, verify=verify)
-    if precision is not None:
-        raise UnsupportedError(
-            "precision-unknown",
-            f"the artifact has no precision '{precision}'",
-            why="it was compiled in one precision",
-            next_step="leave --precision out",
-        )
-    return Module(artifact, artifact.json("report.json"), threads)
+    return Module(artifact, artifact.json("report.json"), threads, precision)

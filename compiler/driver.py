@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..codegen.cpu.code import build_code
 from ..codegen.cpu.features import host_features
 from ..dialects.bindings import MLIRError, ir
 from ..dialects.context import make_context
@@ -28,17 +27,17 @@ from .artifact import ArtifactWriter
 from .console import Progress
 from .frontend.import_program import import_program
 from .frontend.sources import OpenedModel
-from .golden import CHECKED_LIMIT, add_golden, check_code
+from .golden import CHECKED_LIMIT, add_golden, check_programs
 from .layers import collect_layers, share_tied_parameters
 from .options import STOPS, CompileOptions
-from .pack import parameters_of, write_parameters
+from .pack import write_parameters
 from .plan import LayerPlan, Plan
+from .precisions import build_programs
 from .publish import publish_bytes
 from .recipe import load_recipe
 from .replay import tolerance
 from .reproducer import PassCrash
 from .resolve import resolve
-from .running import RunningCode
 from .signature import signature_of
 from .summary import check_coverage, summarize
 
@@ -128,9 +127,10 @@ class _Compilation:
     def _write_artifact(self, module: ir.Module, plan: Plan) -> dict[str, Any]:
         source, options = self.source, self.options
         signature = signature_of(source.program)
-        parameters = parameters_of(module)
         with self._stage("build"):
-            code = build_code(module)
+            programs = build_programs(module)
+        parameters = programs[0].parameters
+        precisions = [program.precision for program in programs]
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
                 packed = write_parameters(writer, parameters, source.weights, self.progress)
@@ -138,17 +138,20 @@ class _Compilation:
             check_coverage(report, options.require_coverage)
             writer.add("plan.json", _json(plan.as_json()))
             writer.add("model.mlir", module.operation.get_asm().encode())
-            writer.add("kernels/cpu.o", code.object)
-            writer.add("kernels/cpu.json", _json(code.as_json()))
-            steps = bool(code.caches)
+            for program in programs:
+                writer.add(program.precision.object, program.code.object)
+                writer.add(program.precision.binding, _json(program.code.as_json()))
+            steps = bool(programs[0].code.caches)
             if options.golden:
                 with self._stage("golden"):
-                    golden = add_golden(writer, module, signature, parameters, options.seed)
+                    goldens = add_golden(writer, programs, signature, options.seed)
                 if report["bytes_after"] < CHECKED_LIMIT:
-                    with self._stage("check"), closing(RunningCode(code, writer.tensor)) as running:
-                        report["golden"], steps = check_code(
-                            running, golden, signature, tolerance(plan)
+                    with self._stage("check"):
+                        report["golden"], steps = check_programs(
+                            writer, programs, goldens, signature, tolerance(plan)
                         )
+            else:
+                precisions = [msgspec.structs.replace(each, outputs=None) for each in precisions]
             writer.add("report.json", _json(report))
             with self._stage("publish"):
                 writer.finish(
@@ -157,6 +160,7 @@ class _Compilation:
                         "cpu_features": host_features(),
                         "input_hash": source.input_hash,
                         "entry": signature,
+                        "precisions": precisions,
                         "generation": {"checked": "golden" in report} if steps else None,
                         "seed": options.seed,
                         "options": {"model": source.name, "recipe": plan.recipe},

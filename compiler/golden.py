@@ -8,6 +8,7 @@ NumPy on the stored, decoded weights. What they check is the code that runs, not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from ..dialects.qcc import logical_type
 from .artifact import ArtifactWriter
 from .layers import entry_function
 from .manifest import Signature, Value
-from .pack import Parameter, decoded_parameter
+from .pack import decoded_parameter
+from .precisions import Program
 from .replay import output_errors
 from .running import RunningCode
 from .tensor_layout import pack_tensors
@@ -52,36 +54,57 @@ class Golden:
 
 
 def add_golden(
-    writer: ArtifactWriter,
-    module: ir.Module,
-    signature: Signature,
-    parameters: Sequence[Parameter],
-    seed: int,
-) -> Golden:
+    writer: ArtifactWriter, programs: Sequence[Program], signature: Signature, seed: int
+) -> list[Golden]:
     """
-    Store golden inputs and the interpreter's outputs.
+    Store golden inputs, and the interpreter's outputs of each program.
 
     Weights are decoded from the file being written, each where the program needs it.
     """
-    by_symbol = {parameter.symbol: parameter for parameter in parameters}
-    inputs = golden_inputs(signature, module, seed)
-    outputs = interpret(
-        module, inputs, lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor)
-    )
+    inputs = golden_inputs(signature, programs[0].module, seed)
     writer.add("golden/inputs.safetensors", pack_tensors(_numbered(inputs)))
-    writer.add("golden/outputs.safetensors", pack_tensors(_numbered(outputs)))
-    return Golden(inputs, outputs)
+    return [Golden(inputs, _add_outputs(writer, program, inputs)) for program in programs]
+
+
+def _add_outputs(
+    writer: ArtifactWriter, program: Program, inputs: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    by_symbol = {parameter.symbol: parameter for parameter in program.parameters}
+    outputs = interpret(
+        program.module, inputs, lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor)
+    )
+    assert program.precision.outputs is not None
+    writer.add(program.precision.outputs, pack_tensors(_numbered(outputs)))
+    return outputs
+
+
+def check_programs(
+    writer: ArtifactWriter,
+    programs: Sequence[Program],
+    goldens: Sequence[Golden],
+    signature: Signature,
+    tolerance: float,
+) -> tuple[dict[str, Any], bool]:
+    """
+    Run each program's code on golden inputs and the weights of the file being written.
+
+    Returns the errors for the report and, for a model with a step function, whether computing
+    token by token gives what the whole sequence gives, within `tolerance`, in every precision.
+    """
+    rows: list[dict[str, Any]] = []
+    agreed = True
+    for program, golden in zip(programs, goldens, strict=True):
+        with closing(RunningCode(program.code, writer.tensor)) as running:
+            errors, agrees = check_code(running, golden, signature, tolerance)
+        rows += [{"precision": program.precision.name, **error} for error in errors]
+        agreed = agreed and agrees
+    return {"outputs": rows}, agreed
 
 
 def check_code(
     running: RunningCode, golden: Golden, signature: Signature, tolerance: float
-) -> tuple[dict[str, Any], bool]:
-    """
-    Run compiled code on golden inputs.
-
-    Returns the errors for the report and, for a model with a step function, whether computing
-    token by token gives what the whole sequence gives, within `tolerance`.
-    """
+) -> tuple[list[dict[str, Any]], bool]:
+    """See `check_programs`, for one program."""
     names = [value.name for value in signature.outputs]
     whole = running.call(golden.inputs)
     agrees = False
@@ -90,7 +113,7 @@ def check_code(
         agrees = all(
             error["max_rel_error"] <= tolerance for error in output_errors(names, whole, pieces)
         )
-    return {"outputs": output_errors(names, golden.outputs, whole)}, agrees
+    return output_errors(names, golden.outputs, whole), agrees
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -175,12 +175,17 @@ def _golden_section(report: Report) -> str:
     if report.golden is None or not report.golden.outputs:
         return ""
     rows = [
-        (output.name or str(index), _error(output.max_abs_error), _error(output.max_rel_error))
+        (
+            output.name or str(index),
+            output.precision or "-",
+            _error(output.max_abs_error),
+            _error(output.max_rel_error),
+        )
         for index, output in enumerate(report.golden.outputs)
     ]
     return _section(
         "Golden outputs against the original model",
-        _table(["output", "largest absolute error", "largest relative error"], rows),
+        _table(["output", "precision", "largest absolute error", "largest relative error"], rows),
     )
 
 

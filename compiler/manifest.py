@@ -54,8 +54,41 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Sha256
 
 
+class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    A precision that the artifact runs in, and the members that only this one uses.
+
+    `view` is the view taken of formats that offer it, None for all formats as they are;
+    `outputs` is None where no golden outputs are stored.
+    """
+
+    name: str
+    view: str | None
+    object: str
+    binding: str
+    outputs: str | None
+
+    @classmethod
+    def whole(cls, name: str) -> Precision:
+        return cls(name, None, "kernels/cpu.o", "kernels/cpu.json", "golden/outputs.safetensors")
+
+    @classmethod
+    def of_view(cls, view: str) -> Precision:
+        kernels = f"kernels/cpu.{view}"
+        return cls(
+            view, view, f"{kernels}.o", f"{kernels}.json", f"golden/outputs.{view}.safetensors"
+        )
+
+
+DEFAULT_PRECISION = Precision.whole("default")
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The artifact's record of itself; `options` and `generation` belong to the driver."""
+    """
+    The artifact's record of itself; `options` and `generation` belong to the driver.
+
+    The first of `precisions` is used where none is asked for.
+    """
 
     schema: int = SCHEMA
     versions: dict[str, str]
@@ -65,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seed: int = 0
     input_hash: str
     entry: Signature
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] = (DEFAULT_PRECISION,)
     generation: dict[str, Any] | None = None
     calibration: str = "none"
     members: tuple[Member, ...]

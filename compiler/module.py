@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 
 from ..codegen.cpu.features import missing_features
 from ..codegen.cpu.program import Code
-from ..dialects.errors import UsageError
+from ..dialects.errors import UnsupportedError, UsageError
 from .artifact import Artifact
-from .manifest import Signature
+from .manifest import Precision, Signature
 from .plan import Plan
 from .publish import publish_copy
 from .replay import output_errors, tolerance
@@ -26,15 +27,43 @@ class Module:
     """An opened artifact. Its code is loaded at the first call."""
 
     def __init__(
-        self, artifact: Artifact, report: dict[str, Any], threads: int | None = None
+        self,
+        artifact: Artifact,
+        report: dict[str, Any],
+        threads: int | None = None,
+        precision: str | None = None,
     ) -> None:
         self._artifact = artifact
         self._threads = threads
+        self._precision = _chosen(artifact.manifest.precisions, precision)
+        self._by_precision: dict[str, Module] = {self._precision.name: self}
         self.report = report
 
     @property
     def signature(self) -> Signature:
         return self._artifact.manifest.entry
+
+    @property
+    def precision(self) -> str:
+        """The precision that this module runs in."""
+        return self._precision.name
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that the artifact serves from one copy of its weights, the default first."""
+        return tuple(each.name for each in self._artifact.manifest.precisions)
+
+    def at_precision(self, name: str) -> Module:
+        """
+        The module in another precision: the same mapped weights, other code, loaded once.
+
+        Raises UnsupportedError for a precision that the artifact does not have.
+        """
+        if name not in self._by_precision:
+            other = Module(self._artifact, self.report, self._threads, name)
+            other._by_precision = self._by_precision
+            self._by_precision.setdefault(name, other)
+        return self._by_precision[name]
 
     def __call__(self, *inputs: Any) -> Any:
         """
@@ -52,14 +81,14 @@ class Module:
 
     @cached_property
     def _running(self) -> RunningCode:
-        artifact = self._artifact
+        artifact, precision = self._artifact, self._precision
         if missing_features(artifact.manifest.cpu_features):
             # Made for a processor that can do more: compile the stored IR for this one.
             from .rebuild import rebuild
 
-            code = rebuild(artifact.read("model.mlir").decode())
+            code = rebuild(artifact.read("model.mlir").decode(), precision.view)
         else:
-            code = Code.from_json(artifact.json("kernels/cpu.json"), artifact.read("kernels/cpu.o"))
+            code = Code.from_json(artifact.json(precision.binding), artifact.read(precision.object))
         return RunningCode(code, artifact.tensor, self._threads)
 
     @property
@@ -98,14 +127,16 @@ class Module:
         """
         Replay the golden inputs, whole and token by token, and compare with the golden outputs.
 
-        {"passed": bool, "outputs": [{"name", "max_abs_error", "max_rel_error", "tolerance",
-        "passed"}]}; passed with no outputs when the artifact stores none.
+        {"passed": bool, "outputs": [{"name", "precision", "max_abs_error", "max_rel_error",
+        "tolerance", "passed"}]}; passed with no outputs when the artifact stores none. It is this
+        module's precision that is checked.
         """
-        if "golden/inputs.safetensors" not in self._artifact:
+        stored = self._precision.outputs
+        if stored is None or stored not in self._artifact:
             return {"passed": True, "outputs": [], "golden": False}
         inputs, expected = (
-            _in_order(unpack_tensors(self._artifact.read(f"golden/{kind}.safetensors")))
-            for kind in ("inputs", "outputs")
+            _in_order(unpack_tensors(self._artifact.read(member)))
+            for member in ("golden/inputs.safetensors", stored)
         )
         limit = tolerance(Plan.from_json(self._artifact.json("plan.json")))
         names = [value.name for value in self.signature.outputs]
@@ -114,7 +145,12 @@ class Module:
             names = [f"{name} (token by token)" for name in names]
             errors += output_errors(names, expected, self._running.in_two_steps(inputs[0]))
         outputs = [
-            {**error, "tolerance": limit, "passed": error["max_rel_error"] <= limit}
+            {
+                **error,
+                "precision": self.precision,
+                "tolerance": limit,
+                "passed": error["max_rel_error"] <= limit,
+            }
             for error in errors
         ]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
@@ -122,6 +158,20 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Copy the artifact to `path`; a file already there is replaced at once or not at all."""
         publish_copy(self._artifact.path, Path(path))
+
+
+def _chosen(precisions: Sequence[Precision], name: str | None) -> Precision:
+    if name is None:
+        return precisions[0]
+    for precision in precisions:
+        if precision.name == name:
+            return precision
+    raise UnsupportedError(
+        "precision-unknown",
+        f"the artifact has no precision '{name}'",
+        why=f"it has {', '.join(precision.name for precision in precisions)}",
+        next_step="name one of these, or none for the first",
+    )
 
 
 def _in_order(tensors: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -6,9 +6,13 @@ from ..codegen.cpu.code import build_code
 from ..codegen.cpu.program import Code
 from ..dialects.bindings import ir
 from ..dialects.context import make_context
+from ..passes.select_view import ViewSelection, select_view
 
 
-def rebuild(text: str) -> Code:
-    """Compile the text of `model.mlir` for the processor that runs this."""
+def rebuild(text: str, view: str | None = None) -> Code:
+    """Compile the text of `model.mlir`, or a view of it, for the processor that runs this."""
     with make_context(), ir.Location.unknown():
-        return build_code(ir.Module.parse(text))
+        module = ir.Module.parse(text)
+        if view is not None:
+            select_view(ViewSelection(view))(module.operation, None)
+        return build_code(module)

@@ -33,6 +33,7 @@ class OutputError(msgspec.Struct, frozen=True, kw_only=True):
     """How far the compiled program is from the original on the golden inputs."""
 
     name: str = ""
+    precision: str = ""
     max_abs_error: float | None = None
     max_rel_error: float | None = None
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...dialects.errors import IntegrityError
+
 
 @dataclass(frozen=True, slots=True)
 class CachePart:
@@ -83,13 +85,21 @@ class Code:
 
     @classmethod
     def from_json(cls, data: dict[str, Any], object_: bytes) -> Code:
-        """The code that `as_json` described, with its object."""
-        results = tuple((str(element), int(rank)) for element, rank in data["results"])
-        caches = tuple(
-            CacheShape(cache["heads"], _rows(cache["keys"]), _rows(cache["values"]))
-            for cache in data["caches"]
-        )
-        return cls(object_, tuple(data["parts"]), results, caches)
+        """The code that `as_json` described, with its object; raises IntegrityError otherwise."""
+        try:
+            results = tuple((str(element), int(rank)) for element, rank in data["results"])
+            caches = tuple(
+                CacheShape(cache["heads"], _rows(cache["keys"]), _rows(cache["values"]))
+                for cache in data["caches"]
+            )
+            return cls(object_, tuple(map(str, data["parts"])), results, caches)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                "artifact-code",
+                "the description of the code is damaged",
+                why=repr(error),
+                next_step="compile the model again",
+            ) from error
 
 
 def _rows(data: dict[str, Any]) -> CachedRows:

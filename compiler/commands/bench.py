@@ -39,6 +39,7 @@ class PerformanceError(QccError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="OUT.qcc", type=Path)
     parser.add_argument("-n", "--runs", type=_positive, default=20, help="runs (default: 20)")
+    parser.add_argument("--precision", metavar="NAME", help="which one (default: the first)")
     parser.add_argument("--inputs", metavar="X.npz", type=Path, help="time on these instead")
     parser.add_argument("-o", "--output", metavar="B.json", type=Path, help="keep the result")
     parser.add_argument("--baseline", metavar="B.json", type=Path, help="a result kept before")
@@ -51,9 +52,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from ..api import load
 
     baseline = _baseline(args.baseline) if args.baseline else None
-    module = load(args.artifact)
+    module = load(args.artifact, precision=args.precision)
     inputs = _inputs(args)
     result = measure(lambda: module(*inputs), args.runs)
+    result["precision"] = module.precision
     if args.output:
         publish_bytes(args.output, json.dumps(result).encode())
     if baseline is not None:
@@ -142,7 +144,7 @@ def _compare(median: float, baseline: float, tolerance: float) -> None:
 
 def _text(result: dict[str, Any]) -> str:
     return (
-        f"n={result['runs']} median={result['median_s'] * 1e3:.3f} ms "
+        f"{result['precision']}: n={result['runs']} median={result['median_s'] * 1e3:.3f} ms "
         f"spread={result['spread']:.1%} fastest={result['fastest_s'] * 1e3:.3f} ms "
         f"load={result['load_average']:.2f} threads={result['threads']}"
     )

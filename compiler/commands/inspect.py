@@ -1,5 +1,5 @@
 """
-Show what an artifact holds: entry signature, members, tensors with their formats.
+Show what an artifact holds: entry signature, precisions, members, tensors with their formats.
 
 Reads the file and checks it; runs nothing of it.
 """
@@ -14,7 +14,7 @@ from ..console import Console, bytes_text, table
 
 if TYPE_CHECKING:
     from ..artifact import Artifact
-    from ..manifest import Extent, Value
+    from ..manifest import Extent, Precision, Value
 
 SUMMARY = "show the contents of an artifact"
 
@@ -30,8 +30,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with Artifact.open(args.artifact, verify=not args.no_verify) as artifact:
         members = [{"name": name, "bytes": artifact.size(name)} for name in artifact.names()]
         tensors = [_tensor(artifact, name) for name in sorted(artifact.tensor_names())]
-        data = {"manifest": artifact.manifest, "members": members, "tensors": tensors}
-        console.result(data, _text(artifact, members, tensors))
+        precisions = [_precision(artifact, each) for each in artifact.manifest.precisions]
+        data = {
+            "manifest": artifact.manifest,
+            "precisions": precisions,
+            "members": members,
+            "tensors": tensors,
+        }
+        console.result(data, _text(artifact, precisions, members, tensors))
     return 0
 
 
@@ -47,7 +53,25 @@ def _tensor(artifact: Artifact, name: str) -> dict[str, Any]:
     }
 
 
-def _text(artifact: Artifact, members: list[dict[str, Any]], tensors: list[dict[str, Any]]) -> str:
+def _precision(artifact: Artifact, precision: Precision) -> dict[str, Any]:
+    """What this precision reads of the weights, which are stored once."""
+    from ...codegen.cpu.program import Code
+
+    read = Code.from_json(artifact.json(precision.binding), b"").parts
+    return {
+        "name": precision.name,
+        "tensors": len(read),
+        "weight_bytes": sum(artifact.spec(name).nbytes for name in read),
+        "code_bytes": artifact.size(precision.object),
+    }
+
+
+def _text(
+    artifact: Artifact,
+    precisions: list[dict[str, Any]],
+    members: list[dict[str, Any]],
+    tensors: list[dict[str, Any]],
+) -> str:
     manifest = artifact.manifest
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     total = sum(tensor["bytes"] for tensor in tensors)
@@ -60,6 +84,9 @@ def _text(artifact: Artifact, members: list[dict[str, Any]], tensors: list[dict[
             *(f"input  {_value(value)}" for value in manifest.entry.inputs),
             *(f"output {_value(value)}" for value in manifest.entry.outputs),
             *(f"where  {_extent(name, size)}" for name, size in manifest.entry.dims.items()),
+            "",
+            "precisions, the default first",
+            table(precisions, ["name", "tensors", "weight_bytes", "code_bytes"]),
             "",
             table(members, ["name", "bytes"]),
             "",

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="OUT.qcc", type=Path)
     parser.add_argument("--inputs", metavar="X.npz", type=Path, required=True)
     parser.add_argument("--outputs", metavar="Y.npz", type=Path, help="where to store the results")
-    parser.add_argument("--precision", metavar="NAME", help="run at another stored precision")
+    parser.add_argument("--precision", metavar="NAME", help="which one (default: the first)")
     parser.add_argument("--no-verify", action="store_true", help="skip the hash checks")
 
 

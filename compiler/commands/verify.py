@@ -1,5 +1,5 @@
 """
-Check an artifact: every hash, then its golden inputs against its golden outputs.
+Check an artifact: every hash, then its golden inputs against the golden outputs of each precision.
 
 Exit code 4 when an output differs by more than its tolerance, 7 when the file is damaged.
 """
@@ -17,17 +17,25 @@ SUMMARY = "check hashes and replay the golden inputs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="OUT.qcc", type=Path)
+    parser.add_argument("--precision", metavar="NAME", help="this one only (default: all)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from ..api import load
 
-    result = load(args.artifact, verify=True).verify()
-    passed = bool(result["passed"])
+    module = load(args.artifact, verify=True, precision=args.precision)
+    names = [args.precision] if args.precision else module.precisions
+    results = [module.at_precision(name).verify() for name in names]
+    passed = all(result["passed"] for result in results)
+    result = {
+        "passed": passed,
+        "outputs": [output for result in results for output in result["outputs"]],
+        "golden": all(result["golden"] for result in results),
+    }
     rows = [
         {**output, "result": "pass" if output["passed"] else "FAIL"} for output in result["outputs"]
     ]
-    columns = ["name", "max_abs_error", "max_rel_error", "tolerance", "result"]
+    columns = ["name", "precision", "max_abs_error", "max_rel_error", "tolerance", "result"]
     verdict = "PASS" if passed else "FAIL"
     console.result(result, f"{table(rows, columns)}\n{verdict} {args.artifact}")
     return 0 if passed else AccuracyError.exit_code

@@ -74,6 +74,8 @@ REPORT: dict[str, Any] = {
     "golden": {"outputs": [{"name": "y", "max_abs_error": 0.001, "max_rel_error": 0.01}]},
 }
 
+BINDING: dict[str, Any] = {"parts": list(TENSORS), "results": [["f32", 2]], "caches": []}
+
 WriteSample = Callable[..., Path]
 
 
@@ -88,6 +90,7 @@ def write_artifact(
                 weights.write(name, array)
         writer.add("golden/inputs.safetensors", pack_tensors({"0": np.ones((2, 5), np.float32)}))
         writer.add("kernels/cpu.o", b"")
+        writer.add("kernels/cpu.json", json.dumps(BINDING).encode())
         writer.add("report.json", json.dumps(report).encode())
         writer.finish(FIELDS)
     return path

@@ -111,11 +111,11 @@ def test_manifest_matches_its_json_keys(sample: Path) -> None:
         manifest = json.loads(artifact.read("manifest.json"))
     assert set(manifest) == {
         *("schema", "versions", "target", "cpu_features", "options", "seed", "input_hash"),
-        *("entry", "generation", "calibration", "members", "tensors"),
+        *("entry", "precisions", "generation", "calibration", "members", "tensors"),
     }
     assert {member["name"] for member in manifest["members"]} == {
         *("plan.json", "weights.safetensors", "golden/inputs.safetensors"),
-        *("kernels/cpu.o", "report.json"),
+        *("kernels/cpu.o", "kernels/cpu.json", "report.json"),
     }
 
 

@@ -47,6 +47,11 @@ class Doubling:
         inputs=(SimpleNamespace(name="x"),), outputs=(SimpleNamespace(name="y"),)
     )
     passed = True
+    precision, precisions = "default", ("default",)
+
+    def at_precision(self, name: str) -> Doubling:
+        assert name == "default"
+        return self
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return 2 * x
@@ -54,7 +59,7 @@ class Doubling:
     def verify(self) -> dict[str, Any]:
         output = {"name": "y", "max_abs_error": 0.5, "max_rel_error": 0.1, "tolerance": 1e-3}
         passed = {"passed": self.passed}
-        return {"outputs": [output | passed], **passed}
+        return {"outputs": [output | passed], "golden": True, **passed}
 
 
 def heavy_modules(*argv: str) -> set[str]:
@@ -222,7 +227,7 @@ def test_verify_passes_and_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    replace_module("api", load=lambda path, verify: Doubling())
+    replace_module("api", load=lambda path, verify, precision: Doubling())
     assert main(["verify", "a.qcc"]) == 0
     assert "PASS a.qcc" in capsys.readouterr().out
     monkeypatch.setattr(Doubling, "passed", False)
@@ -235,10 +240,12 @@ def test_verify_passes_and_fails(
 def test_bench_against_a_baseline(
     sample: Path, replace_module: Replace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_module("api", load=lambda path: Doubling())
+    replace_module("api", load=lambda path, precision: Doubling())
     kept = tmp_path / "b.json"
     assert main(["bench", str(sample), "-n", "3", "-o", str(kept)]) == 0
-    assert re.match(r"n=3 median=.* spread=.* load=.* threads=\d+\n", capsys.readouterr().out)
+    assert re.match(
+        r"default: n=3 median=.* spread=.* load=.* threads=\d+\n", capsys.readouterr().out
+    )
     assert json.loads(kept.read_text())["runs"] == 3
     kept.write_text('{"median_s": 1e-12}')
     assert main(["bench", str(sample), "-n", "1", "--baseline", str(kept)]) == 5
@@ -335,7 +342,7 @@ def test_a_failing_reproducer_does_not_hide_the_bug(
     def broken(*_: Any, **__: Any) -> None:
         raise OSError("no space")
 
-    replace_module("api", load=lambda path, verify: [][0])
+    replace_module("api", load=lambda path, **_: [][0])
     replace_module("reproducer", write=broken)
     assert main(["verify", "a.qcc"]) == 1
     assert "IndexError" in told(capsys)
