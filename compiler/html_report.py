@@ -58,9 +58,11 @@ def _header(report: Report, manifest: Manifest) -> str:
             '<p class="warning">Calibrated with random data: figures that depend on activations '
             "say nothing about accuracy.</p>"
         )
+    names = [precision.name for precision in manifest.precisions]
+    precisions = f" · precisions {_text(', '.join(names))}" if len(names) > 1 else ""
     return (
         f"<h1>{_text(report.model)}</h1><p>target {_text(report.target)} · recipe "
-        f"{_text(recipe)} · calibration {_text(manifest.calibration)}</p>{label}"
+        f"{_text(recipe)} · calibration {_text(manifest.calibration)}{precisions}</p>{label}"
     )
 
 
@@ -164,11 +166,20 @@ def _layer_row(layer: Layer, kinds: dict[str, str]) -> str:
         f"<td>{_text(layer.activations or '-')}</td>",
         _number_cell(layer.bytes_before, bytes_text(layer.bytes_before)),
         _number_cell(layer.bytes_after, bytes_text(layer.bytes_after)),
-        _number_cell(-1e9 if sqnr is None else sqnr, "-" if sqnr is None else f"{sqnr:.1f}"),
+        _number_cell(-1e9 if sqnr is None else sqnr, _sqnr_text(layer)),
         f'<td class="wrap"><code>{_text(layer.rule)}</code></td>',
         f'<td class="wrap">{_text(layer.reason)}</td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _sqnr_text(layer: Layer) -> str:
+    """That of the layer, then that of each of its views."""
+    values = {"": layer.sqnr_db} | layer.view_sqnr_db
+    return "<br>".join(
+        f"{_text(name)} {'-' if value is None else format(value, '.1f')}".strip()
+        for name, value in values.items()
+    )
 
 
 def _golden_section(report: Report) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,11 +56,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What packing one parameter did; `sqnr_db` is None where nothing was rounded."""
+    """
+    What packing one parameter did; an SQNR is None where nothing was rounded.
+
+    `view_sqnr_db` has that of each view of its format.
+    """
 
     bytes_before: int
     bytes_after: int
     sqnr_db: float | None
+    view_sqnr_db: dict[str, float | None] = field(default_factory=dict)
 
 
 def write_parameters(
@@ -82,11 +87,24 @@ def write_parameters(
                 weights.write(name, array)
             after = sum(array.nbytes for array in parts.values())
             packed[parameter.symbol] = Packed(
-                values.nbytes, after, sampled_sqnr(parameter, values, parts)
+                values.nbytes,
+                after,
+                sampled_sqnr(parameter, values, parts),
+                {
+                    view: sampled_sqnr(viewed, values, parts)
+                    for view, viewed in views_of(parameter).items()
+                },
             )
             del values, parts
     progress.advance(len(parameters), len(parameters), "")
     return packed
+
+
+def views_of(parameter: Parameter) -> dict[str, Parameter]:
+    """The parameter as each view of its format reads it."""
+    fmt = parameter.format
+    names = () if fmt is None else (view.format for view in fmt.views)
+    return {name: replace(parameter, format=fmt and fmt.with_options(view=name)) for name in names}
 
 
 def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,11 @@ from ..dialects.errors import IntegrityError
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """A layer; a format is None where the model's own precision was kept."""
+    """
+    A layer; a format is None where the model's own precision was kept.
+
+    `view_sqnr_db` is by precision, for those in which the layer is read otherwise.
+    """
 
     name: str
     op: str
@@ -27,6 +31,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     bytes_before: int
     bytes_after: int
     sqnr_db: float | None = None
+    view_sqnr_db: dict[str, float | None] = {}
 
 
 class OutputError(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ def _layer(
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
         "sqnr_db": result.sqnr_db,
+        "view_sqnr_db": result.view_sqnr_db,
     }
 
 
