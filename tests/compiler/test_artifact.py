@@ -9,12 +9,14 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+from qcc.codegen.cpu.program import Code
 from qcc.compiler.artifact import Artifact, ArtifactWriter, TensorSpec
 from qcc.compiler.tensor_layout import pack_tensors, unpack_tensors
 from qcc.compiler.zip_layout import directory, local_header, place
@@ -117,6 +119,12 @@ def test_manifest_matches_its_json_keys(sample: Path) -> None:
         *("plan.json", "weights.safetensors", "golden/inputs.safetensors"),
         *("kernels/cpu.o", "kernels/cpu.json", "report.json"),
     }
+
+
+@pytest.mark.parametrize("data", [[], {}, {"parts": 3, "results": [], "caches": []}, {"parts": []}])
+def test_code_of_another_description_is_refused(data: Any) -> None:
+    with pytest.raises(IntegrityError, match="artifact-code"):
+        Code.from_json(data, b"")
 
 
 @pytest.mark.parametrize(
