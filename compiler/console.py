@@ -239,6 +239,17 @@ def bytes_text(count: int) -> str:
     return f"{count} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
+def cache_text(token_bytes: int, token_bytes_fp32: int) -> str:
+    """
+    What a KV cache takes, for people.
+
+    >>> cache_text(768, 3072)
+    'KV cache 768 B a token, 3.0 KiB in fp32'
+    """
+    plain = f", {bytes_text(token_bytes_fp32)} in fp32" if token_bytes != token_bytes_fp32 else ""
+    return f"KV cache {bytes_text(token_bytes)} a token{plain}"
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return "-"

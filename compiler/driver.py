@@ -39,7 +39,7 @@ from .replay import tolerance
 from .reproducer import PassCrash
 from .resolve import resolve
 from .signature import signature_of
-from .summary import check_coverage, summarize
+from .summary import check_coverage, kv_cache, summarize
 
 
 def compile_model(
@@ -152,6 +152,8 @@ class _Compilation:
                         )
             else:
                 precisions = [msgspec.structs.replace(each, outputs=None) for each in precisions]
+            if steps:
+                report["kv_cache"] = kv_cache(plan, programs[0].code.caches)
             writer.add("report.json", _json(report))
             with self._stage("publish"):
                 writer.finish(

@@ -77,6 +77,10 @@ def _cards(report: Report) -> str:
         (f"{quantized} / {len(report.layers)}", "layers quantized"),
         (_decibels(min(measured, default=None)), "lowest SQNR"),
     ]
+    cache = report.kv_cache
+    if cache is not None:
+        plain = bytes_text(cache.token_bytes_fp32)
+        figures.append((bytes_text(cache.token_bytes), f"KV cache a token, fp32 {plain}"))
     cards = (f'<div class="card"><b>{b}</b><span>{text}</span></div>' for b, text in figures)
     return f'<div class="cards">{"".join(cards)}</div>'
 

@@ -47,6 +47,24 @@ class Golden(msgspec.Struct, frozen=True):
     outputs: tuple[OutputError, ...] = ()
 
 
+class CachedLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """The KV cache of an attention layer: formats of its rows (None: fp32), bytes of a token."""
+
+    name: str
+    keys: str | None = None
+    values: str | None = None
+    token_bytes: int
+    reason: str = ""
+
+
+class KvCache(msgspec.Struct, frozen=True, kw_only=True):
+    """The KV caches of all layers: bytes of a token of one sequence, and what fp32 would take."""
+
+    token_bytes: int
+    token_bytes_fp32: int
+    layers: tuple[CachedLayer, ...]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes are of weights; `coverage` is the quantized fraction of `bytes_before`."""
 
@@ -59,6 +77,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bytes_after: int
     timings: dict[str, float] = {}
     golden: Golden | None = None
+    kv_cache: KvCache | None = None
 
 
 def decode_report(data: bytes, where: str) -> Report:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..codegen.cpu.program import CacheShape
 from ..dialects.errors import UnsupportedError
 from .options import CompileOptions
 from .pack import Packed, Parameter
@@ -50,6 +51,36 @@ def _layer(
         "sqnr_db": result.sqnr_db,
         "view_sqnr_db": result.view_sqnr_db,
     }
+
+
+def kv_cache(plan: Plan, caches: Sequence[CacheShape]) -> dict[str, Any]:
+    """The fields of report_data.KvCache; `caches` are those of the plan's attention, in order."""
+    attention = [layer for layer in plan.layers if layer.op == "attention"]
+    return {
+        "token_bytes": sum(cache.position_bytes for cache in caches),
+        "token_bytes_fp32": sum(4 * cache.position_floats for cache in caches),
+        "layers": [
+            {
+                "name": layer.name,
+                "keys": cache.keys.format,
+                "values": cache.values.format,
+                "token_bytes": cache.position_bytes,
+                "reason": "; ".join(_only_rounded(layer, cache)),
+            }
+            for layer, cache in zip(attention, caches, strict=True)
+        ],
+    }
+
+
+def _only_rounded(layer: LayerPlan, cache: CacheShape) -> Iterator[str]:
+    """Why rows that the plan gives a format are kept in fp32 nevertheless."""
+    planned = {"keys": (layer.keys, cache.keys), "values": (layer.values, cache.values)}
+    for side, (fmt, rows) in planned.items():
+        if fmt is not None and rows.format is None:
+            shared = (
+                "its values' range is limited" if fmt.rows_independent else "rows share a scale"
+            )
+            yield f"{side} are rounded to {fmt.spelling} and kept in fp32: {shared}"
 
 
 def check_coverage(report: Mapping[str, Any], required: float | None) -> None:

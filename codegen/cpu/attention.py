@@ -257,5 +257,6 @@ class _Body:
 
 def _piece(source: Source, row: Val, k: int, count: int) -> Val:
     """The vector of `row` at k, of which `count` lanes are inside the row."""
-    read_vector = source.vector if count == LANES else source.tail
+    apart = source.ends_apart and k + LANES >= source.k
+    read_vector = source.tail if apart or count < LANES else source.vector
     return read_vector(row, size(k), source.scales(row, size(k)))

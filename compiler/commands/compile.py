@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...dialects.errors import UnsupportedError
-from ..console import Console, bytes_text, table
+from ..console import Console, bytes_text, cache_text, table
 from ..npz import read_npz
 from ..targets import TARGETS
 
@@ -99,10 +99,15 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
         return f"wrote {out}"
     before, after = report["bytes_before"], report["bytes_after"]
     ratio = f", {before / after:.2f}x smaller" if after else ""
-    return (
-        f"wrote {out}\nweights {bytes_text(before)} -> {bytes_text(after)}{ratio}; "
-        f"coverage {report['coverage']:.1%}\nnext: qcc verify {out}; qcc report {out}"
-    )
+    lines = [
+        f"wrote {out}",
+        f"weights {bytes_text(before)} -> {bytes_text(after)}{ratio}; "
+        f"coverage {report['coverage']:.1%}",
+    ]
+    cache = report.get("kv_cache")
+    if cache is not None:
+        lines.append(cache_text(cache["token_bytes"], cache["token_bytes_fp32"]))
+    return "\n".join([*lines, f"next: qcc verify {out}; qcc report {out}"])
 
 
 def _fraction(text: str) -> float:

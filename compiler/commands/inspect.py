@@ -10,11 +10,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..console import Console, bytes_text, table
+from ..console import Console, bytes_text, cache_text, table
 
 if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..manifest import Extent, Precision, Value
+    from ..report_data import KvCache
 
 SUMMARY = "show the contents of an artifact"
 
@@ -26,18 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from ..artifact import Artifact
+    from ..report_data import decode_report
 
     with Artifact.open(args.artifact, verify=not args.no_verify) as artifact:
         members = [{"name": name, "bytes": artifact.size(name)} for name in artifact.names()]
         tensors = [_tensor(artifact, name) for name in sorted(artifact.tensor_names())]
         precisions = [_precision(artifact, each) for each in artifact.manifest.precisions]
+        cache = decode_report(artifact.read("report.json"), str(args.artifact)).kv_cache
         data = {
             "manifest": artifact.manifest,
             "precisions": precisions,
             "members": members,
             "tensors": tensors,
+            "kv_cache": cache,
         }
-        console.result(data, _text(artifact, precisions, members, tensors))
+        console.result(data, _text(artifact, precisions, members, tensors) + _cache_text(cache))
     return 0
 
 
@@ -94,6 +98,24 @@ def _text(
             "",
             f"{len(tensors)} tensors, {bytes_text(total)}",
         ]
+    )
+
+
+def _cache_text(cache: KvCache | None) -> str:
+    if cache is None:
+        return ""
+    rows = [
+        {
+            "attention": layer.name,
+            "keys": layer.keys or "fp32",
+            "values": layer.values or "fp32",
+            "bytes a token": layer.token_bytes,
+            "reason": layer.reason,
+        }
+        for layer in cache.layers
+    ]
+    return f"\n\n{table(rows, list(rows[0]))}\n\n" + cache_text(
+        cache.token_bytes, cache.token_bytes_fp32
     )
 
 
