@@ -37,7 +37,7 @@ precision.
 Higher is better; agreement is the share of images classed as torch classes them in fp32. One
 standard error of top-1 on 2,000 images is 0.9 points. Integers and nf4 scale by output channel:
 rows of 27 or 144 weights are not divisible by the groups of the other tables. A convolution's
-inputs take only formats that can scale a whole tensor at once.
+inputs have their blocks along its channels.
 """,
 }
 

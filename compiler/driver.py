@@ -214,21 +214,18 @@ def _refuse_static_activations(plan: Plan) -> None:
 
 def _tensor_wide(layer: LayerPlan) -> LayerPlan:
     """
-    A convolution's activations need one scale for the whole tensor.
+    A format with one scale a row scales a convolution's whole input at once.
 
-    Its reduction runs over channels and taps, along which NCHW has no contiguous blocks.
+    Rows are tokens elsewhere, but an image has none: its last axis is its width. What has no such
+    form keeps its row, which is then the channels of a pixel.
     """
-    if layer.op != "conv2d" or layer.activations is None:
+    fmt = layer.activations
+    if layer.op != "conv2d" or fmt is None or not fmt.block_scales or fmt.block_size is not None:
         return layer
     try:
-        return replace(layer, activations=layer.activations.with_options(group="tensor"))
-    except QccError as error:
-        raise UnsupportedError(
-            "conv-activations",
-            f"'{layer.name}': {layer.activations.spelling} cannot scale a whole tensor at once",
-            why=error.what,
-            next_step='give convolutions another activation format in a rule with op = "conv2d"',
-        ) from error
+        return replace(layer, activations=fmt.with_options(group="tensor"))
+    except UsageError:
+        return layer
 
 
 def _assignment(plan: Plan) -> FormatAssignment:

@@ -19,6 +19,7 @@ def collect_layers(module: ir.Module) -> list[LayerInfo]:
             weight_symbol(op),
             _shape(op),
             is_head=_is_head(op),
+            channels=_channels(op),
         )
         for op in layer_ops(entry_function(module).operation)
     ]
@@ -48,6 +49,10 @@ def _shape(op: Operation) -> tuple[int, ...]:
     if op.name in WEIGHT_OPERAND:
         return tuple(qcc.logical_type(op.operands[WEIGHT_OPERAND[op.name]].type).shape)
     return (qcc.logical_type(op.operands[0].type).shape[-1],)
+
+
+def _channels(op: Operation) -> int | None:
+    return ir.RankedTensorType(op.operands[0].type).shape[1] if op.name == "qcc.conv2d" else None
 
 
 def _is_head(op: Operation) -> bool:

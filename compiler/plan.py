@@ -29,7 +29,8 @@ class LayerInfo:
 
     `weight` is its parameter's symbol. `shape` is that parameter's: linear [N, K], conv2d
     [O, C, kh, kw], embedding [V, D]; for attention and matmul what is known of the operand, or
-    (). `tied_to` is the symbol of the parameter whose storage it shares, if that is another one.
+    (). `tied_to` is the symbol of the parameter whose storage it shares, if that is another one;
+    `channels` those of a convolution's input, of all groups together.
     """
 
     name: str
@@ -38,6 +39,12 @@ class LayerInfo:
     shape: tuple[int, ...]
     tied_to: str | None = None
     is_head: bool = False
+    channels: int | None = None
+
+    @property
+    def input_k(self) -> int:
+        """Length of the axis along which blocks of its activations lie."""
+        return self.k if self.channels is None else self.channels
 
     @property
     def k(self) -> int:

@@ -103,7 +103,7 @@ def _at_run_time(recipe: Recipe, subject: Subject, key: str) -> Decision:
         if exempt:
             return Decision(None, by, reason=exempt)
     layer = subject.layer
-    refusal = choice.format.inadmissible((layer.k,), layer.k) if layer.shape else None
+    refusal = choice.format.inadmissible((layer.input_k,), layer.input_k) if layer.shape else None
     if refusal:
         return Decision(None, by, reason=f"{key} left in the model's precision: {refusal}")
     return Decision(choice.format, by)

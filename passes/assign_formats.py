@@ -4,6 +4,11 @@ Give parameters and activations their formats.
     %w = qcc.param "p" : tensor<…>       =>   %w = qcc.param "p" : !qcc.packed<tensor<…>, "int4">
     qcc.linear %x, %w                    =>   %q = qcc.quantize %x; %y = qcc.dequantize %q;
                                               qcc.linear %y, %w
+    qcc.conv2d %x, %w                    =>   the same around %x in NHWC, in formats with blocks
+
+Blocks lie along the reduction axis. A convolution reduces over channels and taps, so its blocks
+are runs of channels at one pixel, of all groups of a grouped convolution together; formats with
+a scale for the whole tensor, or with none, need no order and stay in NCHW.
 
 This is where the program changes its values, by exactly the rounding of the formats named in the
 options. A parameter that something else than a layer reads as well is decoded for that reader.
@@ -16,6 +21,8 @@ from dataclasses import dataclass, field
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
+from ..dialects.formats import parse_spelling
+from .channel_order import with_channels_last
 from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
 
 
@@ -54,7 +61,20 @@ def _round_operands(op: Operation, assignment: FormatAssignment) -> None:
     for index, spelling in wanted.items():
         if spelling is not None:
             with ir.InsertionPoint(op), op.location:
-                op.operands[index] = _rounded(op.operands[index], spelling)
+                op.operands[index] = _rounded_operand(op, index, spelling)
+
+
+def _rounded_operand(op: Operation, index: int, spelling: str) -> ir.Value:
+    value = op.operands[index]
+    if op.name == "qcc.conv2d" and _has_blocks(spelling):
+        return with_channels_last(value, lambda moved: _rounded(moved, spelling))
+    return _rounded(value, spelling)
+
+
+def _has_blocks(spelling: str) -> bool:
+    """Whether it matters which values lie next to each other."""
+    fmt = parse_spelling(spelling)
+    return bool(fmt.block_scales) and fmt.block_size != "tensor"
 
 
 def _rounded(value: ir.Value, spelling: str) -> ir.Value:

@@ -18,9 +18,9 @@ func.func @main(%x: tensor<2x4xf32>) -> (tensor<2x3xf32>, tensor<2x3xf32>, tenso
 }"""
 
 
-def assigned(assignment: FormatAssignment) -> str:
+def assigned(assignment: FormatAssignment, text: str = TEXT) -> str:
     with make_context(), ir.Location.unknown():
-        module = ir.Module.parse(TEXT)
+        module = ir.Module.parse(text)
         assign_formats(assignment)(module.operation, None)
         assert module.operation.verify()
         return str(module)
@@ -56,3 +56,39 @@ def test_nothing_assigned_changes_nothing(check) -> None:
     # CHECK: qcc.linear
     # CHECK-NOT: qcc.quantize
     check(assigned(FormatAssignment()))
+
+
+CONV = """
+func.func @main(%x: tensor<?x40x?x8xf32>) -> (tensor<?x6x?x8xf32>, tensor<?x40x?x8xf32>) {
+  %w = "qcc.param"() {symbol = "a.weight"} : () -> tensor<6x40x1x1xf32>
+  %d = "qcc.param"() {symbol = "b.weight"} : () -> tensor<40x1x1x1xf32>
+  %y = "qcc.conv2d"(%x, %w) {layer = "a", stride = array<i64: 1, 1>, padding = array<i64: 0, 0>,
+    dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<?x40x?x8xf32>, tensor<6x40x1x1xf32>) -> tensor<?x6x?x8xf32>
+  %z = "qcc.conv2d"(%x, %d) {layer = "b", stride = array<i64: 1, 1>, padding = array<i64: 0, 0>,
+    dilation = array<i64: 1, 1>, groups = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<?x40x?x8xf32>, tensor<40x1x1x1xf32>) -> tensor<?x40x?x8xf32>
+  return %y, %z : tensor<?x6x?x8xf32>, tensor<?x40x?x8xf32>
+}"""
+
+
+def test_blocks_of_a_convolution_run_along_all_channels(check) -> None:
+    # CHECK: %[[T:.*]] = linalg.transpose ins(%arg0 : {{.*}} permutation = [0, 2, 3, 1]
+    # CHECK: %[[Q:.*]] = "qcc.quantize"(%[[T]]) {{.*}} !qcc.packed<tensor<?x?x8x40xf32>, "mxfp4">
+    # CHECK: %[[D:.*]] = "qcc.dequantize"(%[[Q]])
+    # CHECK: %[[X:.*]] = linalg.transpose ins(%[[D]] : {{.*}} permutation = [0, 3, 1, 2]
+    # CHECK: "qcc.conv2d"(%[[X]], %{{.*}} groups = 1
+    # CHECK-NOT: linalg.transpose
+    # CHECK-NOT: qcc.quantize
+    # CHECK: "qcc.conv2d"(%[[X]], %{{.*}} groups = 40
+    check(assigned(FormatAssignment(activations={"a": "mxfp4", "b": "mxfp4"}), CONV))
+
+
+def test_a_convolution_without_blocks_keeps_its_order(check) -> None:
+    # CHECK-NOT: linalg.transpose
+    # CHECK: "qcc.quantize"(%arg0) {{.*}}"int8<group=tensor>"
+    # CHECK: "qcc.quantize"(%arg0) {{.*}}"fp8_e4m3"
+    # CHECK-NOT: linalg.transpose
+    check(
+        assigned(FormatAssignment(activations={"a": "int8<group=tensor>", "b": "fp8_e4m3"}), CONV)
+    )
