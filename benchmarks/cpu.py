@@ -75,7 +75,7 @@ def written(result: dict[str, Any], options: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
-    parser.add_argument("--shapes", type=shapes, help="N×K, default 4096x4096,11008x4096")
+    parser.add_argument("--shapes", type=shapes, help="N x K, default 4096x4096,11008x4096")
     parser.add_argument("--batch", type=numbers, help="rows of x, default 1,16,128")
     parser.add_argument("--threads", type=numbers, help="default 1,2")
     parser.add_argument("--formats", help="only rows of qcc whose name begins so")

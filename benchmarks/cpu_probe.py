@@ -23,7 +23,7 @@ from qcc.codegen.cpu.features import host_features
 
 READ_BYTES = 256 << 20
 STREAMS, LINE, AHEAD = 8, 64, 1024
-CHAINS, TURNS = 10, 200_000
+CHAINS, TURNS = 10, 500_000
 LARGEST_CACHE = 32 << 20  # where the system does not tell
 
 
@@ -33,12 +33,13 @@ class Limits:
 
     bandwidth: float
     float_rate: float
+    bf16_rate: float
     int8_rate: float
 
     def seconds(self, compute: str, weight_bytes: int, operations: int) -> float:
         """The least time for one pass over the weights and that many operations."""
-        rate = self.int8_rate if compute == "int8" else self.float_rate
-        return max(weight_bytes / self.bandwidth, operations / rate)
+        rates = {"int8": self.int8_rate, "bf16": self.bf16_rate, "fp32": self.float_rate}
+        return max(weight_bytes / self.bandwidth, operations / rates[compute])
 
 
 class Probe:
@@ -51,29 +52,36 @@ class Probe:
         self._read = self._function("read", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self._fma = self._function("fma", ctypes.c_float, ctypes.c_int64)
         self._dot = self._function("dot", ctypes.c_int32, ctypes.c_int64)
+        pairs = self._function("pairs", ctypes.c_float, ctypes.c_int64) if _has_bf16() else None
+        self._pairs = pairs
         self._memory = np.ones(read_bytes // 8, np.int64)
 
     def __call__(self) -> Limits:
         share = self._memory.nbytes // self._threads // (STREAMS * LINE) * (STREAMS * LINE)
         start = self._memory.ctypes.data
         addresses = [start + index * share for index in range(self._threads)]
-        reading = self._seconds(lambda index: self._read(addresses[index], share))
-        operations = CHAINS * TURNS * self._threads
-        multiplying = self._seconds(lambda index: self._fma(TURNS))
-        adding = self._seconds(lambda index: self._dot(TURNS))
+        multiplied = 2 * _float_lanes() * CHAINS * TURNS
+        pairs = self._pairs
+        float_rate = self._rate(multiplied, lambda index: self._fma(TURNS))
         return Limits(
-            share * self._threads / reading,
-            2 * _float_lanes() * operations / multiplying,
-            2 * 4 * _float_lanes() * operations / adding,
+            self._rate(share, lambda index: self._read(addresses[index], share)),
+            float_rate,
+            self._rate(2 * multiplied, lambda index: pairs(TURNS)) if pairs else float_rate,
+            self._rate(4 * multiplied, lambda index: self._dot(TURNS)),
         )
 
     def close(self) -> None:
         self._pool.shutdown()
 
-    def _seconds(self, action: Callable[[int], object]) -> float:
-        start = time.perf_counter()
-        list(self._pool.map(action, range(self._threads)))
-        return time.perf_counter() - start
+    def _rate(self, amount: float, action: Callable[[int], object]) -> float:
+        """The sum over the threads of `amount` by its own time: starting them does not count."""
+
+        def seconds(index: int) -> float:
+            start = time.perf_counter()
+            action(index)
+            return time.perf_counter() - start
+
+        return sum(amount / taken for taken in self._pool.map(seconds, range(self._threads)))
 
     def _function(self, name: str, result: type, *arguments: type):
         address = self._engine.get_function_address(name)
@@ -118,7 +126,8 @@ def _compiled(text: str) -> llvm.ExecutionEngine:
 
 
 def _text() -> str:
-    return "\n".join([_read_text(), _fma_text(), _dot_text()])
+    kernels = [_read_text(), _fma_text(), _dot_text()]
+    return "\n".join([*kernels, _pairs_text()] if _has_bf16() else kernels)
 
 
 def _loop(header: str, initial: list[tuple[str, str]], body: str, step: int) -> str:
@@ -188,6 +197,24 @@ def _fma_text() -> str:
     )  # fmt: skip
 
 
+def _has_bf16() -> bool:
+    return "avx512bf16" in host_features()
+
+
+def _pairs_text() -> str:
+    """Products of bf16 pairs summed into fp32."""
+    name = "@llvm.x86.avx512bf16.dpbf16ps.512"
+    vector, halves = "<16 x float>", "<32 x bfloat>"
+    one = f"{halves} splat (bfloat 1.0)"
+    body = "\n".join(
+        f"  %t{c} = call {vector} {name}({vector} %s{c}, {one}, {one})" for c in range(CHAINS)
+    )
+    loop = _loop("float @pairs(i64 %n)", [(vector, "zeroinitializer")] * CHAINS, body, 1)
+    declared = f"declare {vector} {name}({vector}, {halves}, {halves})"
+    result = f"  %r = extractelement {vector} %all, i64 0\n  ret float %r\n}}"
+    return declared + loop + _total(vector, "fadd", CHAINS) + result
+
+
 def _dot_text() -> str:
     """u8·s8 products summed by fours into int32, as the processor does it best."""
     lanes = _float_lanes()
@@ -205,9 +232,9 @@ def _has_vnni(lanes: int) -> bool:
 def _vnni(vector: str, lanes: int) -> tuple[str, str]:
     codes = f"<{4 * lanes} x i8>"
     name = f"@llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+    one = f"{codes} splat (i8 1)"
     body = "\n".join(
-        f"  %t{c} = call {vector} {name}({vector} %s{c}, {codes} splat (i8 1), {codes} splat (i8 1))"
-        for c in range(CHAINS)
+        f"  %t{c} = call {vector} {name}({vector} %s{c}, {one}, {one})" for c in range(CHAINS)
     )
     return f"declare {vector} {name}({vector}, {codes}, {codes})", body
 

@@ -9,6 +9,7 @@ their ratios round by round, never by times taken minutes apart.
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,11 +49,17 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One burst: median seconds of a call, and the machine just before."""
+    """
+    One burst: median seconds of a call, and the machine just before.
+
+    `disturbed` if the system took the processor away in each of its calls; otherwise only the calls
+    without that count.
+    """
 
     round: int
     seconds: float
     limits: Limits
+    disturbed: bool = False
 
 
 @dataclass(slots=True)
@@ -79,33 +86,40 @@ def measure(
         if number >= rounds and _settled([timed for timed, _, _ in running]):
             break
         for timed, step, calls in running:
-            sample = Sample(number, *_burst(timed.contestant.linear, step, calls, probe))
-            timed.samples.append(sample)
+            timed.samples.append(_burst(number, timed.contestant.linear, step, calls, probe))
     return [timed for timed, _, _ in entries]
 
 
 def kept(entries: Sequence[Timed]) -> dict[int, list[Sample]]:
-    """The samples of each entry (by its place) whose probe did not fall."""
+    """
+    The samples of each entry (by its place) whose probe did not fall.
+
+    Disturbed ones are left out too, but for an entry that has too few others: its own threads may
+    be what takes the processor away.
+    """
     samples = [sample.limits for timed in entries for sample in timed.samples]
     if not samples:
         return {index: [] for index in range(len(entries))}
     reading = FALLEN * float(np.quantile([limits.bandwidth for limits in samples], 0.75))
     computing = FALLEN * float(np.quantile([limits.float_rate for limits in samples], 0.75))
-    return {
-        index: [
+
+    def usable(timed: Timed) -> list[Sample]:
+        steady = [
             sample
             for sample in timed.samples
             if sample.limits.bandwidth >= reading and sample.limits.float_rate >= computing
         ]
-        for index, timed in enumerate(entries)
-    }
+        quiet = [sample for sample in steady if not sample.disturbed]
+        return quiet if len(quiet) >= ENOUGH else steady
+
+    return {index: usable(timed) for index, timed in enumerate(entries)}
 
 
 def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float | None:
     """
     Median over the common rounds of their seconds by ours: above 1, ours is faster.
 
-    >>> limits = Limits(1.0, 1.0, 1.0)
+    >>> limits = Limits(1.0, 1.0, 1.0, 1.0)
     >>> ours = [Sample(0, 1.0, limits), Sample(1, 2.0, limits), Sample(2, 1.0, limits)]
     >>> theirs = [Sample(0, 3.0, limits), Sample(1, 4.0, limits), Sample(3, 9.0, limits)]
     >>> ratio(ours, theirs)
@@ -138,14 +152,24 @@ def _entered(contestant: Contestant, cell: Cell, x: np.ndarray) -> tuple[Timed, 
 
 
 def _burst(
-    linear: Linear, step: Step, calls: int, probe: Callable[[], Limits]
-) -> tuple[float, Limits]:
+    number: int, linear: Linear, step: Step, calls: int, probe: Callable[[], Limits]
+) -> Sample:
     limits = probe()
     step(0)  # wakes the threads
-    seconds = [_seconds(step, copy) for copy in range(1, calls + 1)]
+    seconds, undisturbed = [], []
+    for copy in range(1, calls + 1):
+        before = _switches()
+        seconds.append(_seconds(step, copy))
+        if _switches() == before:
+            undisturbed.append(seconds[-1])
     linear.rest()
     time.sleep(SETTLE_SECONDS)
-    return float(np.median(seconds)), limits
+    return Sample(number, float(np.median(undisturbed or seconds)), limits, not undisturbed)
+
+
+def _switches() -> int:
+    """How often a thread of this process lost its processor while it could have gone on."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _seconds(step: Step, copy: int) -> float:

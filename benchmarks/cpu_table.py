@@ -39,15 +39,16 @@ def cell_rows(cell: Cell, entries: Sequence[Timed], ours: str = "qcc") -> list[R
 def _fastest(
     entries: Sequence[Timed], samples: dict[int, list[Sample]], ours: str
 ) -> dict[int, int]:
-    """The place of the fastest entry of each width that is not ours."""
-    best: dict[int, tuple[float, int]] = {}
+    """The place of the fastest entry of each width that is not ours; settled ones go first."""
+    best: dict[int, tuple[bool, float, int]] = {}
     for index, timed in enumerate(entries):
         if timed.contestant.peer == ours or not samples[index]:
             continue
         width = timed.contestant.variant.width
         median = float(np.median([sample.seconds for sample in samples[index]]))
-        best[width] = min(best.get(width, (median, index)), (median, index))
-    return {width: index for width, (_, index) in best.items()}
+        candidate = (len(samples[index]) < ENOUGH, median, index)
+        best[width] = min(best.get(width, candidate), candidate)
+    return {width: index for width, (_, _, index) in best.items()}
 
 
 def _name(timed: Timed) -> str:
@@ -61,7 +62,8 @@ def _row(cell: Cell, timed: Timed, samples: Sequence[Sample]) -> Row:
         "peer": timed.contestant.peer, "row": variant.name, "width": variant.width,
         "compute": variant.compute, "weight_bytes": size,
         "error": timed.error if timed.error == timed.error else None, "reason": timed.reason,
-        "samples_kept": len(samples), "samples_taken": len(timed.samples),
+        "samples_kept": len(samples), "samples_disturbed": sum(s.disturbed for s in samples),
+        "samples_taken": len(timed.samples),
     }  # fmt: skip
     if not samples:
         row["reason"] = row["reason"] or "the machine was never quiet"
@@ -77,6 +79,7 @@ def _row(cell: Cell, timed: Timed, samples: Sequence[Sample]) -> Row:
         "fraction_of_limit": float(np.median(least / seconds)),
         "bandwidth": float(np.median([sample.limits.bandwidth for sample in samples])),
         "float_rate": float(np.median([sample.limits.float_rate for sample in samples])),
+        "bf16_rate": float(np.median([sample.limits.bf16_rate for sample in samples])),
         "int8_rate": float(np.median([sample.limits.int8_rate for sample in samples])),
     }
 
@@ -104,17 +107,18 @@ def _heading(result: dict[str, Any]) -> Iterator[str]:
 
 def _cell_text(cell: dict[str, Any]) -> Iterator[str]:
     rows = cell["rows"]
-    yield f"## {cell['n']}×{cell['k']}, M = {cell['m']}, {cell['threads']} threads"
+    yield f"## {cell['n']}x{cell['k']}, M = {cell['m']}, {cell['threads']} threads"
     yield ""
     timed = [row for row in rows if "bandwidth" in row]
     if timed:
         probes = {
             name: float(np.median([row[name] for row in timed])) / 1e9
-            for name in ("bandwidth", "float_rate", "int8_rate")
+            for name in ("bandwidth", "float_rate", "bf16_rate", "int8_rate")
         }
         yield (
             f"Probes beside the rows (medians): read {probes['bandwidth']:.1f} GB/s, "
-            f"fp32 {probes['float_rate']:.0f} GFLOP/s, int8 {probes['int8_rate']:.0f} GOP/s; "
+            f"fp32 {probes['float_rate']:.0f} GFLOP/s, "
+            f"bf16 {probes['bf16_rate']:.0f}, int8 {probes['int8_rate']:.0f} GOP/s; "
             f"load {_load(cell['load'])}."
         )
         yield ""
@@ -149,7 +153,7 @@ def _figures(row: Row) -> list[str]:
 def _calls_text(calls: Sequence[Row]) -> Iterator[str]:
     yield "## Smallest calls"
     yield ""
-    yield "A layer of 256×256 with one row of x, again and again, and after 5 ms of rest: medians."
+    yield "A layer of 256x256 with one row of x, again and again, and after 5 ms of rest: medians."
     yield ""
     yield "| call | threads | again and again, µs | after a rest, µs |"
     yield "|---|---:|---:|---:|"

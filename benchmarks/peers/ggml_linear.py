@@ -77,8 +77,7 @@ class Ggml:
     def variants(self) -> Sequence[Variant]:
         rows = []
         for name, (kind, width, repacked) in TYPES.items():
-            compute = "fp32" if kind in (F32, F16, BF16) else "int8"
-            compute = "bf16" if kind in (F16, BF16) else compute
+            compute = {F32: "fp32", F16: "fp32", BF16: "bf16"}.get(kind, "int8")
             rows.append(Variant(name, width, compute))
             if repacked:
                 rows.append(Variant(f"{name} repack", width, compute))
@@ -151,7 +150,9 @@ class Library:
         data = np.empty(n * row, np.uint8)
         sizes = [ctypes.c_int64(value) for value in (0, n, k)]
         source, target = _address(weight), _address(data)
-        self("ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int(kind), source, target, *sizes, None)
+        self(
+            "ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int(kind), source, target, *sizes, None
+        )
         if kind == F32:
             return data, weight
         meaning = np.empty_like(weight)
@@ -180,7 +181,9 @@ class GgmlLinear(Plain):
         self._require_kernels(columns)
         size = ctypes.c_size_t(data.nbytes)
         for tensor in self._weights:
-            library("ggml_backend_tensor_set", None, tensor, _address(data), ctypes.c_size_t(0), size)
+            library(
+                "ggml_backend_tensor_set", None, tensor, _address(data), ctypes.c_size_t(0), size
+            )
         self._pool: ctypes.c_void_p | None = None
         self._held: object = None
 

@@ -53,7 +53,10 @@ class IreeLinear(Plain):
         binary = compiler.compile_str(
             PROGRAM.format(m=len(x), n=n, k=k),
             target_backends=["llvm-cpu"],
-            extra_args=[f"--iree-llvmcpu-target-cpu={llvm.get_host_cpu_name()}", "--iree-opt-level=O3"],
+            extra_args=[
+                f"--iree-llvmcpu-target-cpu={llvm.get_host_cpu_name()}",
+                "--iree-opt-level=O3",
+            ],
         )
         # The number of workers is a flag of the process, read when a driver is made.
         flags.parse_flags(f"--task_topology_group_count={threads}")

@@ -103,7 +103,7 @@ class OnnxLinear(Plain):
         self._meaning = meaning
         self.copies = copies.of(self.weight_bytes)
         self._model = _model(node, shape, self.copies)
-        self._session = (0, None)
+        self._session: tuple[int, onnxruntime.InferenceSession | None] = (0, None)
 
     def expected(self, x: np.ndarray) -> np.ndarray:
         return x @ self._meaning.T
@@ -112,6 +112,7 @@ class OnnxLinear(Plain):
         if self._session[0] != threads:
             self._session = (threads, self._open(threads))
         session = self._session[1]
+        assert session is not None
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         names = [[f"y{index}"] for index in range(self.copies)]

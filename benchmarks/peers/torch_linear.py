@@ -36,7 +36,7 @@ class Torch:
         packers = {
             "fp32": (_fp32, functional.linear, torch.float32),
             "bf16": (_bf16, functional.linear, torch.bfloat16),
-            "int8pack, bf16 x": (_int8, torch._weight_int8pack_mm, torch.bfloat16),
+            "int8pack, bf16 x": (_int8, torch.ops.aten._weight_int8pack_mm, torch.bfloat16),
             "int4pack g32, bf16 x": (_int4, _int4_mm, torch.bfloat16),
         }
         pack, call, type_ = packers[variant.name]
@@ -74,8 +74,7 @@ class TorchLinear(Plain):
         return step
 
     def as_array(self, result: object) -> np.ndarray:
-        assert isinstance(result, torch.Tensor)
-        return result.float().numpy()
+        return torch.as_tensor(result).float().numpy()
 
 
 class Dynamic(TorchLinear):
@@ -89,7 +88,7 @@ class Dynamic(TorchLinear):
         self._use_engine()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's quantized tensors: deprecated, in use
-            quantized = torch._make_per_channel_quantized_tensor(
+            quantized = torch.ops.aten._make_per_channel_quantized_tensor(
                 torch.from_numpy(codes),
                 torch.from_numpy(scales[:, 0]).double(),
                 torch.zeros(len(codes), dtype=torch.int64),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torchao  # pyright: ignore[reportMissingImports]
+from torch._inductor.utils import fresh_cache
 from torchao.quantization import (  # pyright: ignore[reportMissingImports]
     Int8DynamicActivationInt8WeightConfig,
     Int8WeightOnlyConfig,
@@ -38,7 +40,7 @@ class TorchAoLinear(Plain):
     def __init__(
         self,
         weight: np.ndarray,
-        config: object,
+        config: Any,
         activations: torch.dtype,
         copies: Copies,
         compiled: bool,
@@ -48,7 +50,7 @@ class TorchAoLinear(Plain):
         self.copies = copies.of(self.weight_bytes)
         self._layers = [self._quantized(weight, config) for _ in range(self.copies)]
 
-    def _quantized(self, weight: np.ndarray, config: object) -> torch.nn.Module:
+    def _quantized(self, weight: np.ndarray, config: Any) -> torch.nn.Module:
         n, k = weight.shape
         model = torch.nn.Sequential(torch.nn.Linear(k, n, bias=False))
         model[0].weight = torch.nn.Parameter(torch.from_numpy(weight.copy()), requires_grad=False)
@@ -67,7 +69,7 @@ class TorchAoLinear(Plain):
         if self._compiled:
             torch.compiler.reset()
             # Modules of equal structure share one graph: their parameters are its inputs.
-            with torch._inductor.utils.fresh_cache():
+            with fresh_cache():
                 layers = [torch.compile(layer, dynamic=False) for layer in self._layers]
                 with torch.inference_mode():
                     for layer in layers:
@@ -80,5 +82,4 @@ class TorchAoLinear(Plain):
         return step
 
     def as_array(self, result: object) -> np.ndarray:
-        assert isinstance(result, torch.Tensor)
-        return result.float().numpy()
+        return torch.as_tensor(result).float().numpy()
