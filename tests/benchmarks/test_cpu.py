@@ -120,13 +120,12 @@ def test_every_four_bit_format_of_qcc_has_a_row() -> None:
 def test_qcc_rows_mean_what_their_recipe_says() -> None:
     weight = np.random.default_rng(0).standard_normal((64, 128), np.float32)
     rows = {variant.name: variant for variant in Qcc().variants()}
-    x = weight[:2] + 0
+    x = weight[:2]
     errors = {}
-    for name in ("fp32", "mxfp4", "int8 + int8 x"):
+    for name in ("mxfp4", "int8 + int8 x"):
         linear = Qcc().linear(rows[name], weight, Copies(1))
         exact = x @ weight.T
         errors[name] = np.abs(linear.expected(x) - exact).max() / np.abs(exact).max()
-    assert errors["fp32"] == 0
     assert 1e-4 < errors["int8 + int8 x"] < errors["mxfp4"] < 0.2
 
 
