@@ -12,6 +12,7 @@ from __future__ import annotations
 from .accumulate import accumulate_chunked
 from .catalog import available, format, from_definition, parse_spelling
 from .definition import ScaleDecoding
+from .encoding import Range
 from .language import FormatSyntaxError
 from .number_format import Format
 from .quantized_array import QuantizedArray
@@ -20,6 +21,7 @@ __all__ = [
     "Format",
     "FormatSyntaxError",
     "QuantizedArray",
+    "Range",
     "ScaleDecoding",
     "accumulate_chunked",
     "available",

@@ -228,6 +228,12 @@ class Scale:
     c1: float = 0.0
     c2: float = 0.0
 
+    @property
+    def reads_values(self) -> bool:
+        """Whether the scale depends on the data, as one given as a number does not."""
+        given = self.rule in ("clip", "inverse", "second_level")
+        return not given or isinstance(self.value, str)
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleDecoding:

@@ -8,6 +8,7 @@ Rows hold the reduction axis. Each step is one NumPy operation over a piece of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +37,18 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 18
 
+Range = tuple[float, float]
+"""The least and the greatest value of a tensor."""
 
-def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
-    """The stored parts of [rows, K]; `Format.part_specs` gives their shapes."""
+
+def encode_rows(fmt: Format, rows: NDArray[Any], tensor_range: Range | None = None) -> Parts:
+    """
+    The stored parts of [rows, K]; `Format.part_specs` gives their shapes.
+
+    `tensor_range` decides scales of the whole tensor in place of the values.
+    """
     count, k = rows.shape
+    given = None if tensor_range is None else scales_of_range(fmt, tensor_range)
     parts = {
         name: np.empty(shape, kind) for name, (shape, kind) in fmt.part_specs(count, k).items()
     }
@@ -49,7 +58,7 @@ def encode_rows(fmt: Format, rows: NDArray[Any]) -> Parts:
         return parts
     if isinstance(fmt.element, Nested | Plane):
         return _encode_planes(fmt, rows, parts)
-    tensor = _TensorScales(fmt, rows)
+    tensor = given or _measured_scales(fmt, rows)
     for name, value in tensor.stored.items():
         parts[name][...] = value
     folded, folded_parts = _fold(fmt, rows, parts)
@@ -102,27 +111,63 @@ def _pieces(rows: NDArray[Any], scratch: Scratch) -> Iterator[tuple[int, Floats]
         yield start, piece
 
 
-class _TensorScales:
+@dataclass(frozen=True, slots=True)
+class TensorScales:
     """What is derived once for the whole tensor: a per-tensor block's scales, a second level."""
 
-    def __init__(self, fmt: Format, rows: NDArray[Any]) -> None:
-        self.stored: dict[str, Any] = {}
-        self.blocks: BlockScales | None = None
-        self.second_level: np.float32 | None = None
-        if not fmt.tensor_roles:
-            return
-        extent = _tensor_extent(fmt, rows)
-        if fmt.block_size == "tensor":
-            pieces = (piece.reshape(1, -1) for _, piece in _pieces(rows, Scratch()))
-            clip = _searched_clip(fmt, extent, pieces)
-            self.blocks = derive_scales(fmt, extent, clip=clip)
-            self.stored = self.blocks.stored
-        if fmt.second_level is not None:
-            largest = float(extent.of("all")[0])
-            self.second_level = second_level_scale(
-                fmt.second_level, fmt.element, fmt.block_scales[0], largest
-            )
-            self.stored[fmt.second_level.role] = self.second_level
+    stored: dict[str, Any] = field(default_factory=dict)
+    blocks: BlockScales | None = None
+    second_level: np.float32 | None = None
+
+
+def scales_of_range(fmt: Format, tensor_range: Range) -> TensorScales:
+    """
+    The scales of a tensor whose least and greatest values are `tensor_range`.
+
+    Raises UsageError for a format without such scales and for what is no range of float32.
+    """
+    if not fmt.takes_range:
+        raise UsageError(
+            "format-takes-no-range",
+            f"{fmt.spelling} has no scale that the range of a tensor decides",
+            why="its scales belong to rows or blocks, are fixed, or need more than the range",
+            next_step="choose a format with a scale for the tensor, such as int8 with group=tensor",
+        )
+    with np.errstate(over="ignore"):
+        least, most = (np.float32(end) for end in tensor_range)
+    if not (np.isfinite(least) and np.isfinite(most) and least <= most):
+        raise UsageError(
+            "format-tensor-range",
+            f"{tensor_range[0]}…{tensor_range[1]} is no range of finite float32 values",
+            next_step="give the least and then the greatest value",
+        )
+    low, high = (np.array([max(end, np.float32(0))], np.float32) for end in (-least, most))
+    return _derived(fmt, Extent(low, high), None)
+
+
+def _measured_scales(fmt: Format, rows: NDArray[Any]) -> TensorScales:
+    if not fmt.tensor_roles:
+        return TensorScales()
+    extent = _tensor_extent(fmt, rows)
+    clip = None
+    if fmt.block_size == "tensor":
+        pieces = (piece.reshape(1, -1) for _, piece in _pieces(rows, Scratch()))
+        clip = _searched_clip(fmt, extent, pieces)
+    return _derived(fmt, extent, clip)
+
+
+def _derived(fmt: Format, extent: Extent, clip: Floats | None) -> TensorScales:
+    blocks, stored, second_level = None, {}, None
+    if fmt.block_size == "tensor":
+        blocks = derive_scales(fmt, extent, clip=clip)
+        stored |= blocks.stored
+    if fmt.second_level is not None:
+        largest = float(extent.of("all")[0])
+        second_level = second_level_scale(
+            fmt.second_level, fmt.element, fmt.block_scales[0], largest
+        )
+        stored[fmt.second_level.role] = second_level
+    return TensorScales(stored, blocks, second_level)
 
 
 def _tensor_extent(fmt: Format, rows: NDArray[Any]) -> Extent:
@@ -141,7 +186,7 @@ def _tensor_extent(fmt: Format, rows: NDArray[Any]) -> Extent:
     return Extent(extent.low, extent.high, *means)
 
 
-def _encode_piece(fmt: Format, piece: Floats, tensor: _TensorScales, scratch: Scratch) -> Parts:
+def _encode_piece(fmt: Format, piece: Floats, tensor: TensorScales, scratch: Scratch) -> Parts:
     """The parts of some rows, sized to their blocks."""
     rows, k = piece.shape
     size, columns = block_columns(fmt.block_size, k)

@@ -26,7 +26,7 @@ from .definition import (
     View,
 )
 from .elements import element_values
-from .encoding import encode_rows
+from .encoding import Range, TensorScales, encode_rows, scales_of_range
 from .layout import SCALE_DTYPES, Parts, PartSpecs, block_columns
 from .nested import PLANES, rounded_to_half
 from .packing import row_bytes
@@ -168,6 +168,27 @@ class Format:
         return not self.tensor_roles
 
     @property
+    def fixed_scales(self) -> bool:
+        """Whether no scale depends on the values: there is none, or the user gave numbers."""
+        return not any(scale.reads_values for scale in self._scales())
+
+    @property
+    def takes_range(self) -> bool:
+        """
+        Whether scales of the whole tensor follow from its least and greatest value alone.
+
+        >>> from qcc.dialects.formats import format
+        >>> [format(s).takes_range for s in ("int8", "int8<group=tensor>", "nvfp4<two_level=true>")]
+        [False, True, True]
+        """
+        if self.needs_means:
+            return False
+        level = self.second_level
+        if level is not None and level.reads_values:
+            return True
+        return self.block_size == "tensor" and not self.fixed_scales
+
+    @property
     def needs_stats(self) -> bool:
         """Whether `inadmissible` looks at the range of the values."""
         return self.admits is not None or self._flushes_small_blocks()
@@ -224,28 +245,37 @@ class Format:
             specs[role] = ((1,), kind)
         return specs
 
-    def encode_rows(self, rows: NDArray[Any]) -> Parts:
+    def encode_rows(self, rows: NDArray[Any], tensor_range: Range | None = None) -> Parts:
         """
         Stored parts of [rows, K] of any float type; raises UsageError on NaN and infinity.
 
         Works in pieces of bounded size: rows may be a memory map larger than memory.
+        `tensor_range` as in `quantize`.
         """
-        return encode_rows(self, rows)
+        return encode_rows(self, rows, tensor_range)
+
+    def tensor_scales(self, tensor_range: Range) -> TensorScales:
+        """The scales of a tensor whose least and greatest values are these, as `quantize` has."""
+        return scales_of_range(self, tensor_range)
 
     def decode_rows(self, parts: Mapping[str, NDArray[Any]], k: int) -> NDArray[np.float32]:
         """float32 [rows, k] that the parts stand for."""
         return decode_rows(self, dict(parts), k)
 
-    def quantize(self, x: Any, axis: int = -1, **options: Any) -> QuantizedArray:
+    def quantize(
+        self, x: Any, axis: int = -1, *, tensor_range: Range | None = None, **options: Any
+    ) -> QuantizedArray:
         """
         Quantize a NumPy array or torch tensor of any rank; blocks lie along `axis`.
 
-        `options` override the format's own for this call. Raises UsageError on NaN, infinity or
-        values the format cannot hold. A short last block is accepted here whatever the format;
-        `inadmissible` is what a compiler asks.
+        With `tensor_range` (least, most), scales of the whole tensor are those of a tensor with
+        these extremes, whatever `x` holds; values beyond saturate as the format does. It needs a
+        format that `takes_range`. `options` override the format's own for this call. Raises
+        UsageError on NaN, infinity or values the format cannot hold. A short last block is
+        accepted here whatever the format; `inadmissible` is what a compiler asks.
         """
         fmt = self.with_options(**options) if options else self
-        return quantize_array(fmt, x, axis)
+        return quantize_array(fmt, x, axis, tensor_range)
 
     def with_options(self, **options: Any) -> Format:
         """The same definition with some options changed."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from .decoding import decode_rows, row_codes
 from .definition import Integer, View
-from .encoding import encode_rows
+from .encoding import Range, encode_rows
 from .layout import Parts, padded_count
 from .scales import decode_scale
 
@@ -113,7 +113,9 @@ class QuantizedArray:
         return np.moveaxis(rows.reshape(*others, rows.shape[1]), -1, self.axis)
 
 
-def quantize_array(fmt: Format, x: Any, axis: int) -> QuantizedArray:
+def quantize_array(
+    fmt: Format, x: Any, axis: int, tensor_range: Range | None = None
+) -> QuantizedArray:
     """See `Format.quantize`."""
     array = _as_floats(x)
     rank = max(array.ndim, 1)
@@ -124,7 +126,7 @@ def quantize_array(fmt: Format, x: Any, axis: int) -> QuantizedArray:
     axis = int(axis) % rank
     rows = array.reshape(1) if array.ndim == 0 else np.moveaxis(array, axis, -1)
     rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
-    return QuantizedArray(fmt, array.shape, axis, encode_rows(fmt, rows))
+    return QuantizedArray(fmt, array.shape, axis, encode_rows(fmt, rows, tensor_range))
 
 
 def _as_floats(x: Any) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from .attention import CACHED_OPERANDS, AttentionOp, cache_format, is_cached
 from .contraction import Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
 from .dialect import PackedType, Qcc, format_spelling, is_packed, logical_type, packed
 from .norm import LayerNormOp, RmsNormOp
-from .storage import DequantizeOp, ParamOp, QuantizeOp
+from .storage import DequantizeOp, ParamOp, QuantizeOp, quantized, tensor_range_of
 
 __all__ = [
     "CACHED_OPERANDS",
@@ -26,4 +26,6 @@ __all__ = [
     "is_packed",
     "logical_type",
     "packed",
+    "quantized",
+    "tensor_range_of",
 ]

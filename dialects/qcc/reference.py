@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ..bindings import ir
 from ..errors import UsageError
-from ..formats import parse_spelling
+from ..formats import Range, parse_spelling
 from .attention import CACHED_OPERANDS, cache_format
 from .dialect import format_spelling
+from .storage import tensor_range_of
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -37,9 +38,10 @@ class Model:
 Meaning = Callable[[Any, Sequence[Array], Model], Array]
 
 
-def round_trip(values: Array, spelling: str) -> Floats:
+def round_trip(values: Array, spelling: str, tensor_range: Range | None = None) -> Floats:
     """What is left of the values after quantization, blocks along the last axis."""
-    return parse_spelling(spelling).quantize(values, axis=-1).dequantize()
+    fmt = parse_spelling(spelling)
+    return fmt.quantize(values, axis=-1, tensor_range=tensor_range).dequantize()
 
 
 def linear(source: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -204,7 +206,9 @@ def param_meaning(op: Any, _operands: Sequence[Array], model: Model) -> Array:
 
 def quantize_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
     spelling = format_spelling(op.results[0].type)
-    return operands[0] if spelling is None else round_trip(operands[0], spelling)
+    if spelling is None:
+        return operands[0]
+    return round_trip(operands[0], spelling, tensor_range_of(op))
 
 
 def dequantize_meaning(_op: Any, operands: Sequence[Array], _model: Model) -> Array:

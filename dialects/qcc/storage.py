@@ -3,7 +3,9 @@
 from typing import Any
 
 from ..bindings import Operand, Result, ext, ir
-from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type
+from ..errors import QccError
+from ..formats import Range, parse_spelling
+from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
 
 
 class ParamOp(Qcc.Operation, name="param", traits=[ext.Pure]):
@@ -24,10 +26,14 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
     """
     codes, scales = encode(source) in the format of the result type, blocks along the last axis.
 
-    Rounding, scale rule and clamping are the format's own; scales are computed from the very
-    values of `source` (dynamic quantization).
+    Rounding, scale rule and clamping are the format's own. Without the attribute `range`, scales
+    are computed from the very values of `source` (dynamic quantization). With
+    `range = array<f32: least, most>`, scales and zero points of the whole tensor are those of a
+    tensor with these extremes (static quantization), and values beyond saturate as the format
+    does; scales of blocks inside still come from the values.
     """
 
+    # No field: ext knows no optional attributes.
     source: Operand[Any]
     codes: Result[Any]
 
@@ -40,7 +46,7 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
                 f"quantized shape {logical_type(self.codes.type)} differs from {self.source.type}"
             )
             return False
-        return format_is_known(self.location, self.codes.type)
+        return format_is_known(self.location, self.codes.type) and _range_fits(self)
 
 
 class DequantizeOp(Qcc.Operation, name="dequantize", traits=[ext.Pure]):
@@ -59,3 +65,41 @@ class DequantizeOp(Qcc.Operation, name="dequantize", traits=[ext.Pure]):
             )
             return False
         return True
+
+
+def quantized(source: ir.Value, spelling: str, tensor_range: Range | None = None) -> ir.Value:
+    """The codes of a new `qcc.quantize` at the current insertion point."""
+    op = QuantizeOp(source, packed(source.type, spelling))
+    if tensor_range is not None:
+        op.attributes["range"] = ir.DenseF32ArrayAttr.get(list(tensor_range))
+    return op.codes
+
+
+def tensor_range_of(quantize: Any) -> Range | None:
+    """(least, most) of a static `qcc.quantize`, None of a dynamic one."""
+    if "range" not in quantize.attributes:
+        return None
+    least, most = ir.DenseF32ArrayAttr(quantize.attributes["range"])
+    return least, most
+
+
+def _range_fits(op: QuantizeOp) -> bool:
+    """Verifier part: the range, where there is one, is one that the format can use."""
+    known = "range" in op.attributes
+    unknown = [name for name in op.attributes if name != "range"]
+    if unknown:
+        op.location.emit_error(f"qcc.quantize has no attribute '{unknown[0]}'; it may have 'range'")
+        return False
+    if not known:
+        return True
+    given, spelling = op.attributes["range"], format_spelling(op.codes.type)
+    assert spelling is not None
+    if not isinstance(given, ir.DenseF32ArrayAttr) or len(given) != 2:
+        op.location.emit_error(f"range is {given}; it must be array<f32: least, most>")
+        return False
+    try:
+        parse_spelling(spelling).tensor_scales((given[0], given[1]))
+    except QccError as error:
+        op.location.emit_error(f"range: {error.what}; {error.next_step}")
+        return False
+    return True
