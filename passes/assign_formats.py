@@ -10,30 +10,41 @@ Blocks lie along the reduction axis. A convolution reduces over channels and tap
 are runs of channels at one pixel, of all groups of a grouped convolution together; formats with
 a scale for the whole tensor, or with none, need no order and stay in NCHW.
 
+A layer with a static range has it on its qcc.quantize: {range = array<f32: least, most>}.
+
 This is where the program changes its values, by exactly the rounding of the formats named in the
 options. A parameter that something else than a layer reads as well is decoded for that reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
-from ..dialects.formats import parse_spelling
+from ..dialects.formats import Range, parse_spelling
 from .channel_order import with_channels_last
 from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
+
+ACTIVATION_OPERANDS = {"qcc.linear": (0,), "qcc.conv2d": (0,), "qcc.matmul": (0, 1)}
+"""The operands that a layer's activation format rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormatAssignment:
-    """Format spellings: of parameters by symbol, of activations, keys and values by layer."""
+    """
+    Format spellings: of parameters by symbol, of activations, keys and values by layer.
+
+    `ranges` has a layer's static ranges, one for each operand that its activation format rounds;
+    a layer without is rounded dynamically.
+    """
 
     weights: Mapping[str, str] = field(default_factory=dict)
     activations: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, Sequence[Range]] = field(default_factory=dict)
 
 
 def assign_formats(assignment: FormatAssignment) -> Callable[[Operation, object], None]:
@@ -51,24 +62,24 @@ def assign_formats(assignment: FormatAssignment) -> Callable[[Operation, object]
 
 def _round_operands(op: Operation, assignment: FormatAssignment) -> None:
     name = layer_name(op)
-    wanted = {0: assignment.activations.get(name)}
+    inputs = ACTIVATION_OPERANDS.get(op.name, ())
+    wanted = dict.fromkeys(inputs, assignment.activations.get(name))
     if op.name == "qcc.attention":
         wanted = {1: assignment.keys.get(name), 2: assignment.values.get(name)}
-    elif op.name == "qcc.matmul":
-        wanted[1] = wanted[0]
-    elif op.name == "qcc.embedding":
-        wanted = {}
+    ranges = dict(zip(inputs, assignment.ranges.get(name, ()), strict=False))
     for index, spelling in wanted.items():
         if spelling is not None:
             with ir.InsertionPoint(op), op.location:
-                op.operands[index] = _rounded_operand(op, index, spelling)
+                op.operands[index] = _rounded_operand(op, index, spelling, ranges.get(index))
 
 
-def _rounded_operand(op: Operation, index: int, spelling: str) -> ir.Value:
+def _rounded_operand(
+    op: Operation, index: int, spelling: str, tensor_range: Range | None
+) -> ir.Value:
     value = op.operands[index]
     if op.name == "qcc.conv2d" and _has_blocks(spelling):
-        return with_channels_last(value, lambda moved: _rounded(moved, spelling))
-    return _rounded(value, spelling)
+        return with_channels_last(value, lambda moved: _rounded(moved, spelling, tensor_range))
+    return _rounded(value, spelling, tensor_range)
 
 
 def _has_blocks(spelling: str) -> bool:
@@ -77,15 +88,20 @@ def _has_blocks(spelling: str) -> bool:
     return bool(fmt.block_scales) and fmt.block_size != "tensor"
 
 
-def _rounded(value: ir.Value, spelling: str) -> ir.Value:
-    """decode(encode(value)), shared by the layers that read the same value."""
+def _rounded(value: ir.Value, spelling: str, tensor_range: Range | None) -> ir.Value:
+    """decode(encode(value)), shared by the layers that read the same value in the same way."""
+    wanted = qcc.packed(value.type, spelling), tensor_range
     for use in value.uses:
         owner = use.owner
-        if isinstance(owner, qcc.QuantizeOp) and qcc.format_spelling(owner.codes.type) == spelling:
+        if isinstance(owner, qcc.QuantizeOp) and wanted == _made(owner):
             following = next(iter(owner.codes.uses)).owner
             return following.results[0]
-    codes = qcc.QuantizeOp(value, qcc.packed(value.type, spelling)).codes
+    codes = qcc.quantized(value, spelling, tensor_range)
     return qcc.DequantizeOp(codes, value.type).value
+
+
+def _made(quantize: qcc.QuantizeOp) -> tuple[ir.Type, Range | None]:
+    return quantize.codes.type, qcc.tensor_range_of(quantize)
 
 
 def _pack(parameter: qcc.ParamOp, spelling: str) -> None:

@@ -54,6 +54,10 @@ class CallSite:
         buffer_type = ir.MemRefType.get([dynamic], ir.F32Type.get())
         return buffer_address(memref.alloc(buffer_type, [as_index(count)], []))
 
+    def constants(self, values: list[float]) -> Val:
+        """The address of a constant table of floats."""
+        return Val(llvm.ptrtoint(i64(), self.library.constants(values).ssa))
+
     def extent(self, value: ir.Value, axis: int) -> Val:
         """The size of one axis of a tensor, as i64."""
         shaped = ir.RankedTensorType(value.type)

@@ -47,6 +47,7 @@ class KernelLibrary:
         self._module = ir.Module.create()
         self._launchers: dict[str, str] = {}
         self._tables: dict[tuple[float, ...], str] = {}
+        self._constants: dict[tuple[float, ...], str] = {}
         _splice("threads.mlir", self._module)
         _splice("parameters.mlir", main)
 
@@ -70,18 +71,11 @@ class KernelLibrary:
 
     def table(self, values: list[float]) -> Ptr:
         """The address, inside a kernel, of a constant fp32 table shared by equal tables."""
-        key = tuple(values)
-        if key not in self._tables:
-            name = f"table_{len(self._tables)}"
-            body = ", ".join(repr(float(value)) for value in values)
-            text = (
-                f"llvm.mlir.global internal constant @{name}(dense<[{body}]> : "
-                f"tensor<{len(values)}xf32>) {{alignment = 64 : i64}} : "
-                f"!llvm.array<{len(values)} x f32>"
-            )
-            _splice_text(text, self._module)
-            self._tables[key] = name
-        return Ptr(llvm.mlir_addressof(pointer(), self._tables[key]), f32())
+        return _constant(self._tables, "table", values, self._module)
+
+    def constants(self, values: list[float]) -> Ptr:
+        """The same inside the main function."""
+        return _constant(self._constants, "constants", values, self._main)
 
     def _emit_body(self, name: str, emit: Body) -> None:
         type_ = ir.FunctionType.get([pointer(), i64(), i64()], [])
@@ -114,6 +108,23 @@ class KernelLibrary:
                 callee="qcc_parallel_for",
             )
             func.return_([])
+
+
+def _constant(
+    known: dict[tuple[float, ...], str], stem: str, values: list[float], module: ir.Module
+) -> Ptr:
+    """The address of a global of `module` that holds `values`, made where none of `known` does."""
+    key = tuple(values)
+    if key not in known:
+        known[key] = f"{stem}_{len(known)}"
+        body = ", ".join(repr(float(value)) for value in values)
+        text = (
+            f"llvm.mlir.global internal constant @{known[key]}(dense<[{body}]> : "
+            f"tensor<{len(values)}xf32>) {{alignment = 64 : i64}} : "
+            f"!llvm.array<{len(values)} x f32>"
+        )
+        _splice_text(text, module)
+    return Ptr(llvm.mlir_addressof(pointer(), known[key]), f32())
 
 
 def _splice(file: str, module: ir.Module) -> None:

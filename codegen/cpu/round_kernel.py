@@ -1,11 +1,12 @@
 """
-The kernels of dynamic quantization: y = decode(encode(x)) for rows of fp32, block by block.
+The kernels of quantization: y = decode(encode(x)) for rows of fp32, block by block.
 
 A block is read twice: once for its extent, from which its scales are derived, and once to round
 its elements; nothing but fp32 values reaches memory. Scales of the whole tensor need a kernel
 before that, which leaves the extents of a fixed number of pieces; each thread of the rounding
 kernel then folds those few numbers. Maxima are exact, so neither the number of threads nor the
-order of their work shows in a result.
+order of their work shows in a result. Where the tensor's range is known beforehand, its scales
+are too: they come from a constant table, and the values are read once.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ PIECES = 64
 
 def rounding_launcher(library: KernelLibrary, rounding: Rounding) -> str:
     """
-    Arguments: x, y, the row length, the extents of the tensor's pieces (0 where not needed);
-    total is the number of rows.
+    Arguments: x, y, the row length, what is known of the tensor; total is the number of rows.
+
+    The last argument is the address of `static_numbers` where the rounding is static, else of
+    the extents of the tensor's pieces (0 where not needed).
     """
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        x, y, pieces = (arguments.address(index, f32()) for index in (0, 1, 3))
+        x, y, known = (arguments.address(index, f32()) for index in (0, 1, 3))
         length = arguments.integer(2) if rounding.row is None else rounding.row
-        scales = BlockScaling(rounding, _tensor_extent(pieces) if rounding.reads_tensor else None)
+        scales = _block_scaling(rounding, known)
 
         @repeat(begin, end)
         def _(row: Val) -> None:
@@ -75,6 +78,12 @@ def _round_row(scales: BlockScaling, x: Ptr, y: Ptr, length: Length) -> None:
         walk(length, round_one)
 
     scales.each_block(x, length, round_block)
+
+
+def _block_scaling(rounding: Rounding, known: Ptr) -> BlockScaling:
+    if rounding.static:
+        return BlockScaling(rounding, numbers=known)
+    return BlockScaling(rounding, _tensor_extent(known) if rounding.reads_tensor else None)
 
 
 def _tensor_extent(pieces: Ptr) -> Extent:

@@ -37,7 +37,7 @@ from .round_elements import (
     round_linear,
     round_signed,
 )
-from .round_scales import Extent, Scaling, derive_scaling, reads_values, second_level_scale
+from .round_scales import Extent, Scaling, derive_scaling, second_level_scale, static_scaling
 
 UNROLLED = 8
 
@@ -48,14 +48,20 @@ VisitBlock = Callable[[Val, Length, Scaling], None]
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """A format, and the length of the rows it is applied to; None is known at run time only."""
+    """
+    A format, and the length of the rows it is applied to; None is known at run time only.
+
+    `static` where the scales of the whole tensor are given. The range itself is no part of this,
+    so that all layers share one kernel.
+    """
 
     format: Format
     row: int | None
+    static: bool = False
 
     @property
     def key(self) -> str:
-        return f"round {self.format.spelling} row={self.row}"
+        return f"round {self.format.spelling} row={self.row} static={self.static}"
 
     @property
     def per_tensor(self) -> bool:
@@ -65,14 +71,14 @@ class Rounding:
     @property
     def reads_blocks(self) -> bool:
         """Whether the scales of a block depend on its values."""
-        return any(reads_values(scale) for scale in self.format.block_scales)
+        return any(scale.reads_values for scale in self.format.block_scales)
 
     @property
     def reads_tensor(self) -> bool:
-        """Whether the extent of the whole tensor must be known first."""
+        """Whether the extent of the whole tensor must be found first."""
         level = self.format.second_level
-        from_level = level is not None and isinstance(level.value, str)
-        return from_level or (self.per_tensor and self.reads_blocks)
+        from_level = level is not None and level.reads_values
+        return not self.static and (from_level or (self.per_tensor and self.reads_blocks))
 
 
 class BlockScaling:
@@ -80,18 +86,28 @@ class BlockScaling:
     Emission of one rounding's scales.
 
     What belongs to the whole tensor is emitted on construction; `extent` is the tensor's, for
-    formats that need it.
+    formats that need it, and `numbers` the address of its `static_numbers` where it is static.
     """
 
-    def __init__(self, rounding: Rounding, extent: Extent | None = None) -> None:
+    def __init__(
+        self, rounding: Rounding, extent: Extent | None = None, *, numbers: Ptr | None = None
+    ) -> None:
         self.format = rounding.format
-        level = self.format.second_level
         self._tensor_scale: Val | None = None
-        if level is not None:
-            self._tensor_scale = second_level_scale(self.format, level, extent or _empty())
         self._common: Scaling | None = None
+        if numbers is None:
+            self._find(rounding, extent or _empty())
+        elif rounding.per_tensor:
+            self._common = static_scaling(self.format, numbers)
+        else:
+            self._tensor_scale = numbers.load()
+
+    def _find(self, rounding: Rounding, extent: Extent) -> None:
+        level = self.format.second_level
+        if level is not None:
+            self._tensor_scale = second_level_scale(self.format, level, extent)
         if not rounding.reads_blocks or rounding.per_tensor:
-            self._common = self._derive(extent or _empty())
+            self._common = self._derive(extent)
 
     def each_block(self, x: Ptr, length: Length, visit: VisitBlock) -> None:
         """visit(start, length, scaling) for the blocks of the row at `x`, in order."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...dialects.formats import Format
+from ...dialects.formats import Format, Range
 from ...dialects.formats.definition import (
     Element,
     HalfStepInteger,
@@ -24,8 +24,10 @@ from ...dialects.formats.definition import (
 from ...dialects.formats.elements import element_values
 from ...dialects.formats.minifloats import minifloat_values
 from ...dialects.formats.scales import E8M0_LARGEST, SCALE_MINIFLOATS
+from ...dialects.formats.scales import decode_scale as stored_scale
 from .decode import decode_scale
 from .emit import (
+    Ptr,
     Val,
     broadcast,
     constant,
@@ -105,17 +107,49 @@ class Scaling:
         return Scaling(tuple(factor.widened() for factor in self.factors), zero_point)
 
 
-def reads_values(scale: Scale) -> bool:
-    """Whether a scale depends on the data: a clip that the user gave does not."""
-    return scale.rule not in ("clip", "inverse") or isinstance(scale.value, str)
-
-
 def derive_scaling(fmt: Format, extent: Extent, tensor_scale: Val | None) -> Scaling:
     """The factors of one block; `tensor_scale` is the second level's."""
     factors = tuple(_factor(fmt, scale, extent, tensor_scale) for scale in fmt.block_scales)
     if fmt.zero_point is None:
         return Scaling(factors)
     return Scaling(factors, _zero_point(fmt.element, extent, factors[0].encode))
+
+
+def static_numbers(fmt: Format, tensor_range: Range) -> list[float]:
+    """
+    What `static_scaling` and a second level read of a tensor of known range: the numbers of the
+    NumPy encoder, found at compile time.
+    """
+    found = fmt.tensor_scales(tensor_range)
+    numbers: list[float] = []
+    if found.blocks is not None:
+        for scale, derived in zip(fmt.block_scales, found.blocks.scales, strict=True):
+            decoded = stored_scale(scale.type, derived.stored)
+            numbers += [float(derived.factor[0]), float(decoded[0])]
+        if found.blocks.zero_point is not None:
+            numbers.append(float(found.blocks.zero_point[0]))
+    elif found.second_level is not None:
+        numbers.append(float(found.second_level))
+    return numbers
+
+
+def static_scaling(fmt: Format, numbers: Ptr) -> Scaling:
+    """The factors of a per-tensor format, from `static_numbers` in memory."""
+    # Whether an encoder multiplies is the format's own matter: any range tells.
+    blocks = fmt.tensor_scales((-1.0, 1.0)).blocks
+    assert blocks is not None
+    factors = tuple(
+        Factor(
+            numbers.at(2 * index).load(),
+            decoded := numbers.at(2 * index + 1).load(),
+            decoded,
+            encode_multiplies=derived.multiply,
+            decode_multiplies=scale.rule != "inverse",
+        )
+        for index, (scale, derived) in enumerate(zip(fmt.block_scales, blocks.scales, strict=True))
+    )
+    zero_point = None if fmt.zero_point is None else numbers.at(2 * len(factors)).load()
+    return Scaling(factors, zero_point)
 
 
 def second_level_scale(fmt: Format, level: Scale, extent: Extent) -> Val:

@@ -1,5 +1,5 @@
 """
-Dynamic quantization of activations, and the decoding of packed parameters to tensors.
+Quantization of activations, dynamic and static, and the decoding of packed parameters to tensors.
 
     %q = qcc.quantize %x; qcc.dequantize %q   =>   y = alloc; round(&x, &y)
     qcc.dequantize (qcc.param @w)             =>   y = alloc; decode(&y, &w.codes, &w.scale, …)
@@ -24,6 +24,7 @@ from .gemm import Source, walk_rows
 from .library import Arguments, KernelLibrary, grain_of
 from .round_kernel import PIECES, extent_launcher, rounding_launcher
 from .round_rows import Rounding
+from .round_scales import static_numbers
 from .weights import weight_source
 
 # What decode.PackedReader gives a meaning to.
@@ -59,18 +60,27 @@ def _convert_round_trip(site: CallSite, op: qcc.DequantizeOp, quantize: qcc.Quan
         rows = rows * (type_.shape[last] // max(row, 1))
     sizes = {axis: site.extent(source, axis) for axis in range(type_.rank)}
     value, address = site.result(op.value.type, site.dynamic_like(op.value.type, sizes))
-    rounding = Rounding(fmt, row)
-    pieces = size(0)
-    if rounding.reads_tensor:
-        pieces = site.buffer(size(2 * PIECES))
-        count = site.extents(source, range(type_.rank))
-        launcher = extent_launcher(site.library)
-        arguments = [site.address(source), pieces, count]
-        site.launch(launcher, arguments, size(PIECES), grain_of(size(PIECES)))
+    tensor_range = qcc.tensor_range_of(quantize)
+    rounding = Rounding(fmt, row, static=tensor_range is not None)
+    known = size(0)
+    if tensor_range is not None:
+        known = site.constants(static_numbers(fmt, tensor_range))
+    elif rounding.reads_tensor:
+        known = _extents_of(site, source)
     launcher = rounding_launcher(site.library, rounding)
-    arguments = [site.address(source), address, length, pieces]
+    arguments = [site.address(source), address, length, known]
     site.launch(launcher, arguments, rows, grain_of(rows))
     replace_op(op, value)
+
+
+def _extents_of(site: CallSite, source: ir.Value) -> Val:
+    """The address of the extents of the tensor's pieces, found by a kernel of their own."""
+    pieces = site.buffer(size(2 * PIECES))
+    count = site.extents(source, range(ir.RankedTensorType(source.type).rank))
+    launcher = extent_launcher(site.library)
+    arguments = [site.address(source), pieces, count]
+    site.launch(launcher, arguments, size(PIECES), grain_of(size(PIECES)))
+    return pieces
 
 
 def _folded(fmt: Format, k: int) -> int:

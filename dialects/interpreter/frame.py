@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from ..bindings import Operation
 from ..errors import UnsupportedError, UsageError
 from ..qcc.reference import Model
 from .element_types import Array
 from .program import Code, Step, place
 
 Results = Array | Sequence[Array]
+Observer = Callable[[Operation, Sequence[Array]], None]
+"""Called with an operation and the values of its operands, before it is carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Session:
     functions: Mapping[str, Code]
     model: Model
     globals: MutableMapping[str, Array]
+    observe: Observer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,10 @@ class Frame:
                 f"the reference interpreter has no rule for {step.name}",
                 where=place(step.op),
             )
-        results = rule(step, [self.values[value] for value in step.operands], self)
+        operands = [self.values[value] for value in step.operands]
+        if self.session.observe is not None:
+            self.session.observe(step.op, operands)
+        results = rule(step, operands, self)
         if not isinstance(results, list | tuple):
             results = [results]
         for number, result in zip(step.results, results, strict=True):

@@ -10,7 +10,7 @@ from ..qcc import is_packed, logical_type
 from ..qcc.reference import Caches, Model
 from .constants import constant_array
 from .element_types import DYNAMIC, Array, dtype_of
-from .frame import Frame, Session
+from .frame import Frame, Observer, Session
 from .program import Code, Numbering, compile_region
 from .rules import RULES
 
@@ -21,13 +21,15 @@ def interpret(
     params: Callable[[str], Array],
     function: str = "main",
     caches: Caches | None = None,
+    observe: Observer | None = None,
 ) -> list[Array]:
     """
     The results of `function` on `inputs`; the module is left as it is.
 
     Signless integers are signed arrays, i1 is bool, index is int64. `params` gives a parameter's
     decoded array of its logical shape. `caches` holds the keys and values of attention caches by
-    name and is updated. Raises UsageError on inputs that do not fit the function or that the
+    name and is updated. `observe` sees each operation with the values of its operands, before it
+    runs. Raises UsageError on inputs that do not fit the function or that the
     model's assertions refuse, UnsupportedError on an op without a rule.
     """
     with module.context:
@@ -53,6 +55,7 @@ def interpret(
                 for name, op in symbols(operations, "ml_program.global").items()
                 if "value" in op.attributes
             },
+            observe,
         )
         with np.errstate(all="ignore"):
             results = Frame(session).run(session.functions[function], arguments)
