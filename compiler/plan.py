@@ -15,11 +15,11 @@ from ..dialects.errors import QccError, UsageError
 from ..dialects.formats import Format, from_definition, parse_spelling
 
 OPS = ("linear", "conv2d", "embedding", "matmul", "attention")
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 MODEL_PRECISION = "-"
 _FORMAT_FIELDS = ("weights", "activations", "keys", "values")
 _TEXT_FIELDS = ("name", "op", "rule", "reason")
-_LAYER_FIELDS = (*_TEXT_FIELDS, "weight", *_FORMAT_FIELDS, "static_activations")
+_LAYER_FIELDS = (*_TEXT_FIELDS, "weight", *_FORMAT_FIELDS, "static_percent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,10 @@ class LayerPlan:
     """
     Formats of one layer, None meaning the model's own precision.
 
-    `rule` names what decided; `reason` says why a fallback was taken or the layer was left alone.
+    `static_percent` is None where activation scales come from the values of each call; else the
+    range of their calibrated values decides, without the largest magnitudes: this share of the
+    values lies inside. `rule` names what decided; `reason` says why a fallback was taken or the
+    layer was left alone.
     """
 
     name: str
@@ -80,9 +83,15 @@ class LayerPlan:
     activations: Format | None = None
     keys: Format | None = None
     values: Format | None = None
-    static_activations: bool = False
+    static_percent: float | None = None
     rule: str = "default"
     reason: str = ""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether calibration decides scales; a format may have fixed ones that need none."""
+        fmt = self.activations
+        return self.static_percent is not None and fmt is not None and not fmt.fixed_scales
 
     def formats(self) -> tuple[Format | None, ...]:
         return (self.weights, self.activations, self.keys, self.values)
@@ -162,7 +171,11 @@ def spelled(fmt: Format | None) -> str | None:
 def _activations_shown(layer: LayerPlan) -> str:
     if layer.activations is None:
         return MODEL_PRECISION
-    return f"{layer.activations.spelling} {'static' if layer.static_activations else 'dynamic'}"
+    percent = layer.static_percent
+    if percent is None:
+        return f"{layer.activations.spelling} dynamic"
+    share = "" if percent == 100 else f" {percent:g}%"
+    return f"{layer.activations.spelling} static{share}"
 
 
 def _kv_shown(layer: LayerPlan) -> str:
@@ -209,9 +222,10 @@ class _Reader:
         if not isinstance(row, Mapping) or set(row) != set(_LAYER_FIELDS):
             raise self._refusal(f"a layer needs exactly the fields {', '.join(_LAYER_FIELDS)}")
         text = all(isinstance(row[field], str) for field in _TEXT_FIELDS)
-        weight, static = row["weight"], row["static_activations"]
-        named = weight is None or isinstance(weight, str)
-        if not text or row["op"] not in OPS or not named or not isinstance(static, bool):
+        named = row["weight"] is None or isinstance(row["weight"], str)
+        percent = row["static_percent"]
+        sane = percent is None or (type(percent) in (int, float) and 0 < percent <= 100)
+        if not text or row["op"] not in OPS or not named or not sane:
             raise self._refusal(f"a layer with a wrong value: {row!r:.160}")
         formats = {field: self._format(row[field]) for field in _FORMAT_FIELDS}
         return LayerPlan(**{**row, **formats})

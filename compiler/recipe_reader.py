@@ -18,7 +18,7 @@ from ..dialects.formats import Format
 from ..dialects.formats import format as make_format
 from .name_pattern import NamePattern, name_pattern
 from .plan import OPS, Plan
-from .recipe_schema import Choice, Recipe, Rule, Settings
+from .recipe_schema import Choice, Recipe, Rule, Scaling, Settings
 
 MOST_RULES = 4_096
 SETTING_KEYS = ("weights", "activations", "kv", "fallback", "calibration")
@@ -152,7 +152,7 @@ def _settings(table: Mapping[str, Any], place: Place) -> Settings:
         keys=keys,
         values=values,
         fallback=_fallback(table, place),
-        static=_static(table, place),
+        scaling=_scaling(table, place),
     )
 
 
@@ -208,11 +208,24 @@ def _fallback(table: Mapping[str, Any], place: Place) -> tuple[Format, ...] | No
     return formats
 
 
-def _static(table: Mapping[str, Any], place: Place) -> bool | None:
-    value = _typed(table, "calibration", str, place, None)
-    if value not in (None, "dynamic", "static"):
-        raise _wrong_type("calibration", '"dynamic" or "static"', value, place)
-    return None if value is None else value == "static"
+def _scaling(table: Mapping[str, Any], place: Place) -> Scaling | None:
+    """`calibration = "dynamic"`, `"static"`, or `{percent = 99.9}` for static without outliers."""
+    if "calibration" not in table:
+        return None
+    value = table["calibration"]
+    if isinstance(value, Mapping):
+        check_keys(value, ("percent",), place.at("calibration"))
+        percent = value.get("percent")
+        if _is_number(percent) and 0 < percent <= 100:
+            return Scaling(float(percent))
+    elif value in ("dynamic", "static"):
+        return Scaling(100.0 if value == "static" else None)
+    wanted = '"dynamic", "static" or a table {percent = P} with P above 0 and up to 100'
+    raise _wrong_type("calibration", wanted, value, place)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _format(value: Any, key: str, place: Place) -> Format | None:

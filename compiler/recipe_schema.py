@@ -21,6 +21,17 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """
+    Where activation scales come from: calibration, or (None) the values of each call.
+
+    `static_percent` of the calibrated values, those of smallest magnitude, lie inside the range.
+    """
+
+    static_percent: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What one rule, or the defaults, say; None where they say nothing."""
 
@@ -29,7 +40,7 @@ class Settings:
     keys: Choice | None = None
     values: Choice | None = None
     fallback: tuple[Format, ...] | None = None
-    static: bool | None = None
+    scaling: Scaling | None = None
 
 
 @dataclass(frozen=True, slots=True)

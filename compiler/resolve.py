@@ -17,10 +17,10 @@ from typing import Any
 from ..dialects.errors import UnsupportedError, UsageError
 from .decision import APPLICABLE, Decision, Statistics, Subject
 from .plan import LayerInfo, LayerPlan, Plan, spelled
-from .recipe_schema import Choice, Recipe, Rule, Settings
+from .recipe_schema import Choice, Recipe, Rule, Scaling, Settings
 from .shared_weights import decide_weights, no_weight, refusal_of
 
-QUALIFIES = {"fallback": "weights", "static": "activations"}
+QUALIFIES = {"fallback": "weights", "scaling": "activations"}
 """Settings that matter only where another one does."""
 
 
@@ -71,12 +71,14 @@ def _layer_plan(recipe: Recipe, subject: Subject, weights: Decision) -> LayerPla
     }
     chosen: dict[str, Any] = {key: part.format for key, part in parts.items()}
     reasons = dict.fromkeys(part.reason for part in parts.values() if part.reason)
+    scaling: Scaling | None = subject.settings.scaling
+    static = scaling is not None and chosen.get("activations") is not None
     return LayerPlan(
         name=layer.name,
         op=layer.op,
         weight=layer.weight,
         **chosen,
-        static_activations=chosen.get("activations") is not None and bool(subject.settings.static),
+        static_percent=scaling.static_percent if static else None,
         rule=_deciders(parts),
         reason="; ".join(reasons),
     )
@@ -142,7 +144,7 @@ def _check_reach(rule: Rule, layers: Sequence[LayerInfo], source: str) -> None:
 
 def _key_of(setting: str) -> str:
     """The recipe's own word for a setting."""
-    return {"keys": "kv", "values": "kv", "static": "calibration"}.get(setting, setting)
+    return {"keys": "kv", "values": "kv", "scaling": "calibration"}.get(setting, setting)
 
 
 def _unmatched(rule: Rule, layers: Sequence[LayerInfo], source: str) -> UsageError:

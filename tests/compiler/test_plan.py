@@ -14,7 +14,7 @@ PLAN = Plan(
     (
         LayerPlan("embed", "embedding", "embed.weight", reason="left"),
         LayerPlan("q", "linear", "q.weight", weights=format("int4", group=32), activations=INT8),
-        LayerPlan("s", "linear", "s.weight", activations=INT8, static_activations=True),
+        LayerPlan("s", "linear", "s.weight", activations=INT8, static_percent=99.9),
         LayerPlan("attention", "attention", None, keys=INT8, values=format("fp8_e4m3")),
         LayerPlan("head", "linear", "embed.weight"),
     ),
@@ -29,7 +29,7 @@ def test_table_has_a_row_a_layer():
     rows = PLAN.table()
     assert [row["layer"] for row in rows] == ["embed", "q", "s", "attention", "head"]
     assert [row["weights"] for row in rows] == ["-", "int4<group=32>", "-", "-", "-"]
-    assert [row["activations"] for row in rows[1:3]] == ["int8 dynamic", "int8 static"]
+    assert [row["activations"] for row in rows[1:3]] == ["int8 dynamic", "int8 static 99.9%"]
     assert rows[3]["kv"] == "k int8, v fp8_e4m3"
     assert len({tuple(row) for row in rows}) == 1
 
@@ -57,7 +57,7 @@ def damaged(**layer):
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        ({**PLAN.as_json(), "version": 2}, "plan-invalid"),
+        ({**PLAN.as_json(), "version": 1}, "plan-invalid"),
         ({**PLAN.as_json(), "rule": []}, "plan-invalid"),
         ({**PLAN.as_json(), "recipe": 3}, "plan-invalid"),
         ({**PLAN.as_json(), "resolved": "abc"}, "plan-invalid"),
@@ -66,7 +66,8 @@ def damaged(**layer):
         ({**PLAN.as_json(), "definitions": {"x": "format x {"}}, "format-syntax"),
         (damaged(op="linaer"), "plan-invalid"),
         (damaged(op=["linear"]), "plan-invalid"),
-        (damaged(static_activations=1), "plan-invalid"),
+        (damaged(static_percent=True), "plan-invalid"),
+        (damaged(static_percent=0), "plan-invalid"),
         (damaged(weight=3), "plan-invalid"),
         (damaged(weights=3), "plan-invalid"),
         (damaged(weights="int9"), "format-unknown"),

@@ -8,7 +8,7 @@ import pytest
 import qcc.compiler.recipe as recipe_module
 from qcc.compiler.plan import LayerInfo
 from qcc.compiler.recipe import builtin_names, builtin_recipes, load_recipe, recipe_from_toml
-from qcc.compiler.recipe_schema import Choice
+from qcc.compiler.recipe_schema import Choice, Scaling
 from qcc.compiler.resolve import resolve
 from qcc.dialects.errors import QccError, UsageError
 from qcc.dialects.formats import format
@@ -61,7 +61,7 @@ def test_every_key_is_read():
     assert chosen(default.activations) == "int8"
     assert (chosen(default.keys), chosen(default.values)) == ("int8", "none")
     assert default.fallback == (format("int4", group=32), format("int8"))
-    assert default.static is True
+    assert default.scaling == Scaling(100.0)
     assert (chosen(recipe.embeddings), chosen(recipe.head)) == ("int8", "none")
     first, second = recipe.rules
     assert first.label == 'rule 1: match="blocks.*.q"'
@@ -160,6 +160,13 @@ def test_an_unknown_key_names_the_nearest(text, key, near):
         ("[default]\nkv = {}", "recipe-value"),
         ('[default]\nfallback = ["none", "int8"]', "recipe-fallback-order"),
         ('[default]\ncalibration = "sometimes"', "recipe-value"),
+        ("[default]\ncalibration = 99", "recipe-value"),
+        ("[default]\ncalibration = {percent = 0}", "recipe-value"),
+        ("[default]\ncalibration = {percent = 100.1}", "recipe-value"),
+        ("[default]\ncalibration = {percent = true}", "recipe-value"),
+        ("[default]\ncalibration = {percent = nan}", "recipe-value"),
+        ("[default]\ncalibration = {}", "recipe-value"),
+        ("[default]\ncalibration = {percentile = 99}", "recipe-key-unknown"),
         ("default = 3", "recipe-value"),
         ("rule = 3", "recipe-value"),
         ('rule = "abc"', "recipe-value"),

@@ -82,7 +82,7 @@ KEYS = ("weights", "activations", "calibration")
 VALUES = {
     "weights": ["none", "int8", "int4"],
     "activations": ["none", "int8", "mxfp8_e4m3"],
-    "calibration": ["static", "dynamic"],
+    "calibration": ["static", "dynamic", {"percent": 99.9}],
 }
 
 
@@ -109,8 +109,10 @@ def test_each_key_has_the_value_of_its_last_matching_rule(rules):
         plan = found[layer.name]
         assert (plan.weights.spelling if plan.weights else "none") == last["weights"]
         assert (plan.activations.spelling if plan.activations else "none") == last["activations"]
-        static = last["calibration"] == "static" and last["activations"] != "none"
-        assert plan.static_activations is static
+        percents = {"dynamic": None, "static": 100.0}
+        calibration = last["calibration"]
+        percent = percents[calibration] if isinstance(calibration, str) else calibration["percent"]
+        assert plan.static_percent == (None if last["activations"] == "none" else percent)
 
 
 def test_keys_and_values_are_set_apart():
