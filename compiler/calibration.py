@@ -119,6 +119,20 @@ class RunningStatistics:
         bucket = _bucket_at(counts, percent, self.count)
         return min(_outer_edge(bucket), self.absmax)
 
+    def bounds(self, percent: float = 100.0) -> tuple[float, float]:
+        """
+        The range without the largest magnitudes: `percent` of the values lie inside.
+
+        Raises UsageError before any value.
+
+        >>> seen = RunningStatistics()
+        >>> seen.update([-1, 0, 0, 2, 8])
+        >>> seen.bounds(), seen.bounds(80)
+        ((-1.0, 8.0), (-1.0, 2.0625))
+        """
+        largest = self.magnitude_percentile(percent)
+        return max(self.least, -largest), min(self.most, largest)
+
     def _edge(self, order: NDArray[np.int64], percent: float) -> float:
         bucket = int(order[_bucket_at(self.histogram[order], percent, self.count)])
         edge = -_inner_edge(bucket) if bucket >= _MAGNITUDES else _outer_edge(bucket)
@@ -201,9 +215,13 @@ def _outer_edge(bucket: int) -> float:
 
 @dataclass(slots=True)
 class Calibration:
-    """Statistics by layer name, and where the samples came from: a file's name, or RANDOM."""
+    """
+    Statistics by layer name, how many samples (calls of the model) they saw, and where those
+    came from: a file's name, or RANDOM.
+    """
 
     source: str
+    samples: int = 0
     layers: dict[str, RunningStatistics] = field(default_factory=dict)
 
     @property
@@ -227,6 +245,7 @@ class Calibration:
                 f"statistics of '{self.source}' and of '{other.source}' cannot be merged",
                 next_step="calibrate every share on the same source",
             )
+        self.samples += other.samples
         for name, seen in other.layers.items():
             self.layers.setdefault(name, RunningStatistics()).merge(seen)
 
@@ -264,21 +283,23 @@ class Calibration:
     def as_json(self) -> dict[str, Any]:
         return {
             "source": self.source,
+            "samples": self.samples,
             "fit_for_accuracy": self.fit_for_accuracy,
             "layers": {name: self.layers[name].as_json() for name in sorted(self.layers)},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
-        source, layers = data.get("source"), data.get("layers")
-        if not isinstance(source, str) or not isinstance(layers, Mapping):
+        source, layers, samples = (data.get(key) for key in ("source", "layers", "samples"))
+        known = isinstance(source, str) and isinstance(layers, Mapping)
+        if not known or not isinstance(samples, int) or samples < 0:
             raise IntegrityError(
                 "calibration-invalid",
                 "this is not the calibration that qcc wrote",
                 next_step="calibrate again",
             )
         read = {str(name): RunningStatistics.from_json(seen) for name, seen in layers.items()}
-        return cls(source, read)
+        return cls(source, samples, read)
 
 
 def _listed(names: list[str]) -> str:

@@ -53,7 +53,7 @@ def call_factory(spec: str, *, without_parameters: bool, example_inputs: Any = N
     or else beside the factory. `example_inputs` given by the caller wins. Raises UsageError when
     any of this is missing or fails.
     """
-    factory = _find(spec)
+    factory = find_callable(spec)
     try:
         if without_parameters:
             with parameters_on_meta():
@@ -208,7 +208,12 @@ def _first(owners: tuple[object, ...], name: str) -> Any:
     return function() if function else None
 
 
-def _find(spec: str) -> Any:
+def find_callable(spec: str) -> Any:
+    """
+    What `package.module:name` or `path/file.py:name` names, after importing it: the user's code.
+
+    Raises UsageError where there is no such module or nothing callable of that name.
+    """
     place, _, name = spec.rpartition(":")
     if not place or not name.isidentifier():
         raise UsageError(
