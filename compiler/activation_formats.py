@@ -1,8 +1,8 @@
 """
 Activation formats as ops and calibration can have them.
 
-    int8 by token, static            =>   int8<group=tensor>: one range for all that is calibrated
-    int8 by token, on a convolution  =>   int8<group=tensor>: NCHW has no blocks along its reduction
+    int8 by token, static      =>   int8<group=tensor>: a calibrated range is the whole tensor's
+    int8 by token, of a conv   =>   int8<group=tensor>: an image has no rows that are tokens
 
 The recipe names a format; the plan says what it comes to.
 """
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..dialects.errors import QccError, UnsupportedError
-from ..dialects.formats import Format
+from ..dialects.errors import QccError, UnsupportedError, UsageError
 from .plan import LayerPlan, Plan
 
 
@@ -20,46 +19,49 @@ def settle_activations(plan: Plan) -> Plan:
     """
     `plan` with formats of the whole tensor where an op or static scales need them.
 
-    Raises UnsupportedError, naming layer and format, where a format has no such form.
+    Raises UnsupportedError, naming layer and format, where no range can decide static scales.
     """
     return replace(plan, layers=tuple(_static(_tensor_wide(layer)) for layer in plan.layers))
 
 
 def _tensor_wide(layer: LayerPlan) -> LayerPlan:
     """
-    A convolution's activations need one scale for the whole tensor.
+    A format with one scale a row scales a convolution's whole input at once.
 
-    Its reduction runs over channels and taps, along which NCHW has no contiguous blocks.
+    Rows are tokens elsewhere, but an image has none: its last axis is its width. What has no such
+    form keeps its row, which is then the channels of a pixel.
     """
-    if layer.op != "conv2d" or layer.activations is None:
+    fmt = layer.activations
+    if layer.op != "conv2d" or fmt is None or not fmt.block_scales or fmt.block_size is not None:
         return layer
     try:
-        return replace(layer, activations=layer.activations.with_options(group="tensor"))
-    except QccError as error:
-        raise UnsupportedError(
-            "conv-activations",
-            f"'{layer.name}': {layer.activations.spelling} cannot scale a whole tensor at once",
-            why=error.what,
-            next_step='give convolutions another activation format in a rule with op = "conv2d"',
-        ) from error
+        return replace(layer, activations=fmt.with_options(group="tensor"))
+    except UsageError:
+        return layer
 
 
 def _static(layer: LayerPlan) -> LayerPlan:
-    """A calibrated range is the whole tensor's, so a scale of the whole tensor must follow it."""
+    """
+    A calibrated range is the whole tensor's, so a scale of the whole tensor must follow it.
+
+    A format keeps what it has where its scales are numbers that the user gave, or where it has
+    none and no form with one: such scales are static already.
+    """
     fmt = layer.activations
-    if fmt is None or not layer.calibrated or fmt.takes_range:
+    if layer.static_percent is None or fmt is None or fmt.takes_range:
         return layer
     try:
-        wide: Format | None = fmt.with_options(group="tensor")
-        why = ""
+        wide, why = fmt.with_options(group="tensor"), "a range does not decide them"
     except QccError as error:
-        wide, why = None, error.what
-    if wide is not None and wide.takes_range:
+        wide, why = fmt, error.what
+    if wide.takes_range:
         return replace(layer, activations=wide)
+    if fmt.fixed_scales:
+        return layer
     raise UnsupportedError(
         "static-activations",
         f"'{layer.name}': the scales of {fmt.spelling} cannot be calibrated",
-        why=why or "a range does not decide them",
+        why=why,
         next_step="choose a format with a scale for the whole tensor, such as int8, or say "
         'calibration = "dynamic" for this layer',
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def compile(
     dynamic_shapes: Any = None,
     weights: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    calibration: str | os.PathLike[str] | Iterable[Any] | None = None,
     seed: int = 0,
     golden: bool = True,
 ) -> Module:
@@ -46,6 +47,9 @@ def compile(
     `recipe` is a built-in name, a TOML file or a mapping of the same schema; None keeps the
     model's own precision. `dynamic_shapes` is torch.export's. The result is callable on NumPy
     arrays and torch tensors. Raises QccError.
+
+    `calibration` has the samples for static activation scales: an iterable of input tuples, the
+    path of a .npz file, "module:function", or "random" (docs/recipes.md).
     """
     from .driver import compile_model
     from .frontend import sources
@@ -55,7 +59,7 @@ def compile(
         raise UnsupportedError(
             "target-unknown", f"no target '{target}'", next_step="`qcc list targets`"
         )
-    options = CompileOptions(recipe, target, seed=seed, golden=golden)
+    options = CompileOptions(recipe, target, calibration=calibration, seed=seed, golden=golden)
     folder = tempfile.TemporaryDirectory(prefix="qcc-")
     path = Path(folder.name) / "module.qcc"
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:

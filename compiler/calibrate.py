@@ -76,9 +76,13 @@ def ranges_of(plan: Plan, calibration: Calibration) -> dict[str, tuple[Range, ..
 
 
 def calibration_json(plan: Plan, calibration: Calibration) -> dict[str, Any]:
-    """What the artifact keeps of a calibration: how its ranges came about, without histograms."""
+    """What the report keeps of a calibration: how each range came about, without histograms."""
     ranges = ranges_of(plan, calibration)
-    return calibration_summary(calibration) | {
+    return {
+        "source": calibration.source,
+        "label": calibration.label,
+        "samples": calibration.samples,
+        "fit_for_accuracy": calibration.fit_for_accuracy,
         "layers": {
             layer.name: [
                 _statistics(calibration, name, used)
@@ -86,17 +90,7 @@ def calibration_json(plan: Plan, calibration: Calibration) -> dict[str, Any]:
             ]
             for layer in plan.layers
             if layer.calibrated
-        }
-    }
-
-
-def calibration_summary(calibration: Calibration) -> dict[str, Any]:
-    """Where the ranges of a compilation come from, for its report."""
-    return {
-        "source": calibration.source,
-        "label": calibration.label,
-        "samples": calibration.samples,
-        "fit_for_accuracy": calibration.fit_for_accuracy,
+        },
     }
 
 

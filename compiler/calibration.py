@@ -291,15 +291,20 @@ class Calibration:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
         source, layers, samples = (data.get(key) for key in ("source", "layers", "samples"))
-        known = isinstance(source, str) and isinstance(layers, Mapping)
-        if not known or not isinstance(samples, int) or samples < 0:
-            raise IntegrityError(
-                "calibration-invalid",
-                "this is not the calibration that qcc wrote",
-                next_step="calibrate again",
-            )
+        if not isinstance(source, str) or not isinstance(layers, Mapping):
+            raise _not_written_by_qcc()
+        if not isinstance(samples, int) or samples < 0:
+            raise _not_written_by_qcc()
         read = {str(name): RunningStatistics.from_json(seen) for name, seen in layers.items()}
         return cls(source, samples, read)
+
+
+def _not_written_by_qcc() -> IntegrityError:
+    return IntegrityError(
+        "calibration-invalid",
+        "this is not the calibration that qcc wrote",
+        next_step="calibrate again",
+    )
 
 
 def _listed(names: list[str]) -> str:

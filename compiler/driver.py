@@ -1,5 +1,5 @@
 """
-Compiling, a stage a line: import, raise, plan, assign, build, pack, check, publish.
+Compiling, a stage a line: import, raise, plan, calibrate, assign, build, pack, check, publish.
 
 The result is always an artifact file; the Python API and the command line both come here.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,10 @@ from ..dialects.errors import QccError, UnsupportedError, UsageError
 from ..passes.assign_formats import FormatAssignment, assign_formats
 from ..passes.lower_torch import unlowered
 from ..passes.registry import IMPORT_PIPELINE, PASSES
+from .activation_formats import settle_activations
 from .artifact import ArtifactWriter
+from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
+from .calibration import Calibration
 from .console import Progress
 from .frontend.import_program import import_program
 from .frontend.sources import OpenedModel
@@ -31,13 +33,14 @@ from .golden import CHECKED_LIMIT, add_golden, check_programs
 from .layers import collect_layers, share_tied_parameters
 from .options import STOPS, CompileOptions
 from .pack import write_parameters
-from .plan import LayerPlan, Plan
+from .plan import Plan
 from .precisions import build_programs
 from .publish import publish_bytes
 from .recipe import load_recipe
 from .replay import tolerance
 from .reproducer import PassCrash
 from .resolve import resolve
+from .samples import open_samples
 from .signature import signature_of
 from .summary import check_coverage, kv_cache, summarize
 
@@ -75,14 +78,15 @@ class _Compilation:
                 return self._write_ir(module)
             with self._stage("plan"):
                 plan = resolve(recipe, collect_layers(module), _extremes(self.source))
-                _refuse_static_activations(plan)
-                plan = replace(plan, layers=tuple(map(_tensor_wide, plan.layers)))
+                plan = settle_activations(plan)
+            calibration = self._calibrate(module, plan)
             with self._stage("assign"):
-                self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, plan)
+                assignment = _assignment(plan, calibration)
+                self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assignment)
                 self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
             if self.options.stop_after == "assign":
                 return self._write_ir(module)
-            return self._write_artifact(module, plan)
+            return self._write_artifact(module, plan, calibration)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -103,8 +107,27 @@ class _Compilation:
             )
         share_tied_parameters(module, self.source.weights)
 
-    def _run_pass(self, index: int, name: str, module: ir.Module, plan: Plan | None = None) -> None:
-        run = PASSES[name] if plan is None else assign_formats(_assignment(plan))
+    def _calibrate(self, module: ir.Module, plan: Plan) -> Calibration | None:
+        """What static layers saw on the samples; None where the plan has no such layer."""
+        if not any(layer.calibrated for layer in plan.layers):
+            return None
+        options = self.options
+        if options.calibration is None:
+            raise samples_missing(plan)
+        with self._stage("calibrate"):
+            samples = open_samples(
+                options.calibration,
+                signature_of(self.source.program),
+                module,
+                seed=options.seed,
+                limit=options.calibration_samples,
+            )
+            return calibrate(module, plan, samples, self.source.weights, self.progress)
+
+    def _run_pass(
+        self, index: int, name: str, module: ir.Module, assignment: FormatAssignment | None = None
+    ) -> None:
+        run = PASSES[name] if assignment is None else assign_formats(assignment)
         before = module.operation.get_asm()
         try:
             run(module.operation, None)
@@ -124,7 +147,9 @@ class _Compilation:
         publish_bytes(self.out, module.operation.get_asm().encode())
         return {"ir": str(self.out), "timings": self.timings}
 
-    def _write_artifact(self, module: ir.Module, plan: Plan) -> dict[str, Any]:
+    def _write_artifact(
+        self, module: ir.Module, plan: Plan, calibration: Calibration | None
+    ) -> dict[str, Any]:
         source, options = self.source, self.options
         signature = signature_of(source.program)
         with self._stage("build"):
@@ -135,6 +160,8 @@ class _Compilation:
             with self._stage("pack"):
                 packed = write_parameters(writer, parameters, source.weights, self.progress)
             report = summarize(source.name, options, plan, parameters, packed)
+            if calibration is not None:
+                report["calibration"] = calibration_json(plan, calibration)
             check_coverage(report, options.require_coverage)
             writer.add("plan.json", _json(plan.as_json()))
             writer.add("model.mlir", module.operation.get_asm().encode())
@@ -164,6 +191,7 @@ class _Compilation:
                         "entry": signature,
                         "precisions": precisions,
                         "generation": {"checked": "golden" in report} if steps else None,
+                        "calibration": "none" if calibration is None else calibration.source,
                         "seed": options.seed,
                         "options": {"model": source.name, "recipe": plan.recipe},
                     }
@@ -201,34 +229,7 @@ def _extremes(source: OpenedModel) -> Callable[[str], tuple[float, float]]:
     return of
 
 
-def _refuse_static_activations(plan: Plan) -> None:
-    static = [layer.name for layer in plan.layers if layer.static_activations]
-    if static:
-        raise UnsupportedError(
-            "static-activations",
-            f"{len(static)} layers ask for statically scaled activations, first '{static[0]}'",
-            why="this version scales activations dynamically, from the values of each call",
-            next_step='say calibration = "dynamic" in the recipe',
-        )
-
-
-def _tensor_wide(layer: LayerPlan) -> LayerPlan:
-    """
-    A format with one scale a row scales a convolution's whole input at once.
-
-    Rows are tokens elsewhere, but an image has none: its last axis is its width. What has no such
-    form keeps its row, which is then the channels of a pixel.
-    """
-    fmt = layer.activations
-    if layer.op != "conv2d" or fmt is None or not fmt.block_scales or fmt.block_size is not None:
-        return layer
-    try:
-        return replace(layer, activations=fmt.with_options(group="tensor"))
-    except UsageError:
-        return layer
-
-
-def _assignment(plan: Plan) -> FormatAssignment:
+def _assignment(plan: Plan, calibration: Calibration | None) -> FormatAssignment:
     def spelled(kind: str) -> dict[str, str]:
         chosen = ((layer.name, getattr(layer, kind)) for layer in plan.layers)
         return {name: fmt.spelling for name, fmt in chosen if fmt is not None}
@@ -238,7 +239,13 @@ def _assignment(plan: Plan) -> FormatAssignment:
         for layer in plan.layers
         if layer.weight is not None and layer.weights is not None
     }
-    return FormatAssignment(weights, spelled("activations"), spelled("keys"), spelled("values"))
+    return FormatAssignment(
+        weights,
+        spelled("activations"),
+        spelled("keys"),
+        spelled("values"),
+        {} if calibration is None else ranges_of(plan, calibration),
+    )
 
 
 def _json(data: Any) -> bytes:

@@ -34,6 +34,7 @@ def render(report: Report, manifest: Manifest) -> str:
         _bytes_section(report.layers, kinds),
         _worst_section(report.layers),
         _layer_section(report.layers, kinds),
+        _calibration_section(report),
         _golden_section(report),
         _timing_section(report),
         _origin_section(manifest),
@@ -183,6 +184,31 @@ def _sqnr_text(layer: Layer) -> str:
     return "<br>".join(
         f"{_text(name)} {'-' if value is None else format(value, '.1f')}".strip()
         for name, value in values.items()
+    )
+
+
+def _calibration_section(report: Report) -> str:
+    """The static range of each operand beside the extremes that calibration saw."""
+    calibration = report.calibration
+    if calibration is None:
+        return ""
+    rows = [
+        (
+            f"{layer}, operand {index}" if index else layer,
+            f"{seen.range[0]:.5g} … {seen.range[1]:.5g}",
+            f"{seen.least:.5g} … {seen.most:.5g}",
+            f"{seen.mean:.5g}",
+            f"{math.sqrt(seen.second_moment):.5g}",
+            f"{seen.count:,}",
+        )
+        for layer, operands in calibration.layers.items()
+        for index, seen in enumerate(operands)
+    ]
+    columns = ["layer", "static range", "seen", "mean", "root mean square", "values"]
+    return _section(
+        "Static activation ranges",
+        f"<p>From {_text(calibration.label)}, {calibration.samples} samples.</p>"
+        + _table(columns, rows),
     )
 
 

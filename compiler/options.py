@@ -13,13 +13,16 @@ STOPS = ("raise", "assign")
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
     """
-    `recipe` as `load_recipe` takes it, None to keep the model's own precision.
+    `recipe` as `load_recipe` takes it, None to keep the model's own precision. `calibration` as
+    `open_samples` takes it, at most `calibration_samples` of them.
 
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """
 
     recipe: str | Path | Mapping[str, Any] | None = None
     target: str = "cpu"
+    calibration: Any = None
+    calibration_samples: int | None = None
     seed: int = 0
     require_coverage: float | None = None
     golden: bool = True

@@ -89,9 +89,9 @@ class LayerPlan:
 
     @property
     def calibrated(self) -> bool:
-        """Whether calibration decides scales; a format may have fixed ones that need none."""
+        """Whether a range decides the scales; a format may have fixed ones that need none."""
         fmt = self.activations
-        return self.static_percent is not None and fmt is not None and not fmt.fixed_scales
+        return self.static_percent is not None and fmt is not None and fmt.takes_range
 
     def formats(self) -> tuple[Format | None, ...]:
         return (self.weights, self.activations, self.keys, self.values)

@@ -215,17 +215,14 @@ def _scaling(table: Mapping[str, Any], place: Place) -> Scaling | None:
     value = table["calibration"]
     if isinstance(value, Mapping):
         check_keys(value, ("percent",), place.at("calibration"))
-        percent = value.get("percent")
-        if _is_number(percent) and 0 < percent <= 100:
+        percent: Any = value.get("percent")
+        # A boolean is an int to Python, and no number to TOML.
+        if type(percent) in (int, float) and 0 < percent <= 100:
             return Scaling(float(percent))
     elif value in ("dynamic", "static"):
         return Scaling(100.0 if value == "static" else None)
     wanted = '"dynamic", "static" or a table {percent = P} with P above 0 and up to 100'
     raise _wrong_type("calibration", wanted, value, place)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _format(value: Any, key: str, place: Place) -> Format | None:

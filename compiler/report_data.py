@@ -65,6 +65,27 @@ class KvCache(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[CachedLayer, ...]
 
 
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What calibration saw of one rounded operand, and the `range` it was given."""
+
+    range: tuple[float, float]
+    least: float
+    most: float
+    count: int
+    mean: float
+    second_moment: float
+
+
+class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+    """Where static ranges come from; `layers` has an entry for each operand that is rounded."""
+
+    source: str
+    label: str
+    samples: int
+    fit_for_accuracy: bool
+    layers: dict[str, tuple[Statistics, ...]]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes are of weights; `coverage` is the quantized fraction of `bytes_before`."""
 
@@ -78,6 +99,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     timings: dict[str, float] = {}
     golden: Golden | None = None
     kv_cache: KvCache | None = None
+    calibration: Calibrated | None = None
 
 
 def decode_report(data: bytes, where: str) -> Report:

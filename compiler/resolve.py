@@ -72,13 +72,14 @@ def _layer_plan(recipe: Recipe, subject: Subject, weights: Decision) -> LayerPla
     chosen: dict[str, Any] = {key: part.format for key, part in parts.items()}
     reasons = dict.fromkeys(part.reason for part in parts.values() if part.reason)
     scaling: Scaling | None = subject.settings.scaling
-    static = scaling is not None and chosen.get("activations") is not None
+    if chosen.get("activations") is None:
+        scaling = None
     return LayerPlan(
         name=layer.name,
         op=layer.op,
         weight=layer.weight,
         **chosen,
-        static_percent=scaling.static_percent if static else None,
+        static_percent=None if scaling is None else scaling.static_percent,
         rule=_deciders(parts),
         reason="; ".join(reasons),
     )

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number_format.add_argument("--format", metavar="F", help="this format for every weight")
     add("--target", default="cpu", metavar="T", help=f"{', '.join(TARGETS)} (default: cpu)")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
+    add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")
+    add("--calib-samples", type=_count, metavar="N", help="use at most N of them")
     add("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     add("--require-coverage", type=_fraction, metavar="P", help="fail below this fraction, 0 to 1")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ) as source:
             out = Path(args.output or f"{source.name}{'.mlir' if args.stop_after else '.qcc'}")
             report = compile_model(source, options, out, progress)
+    _tell_calibration(console, args.calib, report)
     console.result({"output": str(out)} | report, _text(args, out, report))
     return 0
 
@@ -72,6 +75,8 @@ def _options(args: argparse.Namespace) -> CompileOptions:
     return CompileOptions(
         recipe={"default": {"weights": args.format}} if args.format else args.recipe,
         target=args.target,
+        calibration=args.calib,
+        calibration_samples=args.calib_samples,
         seed=args.seed,
         require_coverage=args.require_coverage,
         golden=not args.no_golden,
@@ -94,6 +99,14 @@ def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _tell_calibration(console: Console, given: str | None, report: dict[str, Any]) -> None:
+    calibration = report.get("calibration")
+    if calibration is not None and not calibration["fit_for_accuracy"]:
+        console.note(f"warning: static scales are from {calibration['label']}")
+    elif given is not None and calibration is None and "layers" in report:
+        console.note("no layer has static activation scales: the samples of --calib had no use")
+
+
 def _summary(out: Path, report: dict[str, Any]) -> str:
     if "bytes_after" not in report:
         return f"wrote {out}"
@@ -108,6 +121,13 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
     if cache is not None:
         lines.append(cache_text(cache["token_bytes"], cache["token_bytes_fp32"]))
     return "\n".join([*lines, f"next: qcc verify {out}; qcc report {out}"])
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
 def _fraction(text: str) -> float:
