@@ -83,7 +83,8 @@ def _named(name: str, signature: Signature) -> tuple[str, Iterable[Any]]:
         raise
     except Exception as error:
         raise _failed(name, error) from error
-    return name, _iterable(made, f"what '{name}' returned")
+    # Reports name no folder of the machine they were made on.
+    return os.path.basename(name), _iterable(made, f"what '{name}' returned")
 
 
 def _from_arrays(

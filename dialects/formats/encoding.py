@@ -130,7 +130,8 @@ def scales_of_range(fmt: Format, tensor_range: Range) -> TensorScales:
         raise UsageError(
             "format-takes-no-range",
             f"{fmt.spelling} has no scale that the range of a tensor decides",
-            why="its scales belong to rows or blocks, are fixed, or need more than the range",
+            why="its scales belong to rows or blocks, are fixed, or need more than the range; "
+            "or values beyond it would become infinite",
             next_step="choose a format with a scale for the tensor, such as int8 with group=tensor",
         )
     with np.errstate(over="ignore"):

@@ -19,6 +19,7 @@ from .definition import (
     Element,
     HalfStepInteger,
     Integer,
+    Minifloat,
     Nested,
     Plane,
     Scale,
@@ -175,13 +176,15 @@ class Format:
     @property
     def takes_range(self) -> bool:
         """
-        Whether scales of the whole tensor follow from its least and greatest value alone.
+        Whether scales of the whole tensor follow from its least and greatest value alone, and
+        values beyond saturate.
 
         >>> from qcc.dialects.formats import format
         >>> [format(s).takes_range for s in ("int8", "int8<group=tensor>", "nvfp4<two_level=true>")]
         [False, True, True]
         """
-        if self.needs_means:
+        overflows = isinstance(self.element, Minifloat) and self.element.overflow == "infinity"
+        if self.needs_means or overflows:
             return False
         level = self.second_level
         if level is not None and level.reads_values:

@@ -161,7 +161,8 @@ def _largest_over(
     """
     wanted = largest / np.float32(element.largest)
     if tensor_scale is not None:
-        wanted = wanted / tensor_scale
+        with np.errstate(over="ignore"):  # values far beyond a given range: the scale saturates
+            wanted = wanted / tensor_scale
     if scale.minimum:
         wanted = np.maximum(wanted, np.float32(scale.minimum))
     guarded = np.where(wanted > 0, wanted, np.float32(1))

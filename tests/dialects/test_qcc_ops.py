@@ -1,5 +1,6 @@
 """The `qcc` dialect itself: verifiers, packed types, and the way through text."""
 
+import numpy as np
 import pytest
 
 from qcc.dialects import qcc
@@ -16,6 +17,8 @@ func.func @main(%x: tensor<1x?x32xf32>, %i: tensor<?xi64>, %image: tensor<1x4x8x
   %f = "qcc.param"() {{symbol = "conv.weight"}} : () -> tensor<6x2x3x3xf32>
   %d = "qcc.dequantize"(%w) : ({PACKED}) -> tensor<64x32xf32>
   %c = "qcc.quantize"(%d) : (tensor<64x32xf32>) -> {PACKED}
+  %s = "qcc.quantize"(%d) {{range = array<f32: -1.1, 0x7F7FFFFF>}}
+    : (tensor<64x32xf32>) -> !qcc.packed<tensor<64x32xf32>, "int8<group=tensor>">
   %l = "qcc.linear"(%x, %c, %b) {{operandSegmentSizes = array<i32: 1, 1, 1>}}
     : (tensor<1x?x32xf32>, {PACKED}, tensor<64xf32>) -> tensor<1x?x64xf32>
   %t = "qcc.matmul"(%x, %x) : (tensor<1x?x32xf32>, tensor<1x?x32xf32>) -> tensor<1x?x32xf32>
@@ -82,7 +85,43 @@ def test_packed_types_from_python(context):
         assert qcc.packed(tensor, "mxfp4") != type_
 
 
+def test_the_range_of_a_static_quantization(context):
+    with context, ir.Location.unknown():
+        operations_ = operations(ir.Module.parse(PROGRAM))
+    ranges = [qcc.tensor_range_of(op) for op in operations_ if isinstance(op, qcc.QuantizeOp)]
+    assert ranges == [None, (float(np.float32(-1.1)), float(np.finfo(np.float32).max))]
+
+
+def static(spelling: str, attributes: str) -> str:
+    packed = f'!qcc.packed<tensor<4x4xf32>, "{spelling}">'
+    return f'"qcc.quantize"(%x) {{{attributes}}} : (tensor<4x4xf32>) -> {packed}'
+
+
 REFUSED = {
+    "a range for scales by token": (
+        static("int8", "range = array<f32: -1.0, 1.0>"),
+        "int8 has no scale that the range of a tensor decides",
+    ),
+    "a range the wrong way round": (
+        static("int8<group=tensor>", "range = array<f32: 1.0, -1.0>"),
+        "range: 1.0…-1.0 is no range of finite float32 values",
+    ),
+    "an infinite range": (
+        static("nvfp4<two_level=true>", "range = array<f32: 0.0, 0x7F800000>"),
+        "range: 0.0…inf is no range of finite float32 values",
+    ),
+    "half a range": (
+        static("int8<group=tensor>", "range = array<f32: 1.0>"),
+        "it must be array<f32: least, most>",
+    ),
+    "a range of integers": (
+        static("int8<group=tensor>", "range = array<i32: 0, 1>"),
+        "it must be array<f32: least, most>",
+    ),
+    "a misspelt range": (
+        static("int8<group=tensor>", "rnage = array<f32: 0.0, 1.0>"),
+        "qcc.quantize has no attribute 'rnage'; it may have 'range'",
+    ),
     "unknown format": (
         '"qcc.param"() {symbol = "w"} : () -> !qcc.packed<tensor<4x4xf32>, "int4000">',
         "`qcc list formats` names the known ones",

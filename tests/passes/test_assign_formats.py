@@ -92,3 +92,48 @@ def test_a_convolution_without_blocks_keeps_its_order(check) -> None:
     check(
         assigned(FormatAssignment(activations={"a": "int8<group=tensor>", "b": "fp8_e4m3"}), CONV)
     )
+
+
+INT8 = "int8<group=tensor>"
+
+
+def test_a_static_range_goes_with_the_activation(check) -> None:
+    # CHECK: %[[Q:.*]] = "qcc.quantize"(%arg0) {range = array<f32: -1.500000e+00, 2.000000e+00>}
+    # CHECK-SAME: -> !qcc.packed<tensor<2x4xf32>, "int8<group=tensor>">
+    # CHECK: %[[X:.*]] = "qcc.dequantize"(%[[Q]])
+    # CHECK: "qcc.linear"(%[[X]]
+    # CHECK: "qcc.linear"(%[[X]]
+    # CHECK-NOT: qcc.quantize
+    both = {"a": INT8, "b": INT8}
+    ranges = {"a": [(-1.5, 2.0)], "b": [(-1.5, 2.0)]}
+    check(assigned(FormatAssignment(activations=both, ranges=ranges)))
+
+
+def test_other_ranges_are_other_roundings(check) -> None:
+    # CHECK: "qcc.quantize"(%arg0) {range = array<f32: -1.000000e+00, 1.000000e+00>}
+    # CHECK: "qcc.quantize"(%arg0) {range = array<f32: -2.000000e+00, 2.000000e+00>}
+    both = {"a": INT8, "b": INT8}
+    ranges = {"a": [(-1.0, 1.0)], "b": [(-2.0, 2.0)]}
+    check(assigned(FormatAssignment(activations=both, ranges=ranges)))
+
+
+def test_static_and_dynamic_are_apart(check) -> None:
+    # CHECK: "qcc.quantize"(%arg0) {range = array<f32: -1.000000e+00, 1.000000e+00>}
+    # CHECK: "qcc.quantize"(%arg0) :
+    both = {"a": INT8, "b": INT8}
+    check(assigned(FormatAssignment(activations=both, ranges={"a": [(-1.0, 1.0)]})))
+
+
+MATMUL = """
+func.func @main(%x: tensor<1x2x3xf32>, %y: tensor<1x3x4xf32>) -> tensor<1x2x4xf32> {
+  %z = "qcc.matmul"(%x, %y) {layer = "matmul.0"}
+    : (tensor<1x2x3xf32>, tensor<1x3x4xf32>) -> tensor<1x2x4xf32>
+  return %z : tensor<1x2x4xf32>
+}"""
+
+
+def test_each_operand_of_a_matmul_has_its_range(check) -> None:
+    # CHECK: "qcc.quantize"(%arg0) {range = array<f32: -1.000000e+00, 1.000000e+00>}
+    # CHECK: "qcc.quantize"(%arg1) {range = array<f32: 0.000000e+00, 4.000000e+00>}
+    ranges = {"matmul.0": [(-1.0, 1.0), (0.0, 4.0)]}
+    check(assigned(FormatAssignment(activations={"matmul.0": INT8}, ranges=ranges), MATMUL))
