@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .definition import HalfStepInteger, Integer, Minifloat, Nested, Scale, Table, Uniform
 from .number_format import Format
+from .scales import SCALE_MINIFLOATS
 
 Fail = Callable[[str, str], None]
 POWER_OF_TWO_RULES = ("floor", "ceil", "even", "rceil")
@@ -71,9 +72,9 @@ def _check_scale(fmt: Format, scale: Scale, fail: Fail) -> None:
 
 
 def _check_second_level(fmt: Format, level: Scale, fail: Fail) -> None:
-    types = [scale.type for scale in fmt.block_scales]
-    if level.type != "fp32" or types not in (["e4m3"], ["e5m2"], ["e4m3max480"]):
-        fail("scale", "a second_level scale is fp32, above one block scale of a minifloat type")
+    types = {scale.type for scale in fmt.block_scales}
+    if level.type != "fp32" or len(types) != 1 or not types <= set(SCALE_MINIFLOATS):
+        fail("scale", "a second_level scale is fp32, above block scales of one minifloat type")
 
 
 def _check_zero_point(fmt: Format, fail: Fail) -> None:

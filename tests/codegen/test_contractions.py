@@ -19,8 +19,8 @@ GROUPS = [
     *(f"dint4<group={group}>" for group in ("32", "12", "tensor")),
     *(f"nf4<group={group}>" for group in ("48", "12", "channel", "tensor")),
     f"lut4<{TABLE},group=12>", "int4<group=48,symmetric=false>", "int8<symmetric=false>",
-    "amxfp4<scale=e5m2>", "amxfp4<scale=e4m3,max480=true>", "nvfp4", "sawb4<group=channel>",
-    "nestedfp16<view=fp8_e4m3>",
+    "amxfp4<scale=e5m2>", "amxfp4<scale=e4m3,max480=true>", "amxfp4<scale=e4m3>", "nvfp4",
+    "sawb4<group=channel>", "nestedfp16<view=fp8_e4m3>",
 ]  # fmt: skip
 N = 19
 Case = tuple[str, int]

@@ -120,7 +120,8 @@ def test_zero_point_codes() -> None:
         ("nestedfp16<threshold=1.875>", 100, 1.8749999, "threshold"),
         ("nvfp4", 100, 0.005, "underflows"),
         ("nvfp4<two_level=true>", 100, 0.005, None),
-        ("amxfp4<scale=e4m3>", 100, 0.005, "underflows"),
+        ("amxfp4<scale=e4m3>", 100, 0.005, None),
+        ("amxfp4<scale=e4m3,two_level=false>", 100, 0.005, "underflows"),
         ("mxfp4", 100, float("nan"), "non-finite"),
     ],
 )
