@@ -21,11 +21,7 @@ from ...dialects.formats.definition import (
     Table,
     Uniform,
 )
-from ...dialects.formats.elements import (
-    HALF,
-    _table_ranks,  # pyright: ignore[reportPrivateUsage]
-    element_values,
-)
+from ...dialects.formats.elements import HALF, element_values, table_ranks
 from .emit import (
     Val,
     absolute,
@@ -194,7 +190,7 @@ def encode_linear(element: Element, scaled: Val, zero_point: Val | None) -> Val:
     if isinstance(element, Uniform):
         return float_to_signed(_uniform_code(element, scaled), i32())
     assert isinstance(element, Table)
-    _, code_of_rank = _table_ranks(element)
+    _, code_of_rank = table_ranks(element)
     ranks = range(len(_ranked_values(element))) if code_of_rank is None else code_of_rank
     return _by_rank(element, scaled, [constant(int(code), like) for code in ranks])
 
@@ -236,14 +232,14 @@ def _uniform_code(element: Uniform, scaled: Val) -> Val:
 
 def _ranked_values(element: Table) -> np.ndarray:
     """The distinct values in ascending order, as the encoder of dialects/formats ranks them."""
-    _, code_of_rank = _table_ranks(element)
+    _, code_of_rank = table_ranks(element)
     values = element_values(element)
     return values if code_of_rank is None else values[code_of_rank]
 
 
 def _by_rank(element: Table, scaled: Val, results: Sequence[Val]) -> Val:
     """The result of the rank that an input has among the table's values."""
-    boundaries, _ = _table_ranks(element)
+    boundaries, _ = table_ranks(element)
     found = results[0]
     for boundary, result in zip(boundaries, results[1:], strict=True):
         reached = scaled.compare("ge", float(np.float32(boundary)))

@@ -27,12 +27,6 @@ from .round_rows import Rounding
 from .round_scales import static_numbers
 from .weights import weight_source
 
-# What decode.PackedReader gives a meaning to.
-READABLE_ROLES = {
-    "codes", "upper", "lower", "scale", "scale_pos", "scale_neg", "tensor_scale", "zero_point",
-}  # fmt: skip
-READABLE_SCALES = {"e8m0", "e5m2", "e4m3", "fp32"}
-
 
 def convert_dequantize(site: CallSite, op: qcc.DequantizeOp) -> None:
     quantize = op.codes.owner
@@ -119,28 +113,12 @@ def check_activation_format(fmt: Format, source: ir.Value, op: ir.OpView) -> Non
 
 def _convert_packed_parameter(site: CallSite, op: qcc.DequantizeOp) -> None:
     shape = list(ir.RankedTensorType(op.value.type).shape)
-    _refuse_unreadable(op)
     source, parts = weight_source(site, op.codes, math.prod(shape[1:]))
     value, address = site.result(op.value.type, [])
     rows = size(shape[0])
     launcher = _decoding_launcher(site.library, source)
     site.launch(launcher, [address, *parts], rows, grain_of(rows))
     replace_op(op, value)
-
-
-def _refuse_unreadable(op: qcc.DequantizeOp) -> None:
-    spelling = qcc.format_spelling(op.codes.type)
-    assert spelling is not None
-    fmt = parse_spelling(spelling)
-    roles = set(fmt.part_specs(1, 1))
-    kinds = {scale.type for scale in fmt.block_scales}
-    if fmt.bits > 16 or not roles <= READABLE_ROLES or not kinds <= READABLE_SCALES:
-        raise UnsupportedError(
-            "cpu-parameter-format",
-            f"the CPU target cannot decode parameters stored as {spelling}",
-            where=str(op.location),
-            next_step="choose another format for this parameter, or keep it unquantized",
-        )
 
 
 def _decoding_launcher(library: KernelLibrary, source: Source) -> str:

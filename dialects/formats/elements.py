@@ -157,7 +157,7 @@ def _encode_uniform(element: Uniform, inputs: Floats, codes: Bytes, scratch: Scr
 
 
 def _encode_table(element: Table, inputs: Floats, codes: Bytes, scratch: Scratch) -> None:
-    boundaries, code_of_rank = _table_ranks(element)
+    boundaries, code_of_rank = table_ranks(element)
     if len(boundaries) <= 16:
         reached = scratch.array("reached", inputs.shape, np.bool_)
         codes.fill(0)
@@ -171,7 +171,7 @@ def _encode_table(element: Table, inputs: Floats, codes: Bytes, scratch: Scratch
 
 
 @lru_cache(maxsize=64)
-def _table_ranks(element: Table) -> tuple[Floats, Bytes | None]:
+def table_ranks(element: Table) -> tuple[Floats, Bytes | None]:
     """
     Boundaries between the distinct values in order, and the code of each rank.
 

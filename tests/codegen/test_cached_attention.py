@@ -29,8 +29,9 @@ SPELLINGS = (
     "fp8_e4m3<group=channel>", "fp8_e5m2<group=7>", "fp8_152", "fp16_169", "fp16", "bf16", "fp32",
     "mxfp4", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8", "nvfp4", "amxfp4",
     "amxfp4<scale=e4m3,two_level=false>", "amxfp4<scale=pot>", "nf4<group=channel>",
-    "nf4<group=16>", f"lut4<{LADDER}>", f"lut4<{LADDER},group=none>", "dint3", "dint4<symmetric=true>",
-    "dint4<group=12>", "pact4<group=channel>", "sawb4<group=channel,alpha=1.5>",
+    "nf4<group=16>", f"lut4<{LADDER}>", f"lut4<{LADDER},group=none>", "dint3",
+    "dint4<symmetric=true>", "dint4<group=12>", "pact4<group=channel>",
+    "sawb4<group=channel,alpha=1.5>",
 )  # fmt: skip
 
 

@@ -322,7 +322,8 @@ def packed_parameter(spelling: str, shape: tuple[int, ...]) -> str:
 @pytest.mark.parametrize(
     "spelling",
     ["int8", "int4<group=8>", "uint3<group=5>", "fp8_e4m3", "nvfp4<two_level=true>", "amxfp4",
-     "dint4", "nestedfp16", "nestedfp16<view=fp8_e4m3>", "nf4<group=channel>"],
+     "dint4", "nestedfp16", "nestedfp16<view=fp8_e4m3>", "nf4<group=channel>", "pact4", "sawb4",
+     "amxfp4<scale=e4m3,max480=true>", "fp32"],
 )  # fmt: skip
 def test_packed_parameter_becomes_a_tensor(spelling: str, shape: tuple[int, ...]) -> None:
     w = np.random.default_rng(1).standard_normal(shape, np.float32) * np.float32(0.3)
@@ -351,10 +352,3 @@ def test_half_precision_activations_are_refused() -> None:
     with pytest.raises(UnsupportedError) as refused:
         build(round_trip("main", "int8", (None, 64)).replace("xf32", "xf16"))
     assert refused.value.code == "cpu-activation-type"
-
-
-@pytest.mark.parametrize("spelling", ["pact4", "amxfp4<scale=e4m3,max480=true>", "fp32"])
-def test_undecodable_parameters_are_refused(spelling: str) -> None:
-    with pytest.raises(UnsupportedError) as refused:
-        build(packed_parameter(spelling, (4, 16)))
-    assert refused.value.code == "cpu-parameter-format"
