@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.cpu_probe import Probe, description, last_level_cache
 from benchmarks.cpu_rounds import Cell, Contestant, load, measure
 from benchmarks.cpu_table import cell_rows, document
-from benchmarks.peers.peer import Copies, Peer, Variant
+from benchmarks.peers.peer import Copies, Linear, Peer, Variant
 
 PEERS = {
     "qcc": "qcc_linear.Qcc",
@@ -86,6 +86,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write everything that was measured")
     parser.add_argument("-o", "--output", type=Path, help="the table, in place of standard output")
     options = parser.parse_args(arguments)
+    unknown = set(options.peers.split(",")) - set(PEERS)
+    if unknown:
+        parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     whole = {"shapes": [(4096, 4096), (11008, 4096)], "batch": [1, 16, 128], "threads": [1, 2]}
     for name, value in {**whole, "rounds": 9, **(QUICK if options.quick else {})}.items():
         if getattr(options, name) is None:
@@ -180,22 +183,27 @@ def smallest_calls(peers: dict[str, Peer], options: argparse.Namespace) -> Itera
     weight = np.full((SMALLEST, SMALLEST), SPREAD, np.float32)
     x = np.ones((1, SMALLEST), np.float32)
     for name, peer in peers.items():
-        variant = chosen(name, peer, options.formats)[0]
-        linear = peer.linear(variant, weight, Copies(0, most=2))
-        for threads in options.threads:
-            calls = {f"{name} {variant.name}": linear.ready(threads, x)}
-            if hasattr(linear, "whole_call"):
-                calls[f"{name} {variant.name}, through the public call"] = linear.whole_call(x)  # pyright: ignore[reportAttributeAccessIssue]
-            for call, step in calls.items():
-                busy = median_seconds(lambda step=step: step(0), 200)
-                rested = median_seconds(lambda step=step: step(0), 20, REST_SECONDS)
-                yield {
-                    "call": call,
-                    "threads": threads,
-                    "busy_seconds": busy,
-                    "rested_seconds": rested,
-                }
-            linear.rest()
+        for variant in chosen(name, peer, options.formats)[:1]:
+            try:
+                linear = peer.linear(variant, weight, Copies(0, most=2))
+                yield from call_costs(f"{name} {variant.name}", linear, x, options.threads)
+            except Exception as error:  # noqa: BLE001 - whatever a peer raises, the others go on
+                say(f"  {name} {variant.name}: no smallest call: {error}")
+
+
+def call_costs(
+    name: str, linear: Linear, x: np.ndarray, threads: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Median seconds of a call on each number of threads, again and again and after rests."""
+    for count in threads:
+        calls = {name: linear.ready(count, x)}
+        if hasattr(linear, "whole_call"):
+            calls[f"{name}, through the public call"] = linear.whole_call(x)  # pyright: ignore[reportAttributeAccessIssue]
+        for call, step in calls.items():
+            busy = median_seconds(lambda step=step: step(0), 200)
+            rested = median_seconds(lambda step=step: step(0), 20, REST_SECONDS)
+            yield {"call": call, "threads": count, "busy_seconds": busy, "rested_seconds": rested}
+        linear.rest()
 
 
 def median_seconds(action: Callable[[], object], times: int, rest: float = 0.0) -> float:

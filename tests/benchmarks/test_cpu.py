@@ -176,5 +176,11 @@ def test_a_package_that_is_not_there_is_named(result: tuple[dict, str]) -> None:
     assert (state == "not installed") == (not any(r["peer"] == "ggml" for r in _rows(data)))
 
 
+def test_an_unknown_peer_is_refused_with_those_that_exist(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cpu.main(["--peers", "qcc,gmml"])
+    assert "no peer gmml; there are qcc, torch" in capsys.readouterr().err
+
+
 def _rows(data: dict) -> list[dict]:
     return [row for cell in data["cells"] for row in cell["rows"]]
