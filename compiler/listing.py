@@ -24,12 +24,12 @@ def formats() -> dict[str, str]:
 
 
 def passes() -> dict[str, str]:
-    """The keys of PASSES in the registry, each with the summary of its own file."""
-    folder = _ROOT / "passes"
+    """The keys of PASSES in every registry, each with the summary of its own file."""
     found = {}
-    for name in _registered(folder / "registry.py"):
-        stem = folder / f"{name.replace('-', '_')}.py"
-        found[name] = _summary(_parsed(stem)) if stem.is_file() else ""
+    for registry in (_ROOT / "passes" / "registry.py", *_ROOT.glob("codegen/*/registry.py")):
+        for name in _registered(registry):
+            stem = registry.with_name(f"{name.replace('-', '_')}.py")
+            found[name] = _summary(_parsed(stem)) if stem.is_file() else ""
     return dict(sorted(found.items()))
 
 

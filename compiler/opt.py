@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..codegen.cpu.registry import PASSES as CPU_PASSES
 from ..dialects.bindings import MLIRError, PassManager, ir
 from ..dialects.context import make_context
 from ..dialects.errors import UsageError
 from ..passes.registry import PASSES
 from .publish import publish_bytes
 
+KNOWN = PASSES | CPU_PASSES
+
 
 def run_pipeline(text: str, pipeline: str, print_after_all: Path | None = None) -> str:
     """
     The module `text` after the passes of `pipeline`, separated by commas.
 
-    A name in the registry is one of qcc's passes; anything else is given to MLIR. Raises
+    A name in a registry is one of qcc's passes; anything else is given to MLIR. Raises
     UsageError for text that does not parse or verify, or an unknown pass.
     """
     with make_context(), ir.Location.unknown():
@@ -52,8 +55,8 @@ def split_pipeline(pipeline: str) -> list[str]:
 
 def _run(module: ir.Module, name: str) -> None:
     try:
-        if name in PASSES:
-            PASSES[name](module.operation, None)
+        if name in KNOWN:
+            KNOWN[name](module.operation, None)
             module.operation.verify()
         else:
             PassManager.parse(f"builtin.module({name})").run(module.operation)
