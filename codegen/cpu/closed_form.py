@@ -39,7 +39,8 @@ class Minifloat:
         codes = np.arange(1 << self.bits, dtype=np.uint32)
         sign_bit = self.bits - 1
         magnitude = (codes & ((1 << sign_bit) - 1)) << np.uint32(23 - self.mantissa)
-        value = magnitude.view(np.float32) * np.float32(2.0 ** (127 - self.bias))
+        with np.errstate(invalid="ignore"):  # codes of NaN, which no caller looks at
+            value = magnitude.view(np.float32) * np.float32(2.0 ** (127 - self.bias))
         return np.where(codes >> sign_bit, -value, value)
 
 
@@ -66,7 +67,7 @@ def _closed_form(table: bytes) -> Affine | Minifloat | None:
     for exponent in range(1, bits - 1):
         mantissa = bits - 1 - exponent
         candidate = Minifloat(bits, exponent, mantissa, 1 - mantissa - smallest)
-        if 1 <= candidate.bias <= 126 and np.array_equal(
+        if 1 <= candidate.bias <= 127 and np.array_equal(
             candidate.values()[finite], values[finite]
         ):
             return candidate

@@ -103,5 +103,8 @@ class Code:
 
 
 def _rows(data: dict[str, Any]) -> CachedRows:
-    parts = tuple(CachePart(**part) for part in data["parts"])
-    return CachedRows(data["depth"], data["format"], parts)
+    parts = tuple(
+        CachePart(part["role"], np.dtype(part["dtype"]).name, int(part["width"]))
+        for part in data["parts"]
+    )
+    return CachedRows(int(data["depth"]), data["format"], parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats import parse_spelling
 from qcc.dialects.interpreter import interpret
 from qcc.passes.pack_kv_cache import pack_kv_cache
+from tests.codegen.run_guarded import guarded
 
 RESULT = [BufferType(np.dtype(np.float32), 4)]
 LADDER = "table=[0,0.5,1,1.5,2,3,4,6,0,-0.5,-1,-1.5,-2,-3,-4,-6]"
@@ -241,6 +243,21 @@ def test_positions_written_again_are_forgotten(attentions: Attentions) -> None:
     caches.length = 5
     (found,) = attentions.pieces(caches, index, inputs, (3,))
     np.testing.assert_array_equal(found, attentions.whole(index, inputs)[:, :, 5:])
+
+
+def test_no_byte_outside_a_cache_is_touched(attentions: Attentions) -> None:
+    """A full cache whose arrays each end at a page that may not be touched, in a child process."""
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        return
+    for index, case in enumerate(CASES):
+        inputs = operands(case, 1, 256)
+        caches = attentions.caches(index, 1)
+        caches.reserve(256)
+        caches.arrays = [guarded(array) for array in caches.arrays]
+        list(attentions.pieces(caches, index, inputs, (252, 3, 1)))
+    os._exit(0 if caches.capacity == 256 else 1)
 
 
 def test_the_interpreter_agrees(attentions: Attentions) -> None:
