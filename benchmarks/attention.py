@@ -1,7 +1,7 @@
 """
-Seconds of attention over KV caches in several formats, one token at a time.
+Seconds of attention over KV caches in several formats, one token at a time or more.
 
-    python -m benchmarks.attention [--lengths N …] [--formats F …] [--layers N] [--threads N]
+    python -m benchmarks.attention [--lengths N …] [--formats F …] [--tokens N] [--threads N]
 
 The heads are SmolLM2-135M's. A step runs the attention of all layers, each with its own cache, as
 decoding does; nothing else. All formats take turns within one process, and what counts is the
@@ -29,14 +29,18 @@ PLAIN = "fp32"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    say(f"{options.layers} layers, {HEADS} heads on {KEY_HEADS}, {options.threads} threads")
+    say(
+        f"{options.layers} layers, {HEADS} heads on {KEY_HEADS}, {options.threads} threads, "
+        f"{options.tokens} tokens a step"
+    )
     runs = {name: compiled(name, options) for name in (PLAIN, *options.formats)}
     caches = {name: KeyValueCaches(running.code, 1) for name, running in runs.items()}
     for length in sorted(options.lengths):
         for name in runs:
-            fill(caches[name], length)
-        times = interleaved(runs, caches, length, options.rounds)
-        say(f"{length} positions")
+            fill(caches[name], length + options.tokens)
+        query = random_query(options.tokens)
+        times = interleaved(runs, caches, query, length, options.rounds)
+        say(f"{length} positions before")
         for name, seconds in times.items():
             best, median = min(seconds) * 1e3, float(np.median(seconds)) * 1e3
             per_token = sum(cache.position_bytes for cache in runs[name].code.caches)
@@ -53,6 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096])
     parser.add_argument("--formats", nargs="+", default=["int8", "int4", "fp8_e4m3", "mxfp4"])
+    parser.add_argument("--tokens", type=int, default=1, help="tokens of a step")
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--rounds", type=int, default=30)
@@ -99,7 +104,7 @@ def program(name: str, layers: int) -> str:
 
 def fill(caches: KeyValueCaches, length: int) -> None:
     """Random bytes as earlier positions: of finite values, so that nothing runs off its path."""
-    caches.reserve(length + 64)
+    caches.reserve(length)
     random = np.random.default_rng(0)
     for array in caches.arrays:
         if array.ndim == 2:
@@ -110,17 +115,24 @@ def fill(caches: KeyValueCaches, length: int) -> None:
             array[...] = random.integers(32, 96, array.shape, array.dtype)
 
 
+def random_query(tokens: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((1, HEADS, tokens, DEPTH), np.float32)
+
+
 def interleaved(
-    runs: dict[str, RunningCode], caches: dict[str, KeyValueCaches], length: int, rounds: int
+    runs: dict[str, RunningCode],
+    caches: dict[str, KeyValueCaches],
+    query: np.ndarray,
+    length: int,
+    rounds: int,
 ) -> dict[str, list[float]]:
-    """Seconds of each one-token step at `length` positions; the first round does not count."""
-    query = np.random.default_rng(1).standard_normal((1, HEADS, 1, DEPTH), np.float32)
+    """Seconds of each step that follows `length` positions; the first round does not count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, running in runs.items():
-            start = step(running, caches[name], query, length)
+            seconds = step(running, caches[name], query, length)
             if number:
-                times[name].append(start)
+                times[name].append(seconds)
     return times
 
 
