@@ -1,10 +1,11 @@
 """
 The attention kernel: softmax(scale * q k^T + mask) v, a block of query rows at a time.
 
-The query heads that share a key head are rows of one matrix, cut into blocks of `QUERY_ROWS`. For
+The query heads that share a key head are rows of one matrix, cut into blocks of a few rows. For
 each block the scores of all visible keys are kept in a scratch on the stack, so that a key and a
-value row are read, and decoded where they are packed, once a block. Rows are read with a head
-pitch, so that a KV cache with spare capacity and a plain tensor are the same thing to the kernel.
+value row are read, and decoded where they are packed, once a block; many rows of packed keys take
+wider blocks. Rows are read with a head pitch, so that a KV cache with spare capacity and a plain
+tensor are the same thing to the kernel.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 
 from .decode import PackedReader
 from .emit import (
     LANES,
     Ptr,
     Val,
+    branch,
     broadcast,
     f32,
     floats,
@@ -40,10 +43,23 @@ from .gemm import Source, walk_rows
 from .library import Arguments, KernelLibrary, scratch
 from .vector_math import exponential
 
-QUERY_ROWS = 4
-VALUE_VECTORS = 2
 MINUS_INFINITY = float("-inf")
 LOWEST = -3.4028234663852886e38
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Query rows that share the reading of keys and values, and value vectors at a time."""
+
+    rows: int
+    value_vectors: int
+
+    def count(self, rows: Val) -> Val:
+        return (rows + (self.rows - 1)) // self.rows
+
+
+NARROW, WIDE = Block(4, 2), Block(8, 2)
+WIDE_FROM = 3 * WIDE.rows  # fewer rows would leave too much of the last block empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,10 @@ class Attention:
     scale: float
     causal: bool
     masked: bool
+
+    @property
+    def packed(self) -> bool:
+        return any(isinstance(source, PackedReader) for source in (self.keys, self.values))
 
     @property
     def key(self) -> str:
@@ -87,13 +107,13 @@ def attention_launcher(library: KernelLibrary, attention: Attention) -> str:
     return library.launcher(attention.key, count, emit)
 
 
-def tiles(batch: Val, heads: Val, key_heads: Val, queries: Val) -> Val:
+def tiles(attention: Attention, batch: Val, heads: Val, key_heads: Val, queries: Val) -> Val:
     """Units of work: blocks of the query rows of each key head."""
-    return batch * key_heads * _blocks(heads // key_heads * queries)
-
-
-def _blocks(rows: Val) -> Val:
-    return (rows + (QUERY_ROWS - 1)) // QUERY_ROWS
+    group = heads // key_heads * queries
+    blocks = NARROW.count(group)
+    if attention.packed:
+        blocks = select(group.compare("ge", WIDE_FROM), WIDE.count(group), blocks)
+    return batch * key_heads * blocks
 
 
 def _array_count(source: Source) -> int:
@@ -121,28 +141,45 @@ class _Body:
                 self.marks.append(arguments.address(first - 1, i64()))
 
     def run(self, begin: Val, end: Val) -> None:
-        keys = self.slot["keys"]
-        row_pitch = (maximum(keys, size(1)) + (LANES - 1)) // LANES * LANES
-        scores = scratch(row_pitch * QUERY_ROWS)
         self.shared = self.slot["heads"] // self.slot["key_heads"]
         self.group = self.shared * self.slot["queries"]
-        blocks = _blocks(self.group)
+
+        def narrow() -> None:
+            self._tiles(NARROW, begin, end)
+
+        if self.a.packed:
+            many = self.group.compare("ge", WIDE_FROM)
+            branch(many, lambda: self._tiles(WIDE, begin, end), narrow)
+        else:
+            narrow()
+
+    def _tiles(self, shape: Block, begin: Val, end: Val) -> None:
+        keys = self.slot["keys"]
+        row_pitch = (maximum(keys, size(1)) + (LANES - 1)) // LANES * LANES
+        scores, factors = scratch(row_pitch * shape.rows), scratch(shape.rows)
+        blocks = shape.count(self.group)
 
         @repeat(begin, end)
         def _(tile: Val) -> None:
             plane, block = tile // blocks, tile % blocks
             last = self.group - 1
-            rows = [minimum(block * QUERY_ROWS + i, last) for i in range(QUERY_ROWS)]
+            rows = [minimum(block * shape.rows + i, last) for i in range(shape.rows)]
             limits = [self._limit(row) for row in rows]
             visible = reduce(maximum, limits)
-            rows_of_scores = [scores.at(row_pitch * i) for i in range(QUERY_ROWS)]
+            rows_of_scores = [scores.at(row_pitch * i) for i in range(shape.rows)]
             self._scores(plane, rows, limits, rows_of_scores)
-            totals = [self._softmax(row, visible) for row in rows_of_scores]
-            totals = [
-                self._marked(plane, limit, total)
-                for limit, total in zip(limits, totals, strict=True)
-            ]
-            self._values(plane, rows, visible, rows_of_scores, totals)
+
+            @repeat(0, shape.rows)
+            def _(i: Val) -> None:
+                total = self._softmax(scores.at(row_pitch * i), visible)
+                limit = self._limit(minimum(block * shape.rows + i, last))
+                factors.at(i).store(self._marked(plane, limit, total))
+
+            totals = [factors.at(i).load() for i in range(shape.rows)]
+            for start in range(0, self.a.values.k, shape.value_vectors * LANES):
+                chosen = vectors(self.a.values.k)[start // LANES :][: shape.value_vectors]
+                sums = self._values(plane, visible, rows_of_scores, chosen)
+                self._store(plane, rows, totals, chosen, sums)
 
     def _limit(self, row: Val) -> Val:
         """Keys that row `row` of a group sees."""
@@ -181,7 +218,7 @@ class _Body:
 
         @repeat(0, visible)
         def _(s: Val) -> None:
-            sums = walk_rows(self.a.keys, [first + s], multiply, [splat(0.0)] * QUERY_ROWS)
+            sums = walk_rows(self.a.keys, [first + s], multiply, [splat(0.0)] * len(rows))
             for i, (row, total) in enumerate(zip(out, sums, strict=True)):
                 score = lane_sum(total) * self.a.scale
                 if self.a.masked:
@@ -226,33 +263,32 @@ class _Body:
         return select(total.compare("eq", 0.0), scalar(0.0), scalar(1.0) / total)
 
     def _values(
+        self, plane: Val, visible: Val, weights: Sequence[Ptr], chosen: Sequence[tuple[int, int]]
+    ) -> list[Val]:
+        """For each row, the vectors `chosen` of the sum of values by its weights."""
+        first, source = plane * self.slot["pitch"], self.a.values
+
+        @repeat(0, visible, carry=[splat(0.0)] * (len(weights) * len(chosen)))
+        def sums(s: Val, *sums: Val) -> list[Val]:
+            wide = [_piece(source, first + s, k, count) for k, count in chosen]
+            factors = [broadcast(row.at(s).load()) for row in weights]
+            terms = product(factors, wide)
+            return [fma(*term, total) for term, total in zip(terms, sums, strict=True)]
+
+        return sums
+
+    def _store(
         self,
         plane: Val,
         rows: Sequence[Val],
-        visible: Val,
-        weights: Sequence[Ptr],
-        factors: Sequence[Val],
+        totals: Sequence[Val],
+        chosen: Sequence[tuple[int, int]],
+        sums: Sequence[Val],
     ) -> None:
-        first, source = plane * self.slot["pitch"], self.a.values
-        pieces = vectors(source.k)
-        for start in range(0, len(pieces), VALUE_VECTORS):
-            chosen = pieces[start : start + VALUE_VECTORS]
-            zeros = [splat(0.0)] * (QUERY_ROWS * len(chosen))
-
-            @repeat(0, visible, carry=zeros)
-            def sums(s: Val, *sums: Val, chosen=chosen) -> list[Val]:
-                wide = [_piece(source, first + s, k, count) for k, count in chosen]
-                factors_now = [broadcast(row.at(s).load()) for row in weights]
-                return [
-                    fma(factor, column, sums[i * len(chosen) + j])
-                    for i, factor in enumerate(factors_now)
-                    for j, column in enumerate(wide)
-                ]
-
-            for i, row in enumerate(rows):
-                out = self._row("result", plane, row, source.k)
-                for j, (k, count) in enumerate(chosen):
-                    write(out, k, count, sums[i * len(chosen) + j] * broadcast(factors[i]))
+        for i, (row, total) in enumerate(zip(rows, totals, strict=True)):
+            out = self._row("result", plane, row, self.a.values.k)
+            for j, (k, count) in enumerate(chosen):
+                write(out, k, count, sums[i * len(chosen) + j] * broadcast(total))
 
 
 def _piece(source: Source, row: Val, k: int, count: int) -> Val:

@@ -93,7 +93,7 @@ def convert_attention(site: CallSite, op: qcc.AttentionOp) -> None:
         site.address(query), address, mask[0], heads, key_heads, queries, keys, past, pitch,
         *mask[1:], *key_rows.arrays, *value_rows.arrays,
     ]  # fmt: skip
-    total = tiles(batch, heads, key_heads, queries)
+    total = tiles(attention, batch, heads, key_heads, queries)
     launcher = attention_launcher(site.library, attention)
     site.launch(launcher, arguments, total, grain_of(total))
     replace_op(op, result)
