@@ -25,12 +25,12 @@ from tests.codegen.run_guarded import guarded
 RESULT = [BufferType(np.dtype(np.float32), 4)]
 LADDER = "table=[0,0.5,1,1.5,2,3,4,6,0,-0.5,-1,-1.5,-2,-3,-4,-6]"
 SPELLINGS = (
-*(f"int{bits}" for bits in range(2, 9)), "uint4", "uint7", "int8<symmetric=false>",
+    *(f"int{bits}" for bits in range(2, 9)), "uint4", "uint7", "int8<symmetric=false>",
     "int4<group=5>", "int6<group=8,symmetric=false>", "int3<rounding=floor>",
     "fp8_e4m3", "fp8_e5m2<group=7>", "fp8_152", "fp16", "bf16", "fp32",
     "mxfp4", "mxfp6_e2m3", "mxfp8_e4m3", "mxint8", "nvfp4", "amxfp4",
-    "amxfp4<scale=e4m3,two_level=false>", "nf4<group=channel>", f"lut4<{LADDER},group=none>", "dint3", "dint4<group=12>",
-    "pact4<group=channel>", "sawb4<group=channel,alpha=1.5>",
+    "amxfp4<scale=e4m3,two_level=false>", "nf4<group=channel>", f"lut4<{LADDER},group=none>",
+    "dint3", "dint4<group=12>", "pact4<group=channel>", "sawb4<group=channel,alpha=1.5>",
 )  # fmt: skip
 
 
