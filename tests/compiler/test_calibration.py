@@ -141,3 +141,29 @@ def test_shares_merge_and_different_sources_do_not():
 def test_damaged_statistics_are_refused(damage):
     with pytest.raises(IntegrityError):
         RunningStatistics.from_json({**seen([1.0]).as_json(), **damage})
+
+
+def test_bounds_cut_the_largest_magnitudes_of_either_sign():
+    seen = RunningStatistics()
+    seen.update(np.r_[np.linspace(-1, 1, 998), 40, -90])
+    assert seen.bounds() == (-90, 40)
+    low, high = seen.bounds(99.8)
+    assert -1 - 1 / 32 <= low <= -1
+    assert 1 <= high <= 1 + 1 / 32
+    assert seen.bounds(99.9)[0] == pytest.approx(-40, rel=1 / 32)
+    assert seen.bounds(99.9)[1] == 40
+
+
+def test_bounds_stay_within_what_was_seen():
+    seen = RunningStatistics()
+    seen.update([2.0, 3.0, 100.0])
+    assert seen.bounds(60) == (2.0, pytest.approx(3, rel=1 / 32))
+
+
+def test_merging_adds_the_samples():
+    one, other = Calibration("here", 3), Calibration("here", 4)
+    one.merge(other)
+    assert one.samples == 7
+    assert Calibration.from_json(one.as_json()).samples == 7
+    with pytest.raises(IntegrityError):
+        Calibration.from_json(one.as_json() | {"samples": -1})

@@ -137,3 +137,14 @@ def test_each_operand_of_a_matmul_has_its_range(check) -> None:
     # CHECK: "qcc.quantize"(%arg1) {range = array<f32: 0.000000e+00, 4.000000e+00>}
     ranges = {"matmul.0": [(-1.0, 1.0), (0.0, 4.0)]}
     check(assigned(FormatAssignment(activations={"matmul.0": INT8}, ranges=ranges), MATMUL))
+
+
+def test_a_range_of_blocks_along_the_channels(check) -> None:
+    """Blocks inside are scaled as the values come, the tensor by its range."""
+    # CHECK: %[[T:.*]] = linalg.transpose
+    # CHECK-SAME: permutation = [0, 2, 3, 1]
+    # CHECK: "qcc.quantize"(%[[T]]) {range = array<f32: -1.000000e+00, 1.000000e+00>}
+    # CHECK-SAME: -> !qcc.packed<tensor<?x?x8x40xf32>, "nvfp4<two_level=true>">
+    # CHECK-NOT: qcc.quantize
+    activations, ranges = {"a": "nvfp4<two_level=true>"}, {"a": [(-1.0, 1.0)]}
+    check(assigned(FormatAssignment(activations=activations, ranges=ranges), CONV))
