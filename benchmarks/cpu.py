@@ -159,8 +159,9 @@ def prepared(
         for variant in chosen(name, peer, formats):
             start = time.perf_counter()
             try:
-                linear = peer.linear(variant, weight, copies)
-                expected = linear.expected(x)
+                linear, meaning = peer.linear(variant, weight, copies)
+                expected = linear.multiplied(x) @ meaning.T
+                del meaning
             except Exception as error:  # noqa: BLE001 - whatever a peer raises, the others go on
                 refused[f"{name} {variant.name}"] = f"{type(error).__name__}: {error}"
                 say(f"  {name} {variant.name}: {refused[f'{name} {variant.name}']}")
@@ -185,7 +186,7 @@ def smallest_calls(peers: dict[str, Peer], options: argparse.Namespace) -> Itera
     for name, peer in peers.items():
         for variant in chosen(name, peer, options.formats)[:1]:
             try:
-                linear = peer.linear(variant, weight, Copies(0, most=2))
+                linear, _ = peer.linear(variant, weight, Copies(0, most=2))
                 yield from call_costs(f"{name} {variant.name}", linear, x, options.threads)
             except Exception as error:  # noqa: BLE001 - whatever a peer raises, the others go on
                 say(f"  {name} {variant.name}: no smallest call: {error}")

@@ -52,8 +52,8 @@ class Sample:
     """
     One burst: median seconds of a call, and the machine just before.
 
-    `disturbed` if the system took the processor away in each of its calls; otherwise only the calls
-    without that count.
+    `disturbed` if in each of its calls the system took the processor away or had to fetch memory
+    from the disk; otherwise only the calls without that count.
     """
 
     round: int
@@ -158,18 +158,19 @@ def _burst(
     step(0)  # wakes the threads
     seconds, undisturbed = [], []
     for copy in range(1, calls + 1):
-        before = _switches()
+        before = _disturbances()
         seconds.append(_seconds(step, copy))
-        if _switches() == before:
+        if _disturbances() == before:
             undisturbed.append(seconds[-1])
     linear.rest()
     time.sleep(SETTLE_SECONDS)
     return Sample(number, float(np.median(undisturbed or seconds)), limits, not undisturbed)
 
 
-def _switches() -> int:
-    """How often a thread of this process lost its processor while it could have gone on."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def _disturbances() -> int:
+    """How often this process lost a processor that it could use, or had to read from the disk."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_nivcsw + usage.ru_majflt
 
 
 def _seconds(step: Step, copy: int) -> float:

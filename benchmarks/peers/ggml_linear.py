@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.peer import Copies, Plain, Step, Variant
+from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant
 
 PACKAGE = "libggml"
 F32, F16, BF16 = 0, 1, 30
@@ -83,9 +83,12 @@ class Ggml:
                 rows.append(Variant(f"{name} repack", width, compute))
         return rows
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> GgmlLinear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
         name, _, layout = variant.name.partition(" ")
-        return GgmlLinear(self._library, TYPES[name][0], bool(layout), weight, copies)
+        kind = TYPES[name][0]
+        data, meaning = self._library.packed(kind, weight)
+        layer = GgmlLinear(self._library, kind, bool(layout), data, weight.shape, copies)
+        return layer, meaning
 
 
 class Library:
@@ -163,18 +166,23 @@ class Library:
 
 class GgmlLinear(Plain):
     def __init__(
-        self, library: Library, kind: int, repack: bool, weight: np.ndarray, copies: Copies
+        self,
+        library: Library,
+        kind: int,
+        repack: bool,
+        data: np.ndarray,
+        shape: tuple[int, ...],
+        copies: Copies,
     ) -> None:
         self._library = library
-        self._shape = weight.shape
-        data, self._meaning = library.packed(kind, weight)
+        self._shape = shape
         self.weight_bytes = data.nbytes
         self.copies = copies.of(data.nbytes)
         buffers = library.repacking_buffers() if repack else library.plain_buffers()
         self._context = library.context(GRAPH_BYTES)
-        columns = weight.shape[1]
+        rows, columns = shape
         self._weights = [
-            library.tensor(self._context, kind, columns, len(weight)) for _ in range(self.copies)
+            library.tensor(self._context, kind, columns, rows) for _ in range(self.copies)
         ]
         library.pointer("ggml_backend_alloc_ctx_tensors_from_buft", self._context, buffers)
         self._backend = library.pointer("ggml_backend_cpu_init")
@@ -185,21 +193,20 @@ class GgmlLinear(Plain):
                 "ggml_backend_tensor_set", None, tensor, _address(data), ctypes.c_size_t(0), size
             )
         self._pool: ctypes.c_void_p | None = None
-        self._held: object = None
-
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        return x @ self._meaning.T
+        self._values: tuple[ctypes.c_void_p, ctypes.c_void_p] | None = None
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         library = self._library
         self._use(threads)
         n, k = self._shape
+        if self._values is not None:
+            library("ggml_backend_buffer_free", None, self._values[1])
+            library("ggml_free", None, self._values[0])
         context = library.context(GRAPH_BYTES)
         given = library.tensor(context, F32, k, len(x))
         products = [library.pointer("ggml_mul_mat", context, w, given) for w in self._weights]
-        library.pointer(
-            "ggml_backend_alloc_ctx_tensors_from_buft", context, library.plain_buffers()
-        )
+        allocate = "ggml_backend_alloc_ctx_tensors_from_buft"
+        self._values = context, library.pointer(allocate, context, library.plain_buffers())
         values = np.ascontiguousarray(x, np.float32)
         size = ctypes.c_size_t(values.nbytes)
         library("ggml_backend_tensor_set", None, given, _address(values), ctypes.c_size_t(0), size)

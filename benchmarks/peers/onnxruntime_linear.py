@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime  # pyright: ignore[reportMissingImports]
 from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers.peer import Copies, Plain, Step, Variant, decoded, integers
+from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant, decoded, integers
 
 FLOAT, INT8 = 1, 4  # accuracy levels of MatMulNBits
 
@@ -27,18 +27,19 @@ class OnnxRuntime:
             Variant("MatMulNBits 2 b32, int8", 2, "int8"),
         ]
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> OnnxLinear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
         if variant.name == "MatMul fp32":
-            return OnnxLinear(_fp32(weight), weight, weight.shape, copies)
+            return OnnxLinear(_fp32(weight), weight.shape, copies), weight
         if variant.name == "DynamicQuantizeMatMul":
             codes, scales = integers(weight, 8, weight.shape[1])
-            return OnnxLinear(_dynamic(codes, scales), decoded(codes, scales), weight.shape, copies)
+            layer = OnnxLinear(_dynamic(codes, scales), weight.shape, copies)
+            return layer, decoded(codes, scales)
         _, bits, block, level = variant.name.replace(",", "").split()
         group = int(block[1:])
         codes, scales = integers(weight, int(bits), group)
         accuracy = INT8 if level == "int8" else FLOAT
         node = _blocks(codes, scales, int(bits), accuracy)
-        return OnnxLinear(node, decoded(codes, scales), weight.shape, copies)
+        return OnnxLinear(node, weight.shape, copies), decoded(codes, scales)
 
 
 class Node:
@@ -96,17 +97,11 @@ class OnnxLinear(Plain):
     One session for each copy would be as many spinning thread pools.
     """
 
-    def __init__(
-        self, node: Node, meaning: np.ndarray, shape: tuple[int, ...], copies: Copies
-    ) -> None:
+    def __init__(self, node: Node, shape: tuple[int, ...], copies: Copies) -> None:
         self.weight_bytes = sum(array.nbytes for array in node.arrays.values())
-        self._meaning = meaning
         self.copies = copies.of(self.weight_bytes)
-        self._model = _model(node, shape, self.copies)
+        self._node, self._shape = node, shape
         self._session: tuple[int, onnxruntime.InferenceSession | None] = (0, None)
-
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        return x @ self._meaning.T
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         if self._session[0] != threads:
@@ -123,9 +118,8 @@ class OnnxLinear(Plain):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(
-            self._model, options, providers=["CPUExecutionProvider"]
-        )
+        model = _model(self._node, self._shape, self.copies)
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _model(node: Node, shape: tuple[int, ...], count: int) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import openvino  # pyright: ignore[reportMissingImports]
 from openvino import opset13 as ops  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers.peer import Copies, Plain, Step, Variant, decoded, integers
+from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant, decoded, integers
 
 
 class OpenVino:
@@ -24,14 +24,15 @@ class OpenVino:
             Variant("i4 g32, dynamic int8 x", 4, "int8"),
         ]
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> OpenVinoLinear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
         kind, _, options = variant.name.partition(" ")
         group = weight.shape[1]
         if options.startswith("g"):
             group = int(options.split(",")[0][1:])
         # 0 keeps activations in fp32; the plug-in's own default would depend on the processor.
         dynamic = 32 if "dynamic" in options else 0
-        return OpenVinoLinear(weight, kind, group, dynamic, copies)
+        layer = OpenVinoLinear(weight, kind, group, dynamic, copies)
+        return layer, layer.decoded()
 
 
 class OpenVinoLinear(Plain):
@@ -51,9 +52,8 @@ class OpenVinoLinear(Plain):
         self.copies = copies.of(self.weight_bytes)
         self._requests: tuple[int, list] = (0, [])
 
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        meaning = self._weight if self._kind == "fp32" else decoded(self._weight, self._scales)
-        return x @ meaning.T
+    def decoded(self) -> np.ndarray:
+        return self._weight if self._kind == "fp32" else decoded(self._weight, self._scales)
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         if self._requests[0] != threads:

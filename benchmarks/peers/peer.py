@@ -30,6 +30,10 @@ class Variant:
     compute: str = "fp32"
 
 
+Packed = tuple["Linear", np.ndarray]
+"""A layer, and the fp32 weights [N, K] that its packed ones stand for."""
+
+
 class Linear(Protocol):
     """A layer whose weights are packed and stored `copies` times."""
 
@@ -37,8 +41,8 @@ class Linear(Protocol):
     weight_bytes: int
     """Bytes of one copy as packed, scales included."""
 
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        """x · Wᵀ in fp32 with the weights that the packed ones stand for."""
+    def multiplied(self, x: np.ndarray) -> np.ndarray:
+        """`x` as the row defines its activations: rounded, where rounding it is part of the row."""
         ...
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
@@ -61,7 +65,7 @@ class Peer(Protocol):
 
     def variants(self) -> Sequence[Variant]: ...
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Linear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
         """Pack fp32 `weight` [N, K]; raises any exception where it cannot."""
         ...
 
@@ -87,7 +91,10 @@ class Copies:
 
 
 class Plain:
-    """What most layers share: results are arrays, and threads park by themselves."""
+    """What most layers share: x as it is, results that are arrays, threads that park."""
+
+    def multiplied(self, x: np.ndarray) -> np.ndarray:
+        return x
 
     def as_array(self, result: object) -> np.ndarray:
         return np.asarray(result, np.float32)

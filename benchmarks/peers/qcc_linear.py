@@ -13,7 +13,7 @@ import torch
 from torch.export import Dim
 
 import qcc
-from benchmarks.peers.peer import Copies, Plain, Step, Variant
+from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant
 from qcc.codegen.cpu.runtime import _describe
 from qcc.dialects.formats import parse_spelling
 
@@ -68,7 +68,11 @@ class Qcc:
         dynamic = [Variant(f"{name} + int8 x", FORMATS[name][1], "int8") for name in DYNAMIC]
         return [*plain, Variant(VIEW, 8), *dynamic]
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> QccLinear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
+        layer = self._layer(variant, weight, copies)
+        return layer, layer.decoded()
+
+    def _layer(self, variant: Variant, weight: np.ndarray, copies: Copies) -> QccLinear:
         if variant.name == VIEW:
             return QccLinear(weight, {"weights": NESTED}, copies, VIEWED)
         name, _, activations = variant.name.partition(" + ")
@@ -93,11 +97,8 @@ class QccLinear(Plain):
             raise ValueError(f"the recipe was not followed: {refused[0]}")
         path = Path(self._folder.name) / "0.qcc"
         module.save(path)
-        opened = qcc.load(path, verify=False, precision=precision)
-        parts = opened._running.code.parts
-        stored = {name: opened._artifact.tensor(name) for name in parts}
-        self.weight_bytes = sum(array.nbytes for array in stored.values())
-        self._weight = _decoded(stored, recipe.get("weights"), precision, weight.shape[1])
+        self._k, self._weights = weight.shape[1], recipe.get("weights")
+        self.weight_bytes = sum(array.nbytes for array in self._stored(path).values())
         self._paths = [path]
         # One file mapped twice is one piece of memory: each copy needs a file of its own.
         for index in range(1, copies.of(self.weight_bytes)):
@@ -106,11 +107,26 @@ class QccLinear(Plain):
         self.copies = len(self._paths)
         self._loaded: tuple[int, list[qcc.Module]] = (0, [])
 
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        if self._activations is not None:
-            fmt = parse_spelling(self._activations)
-            x = fmt.decode_rows(fmt.encode_rows(x), x.shape[1])
-        return x @ self._weight.T
+    def multiplied(self, x: np.ndarray) -> np.ndarray:
+        if self._activations is None:
+            return x
+        fmt = parse_spelling(self._activations)
+        return fmt.decode_rows(fmt.encode_rows(x), x.shape[1])
+
+    def decoded(self) -> np.ndarray:
+        stored = self._stored(self._paths[0])
+        if self._weights is None:
+            return next(iter(stored.values()))
+        fmt = parse_spelling(self._weights)
+        if self._precision is not None:
+            fmt = fmt.with_options(view=self._precision)
+        parts = {name.rpartition("/")[2]: array for name, array in stored.items()}
+        return fmt.decode_rows(parts, self._k)
+
+    def _stored(self, path: Path) -> dict[str, np.ndarray]:
+        """The parts that the code reads, by name."""
+        opened = qcc.load(path, verify=False, precision=self._precision, threads=1)
+        return {name: opened._artifact.tensor(name) for name in opened._running.code.parts}
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         if self._loaded[0] != threads:
@@ -164,15 +180,3 @@ def _compiled(weight: np.ndarray, recipe: Mapping[str, Any] | None) -> qcc.Modul
     rows = ({0: Dim("rows", min=1, max=4096)},)
     inputs = (torch.zeros(2, k),)
     return qcc.compile(layer, inputs, recipe=recipe, dynamic_shapes=rows, golden=False)
-
-
-def _decoded(
-    stored: Mapping[str, np.ndarray], spelling: str | None, precision: str | None, k: int
-) -> np.ndarray:
-    if spelling is None:
-        return next(iter(stored.values()))
-    fmt = parse_spelling(spelling)
-    parts = {name.rpartition("/")[2]: array for name, array in stored.items()}
-    if precision is not None:
-        fmt = fmt.with_options(view=precision)
-    return fmt.decode_rows(parts, k)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.peers.peer import Copies, Plain, Step, Variant, decoded, integers
+from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant, decoded, integers
 
 GROUP = 32
 Weights = Sequence[torch.Tensor]
@@ -30,9 +30,11 @@ class Torch:
             Variant("int4pack g32, bf16 x", 4, "bf16"),
         ]
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> TorchLinear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
         if variant.name.startswith("linear_dynamic"):
-            return Dynamic(weight, variant.name.split()[1], copies)
+            codes, scales = integers(weight, 8, weight.shape[1])
+            layer = Dynamic(codes, scales, variant.name.split()[1], copies)
+            return layer, decoded(codes, scales)
         packers = {
             "fp32": (_fp32, functional.linear, torch.float32),
             "bf16": (_bf16, functional.linear, torch.bfloat16),
@@ -43,7 +45,7 @@ class Torch:
         weights, meaning = pack(weight)
         size = sum(part.nbytes for part in weights)
         packed = [[part.clone() for part in weights] for _ in range(copies.of(size))]
-        return TorchLinear(packed, size, meaning, call, type_)
+        return TorchLinear(packed, size, call, type_), meaning
 
 
 class TorchLinear(Plain):
@@ -51,17 +53,12 @@ class TorchLinear(Plain):
         self,
         packed: Sequence[Weights],
         weight_bytes: int,
-        meaning: np.ndarray,
         call: Callable[..., torch.Tensor],
         activations: torch.dtype,
     ) -> None:
         self.weight_bytes = weight_bytes
         self.copies = len(packed)
-        self._packed, self._meaning = packed, meaning
-        self._call, self._type = call, activations
-
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        return x @ self._meaning.T
+        self._packed, self._call, self._type = packed, call, activations
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         torch.set_num_threads(threads)
@@ -80,8 +77,7 @@ class TorchLinear(Plain):
 class Dynamic(TorchLinear):
     """Weights int8 by channel, activations int8 by call, through one of torch's engines."""
 
-    def __init__(self, weight: np.ndarray, engine: str, copies: Copies) -> None:
-        codes, scales = integers(weight, 8, weight.shape[1])
+    def __init__(self, codes: np.ndarray, scales: np.ndarray, engine: str, copies: Copies) -> None:
         self._engine = engine
         # Where int16 sums of pairs can overflow, torch itself takes seven bits of activations.
         self._reduced = engine != "onednn" and not torch.cpu._is_vnni_supported()
@@ -97,8 +93,7 @@ class Dynamic(TorchLinear):
             size = codes.nbytes + scales.nbytes
             pack = torch.ops.quantized.linear_prepack
             packed = [[pack(quantized, None)] for _ in range(copies.of(size))]
-        meaning = decoded(codes, scales)
-        super().__init__(packed, size, meaning, self._dynamic, torch.float32)
+        super().__init__(packed, size, self._dynamic, torch.float32)
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         self._use_engine()

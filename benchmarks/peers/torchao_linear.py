@@ -15,7 +15,7 @@ from torchao.quantization import (  # pyright: ignore[reportMissingImports]
     quantize_,
 )
 
-from benchmarks.peers.peer import Copies, Plain, Step, Variant
+from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant
 
 COMPILED = "Int8WeightOnly, compiled, bf16 x"
 
@@ -29,11 +29,13 @@ class TorchAo:
             Variant("Int8DynamicActivationInt8Weight", 8, "int8"),
         ]
 
-    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> TorchAoLinear:
+    def linear(self, variant: Variant, weight: np.ndarray, copies: Copies) -> Packed:
         if variant.name == COMPILED:
-            return TorchAoLinear(weight, Int8WeightOnlyConfig(), torch.bfloat16, copies, True)
-        config = Int8DynamicActivationInt8WeightConfig()
-        return TorchAoLinear(weight, config, torch.float32, copies, False)
+            layer = TorchAoLinear(weight, Int8WeightOnlyConfig(), torch.bfloat16, copies, True)
+        else:
+            config = Int8DynamicActivationInt8WeightConfig()
+            layer = TorchAoLinear(weight, config, torch.float32, copies, False)
+        return layer, layer.decoded()
 
 
 class TorchAoLinear(Plain):
@@ -58,9 +60,9 @@ class TorchAoLinear(Plain):
         quantize_(model, config)
         return model
 
-    def expected(self, x: np.ndarray) -> np.ndarray:
+    def decoded(self) -> np.ndarray:
         weight = self._layers[0].get_parameter("0.weight")
-        return x @ weight.dequantize().float().detach().numpy().T
+        return weight.dequantize().float().detach().numpy()
 
     def ready(self, threads: int, x: np.ndarray) -> Step:
         torch.set_num_threads(threads)
