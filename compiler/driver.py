@@ -37,7 +37,6 @@ from .plan import Plan
 from .precisions import build_programs
 from .publish import publish_bytes
 from .recipe import load_recipe
-from .replay import tolerance
 from .reproducer import PassCrash
 from .resolve import resolve
 from .samples import open_samples
@@ -172,10 +171,14 @@ class _Compilation:
             if options.golden:
                 with self._stage("golden"):
                     goldens = add_golden(writer, programs, signature, options.seed)
+                    precisions = [
+                        msgspec.structs.replace(each, tolerance=golden.tolerance)
+                        for each, golden in zip(precisions, goldens, strict=True)
+                    ]
                 if report["bytes_after"] < CHECKED_LIMIT:
                     with self._stage("check"):
                         report["golden"], steps = check_programs(
-                            writer, programs, goldens, signature, tolerance(plan)
+                            writer, programs, goldens, signature
                         )
             else:
                 precisions = [msgspec.structs.replace(each, outputs=None) for each in precisions]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dialects.bindings import ir
+from ..dialects.bindings import Operation, ir
 from ..dialects.interpreter import interpret
 from ..dialects.qcc import logical_type
 from .artifact import ArtifactWriter
@@ -22,16 +22,22 @@ from .layers import entry_function
 from .manifest import Signature, Value
 from .pack import decoded_parameter
 from .precisions import Program
-from .replay import output_errors
+from .replay import TOLERANCE, output_errors
 from .running import RunningCode
 from .tensor_layout import pack_tensors
 
 CHECKED_LIMIT = 1 << 30  # stored weight bytes; the code to check needs all of them in memory
+DRAWN_LIMIT = 1 << 26  # stored weight bytes, up to which executing a program again is cheap
+DRAWS = 8
+ERROR_FACTOR = -8  # to the other side of the exact sums, and further than errors go
+MARGIN = 4
 _SMALL = {0: 2}
 _SEQUENCE = 6
 
 
-def golden_inputs(signature: Signature, module: ir.Module, seed: int) -> list[np.ndarray]:
+def golden_inputs(
+    signature: Signature, module: ir.Module, seed: int | Sequence[int]
+) -> list[np.ndarray]:
     """Normal floats, tokens inside their tables, true masks; symbolic sizes small but not equal."""
     rng = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
@@ -47,10 +53,11 @@ def golden_inputs(signature: Signature, module: ir.Module, seed: int) -> list[np
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Inputs, and what the reference interpreter makes of them."""
+    """Inputs, what the reference interpreter makes of them, and the error a replay may show."""
 
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
+    tolerance: float
 
 
 def add_golden(
@@ -59,23 +66,65 @@ def add_golden(
     """
     Store golden inputs, and the interpreter's outputs of each program.
 
-    Weights are decoded from the file being written, each where the program needs it.
+    Weights are decoded from the file being written, each where the program needs it. Of a few
+    draws of inputs of a model of moderate size, those are taken on which the least depends on the
+    order of sums.
     """
-    inputs = golden_inputs(signature, programs[0].module, seed)
-    writer.add("golden/inputs.safetensors", pack_tensors(_numbered(inputs)))
-    return [Golden(inputs, _add_outputs(writer, program, inputs)) for program in programs]
+    whole = programs[0]
+    size = sum(spec.nbytes for parameter in whole.parameters for spec in parameter.specs())
+    best: list[Golden] = []
+    for draw in range(DRAWS if size < DRAWN_LIMIT else 1):
+        inputs = golden_inputs(signature, whole.module, (seed, draw))
+        found = [_golden(writer, program, inputs) for program in programs]
+        if not best or _worst(found) < _worst(best):
+            best = found
+        if _worst(best) == TOLERANCE:
+            break
+    writer.add("golden/inputs.safetensors", pack_tensors(_numbered(best[0].inputs)))
+    for program, golden in zip(programs, best, strict=True):
+        assert program.precision.outputs is not None
+        writer.add(program.precision.outputs, pack_tensors(_numbered(golden.outputs)))
+    return best
 
 
-def _add_outputs(
-    writer: ArtifactWriter, program: Program, inputs: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def _worst(goldens: Sequence[Golden]) -> float:
+    return max(golden.tolerance for golden in goldens)
+
+
+def _golden(writer: ArtifactWriter, program: Program, inputs: list[np.ndarray]) -> Golden:
+    """
+    The outputs on `inputs`, and the tolerance.
+
+    Without rounded activations two correct executions differ by the order of fp32 sums. Where
+    activations are rounded, such a difference can carry a value across a boundary of its format
+    and so change it by a whole step: whether it does here is seen with other errors of sums.
+    """
     by_symbol = {parameter.symbol: parameter for parameter in program.parameters}
-    outputs = interpret(
-        program.module, inputs, lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor)
+
+    def outputs(error_factor: float) -> list[np.ndarray]:
+        return interpret(
+            program.module,
+            inputs,
+            lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor),
+            error_factor=error_factor,
+        )
+
+    plain = outputs(1)
+    if not _rounds(program.module.operation):
+        return Golden(inputs, plain, TOLERANCE)
+    errors = output_errors([""] * len(plain), plain, outputs(ERROR_FACTOR))
+    moved = max((error["max_rel_error"] for error in errors), default=0.0)
+    return Golden(inputs, plain, TOLERANCE if moved <= TOLERANCE else MARGIN * moved)
+
+
+def _rounds(op: Operation) -> bool:
+    """Whether activations are rounded to a format inside `op`."""
+    return any(
+        child.operation.name == "qcc.quantize" or _rounds(child.operation)
+        for region in op.regions
+        for block in region.blocks
+        for child in block.operations
     )
-    assert program.precision.outputs is not None
-    writer.add(program.precision.outputs, pack_tensors(_numbered(outputs)))
-    return outputs
 
 
 def check_programs(
@@ -83,26 +132,25 @@ def check_programs(
     programs: Sequence[Program],
     goldens: Sequence[Golden],
     signature: Signature,
-    tolerance: float,
 ) -> tuple[dict[str, Any], bool]:
     """
     Run each program's code on golden inputs and the weights of the file being written.
 
     Returns the errors for the report and, for a model with a step function, whether computing
-    token by token gives what the whole sequence gives, within `tolerance`, in every precision.
+    token by token gives what the whole sequence gives, within the tolerance, in every precision.
     """
     rows: list[dict[str, Any]] = []
     agreed = True
     for program, golden in zip(programs, goldens, strict=True):
         with closing(RunningCode(program.code, writer.tensor)) as running:
-            errors, agrees = check_code(running, golden, signature, tolerance)
+            errors, agrees = check_code(running, golden, signature)
         rows += [{"precision": program.precision.name, **error} for error in errors]
         agreed = agreed and agrees
     return {"outputs": rows}, agreed
 
 
 def check_code(
-    running: RunningCode, golden: Golden, signature: Signature, tolerance: float
+    running: RunningCode, golden: Golden, signature: Signature
 ) -> tuple[list[dict[str, Any]], bool]:
     """See `check_programs`, for one program."""
     names = [value.name for value in signature.outputs]
@@ -111,7 +159,8 @@ def check_code(
     if running.code.caches:
         pieces = running.in_two_steps(golden.inputs[0])
         agrees = all(
-            error["max_rel_error"] <= tolerance for error in output_errors(names, whole, pieces)
+            error["max_rel_error"] <= golden.tolerance
+            for error in output_errors(names, whole, pieces)
         )
     return output_errors(names, golden.outputs, whole), agrees
 

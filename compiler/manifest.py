@@ -59,7 +59,8 @@ class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A precision that the artifact runs in, and the members that only this one uses.
 
     `view` is the view taken of formats that offer it, None for all formats as they are;
-    `outputs` is None where no golden outputs are stored.
+    `outputs` is None where no golden outputs are stored; a replay may differ from them by
+    `tolerance`, relative to their largest value.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object: str
     binding: str
     outputs: str | None
+    tolerance: float = 0.0
 
     @classmethod
     def whole(cls, name: str) -> Precision:

@@ -17,7 +17,7 @@ from .artifact import Artifact
 from .manifest import Precision, Signature
 from .plan import Plan
 from .publish import publish_copy
-from .replay import output_errors, tolerance
+from .replay import output_errors
 from .running import KeyValueCaches, RunningCode
 from .signature_check import check_inputs
 from .tensor_layout import unpack_tensors
@@ -86,6 +86,8 @@ class Module:
             # Made for a processor that can do more: compile the stored IR for this one.
             from .rebuild import rebuild
 
+            # Reading the plan makes the formats known that a user defined.
+            Plan.from_json(artifact.json("plan.json"))
             code = rebuild(artifact.read("model.mlir").decode(), precision.view)
         else:
             code = Code.from_json(artifact.json(precision.binding), artifact.read(precision.object))
@@ -138,7 +140,7 @@ class Module:
             _in_order(unpack_tensors(self._artifact.read(member)))
             for member in ("golden/inputs.safetensors", stored)
         )
-        limit = tolerance(Plan.from_json(self._artifact.json("plan.json")))
+        limit = self._precision.tolerance
         names = [value.name for value in self.signature.outputs]
         errors = output_errors(names, expected, self._running.call(inputs))
         if self.generates:

@@ -29,10 +29,26 @@ WINDOW_BYTES = 1 << 26  # of convolution windows laid out at a time
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What an op may read beside its operands: parameters by name, attention caches by name."""
+    """
+    What an op may read beside its operands: parameters by name, attention caches by name.
+
+    The fp32 errors of sums count `error_factor` times: 1 is the plain meaning, more shows what
+    errors of that size do to a program.
+    """
 
     params: Callable[[str], Array]
     caches: Caches
+    error_factor: float = 1.0
+
+    def summed(
+        self, meaning: Callable[..., Array], *operands: Array | None, **options: Any
+    ) -> Array:
+        result = meaning(*operands, **options)
+        if self.error_factor == 1:
+            return result
+        doubles = [None if each is None else each.astype(np.float64) for each in operands]
+        wide = meaning(*doubles, **options)
+        return (wide + self.error_factor * (result - wide)).astype(result.dtype)
 
 
 Meaning = Callable[[Any, Sequence[Array], Model], Array]
@@ -81,12 +97,12 @@ def conv2d(
     return result if bias is None else result + bias[:, None, None]
 
 
-def softmax(scores: Floats) -> Floats:
+def softmax(scores: Array) -> Array:
     """Over the last axis; a row that is masked throughout (all -inf) gives zeros."""
     highest = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     powers = np.exp(scores - np.where(np.isneginf(highest), np.float32(0), highest))
     total = powers.sum(axis=-1, keepdims=True)
-    return np.divide(powers, np.where(total == 0, np.float32(1), total), dtype=np.float32)
+    return powers / np.where(total == 0, np.float32(1), total)
 
 
 def attention(
@@ -107,13 +123,14 @@ def attention(
     batch, heads, length, _ = query.shape
     shared = heads // key.shape[1]
     seen = np.arange(key.shape[2]) <= np.arange(length)[:, None] + past
-    result = np.empty((batch, heads, length, value.shape[3]), np.float32)
+    kind = np.result_type(query, np.float32)
+    result = np.empty((batch, heads, length, value.shape[3]), kind)
     everywhere = (batch, heads, length, key.shape[2])
     masks = None if mask is None else np.broadcast_to(mask, everywhere)
     for head in range(key.shape[1]):
         span = slice(head * shared, (head + 1) * shared)
         scores = np.matmul(query[:, span], key[:, head : head + 1].swapaxes(2, 3))
-        scores = scores.astype(np.float32) * np.float32(scale)
+        scores = scores.astype(kind) * np.float32(scale)
         if masks is not None:
             scores = scores + masks[:, span]
         if causal:
@@ -153,23 +170,23 @@ def layer_norm(
     epsilon: float,
     axes: int = 1,
 ) -> Array:
-    """(x - mean) / sqrt(var + epsilon) * weight + bias over the last `axes` axes, in float32."""
+    """(x - mean) / sqrt(var + epsilon) * weight + bias over `axes` axes, in float32 at least."""
     over = tuple(range(-axes, 0))
-    values = source.astype(np.float32)
+    values = source.astype(np.result_type(source, np.float32))
     centred = values - values.mean(axis=over, keepdims=True)
     variance = np.square(centred).mean(axis=over, keepdims=True)
     return scaled(centred / np.sqrt(variance + np.float32(epsilon)), weight, bias, source)
 
 
 def rms_norm(source: Array, weight: Array | None = None, *, epsilon: float, axes: int = 1) -> Array:
-    """x / sqrt(mean(x^2) + epsilon) * weight over the last `axes` axes, in float32."""
+    """x / sqrt(mean(x^2) + epsilon) * weight over the last `axes` axes, in float32 at least."""
     over = tuple(range(-axes, 0))
-    values = source.astype(np.float32)
+    values = source.astype(np.result_type(source, np.float32))
     mean = np.square(values).mean(axis=over, keepdims=True)
     return scaled(values / np.sqrt(mean + np.float32(epsilon)), weight, None, source)
 
 
-def scaled(values: Floats, weight: Array | None, bias: Array | None, source: Array) -> Array:
+def scaled(values: Array, weight: Array | None, bias: Array | None, source: Array) -> Array:
     if weight is not None:
         values = values * weight
     if bias is not None:
@@ -215,17 +232,18 @@ def dequantize_meaning(_op: Any, operands: Sequence[Array], _model: Model) -> Ar
     return operands[0]
 
 
-def linear_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
-    return linear(operands[0], operands[1], *operands[2:])
+def linear_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array:
+    return model.summed(linear, *operands)
 
 
-def matmul_meaning(_op: Any, operands: Sequence[Array], _model: Model) -> Array:
+def matmul_meaning(_op: Any, operands: Sequence[Array], model: Model) -> Array:
     """lhs [B, M, K], rhs [B, K, N] → [B, M, N]."""
-    return np.matmul(operands[0], operands[1])
+    return model.summed(np.matmul, *operands)
 
 
-def conv2d_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
-    return conv2d(
+def conv2d_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array:
+    return model.summed(
+        conv2d,
         *operands,
         stride=integers(op.attributes["stride"]),
         padding=integers(op.attributes["padding"]),
@@ -243,7 +261,8 @@ def attention_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array
         cache = ir.StringAttr(op.attributes["cache"]).value
         key, value = (_stored(op, name, operands) for name in CACHED_OPERANDS)
         key, value = extended_cache(model.caches, cache, earlier, key, value)
-    return attention(
+    return model.summed(
+        attention,
         query,
         key,
         value,
@@ -260,13 +279,12 @@ def _stored(op: Any, attribute: str, operands: Sequence[Array]) -> Array:
     return rows if spelling is None else round_trip(rows, spelling)
 
 
-def layer_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
-    weight, bias = optional_operands(op, operands)[1:]
-    return layer_norm(operands[0], weight, bias, **norm_options(op))
+def layer_norm_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array:
+    return model.summed(layer_norm, *optional_operands(op, operands), **norm_options(op))
 
 
-def rms_norm_meaning(op: Any, operands: Sequence[Array], _model: Model) -> Array:
-    return rms_norm(*operands, **norm_options(op))
+def rms_norm_meaning(op: Any, operands: Sequence[Array], model: Model) -> Array:
+    return model.summed(rms_norm, *operands, **norm_options(op))
 
 
 def norm_options(op: Any) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""Golden inputs are such that no rounding hangs on the order of a sum: a replay can be strict."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import qcc
+from qcc.compiler.replay import TOLERANCE
+from qcc.models import FAMILIES
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mlp"])
+@pytest.mark.parametrize("fmt", ["int8", "mxfp4"])
+def test_rounded_activations_are_verified_as_strictly_as_plain_ones(family: str, fmt: str) -> None:
+    sample = FAMILIES[family]()
+    recipe = {"default": {"weights": fmt, "activations": fmt, "kv": fmt}}
+    module = qcc.compile(
+        sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes, recipe=recipe
+    )
+    outputs = module.verify()["outputs"]
+    assert {output["tolerance"] for output in outputs} == {TOLERANCE}
+    assert max(output["max_rel_error"] for output in outputs) < 1e-5
+
+
+class Threshold(torch.nn.Module):
+    """What it rounds is 0.5, halfway between two integers, and the errors of two sums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = torch.randperm(32)
+        self.first = torch.nn.Linear(32, 32, bias=False)
+        self.second = torch.nn.Linear(32, 32, bias=False)
+        self.second.weight.data = self.first.weight.data[:, self.order]
+        self.last = torch.nn.Linear(32, 32, bias=False)
+        self.last.weight.data = torch.eye(32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        errors = self.first(x) - self.second(x[:, self.order])
+        return self.last(torch.cat([errors[:, :1] * 0 + 7, errors[:, 1:] * 1000 + 0.5], -1))
+
+
+def test_a_model_that_no_inputs_make_steady_gets_the_tolerance_it_needs() -> None:
+    torch.manual_seed(0)
+    rule = {"match": "last", "activations": {"format": "int4", "group": "channel"}}
+    module = qcc.compile(Threshold(), (torch.randn(3, 32),), recipe={"rule": [rule]})
+    (output,) = module.verify()["outputs"]
+    assert 0 < output["max_rel_error"] < output["tolerance"]
+    assert 0.1 < output["tolerance"] < 1
+    assert output["passed"]
+
+
+def test_a_users_format_is_known_where_the_code_is_compiled_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.fmt").write_text(
+        'format mine { title "t"; element table values=[-3, -1, 1, 3];'
+        " block size=16; scale scale type=fp32 rule=absmax; }"
+    )
+    path = tmp_path / "m.qcc"
+    recipe = {"default": {"weights": str(tmp_path / "mine.fmt")}}
+    qcc.compile(torch.nn.Linear(32, 8), (torch.randn(2, 32),), recipe=recipe).save(path)
+    program = (
+        "import qcc, sys, qcc.compiler.module as m\n"
+        "m.missing_features = lambda needed: ['invented']\n"
+        "print(qcc.load(sys.argv[1]).verify()['passed'])\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "True\n"
