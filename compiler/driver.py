@@ -7,7 +7,7 @@ The result is always an artifact file; the Python API and the command line both 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ from .calibration import Calibration
 from .console import Progress
 from .frontend.import_program import import_program
 from .frontend.sources import OpenedModel
-from .golden import CHECKED_LIMIT, add_golden, check_programs
+from .golden import CHECKED_LIMIT, add_golden, golden_errors
 from .layers import collect_layers, share_tied_parameters
+from .manifest import Precision, Signature
 from .options import STOPS, CompileOptions
 from .pack import write_parameters
 from .plan import Plan
-from .precisions import build_programs
+from .precisions import Program, build_programs
 from .publish import publish_bytes
 from .recipe import load_recipe
 from .reproducer import PassCrash
@@ -154,7 +155,6 @@ class _Compilation:
         with self._stage("build"):
             programs = build_programs(module)
         parameters = programs[0].parameters
-        precisions = [program.precision for program in programs]
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
                 packed = write_parameters(writer, parameters, source.weights, self.progress)
@@ -167,21 +167,7 @@ class _Compilation:
             for program in programs:
                 writer.add(program.precision.object, program.code.object)
                 writer.add(program.precision.binding, _json(program.code.as_json()))
-            steps = bool(programs[0].code.caches)
-            if options.golden:
-                with self._stage("golden"):
-                    goldens = add_golden(writer, programs, signature, options.seed)
-                    precisions = [
-                        msgspec.structs.replace(each, tolerance=golden.tolerance)
-                        for each, golden in zip(precisions, goldens, strict=True)
-                    ]
-                if report["bytes_after"] < CHECKED_LIMIT:
-                    with self._stage("check"):
-                        report["golden"], steps = check_programs(
-                            writer, programs, goldens, signature
-                        )
-            else:
-                precisions = [msgspec.structs.replace(each, outputs=None) for each in precisions]
+            precisions, steps = self._golden(writer, programs, signature, report)
             if steps:
                 report["kv_cache"] = kv_cache(plan, programs[0].code.caches)
             writer.add("report.json", _json(report))
@@ -200,6 +186,30 @@ class _Compilation:
                     }
                 )
         return report | {"timings": self.timings}
+
+    def _golden(
+        self,
+        writer: ArtifactWriter,
+        programs: Sequence[Program],
+        signature: Signature,
+        report: dict[str, Any],
+    ) -> tuple[list[Precision], bool]:
+        """The precisions with what verifying them needs, and whether steps can be trusted."""
+        precisions = [program.precision for program in programs]
+        steps = bool(programs[0].code.caches)
+        if not self.options.golden:
+            return [msgspec.structs.replace(each, outputs=None) for each in precisions], steps
+        run_code = report["bytes_after"] < CHECKED_LIMIT
+        with self._stage("golden"):
+            goldens = add_golden(writer, programs, signature, self.options.seed, run_code)
+        if run_code:
+            steps = all(golden.steps_agree for golden in goldens)
+            report["golden"] = golden_errors(precisions, goldens, signature)
+        tolerances = [golden.tolerance for golden in goldens]
+        return [
+            msgspec.structs.replace(each, tolerance=tolerance)
+            for each, tolerance in zip(precisions, tolerances, strict=True)
+        ], steps
 
 
 def _not_lowered(name: str, error: MLIRError) -> UnsupportedError:

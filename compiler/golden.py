@@ -8,7 +8,7 @@ NumPy on the stored, decoded weights. What they check is the code that runs, not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..dialects.interpreter import interpret
 from ..dialects.qcc import logical_type
 from .artifact import ArtifactWriter
 from .layers import entry_function
-from .manifest import Signature, Value
+from .manifest import Precision, Signature, Value
 from .pack import decoded_parameter
 from .precisions import Program
 from .replay import TOLERANCE, output_errors
@@ -53,33 +53,69 @@ def golden_inputs(
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Inputs, what the reference interpreter makes of them, and the error a replay may show."""
+    """
+    Inputs of a program, what the reference interpreter makes of them, and the error a replay may
+    show; then what the compiled code makes of them, whole and token by token, where it was run.
+    """
 
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
     tolerance: float
+    whole: list[np.ndarray] | None = None
+    stepped: list[np.ndarray] | None = None
+
+    def errors(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Of the code on whole sequences."""
+        return [] if self.whole is None else output_errors(names, self.outputs, self.whole)
+
+    @property
+    def steps_agree(self) -> bool:
+        """Whether computing token by token gives what the whole sequence gives."""
+        if self.whole is None or self.stepped is None:
+            return False
+        return _largest(self.whole, self.stepped) <= self.tolerance
+
+    @property
+    def doubt(self) -> float:
+        """How far these inputs are from telling right code from wrong; TOLERANCE at best."""
+        runs = [run for run in (self.whole, self.stepped) if run is not None]
+        return max(self.tolerance, *(_largest(self.outputs, run) for run in runs), TOLERANCE)
 
 
 def add_golden(
-    writer: ArtifactWriter, programs: Sequence[Program], signature: Signature, seed: int
+    writer: ArtifactWriter,
+    programs: Sequence[Program],
+    signature: Signature,
+    seed: int,
+    run_code: bool,
 ) -> list[Golden]:
     """
     Store golden inputs, and the interpreter's outputs of each program.
 
-    Weights are decoded from the file being written, each where the program needs it. Of a few
-    draws of inputs of a model of moderate size, those are taken on which the least depends on the
-    order of sums.
+    Weights are decoded from the file being written, each where the program needs it. Some inputs
+    put a rounded activation so near a boundary of its format that the order of a sum decides; of a
+    few draws for a model of moderate size, those are taken on which the least depends on it.
     """
     whole = programs[0]
     size = sum(spec.nbytes for parameter in whole.parameters for spec in parameter.specs())
     best: list[Golden] = []
-    for draw in range(DRAWS if size < DRAWN_LIMIT else 1):
-        inputs = golden_inputs(signature, whole.module, (seed, draw))
-        found = [_golden(writer, program, inputs) for program in programs]
-        if not best or _worst(found) < _worst(best):
-            best = found
-        if _worst(best) == TOLERANCE:
-            break
+    with ExitStack() as stack:
+        codes = [
+            stack.enter_context(closing(RunningCode(program.code, writer.tensor)))
+            if run_code
+            else None
+            for program in programs
+        ]
+        for draw in range(DRAWS if size < DRAWN_LIMIT else 1):
+            inputs = golden_inputs(signature, whole.module, (seed, draw))
+            found = [
+                _golden(writer, program, code, inputs)
+                for program, code in zip(programs, codes, strict=True)
+            ]
+            if not best or _doubt(found) < _doubt(best):
+                best = found
+            if _doubt(best) == TOLERANCE:
+                break
     writer.add("golden/inputs.safetensors", pack_tensors(_numbered(best[0].inputs)))
     for program, golden in zip(programs, best, strict=True):
         assert program.precision.outputs is not None
@@ -87,13 +123,25 @@ def add_golden(
     return best
 
 
-def _worst(goldens: Sequence[Golden]) -> float:
-    return max(golden.tolerance for golden in goldens)
+def _doubt(goldens: Sequence[Golden]) -> float:
+    return max(golden.doubt for golden in goldens)
 
 
-def _golden(writer: ArtifactWriter, program: Program, inputs: list[np.ndarray]) -> Golden:
+def _golden(
+    writer: ArtifactWriter, program: Program, code: RunningCode | None, inputs: list[np.ndarray]
+) -> Golden:
+    outputs, tolerance = _reference(writer, program, inputs)
+    if code is None:
+        return Golden(inputs, outputs, tolerance)
+    stepped = code.in_two_steps(inputs[0]) if program.code.caches else None
+    return Golden(inputs, outputs, tolerance, code.call(inputs), stepped)
+
+
+def _reference(
+    writer: ArtifactWriter, program: Program, inputs: list[np.ndarray]
+) -> tuple[list[np.ndarray], float]:
     """
-    The outputs on `inputs`, and the tolerance.
+    The interpreter's outputs, and the tolerance.
 
     Without rounded activations two correct executions differ by the order of fp32 sums. Where
     activations are rounded, such a difference can carry a value across a boundary of its format
@@ -111,10 +159,14 @@ def _golden(writer: ArtifactWriter, program: Program, inputs: list[np.ndarray]) 
 
     plain = outputs(1)
     if not _rounds(program.module.operation):
-        return Golden(inputs, plain, TOLERANCE)
-    errors = output_errors([""] * len(plain), plain, outputs(ERROR_FACTOR))
-    moved = max((error["max_rel_error"] for error in errors), default=0.0)
-    return Golden(inputs, plain, TOLERANCE if moved <= TOLERANCE else MARGIN * moved)
+        return plain, TOLERANCE
+    moved = _largest(plain, outputs(ERROR_FACTOR))
+    return plain, TOLERANCE if moved <= TOLERANCE else MARGIN * moved
+
+
+def _largest(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
+    errors = output_errors([""] * len(expected), expected, actual)
+    return max((error["max_rel_error"] for error in errors), default=0.0)
 
 
 def _rounds(op: Operation) -> bool:
@@ -127,42 +179,17 @@ def _rounds(op: Operation) -> bool:
     )
 
 
-def check_programs(
-    writer: ArtifactWriter,
-    programs: Sequence[Program],
-    goldens: Sequence[Golden],
-    signature: Signature,
-) -> tuple[dict[str, Any], bool]:
-    """
-    Run each program's code on golden inputs and the weights of the file being written.
-
-    Returns the errors for the report and, for a model with a step function, whether computing
-    token by token gives what the whole sequence gives, within the tolerance, in every precision.
-    """
-    rows: list[dict[str, Any]] = []
-    agreed = True
-    for program, golden in zip(programs, goldens, strict=True):
-        with closing(RunningCode(program.code, writer.tensor)) as running:
-            errors, agrees = check_code(running, golden, signature)
-        rows += [{"precision": program.precision.name, **error} for error in errors]
-        agreed = agreed and agrees
-    return {"outputs": rows}, agreed
-
-
-def check_code(
-    running: RunningCode, golden: Golden, signature: Signature
-) -> tuple[list[dict[str, Any]], bool]:
-    """See `check_programs`, for one program."""
+def golden_errors(
+    precisions: Sequence[Precision], goldens: Sequence[Golden], signature: Signature
+) -> dict[str, Any]:
+    """How far the code is from the interpreter, for the report."""
     names = [value.name for value in signature.outputs]
-    whole = running.call(golden.inputs)
-    agrees = False
-    if running.code.caches:
-        pieces = running.in_two_steps(golden.inputs[0])
-        agrees = all(
-            error["max_rel_error"] <= golden.tolerance
-            for error in output_errors(names, whole, pieces)
-        )
-    return output_errors(names, golden.outputs, whole), agrees
+    rows = [
+        {"precision": precision.name, **error}
+        for precision, golden in zip(precisions, goldens, strict=True)
+        for error in golden.errors(names)
+    ]
+    return {"outputs": rows}
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
