@@ -23,7 +23,7 @@ from ...dialects.formats.definition import (
 )
 from ...dialects.formats.elements import element_values
 from ...dialects.formats.minifloats import minifloat_values
-from ...dialects.formats.scales import E8M0_LARGEST, SCALE_MINIFLOATS
+from ...dialects.formats.scales import E8M0_LARGEST, SCALE_MINIFLOATS, SMALLEST_E8M0
 from ...dialects.formats.scales import decode_scale as stored_scale
 from .decode import decode_scale
 from .emit import (
@@ -53,7 +53,6 @@ from .round_elements import (
 )
 
 FRACTION_BITS = (1 << MANTISSA) - 1
-SMALLEST_E8M0 = 0x00400000
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -178,7 +177,8 @@ def _power_of_two(scale: Scale, element: Minifloat | Integer, largest: Val) -> F
     """formats.md 4.3; `encode` is the exact inverse of `decode`, but for the torchao hazard."""
     if scale.rule == "rceil":
         bits = bits_of(largest / element.largest)
-        codes = (bits >> MANTISSA) + _has_fraction(bits)
+        above = widen(bits.compare("gt", SMALLEST_E8M0), i32())
+        codes = (bits >> MANTISSA) + (_has_fraction(bits) & above)
     else:
         bits = bits_of(largest)
         if scale.rule == "even":

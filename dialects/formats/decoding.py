@@ -73,8 +73,13 @@ def _as_blocks(values: Floats, shape: tuple[int, int, int]) -> Floats:
     return padded.reshape(shape)
 
 
+@np.errstate(over="ignore")
 def _apply_scales(fmt: Format, values: Floats, parts: Parts) -> Floats:
-    """Second-level factors multiply the block scale first (formats.md 4.4, hazard 11)."""
+    """
+    Second-level factors multiply the block scale first (formats.md 4.4, hazard 11).
+
+    What rounding lifted beyond the largest float32 becomes infinity.
+    """
     factors: list[Any] = []
     for scale in fmt.block_scales:
         factor = decode_scale(scale.type, parts[scale.role])

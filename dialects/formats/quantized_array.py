@@ -131,16 +131,21 @@ def quantize_array(
 
 def _as_floats(x: Any) -> NDArray[Any]:
     """An array of a float type no wider than float32; torch tensors by duck typing."""
-    if hasattr(x, "detach") and hasattr(x, "cpu"):
-        x = x.detach().float().cpu().numpy()
     try:
-        array = np.asarray(x)
+        array = np.asarray(_from_torch(x) if hasattr(x, "detach") and hasattr(x, "cpu") else x)
         if array.dtype.kind in "OSUmMc":
             raise TypeError(f"{array.dtype} is not a real number")
         np.zeros(1, array.dtype).astype(np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError("format-dtype", "cannot quantize this array", why=str(error)) from error
     if array.dtype.kind in "iub" or array.dtype.itemsize > 4:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     return array
+
+
+def _from_torch(x: Any) -> NDArray[Any]:
+    """Raises TypeError for complex and sparse tensors, NotImplementedError for empty shells."""
+    if x.is_complex():
+        raise TypeError(f"{x.dtype} is not a real number")
+    return x.detach().float().cpu().numpy()

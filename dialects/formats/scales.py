@@ -29,6 +29,7 @@ SCALE_MINIFLOATS = {
 }
 E8M0_BIAS = 127
 E8M0_LARGEST = 254  # 255 is NaN
+SMALLEST_E8M0 = 0x00400000  # 2**-127 as bits of fp32, a subnormal
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def decode_scale(kind: str, stored: NDArray[Any]) -> Floats:
     """
     if kind == "e8m0":
         bits = stored.astype(np.uint32) << np.uint32(23)
-        bits[stored == 0] = 0x00400000  # 2**-127, a subnormal
+        bits[stored == 0] = SMALLEST_E8M0
         bits[stored == 255] = 0x7FC00000
         return bits.view(np.float32)
     if kind == "fp32":
@@ -133,7 +134,7 @@ def _power_of_two(scale: Scale, element: Element, largest: Floats) -> Derived:
     assert isinstance(element, Minifloat | Integer)
     if scale.rule == "rceil":
         bits = (largest / np.float32(element.largest)).view(np.int32)
-        codes = (bits >> 23) + ((bits & 0x7FFFFF) != 0)
+        codes = (bits >> 23) + (((bits & 0x7FFFFF) != 0) & (bits > SMALLEST_E8M0))
     else:
         bits = largest.view(np.int32)
         carry = 0
@@ -144,7 +145,7 @@ def _power_of_two(scale: Scale, element: Element, largest: Floats) -> Derived:
         codes = (bits >> 23) - element.max_exponent + carry
     codes = np.clip(codes, 0, E8M0_LARGEST).astype(np.int32)
     inverse = (E8M0_LARGEST - codes) << 23
-    inverse[codes == E8M0_LARGEST] = 0x00400000
+    inverse[codes == E8M0_LARGEST] = SMALLEST_E8M0
     if scale.compat == "torchao":  # hazard 9: code 0 encodes with another scale than it decodes to
         inverse[codes == 0] = (127 if scale.rule == "rceil" else 253) << 23
     return Derived(codes.astype(np.uint8), inverse.view(np.float32), multiply=True)

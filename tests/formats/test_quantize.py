@@ -121,6 +121,21 @@ def test_what_is_no_array_of_numbers_is_refused(x: Any) -> None:
         format("int8").quantize(x)
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(2, 2, device="meta"),
+        torch.eye(3).to_sparse(),
+    ],
+    ids=["complex", "without data", "sparse"],
+)
+def test_tensors_without_plain_numbers_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(UsageError) as refused:
+        format("int8").quantize(x)
+    assert refused.value.code == "format-dtype"
+
+
 @pytest.mark.parametrize("axis", [2, -3, None, 0.5])
 def test_wrong_axis(axis: Any) -> None:
     with pytest.raises(UsageError, match="axis"):
