@@ -22,19 +22,20 @@ from .gemm import MC, Contraction, contraction_launcher
 from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
 from .matmul import convert_matmul
+from .panel_linear import panel_embedding_launcher, panel_linear_launcher, panel_tiles
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
-from .weights import weight_source
+from .weights import weight_panels, weight_source
 
 
-def convert_qcc_to_kernels(module: ir.Module) -> CallSite:
+def convert_qcc_to_kernels(module: ir.Module, features: frozenset[str]) -> CallSite:
     """
-    Rewrite `module` in place.
+    Rewrite `module` in place, for a processor that has `features`.
 
     The returned site holds the kernels, to be linked once the main function is bufferized, and
     the parameters and caches in the order of the runtime's tables.
     """
-    site = CallSite(module, KernelLibrary(module))
+    site = CallSite(module, KernelLibrary(module, features))
     for rules in (RULES, {"qcc.param": convert_param}):
         for op in list(_qcc_ops(module.operation)):
             if op.operation.name in rules:
@@ -54,15 +55,21 @@ def _qcc_ops(op: Operation) -> Iterator[ir.OpView]:
 
 def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
     n, k = qcc.logical_type(op.weight.type).shape
-    source, parts = weight_source(site, op.weight, k)
-    contraction = Contraction(n, k, source, has_bias=op.bias is not None)
     rank = ir.RankedTensorType(op.input.type).rank
     leading = {axis: site.extent(op.input, axis) for axis in range(rank - 1)}
     m = site.extents(op.input, range(rank - 1))
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
     bias = site.address(op.bias) if op.bias is not None else size(0)
-    total = (m + (MC - 1)) // MC * contraction.row_tiles
-    launcher = contraction_launcher(site.library, contraction)
+    panels = weight_panels(site, op.weight)
+    if panels is not None:
+        source, parts = panels
+        total = panel_tiles(source, m)
+        launcher = panel_linear_launcher(site.library, source, op.bias is not None)
+    else:
+        source, parts = weight_source(site, op.weight, k)
+        contraction = Contraction(n, k, source, has_bias=op.bias is not None)
+        total = (m + (MC - 1)) // MC * contraction.row_tiles
+        launcher = contraction_launcher(site.library, contraction)
     arguments = [site.address(op.input), address, bias, m, *parts]
     site.launch(launcher, arguments, total, grain_of(total))
     replace_op(op, value)
@@ -114,12 +121,17 @@ def _mask_arguments(site: CallSite, mask: ir.Value) -> list[Val]:
 
 def convert_embedding(site: CallSite, op: qcc.EmbeddingOp) -> None:
     _, k = qcc.logical_type(op.table.type).shape
-    source, parts = weight_source(site, op.table, k)
     rank = ir.RankedTensorType(op.indices.type).rank
     leading = {axis: site.extent(op.indices, axis) for axis in range(rank)}
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
     total = site.extents(op.indices, range(rank))
-    launcher = embedding_launcher(site.library, source)
+    panels = weight_panels(site, op.table)
+    if panels is not None:
+        source, parts = panels
+        launcher = panel_embedding_launcher(site.library, source)
+    else:
+        source, parts = weight_source(site, op.table, k)
+        launcher = embedding_launcher(site.library, source)
     site.launch(launcher, [site.address(op.indices), address, *parts], total, grain_of(total))
     replace_op(op, value)
 

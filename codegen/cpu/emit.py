@@ -127,6 +127,9 @@ class Val:
         """Logical shift."""
         return Val(arith.shrui(self.ssa, self._with(other)))
 
+    def shift_right_signed(self, other: Val | Number) -> Val:
+        return Val(arith.shrsi(self.ssa, self._with(other)))
+
     def __neg__(self) -> Val:
         return Val(arith.negf(self.ssa))
 
@@ -183,7 +186,9 @@ class Ptr:
 
     def load_while(self, mask: Val) -> Val:
         """A float vector; lanes where `mask` is false are 0 and are not read."""
-        return Val(llvm.intr_masked_load(floats(), self.ssa, mask.ssa, 4, pass_thru=splat(0.0).ssa))
+        type_ = _same_shape(mask, f32())
+        zero = constant(0, type_)
+        return Val(llvm.intr_masked_load(type_, self.ssa, mask.ssa, 4, pass_thru=zero.ssa))
 
     def store_while(self, mask: Val, value: Val) -> None:
         llvm.intr_masked_store(value.ssa, self.ssa, mask.ssa, 4)
@@ -366,10 +371,10 @@ def _fold_lanes(a: Val, combine: Callable[[Val, Val], Val]) -> Val:
     return Val(vector.extract(a.ssa, [], [0]))
 
 
-def lane_mask(count: Val) -> Val:
-    """i1 lanes, true in the first `count` (an i64, may exceed LANES)."""
-    positions = lane_constants(list(range(LANES)), i64())
-    return positions.compare("lt", broadcast(count))
+def lane_mask(count: Val, width: int = LANES) -> Val:
+    """`width` i1 lanes, true in the first `count` (an i64, may exceed the width)."""
+    positions = lane_constants(list(range(width)), i64())
+    return positions.compare("lt", broadcast(count, width))
 
 
 def repeat(

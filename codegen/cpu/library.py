@@ -38,11 +38,14 @@ class KernelLibrary:
     """
     Kernels, constant tables and the thread pool, in a module of their own.
 
+    `features` are those of the processor, as LLVM names them, that kernels may use by name.
+
     The main module only declares the launchers until `link` brings the kernels in: kernels are
     written in terms of addresses, which the passes over the main function need not see.
     """
 
-    def __init__(self, main: ir.Module) -> None:
+    def __init__(self, main: ir.Module, features: frozenset[str]) -> None:
+        self.features = features
         self._main = main
         self._module = ir.Module.create()
         self._launchers: dict[str, str] = {}

@@ -7,9 +7,12 @@ its last use, turn the remaining linalg into loops, lower to LLVM.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ...dialects.bindings import Operation, PassManager, ir
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
+from .features import host_features
 from .hoist_deallocations import hoist_deallocations
 from .outline_loops import outline_loops
 from .replace_copies import replace_copies
@@ -36,11 +39,17 @@ LLVM = (
 )
 
 
-def lower_to_llvm(module: ir.Module) -> CallSite:
-    """Lower `module` in place; the site names the parameters and caches its tables expect."""
+def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> CallSite:
+    """
+    Lower `module` in place; the site names the parameters and caches its tables expect.
+
+    `features` are the instruction sets that kernels may name: those of this processor, or fewer.
+    """
     _give_entry_a_c_interface(module)
     run(module, FUSE)
-    site = convert_qcc_to_kernels(module)
+    site = convert_qcc_to_kernels(
+        module, frozenset(host_features() if features is None else features)
+    )
     run(module, "func.func(tm-tensor-bufferize)")
     _promise_distinct_buffers(module.operation)
     run(module, BUFFERIZE)

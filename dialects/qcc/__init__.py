@@ -4,10 +4,19 @@ from .attention import CACHED_OPERANDS, AttentionOp, cache_format, is_cached
 from .contraction import Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
 from .dialect import PackedType, Qcc, format_spelling, is_packed, logical_type, packed
 from .norm import LayerNormOp, RmsNormOp
-from .storage import DequantizeOp, ParamOp, QuantizeOp, quantized, tensor_range_of
+from .storage import (
+    LAYOUT_ATTRIBUTE,
+    DequantizeOp,
+    ParamOp,
+    QuantizeOp,
+    layout_of,
+    quantized,
+    tensor_range_of,
+)
 
 __all__ = [
     "CACHED_OPERANDS",
+    "LAYOUT_ATTRIBUTE",
     "AttentionOp",
     "Conv2dOp",
     "DequantizeOp",
@@ -24,6 +33,7 @@ __all__ = [
     "format_spelling",
     "is_cached",
     "is_packed",
+    "layout_of",
     "logical_type",
     "packed",
     "quantized",

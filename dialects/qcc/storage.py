@@ -2,24 +2,28 @@
 
 from typing import Any
 
-from ..bindings import Operand, Result, ext, ir
+from ..bindings import Operand, Operation, Result, ext, ir
 from ..errors import QccError
 from ..formats import Range, parse_spelling
+from ..formats.panels import LAYOUT, panel_unit
 from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
+
+LAYOUT_ATTRIBUTE = "layout"
 
 
 class ParamOp(Qcc.Operation, name="param", traits=[ext.Pure]):
     """
     A parameter or buffer of the model, by name; its bytes live outside the IR.
 
-    The result is a plain tensor, or `!qcc.packed` once the parameter has a format.
+    The result is a plain tensor, or `!qcc.packed` once the parameter has a format. `layout`, if
+    there is one, says in what order the packed bytes are stored; the values are the same.
     """
 
     symbol: ir.StringAttr
     value: Result[Any]
 
     def verify_invariants(self) -> bool:
-        return format_is_known(self.location, self.value.type)
+        return format_is_known(self.location, self.value.type) and _layout_is_known(self.operation)
 
 
 class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
@@ -103,3 +107,28 @@ def _range_fits(op: QuantizeOp) -> bool:
         op.location.emit_error(f"range: {error.what}; {error.next_step}")
         return False
     return True
+
+
+def layout_of(parameter: Operation) -> str | None:
+    """The layout of a `qcc.param`, None for rows one after another."""
+    if LAYOUT_ATTRIBUTE not in parameter.attributes:
+        return None
+    return ir.StringAttr(parameter.attributes[LAYOUT_ATTRIBUTE]).value
+
+
+def _layout_is_known(parameter: Operation) -> bool:
+    layout = layout_of(parameter)
+    if layout is None:
+        return True
+    type_ = parameter.results[0].type
+    spelling = format_spelling(type_)
+    if layout != LAYOUT:
+        reason = f"there is no layout {layout!r}, only {LAYOUT!r}"
+    elif spelling is None or logical_type(type_).rank != 2:
+        reason = f"{LAYOUT!r} is a layout of packed matrices, not of {type_}"
+    elif panel_unit(parse_spelling(spelling)) is None:
+        reason = f"blocks of {spelling} do not divide into the units of {LAYOUT!r}"
+    else:
+        return True
+    parameter.location.emit_error(f"qcc.param: {reason}")
+    return False

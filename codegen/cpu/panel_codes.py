@@ -1,0 +1,191 @@
+"""
+Codes of sixteen rows out of the words of a panel, and elements out of codes.
+
+The words are those of dialects/formats/panels.py. How an element decodes follows from its table of
+values: up to sixteen are permuted inside a register, whose index needs no masking; integers are
+converted; minifloats are moved into fp32's fields; any other table is gathered from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...dialects.bindings import ir, llvm
+from ...dialects.formats.panels import PANEL_ROWS, CodePlane, code_planes
+from .closed_form import Affine, Minifloat, closed_form
+from .emit import (
+    Ptr,
+    Val,
+    constant,
+    f32,
+    i1,
+    i8,
+    i16,
+    i32,
+    lane_constants,
+    lanes,
+    reinterpret,
+    select,
+    shuffle,
+    signed_to_float,
+    widen,
+)
+from .library import KernelLibrary
+
+REGISTER_TABLE = 16
+
+
+def wide(element: ir.Type) -> ir.Type:
+    """A lane for each row of a panel."""
+    return lanes(element, PANEL_ROWS)
+
+
+class UnitCodes:
+    """The codes of one unit of one part, sixteen rows wide; each word is loaded once."""
+
+    def __init__(self, address: Ptr, planes: Sequence[CodePlane], bits: int) -> None:
+        self._address, self._planes, self._bits = address, planes, bits
+        self._loaded: dict[tuple[int, int], Val] = {}
+
+    def word(self, plane: CodePlane, index: int) -> Val:
+        """Word `index` of `plane`, zero-extended to 32 bits a lane."""
+        key = plane.low, index
+        if key not in self._loaded:
+            kind = {8: i8, 16: i16, 32: i32}[plane.word_bits]()
+            start = plane.start + index * PANEL_ROWS * plane.word_bits // 8
+            word = self._address.at(start).load(wide(kind), align=1)
+            self._loaded[key] = word if plane.word_bits == 32 else widen(word, i32())
+        return self._loaded[key]
+
+    def loose(self, position: int) -> Val:
+        """Code `position` in the low bits of each lane, with anything above it."""
+        code: Val | None = None
+        for plane in self._planes:
+            index, bit = plane.place(position)
+            word = self.word(plane, index)
+            if code is None:
+                code = word >> bit if bit else word
+                continue
+            moved = word >> (bit - plane.low) if bit >= plane.low else word << (plane.low - bit)
+            mask = (1 << plane.low) - 1
+            code = (code & mask) | (moved & ~mask)
+        assert code is not None
+        return code
+
+    def exact(self, position: int) -> Val:
+        """Code `position`, zero-extended."""
+        if self._bits == 32:
+            return self.loose(position)
+        return self.loose(position) & ((1 << self._bits) - 1)
+
+    def topmost(self, position: int, bits: int) -> Val:
+        """The low `bits` of code `position` in the high bits of each lane, over anything else."""
+        if len(self._planes) > 1:
+            return self.loose(position) << (32 - bits)
+        (plane,) = self._planes
+        index, bit = plane.place(position)
+        shift = 32 - bits - bit
+        word = self.word(plane, index)
+        return word << shift if shift else word
+
+
+class Elements:
+    """The values of one format's elements, up to `step`, which the caller multiplies in."""
+
+    def __init__(self, library: KernelLibrary, values: np.ndarray) -> None:
+        self._library = library
+        self._values = np.where(np.isfinite(values), values, 0).astype(np.float32)
+        self.bits = len(values).bit_length() - 1
+        form = closed_form(values)
+        # Without 16-lane permutes a table costs two of them and a blend; a conversion is cheaper.
+        converts = isinstance(form, Affine) and "avx512f" not in library.features
+        self._in_register = self.bits <= 4 and _permutes(library) and not converts
+        self._form = None if self._in_register else form
+        self.step = self._form.step if isinstance(self._form, Affine) else 1.0
+
+    def value(self, codes: UnitCodes, position: int) -> Val:
+        """Element `position` of a unit as fp32 lanes, divided by `step`."""
+        if self._in_register:
+            return self._permuted(self._values, codes, position)
+        if isinstance(self._form, Affine):
+            if self._form.flip:
+                signed = codes.topmost(position, self.bits).shift_right_signed(32 - self.bits)
+                return signed_to_float(signed)
+            return signed_to_float(codes.exact(position))
+        if isinstance(self._form, Minifloat):
+            return _minifloat(codes.topmost(position, self.bits), self._form)
+        return self._gathered(codes.exact(position), self._values)
+
+    def halves(self, codes: UnitCodes, position: int) -> list[Val]:
+        """The element where it is above zero, and where it is not; zero elsewhere."""
+        above, below = np.maximum(self._values, 0), np.minimum(self._values, 0)
+        if self._in_register:
+            return [self._permuted(table, codes, position) for table in (above, below)]
+        value = self.value(codes, position)
+        zero = constant(0, value.type)
+        positive = value.compare("gt", 0.0)
+        return [select(positive, value, zero), select(positive, zero, value)]
+
+    def flagged(self, flags: np.ndarray, codes: UnitCodes, position: int) -> Val:
+        """1 for the codes that `flags` marks, 0 for others."""
+        table = flags.astype(np.float32)
+        if self.bits <= 4 and _permutes(self._library):
+            return self._permuted(table, codes, position)
+        return self._gathered(codes.exact(position), table)
+
+    def _permuted(self, table: np.ndarray, codes: UnitCodes, position: int) -> Val:
+        repeated = np.tile(table, REGISTER_TABLE // len(table)).tolist()
+        index = codes.loose(position)
+        if "avx512f" in self._library.features:
+            entries = lane_constants(repeated, f32())
+            name = "llvm.x86.avx512.permvar.sf.512"
+            operands = [entries.ssa, index.ssa]
+            return Val(llvm.call_intrinsic(wide(f32()), name, operands, [], []))
+        low = _permute_halves(repeated[:8], index)
+        if len(table) <= 8:
+            return low
+        upper = (index << 28).compare("lt", 0)
+        return select(upper, _permute_halves(repeated[8:], index), low)
+
+    def _gathered(self, codes: Val, values: np.ndarray) -> Val:
+        table = self._library.table([float(value) for value in values])
+        addresses = llvm.getelementptr(
+            ir.Type.parse(f"vector<{PANEL_ROWS}x!llvm.ptr>"),
+            table.ssa, [codes.ssa], [-(2**31)], f32(), 0,
+        )  # fmt: skip
+        every, none = constant(1, wide(i1())), constant(0, wide(f32()))
+        return Val(llvm.intr_masked_gather(wide(f32()), addresses, every.ssa, [none.ssa], 4))
+
+
+def unit_codes(address: Ptr, bits: int, unit: int) -> UnitCodes:
+    return UnitCodes(address, code_planes(bits, unit), bits)
+
+
+def _permutes(library: KernelLibrary) -> bool:
+    return bool({"avx2", "avx512f"} & library.features)
+
+
+def _permute_halves(table: list[float], index: Val) -> Val:
+    """Lane i of the result is table[index[i] mod 8], eight lanes at a time."""
+    entries = lane_constants(table, f32())
+    parts = []
+    for first in (0, 8):
+        lane = shuffle(index, index, range(first, first + 8))
+        operands = [entries.ssa, lane.ssa]
+        half = llvm.call_intrinsic(entries.type, "llvm.x86.avx2.permps", operands, [], [])
+        parts.append(Val(half))
+    return shuffle(parts[0], parts[1], range(PANEL_ROWS))
+
+
+def _minifloat(topmost: Val, form: Minifloat) -> Val:
+    """
+    Sign and magnitude moved to fp32's places by one arithmetic shift, then scaled.
+
+    Exact for every finite code, see decode.decode_minifloat.
+    """
+    moved = topmost.shift_right_signed(8 - form.exponent)
+    magnitude = ((1 << (form.exponent + form.mantissa)) - 1) << (23 - form.mantissa)
+    value = reinterpret(moved & (magnitude | -(1 << 31)), f32())
+    return value if form.bias == 127 else value * float(2.0 ** (127 - form.bias))

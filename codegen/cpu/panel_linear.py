@@ -1,0 +1,388 @@
+"""
+Linear layers whose weights lie in panels: y[m, n] = sum over k of x[m, k] * w[n, k]  + bias[n].
+
+A register holds one k of sixteen rows of w, so x[m, k] is a broadcast, sums need no folding of
+lanes, and y gets sixteen neighbours at once. With few rows of x, weights go from packed bytes to
+registers, and each block's sum is scaled once. With more, a group of panels is decoded, scaled, to
+a scratch that stays in the L2 cache, and blocks of rows run over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...dialects.formats.panels import PANEL_ROWS
+from .emit import (
+    Ptr,
+    Val,
+    branch,
+    broadcast,
+    constant,
+    f32,
+    fma,
+    i64,
+    lane_mask,
+    minimum,
+    repeat,
+    size,
+)
+from .library import Arguments, KernelLibrary, scratch
+from .panel_codes import wide
+from .panel_reader import BlockScales, PanelReader
+
+GROUP = 2
+DIRECT_ROWS = 4
+CHAINS = 4
+MC = 192
+STRIDE = 32
+UNROLLED = 96
+CHUNK = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Rows of x times panels of w whose sums stay in registers."""
+
+    rows: int
+    panels: int
+
+
+def register_tile(library: KernelLibrary) -> Tile:
+    """32 registers of sixteen lanes hold 8 x 2 sums, 16 of eight lanes 6 x 1."""
+    return Tile(8, GROUP) if "avx512f" in library.features else Tile(6, 1)
+
+
+def panel_tiles(weight: PanelReader, m: Val) -> Val:
+    """The launcher's total for `m` rows of x."""
+    return (m + (MC - 1)) // MC * groups(weight)
+
+
+def groups(weight: PanelReader) -> int:
+    return -(-weight.panels // GROUP)
+
+
+def panel_linear_launcher(library: KernelLibrary, weight: PanelReader, has_bias: bool) -> str:
+    """Arguments: x, y, bias (0 when absent), m, then the weight's parts; total is `panel_tiles`."""
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        _PanelLinear(library, weight, has_bias, arguments).run(begin, end)
+
+    key = f"linear {weight.rows}x{weight.k} {weight.key} bias={has_bias}"
+    return library.launcher(key, 4 + weight.part_count, emit)
+
+
+class _PanelLinear:
+    """Emission of one layer's body."""
+
+    def __init__(
+        self, library: KernelLibrary, weight: PanelReader, has_bias: bool, arguments: Arguments
+    ) -> None:
+        self.w, self.has_bias = weight, has_bias
+        self.tile = register_tile(library)
+        self.x, self.y, self.bias = (arguments.address(index, f32()) for index in range(3))
+        self.m = arguments.integer(3)
+        weight.bind(arguments, 4)
+
+    def run(self, begin: Val, end: Val) -> None:
+        def few_rows() -> None:
+            first = begin * GROUP
+            last = minimum(end * GROUP, self.w.panels)
+            one = self.m.compare("eq", 1)
+            branch(one, lambda: self._each_panel(first, last, 1),
+                   lambda: self._each_panel(first, last, DIRECT_ROWS))  # fmt: skip
+
+        few = self.m.compare("le", DIRECT_ROWS)
+        branch(few, few_rows, lambda: self._many_rows(begin, end))
+
+    def _each_panel(self, first: Val, last: Val, rows: int) -> None:
+        ms = [minimum(size(m), self.m - 1) for m in range(rows)]
+        xs = [self.x.at(m * self.w.k) for m in ms]
+
+        @repeat(first, last)
+        def _(panel: Val) -> None:
+            initial = [self._initial(m, panel, later=False) for m in ms]
+            for m, total in zip(ms, direct_sums(self.w, panel, xs, initial), strict=True):
+                self._store(m, panel, total)
+
+    def _many_rows(self, begin: Val, end: Val) -> None:
+        x_tiles = (self.m + (MC - 1)) // MC
+        decoded = scratch(GROUP * PANEL_ROWS * min(self.w.k, _chunk(self.w)))
+
+        @repeat(begin, end)
+        def _(tile: Val) -> None:
+            first = (tile // x_tiles) * GROUP
+            start = tile % x_tiles * MC
+            stop = minimum(start + MC, self.m)
+            each_chunk(
+                self.w,
+                lambda chunk, length, later: self._chunk_of_tile(
+                    first, (start, stop), (chunk, length), decoded, later
+                ),
+            )
+
+    def _chunk_of_tile(
+        self, first: Val, ms: tuple[Val, Val], span: tuple[Val, int], decoded: Ptr, later: bool
+    ) -> None:
+        chunk, length = span
+        pitch = length * PANEL_ROWS
+        panels = [minimum(first + i, self.w.panels - 1) for i in range(GROUP)]
+        for i, panel in enumerate(panels):
+            decode_panel(self.w, panel, span, decoded.at(i * pitch))
+
+        @repeat(ms[0], ms[1], self.tile.rows)
+        def _(m: Val) -> None:
+            rows = [minimum(m + i, self.m - 1) for i in range(self.tile.rows)]
+            for i in range(0, GROUP, self.tile.panels):
+                columns = [decoded.at(j * pitch) for j in range(i, i + self.tile.panels)]
+                of_tile = panels[i : i + self.tile.panels]
+                # A group's missing panel is its last one again, whose sums must not be added twice.
+                branch(
+                    (first + i).compare("lt", self.w.panels),
+                    lambda columns=columns, of_tile=of_tile: self._block(
+                        rows, of_tile, columns, (chunk, length), later
+                    ),
+                )
+
+    def _block(
+        self,
+        rows: list[Val],
+        panels: list[Val],
+        columns: list[Ptr],
+        span: tuple[Val, int],
+        later: bool,
+    ) -> None:
+        """One tile of registers. Rows and panels past the end repeat others, and store the same."""
+        chunk, length = span
+        places = [(row, panel) for row in rows for panel in panels]
+        initial = [self._initial(row, panel, later) for row, panel in places]
+        xs = [self.x.at(row * self.w.k + chunk) for row in rows]
+        for (row, panel), total in zip(places, _products(xs, columns, length, initial), strict=True):
+            self._store(row, panel, total)
+
+    def _initial(self, m: Val, panel: Val, later: bool) -> Val:
+        """What sums start from: those of chunks before, or the bias."""
+        if later:
+            return self._load(self.y.at(m * self.w.rows), panel)
+        return self._load(self.bias, panel) if self.has_bias else constant(0, wide(f32()))
+
+    def _load(self, row: Ptr, panel: Val) -> Val:
+        source = row.at(panel * PANEL_ROWS)
+        return source.load_while(self._inside(panel)) if self._ragged else source.load(wide(f32()))
+
+    def _store(self, m: Val, panel: Val, total: Val) -> None:
+        target = self.y.at(m * self.w.rows + panel * PANEL_ROWS)
+        if self._ragged:
+            target.store_while(self._inside(panel), total)
+        else:
+            target.store(total)
+
+    @property
+    def _ragged(self) -> bool:
+        return self.w.rows % PANEL_ROWS != 0
+
+    def _inside(self, panel: Val) -> Val:
+        return lane_mask(size(self.w.rows) - panel * PANEL_ROWS, PANEL_ROWS)
+
+
+def _chunk(weight: PanelReader) -> int:
+    """Values of k decoded at a time: whole blocks, or whole units of a row's only block."""
+    return CHUNK // weight.block * weight.block if weight.blocks > 1 else CHUNK
+
+
+def each_chunk(weight: PanelReader, visit: Callable[[Val, int, bool], None]) -> None:
+    """`visit(first k, length, whether another came before)` for the chunks of a row, in order."""
+    step = _chunk(weight)
+    whole = weight.k // step
+    if whole:
+        visit(size(0), step, False)
+    if whole > 1:
+
+        @repeat(step, whole * step, step)
+        def _(first: Val) -> None:
+            visit(first, step, True)
+
+    if weight.k > whole * step:
+        visit(size(whole * step), weight.k - whole * step, whole > 0)
+
+
+def _products(
+    xs: list[Ptr], columns: list[Ptr], length: int, initial: Sequence[Val]
+) -> list[Val]:
+    """`initial` + the sums over `length` k for each row of x and each decoded panel."""
+
+    @repeat(0, length, carry=initial)
+    def sums(k: Val, *sums: Val) -> list[Val]:
+        ws = [column.at(k * PANEL_ROWS).load(wide(f32())) for column in columns]
+        factors = [broadcast(x.at(k).load(), PANEL_ROWS) for x in xs]
+        pairs = [(factor, w) for factor in factors for w in ws]
+        return [fma(factor, w, total) for (factor, w), total in zip(pairs, sums, strict=True)]
+
+    return sums
+
+
+def direct_sums(
+    weight: PanelReader, panel: Val, xs: list[Ptr], initial: Sequence[Val]
+) -> list[Val]:
+    """`initial` + the products of a panel with each row of x, straight from packed bytes."""
+
+    def of_block(block: Val, length: int, totals: Sequence[Val]) -> list[Val]:
+        start = block * weight.block
+        scales = weight.scales(panel, block)
+        sums = _block_sums(weight, panel, start, length, [x.at(start) for x in xs], scales)
+        return [scales.apply(s, total) for s, total in zip(sums, totals, strict=True)]
+
+    return each_block(weight, weight.k, of_block, initial)
+
+
+Visit = Callable[[Val, int, Sequence[Val]], Sequence[Val]]
+
+
+def each_block(
+    weight: PanelReader, length: int, visit: Visit, carry: Sequence[Val] = ()
+) -> list[Val]:
+    """
+    Visit the blocks of `length` values of k: `visit(block, its length, carried) -> carried`.
+
+    All blocks but a short last one are emitted once.
+    """
+    whole, rest = divmod(length, weight.block)
+    carried = list(carry)
+    if whole == 1:
+        carried = list(visit(size(0), weight.block, carried))
+    elif whole:
+        carried = repeat(0, whole, carry=carried)(
+            lambda block, *values: visit(block, weight.block, values)
+        )
+    if rest:
+        carried = list(visit(size(whole), rest, carried))
+    return carried
+
+
+def _block_sums(
+    weight: PanelReader, panel: Val, start: Val, length: int, xs: list[Ptr], scales: BlockScales
+) -> list[list[Val]]:
+    """For each row of x, the sums over a block, one or one for each sign."""
+    chains = CHAINS if len(xs) == 1 else 1
+    count = len(xs) * weight.signs * chains
+
+    def add(k: int | Val, span: int, sums: Sequence[Val | None]) -> list[Val | None]:
+        following = list(sums)
+
+        def use(position: int, terms: list[Val]) -> None:
+            for i, x in enumerate(xs):
+                factor = broadcast(x.at(k).at(position).load(), PANEL_ROWS)
+                for sign, term in enumerate(terms):
+                    slot = (i * weight.signs + sign) * chains + position % chains
+                    held = following[slot]
+                    following[slot] = term * factor if held is None else fma(term, factor, held)
+
+        first = start + k
+        _each_element(weight, panel, first, span, scales, use)
+        return following
+
+    sums: list[Val | None] = [None] * count
+    done = 0
+    if length > UNROLLED:
+        done = length // STRIDE * STRIDE
+        zeros = [constant(0, wide(f32()))] * count
+        sums = list(
+            repeat(0, done, STRIDE, carry=zeros)(lambda k, *values: add(k, STRIDE, values))
+        )
+    if length > done:
+        sums = add(done, length - done, sums)
+    folded = [_total(sums[i : i + chains]) for i in range(0, count, chains)]
+    return [folded[i : i + weight.signs] for i in range(0, len(folded), weight.signs)]
+
+
+def _each_element(
+    weight: PanelReader,
+    panel: Val,
+    start: Val,
+    length: int,
+    scales: BlockScales,
+    use: Callable[[int, list[Val]], None],
+) -> None:
+    """`use(position, terms)` for `length` values of k from `start`, the beginning of a unit."""
+    unit = start // weight.unit
+    for first in range(0, length, weight.unit):
+        codes = weight.codes(panel, unit + first // weight.unit)
+        for position in range(min(weight.unit, length - first)):
+            use(first + position, weight.terms(codes, position, scales))
+
+
+def _total(sums: Sequence[Val | None]) -> Val:
+    present = [value for value in sums if value is not None]
+    while len(present) > 1:
+        pairs = zip(present[::2], present[1::2], strict=False)
+        odd = present[len(present) // 2 * 2 :]
+        present = [a + b for a, b in pairs] + odd
+    return present[0]
+
+
+def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target: Ptr) -> None:
+    """
+    Write `span` = (first, length) of k, sixteen rows each, to `target` [length][16].
+
+    `first` is the beginning of a block, or of a unit of a row's only block.
+    """
+    first, length = span
+    block = weight.block if weight.blocks > 1 else length
+
+    def of_block(start: Val, count: int) -> None:
+        k = start + first
+        scales = weight.scales(panel, k // block if weight.blocks > 1 else size(0))
+
+        def add(at: Val | int, many: int) -> None:
+            out = target.at((start + at) * PANEL_ROWS)
+
+            def keep(position: int, terms: list[Val]) -> None:
+                out.at(position * PANEL_ROWS).store(weight.decoded(terms, scales))
+
+            _each_element(weight, panel, k + at, many, scales, keep)
+
+        done = 0
+        if count > UNROLLED:
+            done = count // STRIDE * STRIDE
+
+            @repeat(0, done, STRIDE)
+            def _(at: Val) -> None:
+                add(at, STRIDE)
+
+        if count > done:
+            add(done, count - done)
+
+    whole = length // block
+
+    @repeat(0, whole * block, block)
+    def _(start: Val) -> None:
+        of_block(start, block)
+
+    if length > whole * block:
+        of_block(size(whole * block), length - whole * block)
+
+
+def panel_embedding_launcher(library: KernelLibrary, table: PanelReader) -> str:
+    """Arguments: indices (i64), y, then the table's parts; total is the number of indices."""
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        indices, y = arguments.address(0, i64()), arguments.address(1, f32())
+        table.bind(arguments, 2)
+        decoded = scratch(PANEL_ROWS * min(table.k, _chunk(table)))
+
+        @repeat(begin, end)
+        def _(position: Val) -> None:
+            row = indices.at(position).load()
+            column = decoded.at(row % PANEL_ROWS)
+
+            def copy(first: Val, length: int, later: bool) -> None:
+                decode_panel(table, row // PANEL_ROWS, (first, length), decoded)
+                target = y.at(position * table.k + first)
+
+                @repeat(0, length)
+                def _(k: Val) -> None:
+                    target.at(k).store(column.at(k * PANEL_ROWS).load())
+
+            each_chunk(table, copy)
+
+    return library.launcher(f"embedding {table.k} {table.key}", 2 + table.part_count, emit)

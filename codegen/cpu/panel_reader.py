@@ -1,0 +1,172 @@
+"""
+Reading weights that lie in panels: for any format, sixteen rows of one k as fp32 lanes.
+
+A reader gives elements and the scales of their block apart, so that a kernel multiplies a block's
+sum once instead of every element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...dialects.formats import Format
+from ...dialects.formats.definition import Nested
+from ...dialects.formats.layout import block_columns
+from ...dialects.formats.panels import PANEL_ROWS, code_bits, panel_specs, panel_unit
+from .decode import decode_scale, stored_type
+from .emit import (
+    Val,
+    broadcast,
+    constant,
+    f32,
+    fma,
+    half_to_float,
+    i16,
+    i32,
+    reinterpret,
+    signed_to_float,
+    truncate,
+    widen,
+    widen_signed,
+)
+from .library import Arguments, KernelLibrary
+from .panel_codes import Elements, UnitCodes, unit_codes, wide
+
+CODE_ROLES = ("codes", "upper", "lower")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockScales:
+    """
+    What one block of sixteen rows shares, decoded: a factor, or one for each sign.
+
+    `divide` says that sums are divided by it.
+    """
+
+    factors: list[Val]
+    zero_point: Val | None
+    divide: bool
+
+    def apply(self, sums: Sequence[Val], total: Val) -> Val:
+        """total + the sums of the block's products, each times its factor."""
+        if self.divide:
+            return total + sums[0] / self.factors[0]
+        if not self.factors:
+            return total + sums[0]
+        for block_sum, factor in zip(sums, self.factors, strict=True):
+            total = fma(block_sum, factor, total)
+        return total
+
+
+class PanelReader:
+    """[rows, k] in `fmt`, in panels; `block` values of a row share scales."""
+
+    def __init__(self, library: KernelLibrary, fmt: Format, rows: int, k: int) -> None:
+        self.format, self.rows, self.k = fmt, rows, k
+        unit = panel_unit(fmt)
+        assert unit is not None
+        self.unit = unit
+        self.specs = panel_specs(fmt, rows, k)
+        self.parts = list(self.specs)
+        self.part_count = len(self.parts)
+        self.block, self.blocks = block_columns(fmt.block_size, k)
+        self.key = f"panels {fmt.spelling}"
+        self._library = library
+        plain = fmt.bits == 32 or isinstance(fmt.element, Nested)
+        self._elements = None if plain else Elements(library, fmt.element_values())
+
+    @property
+    def panels(self) -> int:
+        return -(-self.rows // PANEL_ROWS)
+
+    @property
+    def signs(self) -> int:
+        """Sums that a block has: 2 where each sign has a scale of its own."""
+        return 2 if self.format.splits_signs else 1
+
+    def bind(self, arguments: Arguments, first: int) -> None:
+        """Take the addresses of the parts from consecutive argument slots."""
+        self._addresses = {
+            role: arguments.address(first + index, stored_type(self.specs[role][1]))
+            for index, role in enumerate(self.parts)
+        }
+
+    def codes(self, panel: Val, unit: Val) -> list[UnitCodes]:
+        """The codes of unit number `unit` of a panel, from each part that holds some."""
+        found = []
+        for role in self.parts:
+            if role in CODE_ROLES:
+                _, units, size = self.specs[role][0]
+                address = self._addresses[role].at((panel * units + unit) * size)
+                found.append(unit_codes(address, code_bits(self.format), self.unit))
+        return found
+
+    def terms(self, codes: list[UnitCodes], position: int, scales: BlockScales) -> list[Val]:
+        """Element `position` of a unit less its zero point; above and below zero if `signs` is 2"""
+        if self._elements is None:
+            return [self._whole(codes, position)]
+        if self.signs == 2:
+            return self._elements.halves(codes[0], position)
+        value = self._elements.value(codes[0], position)
+        if scales.zero_point is None:
+            return [value]
+        if self._elements.step != 1:
+            value = value * self._elements.step
+        ordinary = self.format.zero_point_codes()
+        if ordinary.all():
+            return [value - scales.zero_point]
+        flag = self._elements.flagged(ordinary, codes[0], position)
+        return [value - flag * scales.zero_point]
+
+    def scales(self, panel: Val, block: Val) -> BlockScales:
+        """The scales of one block of a panel, with what the elements leave to be multiplied."""
+        fmt = self.format
+        factors = [self._factor(scale.role, panel, block) for scale in fmt.block_scales]
+        zero_point = None
+        if fmt.zero_point is not None:
+            zero_point = self._factor("zero_point", panel, block)
+        if fmt.second_level is not None:
+            second = self._factor(fmt.second_level.role, panel, block)
+            factors = [factor * second for factor in factors]
+        divide = bool(factors) and fmt.scale_decoding(fmt.block_scales[0].role).divide
+        step = 1.0
+        if self._elements is not None and zero_point is None:
+            step = self._elements.step
+        if step != 1 and not factors:
+            factors = [constant(step, wide(f32()))]
+        elif step != 1:
+            factors = [f / step if divide else f * step for f in factors]
+        return BlockScales(factors, zero_point, divide)
+
+    def decoded(self, terms: list[Val], scales: BlockScales) -> Val:
+        """One element of each row with its scale, out of its `terms`."""
+        if scales.divide:
+            return terms[0] / scales.factors[0]
+        value = terms[0] * scales.factors[0] if scales.factors else terms[0]
+        return value if len(terms) == 1 else fma(terms[1], scales.factors[1], value)
+
+    def _factor(self, role: str, panel: Val, block: Val) -> Val:
+        address, kind = self._addresses[role], self.specs[role][1]
+        if role in self.format.tensor_roles:
+            stored = broadcast(address.load(), PANEL_ROWS)
+        else:
+            at = address.at((panel * self.blocks + block) * PANEL_ROWS)
+            stored = at.load(wide(stored_type(kind)))
+        if kind == np.float32:
+            return stored
+        if role == "zero_point":
+            widened = widen(stored, i32()) if kind.kind == "u" else widen_signed(stored, i32())
+            return signed_to_float(widened)
+        return decode_scale(widen(stored, i32()), self.format.scale_decoding(role).kind)
+
+    def _whole(self, codes: list[UnitCodes], position: int) -> Val:
+        """An element of 32 bits, or merge(U, L) of formats.md §3.1."""
+        if len(codes) == 1:
+            return reinterpret(codes[0].exact(position), f32())
+        upper, lower = (each.exact(position) for each in codes)
+        correction = lower >> 7
+        high = (upper & 0x80) | (((upper - correction) >> 1) & 0x3F)
+        return half_to_float(truncate((high << 8) | lower, i16()))
