@@ -84,6 +84,7 @@ class _Compilation:
                 assignment = _assignment(plan, calibration)
                 self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assignment)
                 self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
+                self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
             if self.options.stop_after == "assign":
                 return self._write_ir(module)
             return self._write_artifact(module, plan, calibration)

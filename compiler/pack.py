@@ -18,6 +18,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import QccError
 from ..dialects.formats import Format, parse_spelling
+from ..dialects.formats.panels import LAYOUT, from_panels, panel_specs, to_panels
 from .artifact import ArtifactWriter, TensorSpec
 from .console import Progress
 from .element_types import numpy_dtype
@@ -28,12 +29,17 @@ SAMPLED_VALUES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of the program: its symbol, IR element type and shape, and format if packed."""
+    """
+    A parameter of the program: its symbol, IR element type and shape, and format if packed.
+
+    `in_panels` says that its parts are stored in the layout of dialects/formats/panels.py.
+    """
 
     symbol: str
     element: str
     shape: tuple[int, ...]
     format: Format | None
+    in_panels: bool = False
 
     @property
     def rows(self) -> int:
@@ -47,7 +53,8 @@ class Parameter:
         """The stored tensors: the plain one, or one for each part of its format."""
         if self.format is None:
             return [TensorSpec(self.symbol, self.shape, numpy_dtype(self.element))]
-        parts = self.format.part_specs(self.rows, self.k)
+        specs = panel_specs if self.in_panels else Format.part_specs
+        parts = specs(self.format, self.rows, self.k)
         return [
             TensorSpec(f"{self.symbol}/{role}", shape, dtype)
             for role, (shape, dtype) in parts.items()
@@ -77,15 +84,17 @@ def write_parameters(
     """Store all parameters; returns what became of each, by symbol."""
     specs = [spec for parameter in parameters for spec in parameter.specs()]
     metadata = {p.symbol: p.format.spelling for p in parameters if p.format is not None}
+    metadata |= {f"{p.symbol}/layout": LAYOUT for p in parameters if p.in_panels}
     packed = {}
     with writer.add_weights(specs, metadata) as weights:
         for index, parameter in enumerate(parameters):
             progress.advance(index, len(parameters), parameter.symbol)
             values = source.read(parameter.symbol)
             parts = encode(parameter, values)
-            for name, array in parts.items():
+            stored = in_layout(parameter, parts)
+            for name, array in stored.items():
                 weights.write(name, array)
-            after = sum(array.nbytes for array in parts.values())
+            after = sum(array.nbytes for array in stored.values())
             packed[parameter.symbol] = Packed(
                 values.nbytes,
                 after,
@@ -95,7 +104,7 @@ def write_parameters(
                     for view, viewed in views_of(parameter).items()
                 },
             )
-            del values, parts
+            del values, parts, stored
     progress.advance(len(parameters), len(parameters), "")
     return packed
 
@@ -108,7 +117,7 @@ def views_of(parameter: Parameter) -> dict[str, Parameter]:
 
 
 def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Stored tensors by name."""
+    """Tensors by name, packed ones row by row."""
     if parameter.format is None:
         dtype = numpy_dtype(parameter.element)
         return {parameter.symbol: np.ascontiguousarray(values, dtype).reshape(parameter.shape)}
@@ -120,6 +129,18 @@ def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:
         error.where = error.where or f"parameter '{parameter.symbol}'"
         raise
     return {f"{parameter.symbol}/{role}": array for role, array in parts.items()}
+
+
+def in_layout(parameter: Parameter, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of `encode` as they are stored."""
+    if parameter.format is None or not parameter.in_panels:
+        return parts
+    panels = to_panels(parameter.format, _by_role(parts), parameter.k)
+    return {f"{parameter.symbol}/{role}": array for role, array in panels.items()}
+
+
+def _by_role(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.rsplit("/", 1)[1]: array for name, array in parts.items()}
 
 
 def sampled_sqnr(
@@ -134,11 +155,10 @@ def sampled_sqnr(
         return None
     step = max(1, -(-parameter.rows * parameter.k // SAMPLED_VALUES))
     chosen = values.reshape(parameter.rows, parameter.k)[::step].astype(np.float64)
-    roles = {name.rsplit("/", 1)[1]: array for name, array in parts.items()}
     decoded = parameter.format.decode_rows(
         {
             role: array[::step] if array.shape[0] == parameter.rows else array
-            for role, array in roles.items()
+            for role, array in _by_role(parts).items()
         },
         parameter.k,
     )
@@ -155,6 +175,8 @@ def decoded_parameter(parameter: Parameter, tensor: Callable[[str], np.ndarray])
         return tensor(parameter.symbol)
     roles = parameter.format.part_specs(parameter.rows, parameter.k)
     stored = {role: tensor(f"{parameter.symbol}/{role}") for role in roles}
+    if parameter.in_panels:
+        stored = from_panels(parameter.format, stored, parameter.rows, parameter.k)
     return parameter.format.decode_rows(stored, parameter.k).reshape(parameter.shape)
 
 
@@ -166,7 +188,9 @@ def parameters_of(module: ir.Module) -> list[Parameter]:
         type_ = qcc.logical_type(op.value.type)
         spelling = qcc.format_spelling(op.value.type)
         fmt = None if spelling is None else parse_spelling(spelling)
-        found[symbol] = Parameter(symbol, str(type_.element_type), tuple(type_.shape), fmt)
+        in_panels = qcc.layout_of(op.operation) is not None
+        shape = tuple(type_.shape)
+        found[symbol] = Parameter(symbol, str(type_.element_type), shape, fmt, in_panels)
     return list(found.values())
 
 

@@ -157,7 +157,9 @@ class _PanelLinear:
         places = [(row, panel) for row in rows for panel in panels]
         initial = [self._initial(row, panel, later) for row, panel in places]
         xs = [self.x.at(row * self.w.k + chunk) for row in rows]
-        for (row, panel), total in zip(places, _products(xs, columns, length, initial), strict=True):
+        for (row, panel), total in zip(
+            places, _products(xs, columns, length, initial), strict=True
+        ):
             self._store(row, panel, total)
 
     def _initial(self, m: Val, panel: Val, later: bool) -> Val:
@@ -206,9 +208,7 @@ def each_chunk(weight: PanelReader, visit: Callable[[Val, int, bool], None]) -> 
         visit(size(whole * step), weight.k - whole * step, whole > 0)
 
 
-def _products(
-    xs: list[Ptr], columns: list[Ptr], length: int, initial: Sequence[Val]
-) -> list[Val]:
+def _products(xs: list[Ptr], columns: list[Ptr], length: int, initial: Sequence[Val]) -> list[Val]:
     """`initial` + the sums over `length` k for each row of x and each decoded panel."""
 
     @repeat(0, length, carry=initial)
@@ -286,9 +286,7 @@ def _block_sums(
     if length > UNROLLED:
         done = length // STRIDE * STRIDE
         zeros = [constant(0, wide(f32()))] * count
-        sums = list(
-            repeat(0, done, STRIDE, carry=zeros)(lambda k, *values: add(k, STRIDE, values))
-        )
+        sums = list(repeat(0, done, STRIDE, carry=zeros)(lambda k, *values: add(k, STRIDE, values)))
     if length > done:
         sums = add(done, length - done, sums)
     folded = [_total(sums[i : i + chains]) for i in range(0, count, chains)]

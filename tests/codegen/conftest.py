@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from qcc.codegen.cpu.runtime import BufferType, CompiledObject
 from qcc.dialects.bindings import Context, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.formats import parse_spelling
+from qcc.dialects.formats.panels import to_panels
 from qcc.dialects.interpreter import interpret
 
 F32 = np.dtype(np.float32)
@@ -34,8 +35,15 @@ class Programs:
     stored: dict[str, np.ndarray] = field(default_factory=dict)
     decoded: dict[str, np.ndarray] = field(default_factory=dict)
     context: Context = field(default_factory=make_context)
+    features: Sequence[str] | None = None
 
-    def parameter(self, symbol: str, values: np.ndarray, spelling: str | None = None) -> str:
+    def parameter(
+        self,
+        symbol: str,
+        values: np.ndarray,
+        spelling: str | None = None,
+        panels: bool = False,
+    ) -> str:
         """Register a parameter; returns the type its `qcc.param` has."""
         plain = tensor(*values.shape)
         if spelling is None:
@@ -44,7 +52,8 @@ class Programs:
         fmt = parse_spelling(spelling)
         rows = values.reshape(values.shape[0], -1)
         parts = fmt.encode_rows(rows)
-        self.stored |= {f"{symbol}/{role}": part for role, part in parts.items()}
+        stored = to_panels(fmt, parts, rows.shape[1]) if panels else parts
+        self.stored |= {f"{symbol}/{role}": part for role, part in stored.items()}
         self.decoded[symbol] = fmt.decode_rows(parts, rows.shape[1]).reshape(values.shape)
         return f'!qcc.packed<{plain}, "{fmt.spelling}">'
 
@@ -55,7 +64,7 @@ class Programs:
     def code(self) -> tuple[bytes, list[str]]:
         with make_context(), ir.Location.unknown():
             module = ir.Module.parse("\n".join(self.functions.values()))
-            parts = lower_to_llvm(module).parameters.names
+            parts = lower_to_llvm(module, self.features).parameters.names
             return build_object(module), parts
 
     @cached_property
@@ -101,11 +110,23 @@ class Programs:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[Programs]:
-    programs = Programs()
-    yield programs
-    for object_ in programs.objects.values():
-        object_.close()
+def make_programs() -> Iterator[Callable[[Sequence[str] | None], Programs]]:
+    """make_programs(features): programs for a processor with these, None for this one's."""
+    made: list[Programs] = []
+
+    def make(features: Sequence[str] | None) -> Programs:
+        made.append(Programs(features=features))
+        return made[-1]
+
+    yield make
+    for programs in made:
+        for object_ in programs.objects.values():
+            object_.close()
+
+
+@pytest.fixture(scope="module")
+def programs(make_programs) -> Programs:
+    return make_programs(None)
 
 
 MakeFloats = Callable[..., np.ndarray]

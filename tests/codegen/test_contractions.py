@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcc.dialects.formats import available, from_definition
+from qcc.dialects.formats import available, from_definition, parse_spelling
+from qcc.dialects.formats.panels import panel_unit
 
 SIZES = (1, 2, 3, 5, 7, 16, 31, 33, 200)
 PLAIN = [*zip(SIZES, SIZES[4:] + SIZES[:4], strict=True), (7, 1), (16, 16), (33, 33), (3, 200)]
@@ -50,7 +51,7 @@ PACKED = [(name, LENGTHS[i % 4]) for i, name in enumerate((*DEFAULTS, *GROUPS, *
 
 
 LINEAR = """
-  %w = "qcc.param"() {{symbol = "{name}"}} : () -> {weight}
+  %w = "qcc.param"() {{symbol = "{name}"{layout}}} : () -> {weight}
   %b = "qcc.param"() {{symbol = "b{n}"}} : () -> tensor<{n}xf32>
   %y = "qcc.linear"(%x, %w{bias}) {{operandSegmentSizes = array<i32: 1, 1, {has_bias}>}}
     : ({x}, {weight}{bias_type}) -> {y}
@@ -58,8 +59,11 @@ LINEAR = """
 """
 
 
-def add_linear(programs, name: str, weight: str, x: str, y: str, n: int, bias: bool) -> None:
+def add_linear(
+    programs, name: str, weight: str, x: str, y: str, n: int, bias: bool, panels: bool = False
+) -> None:
     text = LINEAR.format(
+        layout=', layout = "panel16"' if panels else "",
         name=name, weight=weight, x=x, y=y, n=n, has_bias=int(bias),
         bias=", %b" if bias else "", bias_type=f", tensor<{n}xf32>" if bias else "",
     )  # fmt: skip
@@ -89,8 +93,10 @@ def linears(programs, floats):
     for i, (spelling, k) in enumerate(PACKED):
         values = floats(N, k, seed=i) * np.float32(0.25)
         values[3] = 0
-        weight = programs.parameter(f"s{i}", values, spelling)
-        add_linear(programs, f"s{i}", weight, dynamic(2, k), dynamic(2, N), N, bias=i % 2 == 0)
+        panels = panel_unit(parse_spelling(spelling)) is not None
+        weight = programs.parameter(f"s{i}", values, spelling, panels)
+        types = dynamic(2, k), dynamic(2, N)
+        add_linear(programs, f"s{i}", weight, *types, N, bias=i % 2 == 0, panels=panels)
     return programs
 
 
@@ -116,7 +122,7 @@ def test_linear_with_batch_axes_and_bias(linears, floats, shape: tuple[int, ...]
 @pytest.mark.parametrize(("index", "case"), list(enumerate(PACKED)), ids=str)
 def test_packed_linear(linears, floats, index: int, case: Case) -> None:
     bias = linears.decoded[f"b{N}"] if index % 2 == 0 else None
-    for m in (1, 3, 4, 33):
+    for m in (1, 3, 4, 17, 33):
         x = floats(m, case[1], seed=m)
         expected = check_linear(linears, f"s{index}", x, bias)
         assert np.abs(expected).max() > 0

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcc.dialects.formats import available
+from qcc.dialects.formats import available, parse_spelling
+from qcc.dialects.formats.panels import panel_unit
 
 TABLE = "table=[0,0.5,1,1.5,2,3,4,6,0,-0.5,-1,-1.5,-2,-3,-4,-6]"
 SPELLINGS = [f"lut4<{TABLE}>" if name == "lut4" else name for name in available()]
@@ -56,22 +57,28 @@ def calls(programs, floats):
     """(call, function, input, rank of the result) of every op, format and length."""
     every = []
 
-    def add(op, i: int, k: int, shape: tuple[int, ...], inputs: list[np.ndarray], rank: int):
-        name = f"{op.__name__}_{i}_{k}"
-        weight = programs.parameter(name, floats(N, k, seed=i).reshape(shape) / 4, SPELLINGS[i])
+    def add(
+        op, i: int, k: int, shape: tuple[int, ...], inputs: list[np.ndarray], rank: int,
+        panels: bool = False,
+    ):  # fmt: skip
+        name = f"{op.__name__}_{i}_{k}{'_panels' * panels}"
+        values = floats(N, k, seed=i).reshape(shape) / 4
+        weight = programs.parameter(name, values, SPELLINGS[i], panels)
         x, y, text = op(k, weight)
-        param = f'%w = "qcc.param"() {{symbol = "{name}"}} : () -> {weight}'
+        layout = ', layout = "panel16"' if panels else ""
+        param = f'%w = "qcc.param"() {{symbol = "{name}"{layout}}} : () -> {weight}'
         programs.function(name, f"(%x: {x}) -> {y}", f"{param}\n%y = {text}\nreturn %y : {y}")
         for x in inputs:
-            title = f"{op.__name__} of {len(x)} rows, {SPELLINGS[i]}, K={k}"
+            title = f"{op.__name__} of {len(x)} rows, {SPELLINGS[i]}, K={k}, panels={panels}"
             every.append((title, name, x, rank))
 
     for i in range(len(SPELLINGS)):
         for k in LENGTHS:
-            add(linear, i, k, (N, k), [floats(m, k) for m in (1, 5)], 2)
             add(embedding, i, k, (N, k), [np.arange(N)], 2)
-        # A convolution decodes rows as linear does; one length a format saves seconds of building.
+        # Others decode the same rows; one length a format saves seconds of building.
         k = LENGTHS[i % len(LENGTHS)]
+        panels = panel_unit(parse_spelling(SPELLINGS[i])) is not None
+        add(linear, i, k, (N, k), [floats(m, k) for m in (1, 5)], 2, panels)
         add(conv2d, i, k, (N, k, 1, 1), [floats(1, k, 3, 3)], 4)
     return every
 
@@ -101,7 +108,7 @@ def test_every_read_ends_with_its_array(programs, calls, tmp_path: Path) -> None
         np.testing.assert_array_equal(outputs[title], programs.run(name, x, rank=rank)[1], title)
 
 
-@pytest.mark.parametrize("name", ["linear_0_9/codes", "embedding_0_16/codes"])
+@pytest.mark.parametrize("name", ["linear_0_9_panels/codes", "embedding_0_16/codes"])
 def test_a_byte_too_far_is_noticed(programs, calls, tmp_path: Path, name: str) -> None:
     mine = [call for call in calls if call[1] == name.split("/")[0]]
     assert run_guarded(programs, mine, tmp_path, name).returncode == -signal.SIGSEGV
