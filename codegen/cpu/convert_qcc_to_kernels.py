@@ -10,7 +10,7 @@ to kernels as the addresses of their storage parts and never decoded to memory a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ...dialects import qcc
 from ...dialects.bindings import Operation, bufferization, ir
@@ -18,6 +18,7 @@ from .attention import Attention, attention_launcher, tiles
 from .call_site import CallSite, replace_op, view
 from .convolution import convert_conv2d
 from .emit import Val, size
+from .features import host_features
 from .gemm import MC, Contraction, contraction_launcher
 from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
@@ -28,14 +29,15 @@ from .rows import Norm, embedding_launcher, norm_launcher
 from .weights import weight_panels, weight_source
 
 
-def convert_qcc_to_kernels(module: ir.Module, features: frozenset[str]) -> CallSite:
+def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = None) -> CallSite:
     """
-    Rewrite `module` in place, for a processor that has `features`.
+    Rewrite `module` in place, for a processor that has `features`: by default, this one.
 
     The returned site holds the kernels, to be linked once the main function is bufferized, and
     the parameters and caches in the order of the runtime's tables.
     """
-    site = CallSite(module, KernelLibrary(module, features))
+    usable = frozenset(host_features() if features is None else features)
+    site = CallSite(module, KernelLibrary(module, usable))
     for rules in (RULES, {"qcc.param": convert_param}):
         for op in list(_qcc_ops(module.operation)):
             if op.operation.name in rules:

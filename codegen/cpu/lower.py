@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from ...dialects.bindings import Operation, PassManager, ir
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
-from .features import host_features
 from .hoist_deallocations import hoist_deallocations
 from .outline_loops import outline_loops
 from .replace_copies import replace_copies
@@ -47,9 +46,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     """
     _give_entry_a_c_interface(module)
     run(module, FUSE)
-    site = convert_qcc_to_kernels(
-        module, frozenset(host_features() if features is None else features)
-    )
+    site = convert_qcc_to_kernels(module, features)
     run(module, "func.func(tm-tensor-bufferize)")
     _promise_distinct_buffers(module.operation)
     run(module, BUFFERIZE)

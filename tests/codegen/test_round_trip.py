@@ -284,7 +284,7 @@ def test_number_of_kernels(spelling: str, kernels: int) -> None:
     """The whole tensor is read beforehand only where a scale depends on it."""
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse(round_trip("main", spelling, (None, 64)))
-        convert_qcc_to_kernels(module, frozenset())
+        convert_qcc_to_kernels(module)
         text = str(module)
     assert len(re.findall(r"\bcall @kernel_\d+", text)) == kernels
     assert "qcc.quantize" not in text
