@@ -60,6 +60,7 @@ ROWS = (
     Row("nf4", "nf4<group=64>", "nf4<group=channel>"),
     Row("fp8_e4m3", "fp8_e4m3<group=channel>"),
     Row("nestedfp16", "nestedfp16", fallback="fp16"),
+    Row("nestedfp16-fp8", "nestedfp16<view=fp8_e4m3>", fallback="fp16"),
     Row("mxfp8_e4m3", "mxfp8_e4m3"),
     Row("mxfp8_e5m2", "mxfp8_e5m2"),
     Row("mxfp6_e2m3", "mxfp6_e2m3"),
