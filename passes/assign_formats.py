@@ -5,6 +5,7 @@ Give parameters and activations their formats.
     qcc.linear %x, %w                    =>   %q = qcc.quantize %x; %y = qcc.dequantize %q;
                                               qcc.linear %y, %w
     qcc.conv2d %x, %w                    =>   the same around %x in NHWC, in formats with blocks
+    qcc.matmul %x, %y                    =>   the same around both, %y with K last, if it has blocks
 
 Blocks lie along the reduction axis. A convolution reduces over channels and taps, so its blocks
 are runs of channels at one pixel, of all groups of a grouped convolution together; formats with
@@ -24,11 +25,14 @@ from dataclasses import dataclass, field
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import Range, parse_spelling
-from .channel_order import with_channels_last
+from .axis_order import with_axis_last
 from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
 
 ACTIVATION_OPERANDS = {"qcc.linear": (0,), "qcc.conv2d": (0,), "qcc.matmul": (0, 1)}
 """The operands that a layer's activation format rounds."""
+
+REDUCTION_AXIS = {("qcc.conv2d", 0): 1, ("qcc.matmul", 1): 1}
+"""Of the operands that are not reduced over their last axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,10 @@ def _rounded_operand(
     op: Operation, index: int, spelling: str, tensor_range: Range | None
 ) -> ir.Value:
     value = op.operands[index]
-    if op.name == "qcc.conv2d" and _has_blocks(spelling):
-        return with_channels_last(value, lambda moved: _rounded(moved, spelling, tensor_range))
-    return _rounded(value, spelling, tensor_range)
+    reduced = REDUCTION_AXIS.get((op.name, index))
+    if reduced is None or not _has_blocks(spelling):
+        return _rounded(value, spelling, tensor_range)
+    return with_axis_last(value, reduced, lambda moved: _rounded(moved, spelling, tensor_range))
 
 
 def _has_blocks(spelling: str) -> bool:

@@ -139,6 +139,16 @@ def test_each_operand_of_a_matmul_has_its_range(check) -> None:
     check(assigned(FormatAssignment(activations={"matmul.0": INT8}, ranges=ranges), MATMUL))
 
 
+def test_both_operands_of_a_matmul_have_blocks_along_k(check) -> None:
+    # CHECK: "qcc.quantize"(%arg0) {{.*}}tensor<1x2x3xf32>, "mxfp4">
+    # CHECK: %[[T:.*]] = linalg.transpose ins(%arg1
+    # CHECK-SAME: permutation = [0, 2, 1]
+    # CHECK: "qcc.quantize"(%[[T]]) {{.*}}tensor<1x4x3xf32>, "mxfp4">
+    # CHECK: linalg.transpose
+    # CHECK: "qcc.matmul"
+    check(assigned(FormatAssignment(activations={"matmul.0": "mxfp4"}), MATMUL))
+
+
 def test_a_range_of_blocks_along_the_channels(check) -> None:
     """Blocks inside are scaled as the values come, the tensor by its range."""
     # CHECK: %[[T:.*]] = linalg.transpose

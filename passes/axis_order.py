@@ -1,5 +1,5 @@
 """
-Values with their channels last, for what runs along them, and back.
+Values with another axis last, for what runs along it, and back.
 
     f(%x: tensor<NxCxHxW>)   =>   %t = transpose %x to NHWC; f(%t); transpose to NCHW
 
@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from ..dialects.bindings import arith, ir, linalg, tensor
 
-TO_LAST = (0, 2, 3, 1)
-FROM_LAST = (0, 3, 1, 2)
 
-
-def with_channels_last(value: ir.Value, change: Callable[[ir.Value], ir.Value]) -> ir.Value:
-    """`change`, which keeps the shape, of `value` [N, C, H, W] as [N, H, W, C]; in NCHW again."""
-    return transposed(change(transposed(value, TO_LAST)), FROM_LAST)
+def with_axis_last(value: ir.Value, axis: int, change: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """`change`, which keeps the shape, of `value` with `axis` last; then in its own order again."""
+    rank = ir.RankedTensorType(value.type).rank
+    to_last = [other for other in range(rank) if other != axis] + [axis]
+    back = [to_last.index(own) for own in range(rank)]
+    return transposed(change(transposed(value, to_last)), back)
 
 
 def transposed(value: ir.Value, permutation: Sequence[int]) -> ir.Value:
