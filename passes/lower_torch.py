@@ -12,8 +12,12 @@ from collections.abc import Iterator
 
 from ..dialects.bindings import MLIRError, Operation, PassManager
 from ..dialects.errors import UnsupportedError
+from .explicit_views import explicit_views
 
-SIMPLIFY = "torchdynamo-export-to-torch-backend-pipeline{backend-legal-ops= extra-library=}"
+SIMPLIFY = (
+    "torchdynamo-export-to-torch-backend-pipeline"
+    "{backend-legal-ops=aten.flatten.using_ints,aten.unflatten.int extra-library=}"
+)
 LOWER = (
     "func.func(torch-restructure-non-constant-axes,torch-fuse-quantized-ops,"
     "convert-torch-to-tmtensor,canonicalize,convert-torch-to-linalg,canonicalize,"
@@ -29,12 +33,19 @@ ILLEGAL = re.compile(r"operation '([^']+)'")
 
 
 def lower_torch(module: Operation, _: object = None) -> None:
+    # Before the simplification, which folds views by the same guess, and for those that it makes.
+    explicit_views(module)
     # Recomposition, the last part of the simplification, makes ops that decompose in turn.
-    for pipeline in (f"{SIMPLIFY},{SIMPLIFY}", LOWER):
-        try:
-            PassManager.parse(f"builtin.module({pipeline})").run(module)
-        except MLIRError as error:
-            raise _unsupported(module, error) from error
+    _run(module, f"{SIMPLIFY},{SIMPLIFY}")
+    explicit_views(module)
+    _run(module, LOWER)
+
+
+def _run(module: Operation, pipeline: str) -> None:
+    try:
+        PassManager.parse(f"builtin.module({pipeline})").run(module)
+    except MLIRError as error:
+        raise _unsupported(module, error) from error
 
 
 def _unsupported(module: Operation, error: MLIRError) -> UnsupportedError:

@@ -52,7 +52,7 @@ def _last_use(
             if position is None:
                 return None
             last = position if last is None else max(last, position)
-            pending.extend(result for result in user.results if _may_alias(user, result))
+            pending.extend(result for result in user.results if _may_alias(use, result))
     return last
 
 
@@ -62,8 +62,11 @@ def _ancestor_in(op: Operation, block: ir.Block) -> Operation:
     return op
 
 
-def _may_alias(user: Operation, result: ir.Value) -> bool:
+def _may_alias(use: ir.OpOperand, result: ir.Value) -> bool:
     """Views have buffer type; an address may also travel as an integer."""
+    user = use.owner.operation
+    if user.name == "memref.reshape" and use.operand_number != 0:
+        return False  # the buffer that holds the shape
     return user.name in ADDRESS_OPS or isinstance(
         result.type, ir.MemRefType | ir.UnrankedMemRefType
     )

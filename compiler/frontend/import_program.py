@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
 from torch_mlir.extras.fx_importer import FxImporter, FxImporterHooks
 
@@ -18,24 +16,19 @@ from ...dialects import qcc
 from ...dialects.bindings import Context, Operation, ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.torch_types import builtin_tensor_type
+from .decompose import decompose
 
 ENTRY = "main"
-UNROLLED = (
-    torch.ops.aten.lstm.input,
-    torch.ops.aten.gru.input,
-    torch.ops.aten.rnn_tanh.input,
-    torch.ops.aten.rnn_relu.input,
-)
 
 
-def import_program(program: ExportedProgram, context: Context) -> ir.Module:
+def import_program(program: ExportedProgram, context: Context, thorough: bool = False) -> ir.Module:
     """
     A module whose function `main` computes the program's user outputs from its user inputs.
 
-    Raises UnsupportedError, naming the op and the line of the model, when an op has no
-    counterpart in the torch dialect.
+    `thorough` as for `decompose`. Raises UnsupportedError, naming the op and the line of the
+    model, when an op has no counterpart in the torch dialect.
     """
-    program = _functional(program)
+    program = decompose(program, context, thorough)
     importer = FxImporter(context=context, hooks=_ParametersStayOutside())
     with context, ir.Location.unknown():
         try:
@@ -70,21 +63,6 @@ class _ParametersStayOutside(FxImporterHooks):
                 operands=[parameter.value],
             )
         return bridge.result
-
-
-def _functional(program: ExportedProgram) -> ExportedProgram:
-    """
-    `program` in ops that import: without in-place ops, recurrent layers unrolled into steps.
-
-    Anything else stays whole, both because qcc wants it so and because a general decomposition of
-    a large program takes longer than compiling it.
-    """
-    targets = {node.target for node in program.graph.nodes if node.op == "call_function"}
-    overloads = {target for target in targets if isinstance(target, torch._ops.OpOverload)}
-    unrolled = get_decompositions([op for op in UNROLLED if op in overloads])
-    if unrolled or any(op._schema.is_mutable for op in overloads):
-        return program.run_decompositions(dict(unrolled))
-    return program
 
 
 def _last_line_of(error: BaseException) -> str:

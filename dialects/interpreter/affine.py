@@ -132,15 +132,22 @@ def linear_form(expression: ir.AffineExpr, rank: int) -> Linear | None:
     return Linear(tuple(scale * c for c in form.coefficients), scale * form.constant)
 
 
-def evaluate(expression: ir.AffineExpr, indices: Sequence[Array | int]) -> Array | int:
+def evaluate(
+    expression: ir.AffineExpr,
+    indices: Sequence[Array | int],
+    symbols: Sequence[Array | int] = (),
+) -> Array | int:
     """The expression at the given indices; division rounds down, as affine maps define it."""
     if isinstance(expression, ir.AffineDimExpr):
         return indices[expression.position]
+    if isinstance(expression, ir.AffineSymbolExpr) and symbols:
+        return symbols[expression.position]
     if isinstance(expression, ir.AffineConstantExpr):
         return expression.value
     if not isinstance(expression, ir.AffineBinaryExpr):
         raise UnsupportedError("affine-symbol", f"the map expression {expression} has a symbol")
-    left, right = evaluate(expression.lhs, indices), evaluate(expression.rhs, indices)
+    left = evaluate(expression.lhs, indices, symbols)
+    right = evaluate(expression.rhs, indices, symbols)
     if isinstance(expression, ir.AffineAddExpr):
         return left + right
     if isinstance(expression, ir.AffineMulExpr):

@@ -1,9 +1,10 @@
 """Op name → rule, a file a dialect; an op without a rule is an UnsupportedError."""
 
 from ..frame import Rule
-from . import arith, calls, linalg, math, qcc, scf, tensor, tm_tensor
+from . import affine, arith, calls, linalg, math, qcc, scf, tensor, tm_tensor
 
 RULES: dict[str, Rule] = {
+    **affine.RULES,
     **arith.RULES,
     **math.RULES,
     **tensor.RULES,
