@@ -40,6 +40,7 @@ def compile(
     calibration: str | os.PathLike[str] | Iterable[Any] | None = None,
     seed: int = 0,
     golden: bool = True,
+    validate: bool = False,
 ) -> Module:
     """
     Compile a module with example inputs, an exported program, or what the command line takes.
@@ -49,7 +50,8 @@ def compile(
     arrays and torch tensors. Raises QccError.
 
     `calibration` has the samples for static activation scales: an iterable of input tuples, the
-    path of a .npz file, "module:function", or "random" (docs/recipes.md).
+    path of a .npz file, "module:function", or "random" (docs/recipes.md). `validate` executes the
+    program before and after each pass and raises AccuracyError where one changes it.
     """
     from .driver import compile_model
     from .frontend import sources
@@ -59,7 +61,9 @@ def compile(
         raise UnsupportedError(
             "target-unknown", f"no target '{target}'", next_step="`qcc list targets`"
         )
-    options = CompileOptions(recipe, target, calibration=calibration, seed=seed, golden=golden)
+    options = CompileOptions(
+        recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate
+    )
     folder = tempfile.TemporaryDirectory(prefix="qcc-")
     path = Path(folder.name) / "module.qcc"
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 
 from ..codegen.cpu.features import host_features
-from ..dialects.bindings import MLIRError, ir
+from ..dialects.bindings import Context, MLIRError, ir
 from ..dialects.context import make_context
 from ..dialects.errors import QccError, UnsupportedError, UsageError
 from ..passes.assign_formats import FormatAssignment, assign_formats
-from ..passes.lower_torch import unlowered
+from ..passes.lower_torch import NOT_LOWERED, not_lowered, refuse_unlowered
 from ..passes.registry import IMPORT_PIPELINE, PASSES
 from .activation_formats import settle_activations
 from .artifact import ArtifactWriter
@@ -43,6 +43,7 @@ from .resolve import resolve
 from .samples import open_samples
 from .signature import signature_of
 from .summary import check_coverage, kv_cache, summarize
+from .validate import Validation
 
 
 def compile_model(
@@ -65,15 +66,17 @@ class _Compilation:
     ) -> None:
         self.source, self.options, self.out, self.progress = source, options, out, progress
         self.timings: dict[str, float] = {}
+        self.validation = (
+            Validation(source, signature_of(source.program), options.seed)
+            if options.validate
+            else None
+        )
 
     def run(self) -> dict[str, Any]:
         _check_stop(self.options.stop_after)
         recipe = load_recipe(self.options.recipe)
         with make_context() as context, ir.Location.unknown():
-            with self._stage("import"):
-                module = import_program(self.source.program, context)
-            with self._stage("raise"):
-                self._raise(module)
+            module = self._import(context)
             if self.options.stop_after == "raise":
                 return self._write_ir(module)
             with self._stage("plan"):
@@ -89,6 +92,25 @@ class _Compilation:
                 return self._write_ir(module)
             return self._write_artifact(module, plan, calibration)
 
+    def _import(self, context: Context) -> ir.Module:
+        """The raised module; by a thorough decomposition where torch-mlir lacks a lowering."""
+        try:
+            return self._imported(context, thorough=False)
+        except UnsupportedError as refused:
+            if refused.code != NOT_LOWERED:
+                raise
+            try:
+                return self._imported(context, thorough=True)
+            except UnsupportedError:
+                raise refused from None
+
+    def _imported(self, context: Context, *, thorough: bool) -> ir.Module:
+        with self._stage("import"):
+            module = import_program(self.source.program, context, thorough)
+        with self._stage("raise"):
+            self._raise(module)
+        return module
+
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         self.progress.stage(name)
@@ -99,14 +121,9 @@ class _Compilation:
     def _raise(self, module: ir.Module) -> None:
         for index, name in enumerate(IMPORT_PIPELINE):
             self._run_pass(index, name, module)
-        for op in unlowered(module.operation):
-            raise UnsupportedError(
-                "op-unsupported",
-                f"{op.name} cannot be lowered",
-                where=str(op.location),
-                next_step="write this part of the model with other ops",
-            )
+        refuse_unlowered(module.operation)
         share_tied_parameters(module, self.source.weights)
+        self._validate("share-tied-parameters", module)
 
     def _calibrate(self, module: ir.Module, plan: Plan) -> Calibration | None:
         """What static layers saw on the samples; None where the plan has no such layer."""
@@ -136,13 +153,23 @@ class _Compilation:
         except QccError:
             raise
         except MLIRError as error:
-            raise _not_lowered(name, error) from error
+            raise not_lowered(error) from error
         except Exception as error:
             raise PassCrash(name, before) from error
         folder = self.options.print_ir_after_all
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             publish_bytes(folder / f"{index}-{name}.mlir", module.operation.get_asm().encode())
+        self._validate(name, module)
+
+    def _validate(self, name: str, module: ir.Module) -> None:
+        if self.validation is None:
+            return
+        self.progress.stage(f"validate {name}")
+        start = time.perf_counter()
+        self.validation.check(name, module)
+        spent = self.timings.get("validate", 0.0)
+        self.timings["validate"] = spent + time.perf_counter() - start
 
     def _write_ir(self, module: ir.Module) -> dict[str, Any]:
         publish_bytes(self.out, module.operation.get_asm().encode())
@@ -162,6 +189,8 @@ class _Compilation:
             report = summarize(source.name, options, plan, parameters, packed)
             if calibration is not None:
                 report["calibration"] = calibration_json(plan, calibration)
+            if self.validation is not None:
+                report["validation"] = self.validation.rows
             check_coverage(report, options.require_coverage)
             writer.add("plan.json", _json(plan.as_json()))
             writer.add("model.mlir", module.operation.get_asm().encode())
@@ -211,17 +240,6 @@ class _Compilation:
             msgspec.structs.replace(each, tolerance=tolerance)
             for each, tolerance in zip(precisions, tolerances, strict=True)
         ], steps
-
-
-def _not_lowered(name: str, error: MLIRError) -> UnsupportedError:
-    """MLIR's own words, at the line of the model that the op came from."""
-    first = error.error_diagnostics[0]
-    return UnsupportedError(
-        "op-unsupported",
-        f"{first.message.splitlines()[0]} (pass '{name}')",
-        where=str(first.location),
-        next_step="write this part of the model with other ops",
-    )
 
 
 def _check_stop(stage: str | None) -> None:

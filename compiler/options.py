@@ -16,6 +16,7 @@ class CompileOptions:
     `recipe` as `load_recipe` takes it, None to keep the model's own precision. `calibration` as
     `open_samples` takes it, at most `calibration_samples` of them.
 
+    `validate` executes the program before and after each pass (validate.py).
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """
 
@@ -28,3 +29,4 @@ class CompileOptions:
     golden: bool = True
     print_ir_after_all: Path | None = None
     stop_after: str | None = None
+    validate: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from .manifest import tool_versions
 
@@ -22,6 +23,36 @@ class PassCrash(Exception):
     def __init__(self, name: str, ir: str) -> None:
         super().__init__(f"pass '{name}' crashed")
         self.name, self.ir = name, ir
+
+
+def write_difference(
+    name: str,
+    before: str,
+    after: str,
+    inputs: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+) -> Path:
+    """
+    Make a bundle for a pass that changed what a program computes; returns its path.
+
+    `before.mlir` is empty where the program before was torch's; `values.npz` holds input.N,
+    expected.N and result.N.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="qcc-validation-"))
+    (folder / "before.mlir").write_text(before)
+    (folder / "after.mlir").write_text(after)
+    groups = {"input": inputs, "expected": expected, "result": results}
+    arrays = {
+        f"{kind}.{index}": array
+        for kind, group in groups.items()
+        for index, array in enumerate(group)
+    }
+    with (folder / "values.npz").open("wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    record = {"pipeline": name, "versions": tool_versions()}
+    (folder / "reproducer.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)))
+    return folder
 
 
 def write(error: BaseException, argv: Sequence[str]) -> Path:

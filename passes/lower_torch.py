@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ..dialects.bindings import MLIRError, Operation, PassManager
 from ..dialects.errors import UnsupportedError
+from ..dialects.source_line import source_line
 from .explicit_views import explicit_views
 
 SIMPLIFY = (
@@ -30,6 +31,8 @@ LOWER = (
 
 OPERATOR = re.compile(r'"torch\.operator".*name = "([^"]+)"')
 ILLEGAL = re.compile(r"operation '([^']+)'")
+OP = re.compile(r"'([a-z_]+\.[^']+)' op")
+NOT_LOWERED = "op-unsupported"
 
 
 def lower_torch(module: Operation, _: object = None) -> None:
@@ -45,23 +48,41 @@ def _run(module: Operation, pipeline: str) -> None:
     try:
         PassManager.parse(f"builtin.module({pipeline})").run(module)
     except MLIRError as error:
-        raise _unsupported(module, error) from error
+        raise not_lowered(error, module) from error
 
 
-def _unsupported(module: Operation, error: MLIRError) -> UnsupportedError:
-    """What torch-mlir refuses to lower, with the line of the model that it came from."""
+def not_lowered(error: MLIRError, module: Operation | None = None) -> UnsupportedError:
+    """
+    What MLIR refuses to lower, with the line of the model that it came from.
+
+    Where `module` is given, as the failed pass left it, a refused constant is told from the op
+    that reads it.
+    """
     first = next(iter(error.error_diagnostics), None)
     text = str(error) if first is None else first.message
-    named = OPERATOR.search(text) or ILLEGAL.search(text)
+    where = "" if first is None else source_line(first.location)
+    named = OPERATOR.search(text) or ILLEGAL.search(text) or OP.search(text)
     name = named[1] if named else "an op"
-    if name.startswith(("torch.constant.", "torch.prim.")):
+    if module is not None and name.startswith(("torch.constant.", "torch.prim.")):
         # A constant stays because the op that reads it does.
-        name = next((op.name for op in unlowered(module) if ".aten." in op.name), name)
+        reader = next((op for op in unlowered(module) if ".aten." in op.name), None)
+        if reader is not None:
+            name, where = reader.name, source_line(reader.location)
+    return _refusal(name, where, text.splitlines()[0])
+
+
+def refuse_unlowered(module: Operation) -> None:
+    """Raise the UnsupportedError for the first op that is still in a torch dialect."""
+    for op in unlowered(module):
+        raise _refusal(op.name, source_line(op.location), "")
+
+
+def _refusal(name: str, where: str, why: str) -> UnsupportedError:
     return UnsupportedError(
-        "op-unsupported",
+        NOT_LOWERED,
         f"{name} cannot be lowered",
-        where="" if first is None else str(first.location),
-        why=text,
+        where=where,
+        why=why,
         next_step="write this part of the model with other ops",
     )
 

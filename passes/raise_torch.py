@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
+from .raiser import Raiser, rank, static_sizes
 from .tanh_gelu import tanh_gelu
 from .torch_constants import float_constant, int_constant, int_list, is_none, producer
 
@@ -48,53 +48,22 @@ def _raise(op: Operation, rule: Callable[[Raiser], ir.Value | None]) -> None:
     op.erase()
 
 
-@dataclass(frozen=True)
-class Raiser:
-    """One torch op being raised: its operands as builtin tensors and Python constants."""
-
-    op: Operation
-
-    def operand(self, index: int) -> ir.Value:
-        return self.op.operands[index]
-
-    def tensor(self, value: ir.Value) -> ir.Value:
-        """`value` on the builtin side of a bridge; an existing bridge is reused."""
-        source = producer(value)
-        if source is not None and source.name == "torch_c.from_builtin_tensor":
-            return source.operands[0]
-        type_ = builtin_tensor_type(value.type)
-        bridge = Operation.create("torch_c.to_builtin_tensor", results=[type_], operands=[value])
-        return bridge.result
-
-    def optional(self, value: ir.Value) -> ir.Value | None:
-        return None if is_none(value) else self.tensor(value)
-
-    @property
-    def result_type(self) -> ir.RankedTensorType:
-        return builtin_tensor_type(self.op.results[0].type)
-
-    def floats(self, *values: ir.Value) -> bool:
-        """Every present operand is an fp32 tensor of known rank."""
-        return all(is_none(value) or _is_float_tensor(value) for value in values)
-
-
-def _is_float_tensor(value: ir.Value) -> bool:
-    return is_tensor(value.type) and isinstance(
-        builtin_tensor_type(value.type).element_type, ir.F32Type
-    )
-
-
-def _rank(value: ir.Value) -> int:
-    return builtin_tensor_type(value.type).rank
-
-
 def raise_linear(at: Raiser) -> ir.Value | None:
     source, weight, bias = at.op.operands
-    if not at.floats(source, weight, bias) or _rank(weight) != 2:
+    if not at.floats(source, weight, bias) or rank(weight) != 2:
         return None
-    return qcc.LinearOp(
-        at.tensor(source), at.tensor(weight), at.result_type, bias=at.optional(bias)
-    ).result
+    return _linear(at, source, weight, at.optional(bias))
+
+
+def _linear(
+    at: Raiser, source: ir.Value, weight: ir.Value, bias: ir.Value | None
+) -> ir.Value | None:
+    """None for a weight of dynamic size, which no kernel is made for."""
+    sizes = static_sizes(weight)
+    if sizes is None:
+        return None
+    data = at.tensor(source, sizes[1:])
+    return qcc.LinearOp(data, at.tensor(weight), at.result_type, bias=bias).result
 
 
 def raise_addmm(at: Raiser) -> ir.Value | None:
@@ -102,11 +71,9 @@ def raise_addmm(at: Raiser) -> ir.Value | None:
     bias, source, transposed, beta, alpha = at.op.operands
     weight = _transposed_source(transposed)
     plain = int_constant(beta) == 1 and int_constant(alpha) == 1
-    if weight is None or not plain or not at.floats(bias, source, weight) or _rank(bias) != 1:
+    if weight is None or not plain or not at.floats(bias, source, weight) or rank(bias) != 1:
         return None
-    return qcc.LinearOp(
-        at.tensor(source), at.tensor(weight), at.result_type, bias=at.tensor(bias)
-    ).result
+    return _linear(at, source, weight, at.tensor(bias))
 
 
 def raise_mm(at: Raiser) -> ir.Value | None:
@@ -114,7 +81,7 @@ def raise_mm(at: Raiser) -> ir.Value | None:
     weight = _transposed_source(transposed)
     if weight is None or not at.floats(source, weight):
         return None
-    return qcc.LinearOp(at.tensor(source), at.tensor(weight), at.result_type).result
+    return _linear(at, source, weight, None)
 
 
 def _transposed_source(value: ir.Value) -> ir.Value | None:
@@ -128,12 +95,12 @@ def _transposed_source(value: ir.Value) -> ir.Value | None:
         return op.operands[0] if int_list(op.operands[1]) == [1, 0] else None
     axes = {int_constant(op.operands[1]), int_constant(op.operands[2])}
     swapped = axes in ({0, 1}, {-1, -2}, {0, -1}, {1, -2})
-    return op.operands[0] if swapped and _rank(op.operands[0]) == 2 else None
+    return op.operands[0] if swapped and rank(op.operands[0]) == 2 else None
 
 
 def raise_bmm(at: Raiser) -> ir.Value | None:
     lhs, rhs = at.op.operands[:2]
-    if not at.floats(lhs, rhs) or _rank(lhs) != 3 or _rank(rhs) != 3:
+    if not at.floats(lhs, rhs) or rank(lhs) != 3 or rank(rhs) != 3:
         return None
     if builtin_tensor_type(lhs.type).shape[0] != builtin_tensor_type(rhs.type).shape[0]:
         return None
@@ -142,30 +109,40 @@ def raise_bmm(at: Raiser) -> ir.Value | None:
 
 def raise_attention(at: Raiser) -> ir.Value | None:
     query, key, value, mask, dropout, causal, scale, _ = at.op.operands
-    if not at.floats(query, key, value) or any(_rank(v) != 4 for v in (query, key, value)):
+    if not at.floats(query, key, value) or any(rank(v) != 4 for v in (query, key, value)):
         return None
     if float_constant(dropout) != 0.0 or _mask_kind(mask) == "unknown":
         return None
-    depth = builtin_tensor_type(query.type).shape[3]
-    factor = 1.0 / math.sqrt(depth) if is_none(scale) else float_constant(scale)
+    depth = static_sizes(query, 1) or static_sizes(key, 1)
+    value_depth = static_sizes(value, 1) or static_sizes(at.op.results[0], 1)
+    if depth is None or value_depth is None:
+        return None
+    factor = 1.0 / math.sqrt(depth[0]) if is_none(scale) else float_constant(scale)
     is_causal = int_constant(causal)
     if factor is None or is_causal is None:
         return None
     key, value = _without_head_repeat(query, key), _without_head_repeat(query, value)
     heads = [builtin_tensor_type(v.type).shape[1] for v in (key, value)]
-    if heads[0] != heads[1]:
+    batches = {builtin_tensor_type(v.type).shape[0] for v in (query, key, value)}
+    if heads[0] != heads[1] or _may_broadcast(batches):
         return None
     additive = None if is_none(mask) else _additive_mask(at, mask)
     return qcc.AttentionOp(
-        at.tensor(query),
-        at.tensor(key),
-        at.tensor(value),
+        at.tensor(query, depth),
+        at.tensor(key, depth),
+        at.tensor(value, value_depth),
         ir.FloatAttr.get_f64(factor),
         ir.StringAttr.get(""),
         at.result_type,
         mask=additive,
         causal=ir.BoolAttr.get(bool(is_causal)),
     ).result
+
+
+def _may_broadcast(sizes: set[int]) -> bool:
+    """Whether sizes that should be equal are a 1 and something else, or two static ones."""
+    static = sizes - {ir.ShapedType.get_dynamic_size()}
+    return len(static) > 1 or (1 in sizes and len(sizes) > 1)
 
 
 def _mask_kind(mask: ir.Value) -> str:
@@ -230,7 +207,7 @@ def raise_convolution(at: Raiser) -> ir.Value | None:
 
 def _conv2d(at: Raiser, *operands: ir.Value) -> ir.Value | None:
     source, weight, bias, *window, groups = operands
-    if not at.floats(source, weight, bias) or _rank(source) != 4:
+    if not at.floats(source, weight, bias) or rank(source) != 4:
         return None
     pairs = [int_list(value) for value in window]
     group_count = int_constant(groups)
@@ -263,7 +240,7 @@ def raise_layer_norm(at: Raiser) -> ir.Value | None:
     if axes is None or number is None or not at.floats(source, weight, bias):
         return None
     return qcc.LayerNormOp(
-        at.tensor(source),
+        at.tensor(source, axes),
         ir.FloatAttr.get_f64(number),
         _axes(axes),
         at.result_type,
@@ -279,7 +256,7 @@ def raise_rms_norm(at: Raiser) -> ir.Value | None:
     if axes is None or number is None or not at.floats(source, weight):
         return None
     return qcc.RmsNormOp(
-        at.tensor(source),
+        at.tensor(source, axes),
         ir.FloatAttr.get_f64(number),
         _axes(axes),
         at.result_type,
@@ -293,7 +270,7 @@ def _axes(shape: Sequence[int]) -> ir.IntegerAttr:
 
 def raise_embedding(at: Raiser) -> ir.Value | None:
     table, indices, *_ = at.op.operands
-    if not at.floats(table) or _rank(table) != 2:
+    if not at.floats(table) or rank(table) != 2 or static_sizes(table) is None:
         return None
     element = builtin_tensor_type(indices.type).element_type
     if not isinstance(element, ir.IntegerType) or element.width != 64:

@@ -28,3 +28,5 @@ PASSES: dict[str, Pass] = {
 }
 
 IMPORT_PIPELINE = ("raise-torch", "materialize-kv-cache", "lower-torch", "name-layers")
+FIRST_EXECUTABLE = "lower-torch"
+"""The pass of IMPORT_PIPELINE from which on the reference interpreter can run the module."""

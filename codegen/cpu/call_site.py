@@ -128,6 +128,13 @@ def parameter_symbol(value: ir.Value) -> str | None:
 
 
 def replace_op(op: ir.OpView, value: ir.Value) -> None:
+    """
+    Let `value`, from `CallSite.result`, stand for what `op` computed.
+
+    It becomes a tensor only here, behind the launch that fills its buffer: where bufferization
+    needs a copy of the tensor, it puts the copy at this place.
+    """
+    value.owner.move_before(op.operation)
     op.results[0].replace_all_uses_with(value)
     op.operation.erase()
 

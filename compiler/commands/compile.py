@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     add("--require-coverage", type=_fraction, metavar="P", help="fail below this fraction, 0 to 1")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
+    add("--validate", action="store_true", help="execute the program before and after each pass")
     add("--no-golden", action="store_true", help="store no golden inputs and outputs")
     add("--timing", action="store_true", help="print the time of each stage")
     add("--print-resolved", action="store_true", help="print each layer's format and its rule")
@@ -80,6 +81,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         seed=args.seed,
         require_coverage=args.require_coverage,
         golden=not args.no_golden,
+        validate=args.validate,
         print_ir_after_all=args.print_ir_after_all,
         stop_after=args.stop_after,
     )
@@ -95,6 +97,9 @@ def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
     if args.timing:
         rows = [{"stage": name, "s": f"{s:.2f}"} for name, s in report.get("timings", {}).items()]
         parts.append(table(rows, ["stage", "s"]) + "\n")
+    if "validation" in report:
+        columns = ["pass", "against", "max_rel_error", "tolerance"]
+        parts.append(table(report["validation"], columns) + "\n")
     parts.append(_summary(out, report))
     return "\n".join(parts)
 

@@ -10,11 +10,14 @@ depend on values, is refused here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 
 import torch
 from torch import fx
 from torch._decomp import decomposition_table
+from torch._guards import detect_fake_mode
 from torch._higher_order_ops.wrap import wrap_with_autocast
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
@@ -25,6 +28,7 @@ from ...dialects.bindings import Context
 from ...dialects.errors import UnsupportedError
 from .inline_regions import inline_regions
 from .pt2_graph import user_line
+from .respell import RESPELLINGS
 
 aten = torch.ops.aten
 
@@ -43,8 +47,10 @@ ALWAYS = (
 )
 # What qcc raises, by any spelling: kept even where everything else is decomposed.
 OWNED = frozenset(
-    ("conv2d", "embedding", "gelu", "layer_norm", "linear", "matmul", "bmm", "mm", "addmm")
-    + ("rms_norm", "scaled_dot_product_attention")
+    (
+        *("conv2d", "embedding", "gelu", "layer_norm", "linear", "matmul", "bmm", "mm", "addmm"),
+        *("rms_norm", "scaled_dot_product_attention"),
+    )
 )
 
 
@@ -60,18 +66,30 @@ def decompose(program: ExportedProgram, context: Context, thorough: bool) -> Exp
     for node in program.graph.nodes:
         _refuse(node)
     table = _table(context) | (_core() if thorough else {})
-    if thorough or any(_needs_tracing(node.target, table) for node in program.graph.nodes):
-        return inline_regions(program.run_decompositions(table))
+    if thorough or any(_needs_tracing(node, table) for node in program.graph.nodes):
+        return inline_regions(program.run_decompositions(table | RESPELLINGS))
     return program
 
 
-def _needs_tracing(target: object, table: dict[OpOverload, object]) -> bool:
+def _needs_tracing(node: fx.Node, table: Mapping[OpOverload, object]) -> bool:
     """Whether to trace anew: to decompose, to write casts out, or to undo writing in place."""
+    target = node.target
     if isinstance(target, HigherOrderOperator):
         return target is wrap_with_autocast
     if getattr(target, "__module__", "").startswith("torch._functorch"):
         return True  # what vmap leaves behind
-    return isinstance(target, OpOverload) and (target in table or target._schema.is_mutable)
+    if not isinstance(target, OpOverload):
+        return False
+    return target in table or target._schema.is_mutable or _is_respelled(node, target)
+
+
+def _is_respelled(node: fx.Node, target: OpOverload) -> bool:
+    respell = RESPELLINGS.get(target)
+    if respell is None:
+        return False
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda each: each.meta["val"])
+    with detect_fake_mode((args, kwargs)) or nullcontext(), torch.no_grad():
+        return respell(*args, **kwargs) is not NotImplemented
 
 
 @cache

@@ -31,7 +31,7 @@ from .module_source import Sample, as_call, call_factory, export
 from .pt2_reader import is_pt2, read_pt2
 from .safetensors_source import SafetensorsSource, looks_like_safetensors
 from .state_dict import open_state_dict, probe_state_dict
-from .torch_weights import to_torch
+from .torch_weights import laid_out_like
 from .weights import WeightSource
 
 _CONVERT = "torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')"
@@ -132,9 +132,7 @@ def with_values(opened: OpenedModel) -> nn.Module:
         info = opened.weights.info(name)
         key = f"{info.storage} {info.shape} {info.dtype}"
         if key not in shared:
-            # Strides as exported: torch's matmul rounds differently for another layout.
-            shared[key] = torch.empty_strided(old.shape, old.stride(), dtype=old.dtype)
-            shared[key].copy_(to_torch(opened.weights.read(name)))
+            shared[key] = laid_out_like(opened.weights.read(name), old)
         return shared[key]
 
     program = copy.copy(opened.program)

@@ -47,6 +47,18 @@ def to_torch(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def laid_out_like(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """
+    The values in a tensor with the strides of `like`; row-major where those share elements.
+
+    torch rounds a matrix product differently for another layout.
+    """
+    tensor = to_torch(values)
+    if 0 in like.stride():
+        return tensor
+    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype).copy_(tensor)
+
+
 class TorchSource(WeightSource):
     """Tensors held by a module or an ExportedProgram; ties are told by shared storage."""
 

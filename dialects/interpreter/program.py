@@ -6,6 +6,7 @@ from typing import Any
 
 from ..bindings import Operation, Value, ir
 from ..errors import UnsupportedError
+from ..source_line import source_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +124,4 @@ def with_frees(steps: list[Step], inside: set[int], kept: frozenset[int]) -> Ite
 
 def place(op: Operation) -> str:
     """The source line of an operation."""
-    return str(op.location).removeprefix("loc(").removesuffix(")")
+    return source_line(op.location)

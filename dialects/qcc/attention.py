@@ -72,6 +72,10 @@ class AttentionOp(Qcc.Operation, name="attention", traits=[CacheEffects]):
                 "a multiple of the key heads"
             )
             return False
+        depths = (query.shape[3], key.shape[3], logical_type(self.value.type).shape[3])
+        if ir.ShapedType.get_dynamic_size() in depths:
+            self.location.emit_error(f"qcc.attention: the depths {depths} of heads must be static")
+            return False
         return all(_stores_rows(self, name) for name in CACHED_OPERANDS)
 
 

@@ -1,0 +1,145 @@
+"""
+Translation validation: a program is executed before and after each pass, on small inputs.
+
+    torch's result of the exported program   ≈  the interpreter on the lowered module     1e-4
+    the interpreter before                   =  after a pass that keeps values            every bit
+    the interpreter, weights rounded         =  after assign-formats                      every bit
+
+The last holds where weights alone have formats. Where activations are rounded as well, the values
+change by design and only the distance to torch is reported. The inputs are those of `qcc verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dialects.bindings import ir
+from ..dialects.errors import AccuracyError
+from ..dialects.interpreter import interpret
+from ..passes.registry import FIRST_EXECUTABLE
+from . import reproducer
+from .frontend.run_program import run_program
+from .frontend.sources import OpenedModel
+from .golden import golden_inputs
+from .manifest import Signature
+from .pack import decoded_parameter, encode, parameters_of
+from .replay import TOLERANCE, output_errors
+
+Arrays = list[np.ndarray]
+
+_ROUNDED = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+_STEPS = 16  # roundings of a half-precision value that a small model adds up
+
+
+class Validation:
+    """The results of the last executed state of a module, compared with those of the next."""
+
+    def __init__(self, source: OpenedModel, signature: Signature, seed: int) -> None:
+        self._source, self._signature, self._seed = source, signature, seed
+        self._inputs: Arrays = []
+        self._reference: Arrays = []  # torch's
+        self._last: Arrays = []
+        self._ir = ""
+        self.rows: list[dict[str, Any]] = []
+
+    def check(self, name: str, module: ir.Module) -> None:
+        """
+        Execute `module`, which pass `name` made, and compare.
+
+        Does nothing before the pass from which on a module is executable. Raises AccuracyError.
+        """
+        if name == FIRST_EXECUTABLE:
+            self._inputs = golden_inputs(self._signature, module, self._seed)
+            self._reference = run_program(self._source, self._inputs)
+            self._last = self._reference
+            results = self._run(module)
+            self._compare(name, module, results, _tolerance(self._source))
+        elif self._inputs or self._reference:
+            self._compare(name, module, self._run(module), 0.0)
+
+    def check_formats(self, name: str, before: ir.Module, module: ir.Module) -> None:
+        """
+        The same for a pass that gave parameters formats.
+
+        `before` is the module as it was; with the weights that the formats leave it must give the
+        very same results, unless `module` rounds activations.
+        """
+        packed = {each.symbol: each for each in parameters_of(module)}
+
+        def rounded(symbol: str) -> np.ndarray:
+            parameter = packed[symbol]
+            return decoded_parameter(
+                parameter, encode(parameter, self._source.weights.read(symbol)).__getitem__
+            )
+
+        results = self._run(module, rounded)
+        if "qcc.quantize" in str(module):
+            self._record(name, "torch", results, self._reference, None)
+        else:
+            self._last = self._run(before, rounded)
+            self._compare(name, module, results, 0.0)
+        self._last = results
+
+    def _run(
+        self, module: ir.Module, parameter: Callable[[str], np.ndarray] | None = None
+    ) -> Arrays:
+        return interpret(module, self._inputs, parameter or self._source.weights.read)
+
+    def _compare(self, name: str, module: ir.Module, results: Arrays, tolerance: float) -> None:
+        against = "torch" if self._last is self._reference else "before"
+        errors = self._record(name, against, results, self._last, tolerance)
+        text = str(module)
+        for error, old, new in zip(errors, self._last, results, strict=True):
+            if not _agree(old, new, error["max_rel_error"], tolerance):
+                bundle = reproducer.write_difference(
+                    name, self._ir, text, self._inputs, self._last, results
+                )
+                raise AccuracyError(
+                    "validation-failed",
+                    f"pass '{name}' changes output '{error['name']}' by "
+                    f"{error['max_rel_error']:.3g} of its largest value",
+                    where=str(bundle),
+                    why=f"{error['max_abs_error']:.3g} at most, where {tolerance:g} of the "
+                    f"largest is allowed, against {against}",
+                    next_step="please report it with that bundle; it holds the IR before and "
+                    "after and the inputs, but no weights",
+                )
+        self._last, self._ir = results, text
+
+    def _record(
+        self,
+        name: str,
+        against: str,
+        results: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        tolerance: float | None,
+    ) -> list[dict[str, Any]]:
+        names = [value.name for value in self._signature.outputs]
+        expected = [
+            e.view(r.dtype) if e.dtype.kind == "u" else e
+            for e, r in zip(expected, results, strict=True)
+        ]
+        errors = output_errors(names, expected, results)
+        worst = max((error["max_rel_error"] for error in errors), default=0.0)
+        self.rows.append(
+            {"pass": name, "against": against, "max_rel_error": worst, "tolerance": tolerance}
+        )
+        return errors
+
+
+def _agree(old: np.ndarray, new: np.ndarray, error: float, tolerance: float) -> bool:
+    if tolerance:
+        return old.shape == new.shape and error <= tolerance
+    return old.shape == new.shape and old.tobytes() == new.tobytes()
+
+
+def _tolerance(source: OpenedModel) -> float:
+    """1e-4; wider for a program that computes in half precision, by a few of its roundings."""
+    values = [node.meta.get("val") for node in source.program.graph.nodes]
+    dtypes = {str(getattr(value, "dtype", "")).removeprefix("torch.") for value in values}
+    return max(
+        TOLERANCE, *(_STEPS * step for name, step in _ROUNDED.items() if name in dtypes), 0.0
+    )
