@@ -39,6 +39,7 @@ class Validation:
 
     def __init__(self, source: OpenedModel, signature: Signature, seed: int) -> None:
         self._source, self._signature, self._seed = source, signature, seed
+        self._parameter: Callable[[str], np.ndarray] = source.weights.read
         self._inputs: Arrays = []
         self._reference: Arrays = []  # torch's
         self._last: Arrays = []
@@ -75,18 +76,17 @@ class Validation:
                 parameter, encode(parameter, self._source.weights.read(symbol)).__getitem__
             )
 
-        results = self._run(module, rounded)
+        self._parameter = rounded
+        results = self._run(module)
         if "qcc.quantize" in str(module):
             self._record(name, "torch", results, self._reference, None)
         else:
-            self._last = self._run(before, rounded)
+            self._last = self._run(before)
             self._compare(name, module, results, 0.0)
         self._last = results
 
-    def _run(
-        self, module: ir.Module, parameter: Callable[[str], np.ndarray] | None = None
-    ) -> Arrays:
-        return interpret(module, self._inputs, parameter or self._source.weights.read)
+    def _run(self, module: ir.Module) -> Arrays:
+        return interpret(module, self._inputs, self._parameter)
 
     def _compare(self, name: str, module: ir.Module, results: Arrays, tolerance: float) -> None:
         against = "torch" if self._last is self._reference else "before"

@@ -134,7 +134,9 @@ def replace_op(op: ir.OpView, value: ir.Value) -> None:
     It becomes a tensor only here, behind the launch that fills its buffer: where bufferization
     needs a copy of the tensor, it puts the copy at this place.
     """
-    value.owner.move_before(op.operation)
+    made = value.owner
+    assert not isinstance(made, ir.Block)
+    made.move_before(op.operation)
     op.results[0].replace_all_uses_with(value)
     op.operation.erase()
 

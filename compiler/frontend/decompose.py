@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 from torch import fx
@@ -67,11 +68,29 @@ def decompose(program: ExportedProgram, context: Context, thorough: bool) -> Exp
         _refuse(node)
     table = _table(context) | (_core() if thorough else {})
     if thorough or any(_needs_tracing(node, table) for node in program.graph.nodes):
-        return inline_regions(program.run_decompositions(table | RESPELLINGS))
+        return inline_regions(_traced(program, table | RESPELLINGS))
     return program
 
 
-def _needs_tracing(node: fx.Node, table: Mapping[OpOverload, object]) -> bool:
+def _traced(program: ExportedProgram, table: dict[OpOverload, Any]) -> ExportedProgram:
+    try:
+        return program.run_decompositions({**table})
+    except Exception as error:
+        raise UnsupportedError(
+            "decomposition-failed",
+            "torch cannot decompose the program into the ops that qcc has",
+            where=_last_line(str(error)),
+            why=f"{type(error).__name__}: {str(error).strip()[:500]}",
+            next_step="write this part of the model with other ops",
+        ) from error
+
+
+def _last_line(text: str) -> str:
+    """The user's line where torch's message ends with a stack."""
+    return user_line(text[text.find('File "') :]) if 'File "' in text else ""
+
+
+def _needs_tracing(node: fx.Node, table: Mapping[OpOverload, Any]) -> bool:
     """Whether to trace anew: to decompose, to write casts out, or to undo writing in place."""
     target = node.target
     if isinstance(target, HigherOrderOperator):
@@ -93,14 +112,15 @@ def _is_respelled(node: fx.Node, target: OpOverload) -> bool:
 
 
 @cache
-def _decompositions() -> dict[OpOverload, object]:
+def _decompositions() -> dict[OpOverload, Any]:
     """Every functional ATen op that torch can decompose."""
     found = dict(torch.export.default_decompositions().items())
-    found |= {op: made for op, made in decomposition_table.items() if isinstance(op, OpOverload)}
-    return {op: made for op, made in found.items() if op.namespace == "aten"}
+    found |= decomposition_table
+    overloads = {op: made for op, made in found.items() if isinstance(op, OpOverload)}
+    return {op: made for op, made in overloads.items() if op.namespace == "aten"}
 
 
-def _table(context: Context) -> dict[OpOverload, object]:
+def _table(context: Context) -> dict[OpOverload, Any]:
     return {
         op: made
         for op, made in _decompositions().items()
@@ -118,8 +138,8 @@ def _in_dialect(op: OpOverload, context: Context) -> bool:
     )
 
 
-def _core() -> dict[OpOverload, object]:
-    table = get_expanded_decomposition_table()
+def _core() -> dict[OpOverload, Any]:
+    table: dict[OpOverload, Any] = get_expanded_decomposition_table()  # pyright: ignore[reportAssignmentType]
     return {op: made for op, made in table.items() if op.overloadpacket.__name__ not in OWNED}
 
 

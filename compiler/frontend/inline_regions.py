@@ -69,9 +69,10 @@ class _Inlining:
         for node in module.graph.nodes:
             if node.op == "output":
                 return fx.map_arg(node.args[0], self._new)
-            if node not in references:
-                placed = node.op == "placeholder" and given is not None
-                self.made[node] = next(given) if placed else self._copied(module, node)
+            if node.op == "placeholder" and given is not None:
+                self.made[node] = next(given)
+            elif node not in references:
+                self.made[node] = self._copied(module, node)
         raise AssertionError("a graph without an output")
 
     def _copied(self, module: fx.GraphModule, node: fx.Node) -> Any:

@@ -68,6 +68,25 @@ def test_a_use_inside_a_loop_keeps_the_buffer_until_after_it(check) -> None:
     """))  # fmt: skip
 
 
+def test_the_shape_of_a_returned_view_is_freed_before_the_return(check) -> None:
+    # CHECK: %[[A:.*]] = memref.alloc() : memref<1xi64>
+    # CHECK: %[[V:.*]] = memref.reshape
+    # CHECK-NEXT: memref.dealloc %[[A]]
+    # CHECK-NEXT: return %[[V]]
+    text = f"""
+      func.func @main(%x: {M}) -> memref<?xf32> {{
+        %a = memref.alloc() : memref<1xi64>
+        %v = memref.reshape %x(%a) : ({M}, memref<1xi64>) -> memref<?xf32>
+        memref.dealloc %a : memref<1xi64>
+        return %v : memref<?xf32>
+      }}"""
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.parse(text)
+        hoist_deallocations(module)
+        assert module.operation.verify()
+        check(str(module))
+
+
 def test_copies_become_linalg(check) -> None:
     # CHECK: scf.for
     # CHECK: linalg.copy {{.*}} ins(%arg0 : memref<8xf32>) outs(%{{.*}} : memref<8xf32>)

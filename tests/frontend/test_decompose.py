@@ -1,0 +1,129 @@
+"""Spelling programs in ops of the torch dialect: regions, respellings, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._higher_order_ops.wrap import wrap_with_autocast
+
+from qcc.compiler.frontend.decompose import decompose
+from qcc.compiler.frontend.inline_regions import has_regions, inline_regions
+from qcc.compiler.frontend.respell import RESPELLINGS
+from qcc.dialects.context import make_context
+from qcc.dialects.errors import UnsupportedError
+
+
+class Calls(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+def exported(function: Callable[..., Any], x: torch.Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(Calls(function), (x,))
+
+
+def in_regions(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        y = x * 2
+        with torch.autocast("cpu", enabled=False):
+            a, b = y @ y.T, y + 1
+    return b, a.exp()
+
+
+def test_regions_become_part_of_the_graph() -> None:
+    x = torch.randn(3, 3)
+    program = exported(in_regions, x)
+    assert has_regions(program)
+    inlined = inline_regions(program)
+    assert not has_regions(inlined)
+    assert has_regions(program)
+    for got, wanted in zip(inlined.module()(x), in_regions(x), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_enabled_autocast_keeps_its_casts() -> None:
+    def cast(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (x @ x).float()
+
+    x = torch.randn(4, 4)
+    spelled = decompose(exported(cast, x), make_context(), False)
+    assert wrap_with_autocast not in {node.target for node in spelled.graph.nodes}
+    assert torch.equal(spelled.module()(x), cast(x))
+
+
+def write_masked(x: torch.Tensor) -> torch.Tensor:
+    y = x.clone()
+    y[y > 0] = 7.0
+    return y
+
+
+RESPELLED: list[tuple[Callable[[torch.Tensor], Any], tuple[int, ...]]] = [
+    (write_masked, (3, 4)),
+    (lambda x: F.pad(x, (2, -1, -1, 0)), (3, 4)),
+    (lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (1, 2, 5, 7)),
+    (lambda x: F.conv2d(x, x[:, None, :2, :2]), (1, 4, 4)),
+    (lambda x: sum(torch.meshgrid(x[0], x[:, 0], x[0], indexing="xy")), (3, 4)),
+]
+
+
+@pytest.mark.parametrize(("function", "shape"), RESPELLED)
+def test_another_spelling_gives_the_same(
+    function: Callable[[torch.Tensor], Any], shape: tuple[int, ...]
+) -> None:
+    x = torch.randn(shape)
+    program = exported(function, x)
+    spelled = decompose(program, make_context(), False)
+    assert spelled is not program
+    torch.testing.assert_close(spelled.module()(x), function(x))
+
+
+def test_points_are_gathered_by_one_index() -> None:
+    gather = RESPELLINGS[torch.ops.aten.index.Tensor]
+    x, i, j = torch.randn(3, 4, 2), torch.tensor([0, -1, 2]), torch.tensor([3, 1, -4])
+    assert gather(x, [i, j]) is NotImplemented
+    batch = torch.export.Dim("batch", min=2, max=9)
+
+    class Points(nn.Module):
+        def forward(self, x: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+            return x[torch.arange(x.shape[0]), j]
+
+    program = torch.export.export(Points(), (x, j), dynamic_shapes=({0: batch}, {0: batch}))
+    spelled = decompose(program, make_context(), False)
+    assert torch.equal(spelled.module()(x, j), x[torch.arange(3), j])
+
+
+def test_a_program_that_needs_nothing_stays_the_same_object() -> None:
+    program = exported(lambda x: x + 1, torch.randn(2))
+    assert decompose(program, make_context(), False) is program
+
+
+@pytest.mark.parametrize(
+    ("function", "code"),
+    [
+        (lambda x: x + torch.rand_like(x), "op-random"),
+        (lambda x: F.dropout(x, 0.5, training=True), "op-random"),
+        (lambda x: x[x > 0], "op-data-dependent"),
+        (torch.nonzero, "op-data-dependent"),
+    ],
+)
+def test_what_no_spelling_helps_is_refused(function: Callable[..., Any], code: str) -> None:
+    program = exported(function, torch.randn(4))
+    with pytest.raises(UnsupportedError) as refused:
+        decompose(program, make_context(), False)
+    assert refused.value.code == code
+    assert "test_decompose.py:" in refused.value.where
+
+
+def test_dropout_at_rest_is_not_random() -> None:
+    program = exported(lambda x: F.dropout(x, 0.5, training=False), torch.randn(4))
+    decompose(program, make_context(), False)
