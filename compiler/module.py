@@ -75,7 +75,11 @@ class Module:
         as_torch = any(hasattr(value, "detach") for value in inputs)
         arrays = [_as_array(value) for value in inputs]
         check_inputs(self.signature, arrays)
-        results = self._running.call(arrays)
+        # The IR's integers have no sign; what their bits mean the signature says.
+        results = [
+            array.view(value.dtype) if value.dtype.startswith("uint") else array
+            for array, value in zip(self._running.call(arrays), self.signature.outputs, strict=True)
+        ]
         converted = [_as_tensor(array) for array in results] if as_torch else results
         return converted[0] if len(converted) == 1 else tuple(converted)
 

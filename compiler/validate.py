@@ -54,41 +54,42 @@ class Validation:
         """
         if name == FIRST_EXECUTABLE:
             self._inputs = golden_inputs(self._signature, module, self._seed)
-            self._reference = run_program(self._source, self._inputs)
-            self._last = self._reference
-            results = self._run(module)
-            self._compare(name, module, results, _tolerance(self._source))
-        elif self._inputs or self._reference:
-            self._compare(name, module, self._run(module), 0.0)
+            self._last = self._reference = run_program(self._source, self._inputs)
+            self._compare(name, module, _tolerance(self._source))
+        elif name == "assign-formats":
+            self._check_formats(name, module)
+        elif self._ir:
+            self._compare(name, module, 0.0)
 
-    def check_formats(self, name: str, before: ir.Module, module: ir.Module) -> None:
+    def _check_formats(self, name: str, module: ir.Module) -> None:
         """
-        The same for a pass that gave parameters formats.
+        Parameters have formats from here on, so they are read as these leave them.
 
-        `before` is the module as it was; with the weights that the formats leave it must give the
-        very same results, unless `module` rounds activations.
+        With such weights the module as it was must give the very same results, unless the new
+        one rounds activations too.
         """
         packed = {each.symbol: each for each in parameters_of(module)}
 
         def rounded(symbol: str) -> np.ndarray:
             parameter = packed[symbol]
-            return decoded_parameter(
-                parameter, encode(parameter, self._source.weights.read(symbol)).__getitem__
-            )
+            stored = encode(parameter, self._source.weights.read(symbol))
+            return decoded_parameter(parameter, stored.__getitem__)
 
         self._parameter = rounded
-        results = self._run(module)
-        if "qcc.quantize" in str(module):
+        text = str(module)
+        if "qcc.quantize" in text:
+            results = self._run(module)
             self._record(name, "torch", results, self._reference, None)
+            self._last, self._ir = results, text
         else:
-            self._last = self._run(before)
-            self._compare(name, module, results, 0.0)
-        self._last = results
+            self._last = self._run(ir.Module.parse(self._ir))
+            self._compare(name, module, 0.0)
 
     def _run(self, module: ir.Module) -> Arrays:
         return interpret(module, self._inputs, self._parameter)
 
-    def _compare(self, name: str, module: ir.Module, results: Arrays, tolerance: float) -> None:
+    def _compare(self, name: str, module: ir.Module, tolerance: float) -> None:
+        results = self._run(module)
         against = "torch" if self._last is self._reference else "before"
         errors = self._record(name, against, results, self._last, tolerance)
         text = str(module)

@@ -20,9 +20,8 @@ def builtin_tensor_type(type_: ir.Type) -> ir.RankedTensorType:
     dynamic = ir.ShapedType.get_dynamic_size()
     sizes = [size for size in match["sizes"].split(",") if size]
     shape = [dynamic if size == "?" else int(size) for size in sizes]
-    element = (
-        match["element"].removeprefix("s") if match["element"][1:2] == "i" else match["element"]
-    )
+    signed = match["element"]
+    element = signed[1:] if signed[1:2] == "i" else signed
     return ir.RankedTensorType.get(shape, ir.Type.parse(element))
 
 

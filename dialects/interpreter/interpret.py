@@ -27,7 +27,8 @@ def interpret(
     """
     The results of `function` on `inputs`; the module is left as it is.
 
-    Signless integers are signed arrays, i1 is bool, index is int64. `params` gives a parameter's
+    Signless integers are signed arrays (unsigned inputs are read as such), i1 is bool, index is
+    int64. `params` gives a parameter's
     decoded array of its logical shape. `caches` holds the keys and values of attention caches by
     name and is updated. `observe` sees each operation with the values of its operands, before it
     runs. The fp32 errors of sums in qcc ops count `error_factor` times. Raises UsageError on inputs
@@ -112,6 +113,8 @@ def checked_input(position: int, array: Array, type_: ir.Type) -> Array:
             f"input {position} has shape {list(array.shape)}, the model takes {type_}",
             next_step="give it the shape that the model was exported with",
         )
+    if array.dtype.kind == "u" and dtype.kind == "i" and array.dtype.itemsize == dtype.itemsize:
+        return array.view(dtype)
     if array.dtype != dtype:
         raise UsageError(
             "input-type",

@@ -50,7 +50,8 @@ def test_weights_with_formats_are_compared_as_rounded() -> None:
 
 
 def test_rounded_activations_are_only_measured() -> None:
-    found = rows(compiled(recipe="mxfp4"))
+    formats = {"weights": "mxfp8_e4m3", "activations": "mxfp8_e4m3"}
+    found = rows(compiled(recipe={"default": formats}))
     assert found["assign-formats"]["against"] == "torch"
     assert found["assign-formats"]["tolerance"] is None
     assert found["assign-formats"]["max_rel_error"] > 1e-3
