@@ -235,10 +235,11 @@ class _Compilation:
         if run_code:
             steps = all(golden.steps_agree for golden in goldens)
             report["golden"] = golden_errors(precisions, goldens, signature)
-        tolerances = [golden.tolerance for golden in goldens]
         return [
-            msgspec.structs.replace(each, tolerance=tolerance)
-            for each, tolerance in zip(precisions, tolerances, strict=True)
+            msgspec.structs.replace(
+                each, tolerance=golden.tolerance, step_tolerance=golden.step_tolerance
+            )
+            for each, golden in zip(precisions, goldens, strict=True)
         ], steps
 
 

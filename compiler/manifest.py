@@ -60,7 +60,7 @@ class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `view` is the view taken of formats that offer it, None for all formats as they are;
     `outputs` is None where no golden outputs are stored; a replay may differ from them by
-    `tolerance`, relative to their largest value.
+    `tolerance`, relative to their largest value, and one token by token by `step_tolerance`.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     binding: str
     outputs: str | None
     tolerance: float = 0.0
+    step_tolerance: float = 0.0
 
     @classmethod
     def whole(cls, name: str) -> Precision:

@@ -144,22 +144,19 @@ class Module:
             _in_order(unpack_tensors(self._artifact.read(member)))
             for member in ("golden/inputs.safetensors", stored)
         )
-        limit = self._precision.tolerance
         names = [value.name for value in self.signature.outputs]
-        errors = output_errors(names, expected, self._running.call(inputs))
+        checked = self._precision
+        whole = output_errors(names, expected, self._running.call(inputs))
+        outputs = [self._judged(error, checked.tolerance) for error in whole]
         if self.generates:
             names = [f"{name} (token by token)" for name in names]
-            errors += output_errors(names, expected, self._running.in_two_steps(inputs[0]))
-        outputs = [
-            {
-                **error,
-                "precision": self.precision,
-                "tolerance": limit,
-                "passed": error["max_rel_error"] <= limit,
-            }
-            for error in errors
-        ]
+            steps = output_errors(names, expected, self._running.in_two_steps(inputs[0]))
+            outputs += [self._judged(error, checked.step_tolerance) for error in steps]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
+
+    def _judged(self, error: dict[str, Any], tolerance: float) -> dict[str, Any]:
+        passed = error["max_rel_error"] <= tolerance
+        return {**error, "precision": self.precision, "tolerance": tolerance, "passed": passed}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Copy the artifact to `path`; a file already there is replaced at once or not at all."""

@@ -15,7 +15,9 @@ from torch.export import Dim
 import qcc
 from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant
 from qcc.codegen.cpu.runtime import _describe
+from qcc.compiler.artifact import Artifact
 from qcc.dialects.formats import parse_spelling
+from qcc.dialects.formats.panels import from_panels
 
 TABLE = "[-1,-0.8,-0.65,-0.5,-0.37,-0.25,-0.15,-0.07,0,0.07,0.15,0.25,0.4,0.55,0.75,1]"
 NESTED = "nestedfp16"
@@ -97,7 +99,7 @@ class QccLinear(Plain):
             raise ValueError(f"the recipe was not followed: {refused[0]}")
         path = Path(self._folder.name) / "0.qcc"
         module.save(path)
-        self._k, self._weights = weight.shape[1], recipe.get("weights")
+        (self._n, self._k), self._weights = weight.shape, recipe.get("weights")
         self.weight_bytes = sum(array.nbytes for array in self._stored(path).values())
         self._paths = [path]
         # One file mapped twice is one piece of memory: each copy needs a file of its own.
@@ -121,6 +123,10 @@ class QccLinear(Plain):
         if self._precision is not None:
             fmt = fmt.with_options(view=self._precision)
         parts = {name.rpartition("/")[2]: array for name, array in stored.items()}
+        with Artifact.open(self._paths[0], verify=False) as artifact:
+            in_panels = "weight/layout" in artifact.weights_metadata
+        if in_panels:
+            parts = from_panels(fmt, parts, self._n, self._k)
         return fmt.decode_rows(parts, self._k)
 
     def _stored(self, path: Path) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ from qcc.models import FAMILIES
 
 RECIPE = """
 [default]
-weights = "int8"
 kv = {k = "int4", v = "mxfp8_e4m3"}
 [[rule]]
 match = "attention.1"
