@@ -11,6 +11,7 @@ to kernels as the addresses of their storage parts and never decoded to memory a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ...dialects import qcc
 from ...dialects.bindings import Operation, bufferization, ir
@@ -20,6 +21,7 @@ from .convolution import convert_conv2d
 from .emit import Val, size
 from .features import host_features
 from .gemm import MC, Contraction, contraction_launcher
+from .integer_layers import IntegerLayers
 from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
 from .matmul import convert_matmul
@@ -27,6 +29,8 @@ from .panel_linear import panel_embedding_launcher, panel_linear_launcher, panel
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
 from .weights import weight_panels, weight_source
+
+Rules = dict[str, Callable[[CallSite, Any], None]]
 
 
 def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = None) -> CallSite:
@@ -38,7 +42,8 @@ def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = N
     """
     usable = frozenset(host_features() if features is None else features)
     site = CallSite(module, KernelLibrary(module, usable))
-    for rules in (RULES, {"qcc.param": convert_param}):
+    integers: Rules = {"qcc.linear": IntegerLayers().convert}
+    for rules in (integers, RULES, {"qcc.param": convert_param}):
         for op in list(_qcc_ops(module.operation)):
             if op.operation.name in rules:
                 with ir.InsertionPoint(op), op.location:
@@ -171,7 +176,7 @@ def convert_param(site: CallSite, op: qcc.ParamOp) -> None:
     op.operation.erase()
 
 
-RULES: dict[str, Callable[[CallSite, ir.OpView], None]] = {
+RULES: Rules = {
     "qcc.attention": convert_attention,
     "qcc.conv2d": convert_conv2d,
     "qcc.dequantize": convert_dequantize,

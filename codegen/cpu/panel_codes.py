@@ -59,8 +59,12 @@ class UnitCodes:
             self._loaded[key] = word if plane.word_bits == 32 else widen(word, i32())
         return self._loaded[key]
 
-    def loose(self, position: int) -> Val:
-        """Code `position` in the low bits of each lane, with anything above it."""
+    def loose(self, position: int, repeated: int = 1) -> Val:
+        """
+        Code `position` in the low bits of each lane, with anything above it.
+
+        Masks are multiplied by `repeated`: 0x01010101 asks for four codes, one a byte.
+        """
         code: Val | None = None
         for plane in self._planes:
             index, bit = plane.place(position)
@@ -69,7 +73,7 @@ class UnitCodes:
                 code = word >> bit if bit else word
                 continue
             moved = word >> (bit - plane.low) if bit >= plane.low else word << (plane.low - bit)
-            mask = (1 << plane.low) - 1
+            mask = ((1 << plane.low) - 1) * repeated
             code = (code & mask) | (moved & ~mask)
         assert code is not None
         return code

@@ -78,9 +78,11 @@ class _PanelLinear:
     def __init__(
         self, library: KernelLibrary, weight: PanelReader, has_bias: bool, arguments: Arguments
     ) -> None:
-        self.w, self.has_bias = weight, has_bias
+        self.w = weight
         self.tile = register_tile(library)
-        self.x, self.y, self.bias = (arguments.address(index, f32()) for index in range(3))
+        self.x = arguments.address(0, f32())
+        self.y = Columns(arguments.address(1, f32()), weight.rows)
+        self.bias = Columns(arguments.address(2, f32()), weight.rows, present=has_bias)
         self.m = arguments.integer(3)
         weight.bind(arguments, 4)
 
@@ -103,7 +105,7 @@ class _PanelLinear:
         def _(panel: Val) -> None:
             initial = [self._initial(m, panel, later=False) for m in ms]
             for m, total in zip(ms, direct_sums(self.w, panel, xs, initial), strict=True):
-                self._store(m, panel, total)
+                self.y.store(m, panel, total)
 
     def _many_rows(self, begin: Val, end: Val) -> None:
         x_tiles = (self.m + (MC - 1)) // MC
@@ -160,31 +162,41 @@ class _PanelLinear:
         for (row, panel), total in zip(
             places, _products(xs, columns, length, initial), strict=True
         ):
-            self._store(row, panel, total)
+            self.y.store(row, panel, total)
 
     def _initial(self, m: Val, panel: Val, later: bool) -> Val:
         """What sums start from: those of chunks before, or the bias."""
-        if later:
-            return self._load(self.y.at(m * self.w.rows), panel)
-        return self._load(self.bias, panel) if self.has_bias else constant(0, wide(f32()))
+        return self.y.sixteen(m, panel) if later else self.bias.sixteen(size(0), panel)
 
-    def _load(self, row: Ptr, panel: Val) -> Val:
-        source = row.at(panel * PANEL_ROWS)
+
+class Columns:
+    """Rows of `count` floats, sixteen columns at a time; zeros if `present` is false."""
+
+    def __init__(self, address: Ptr, count: int, present: bool = True) -> None:
+        self._address, self._count, self._present = address, count, present
+
+    def sixteen(self, m: Val, panel: Val) -> Val:
+        if not self._present:
+            return constant(0, wide(f32()))
+        source = self._at(m, panel)
         return source.load_while(self._inside(panel)) if self._ragged else source.load(wide(f32()))
 
-    def _store(self, m: Val, panel: Val, total: Val) -> None:
-        target = self.y.at(m * self.w.rows + panel * PANEL_ROWS)
+    def store(self, m: Val, panel: Val, value: Val) -> None:
+        target = self._at(m, panel)
         if self._ragged:
-            target.store_while(self._inside(panel), total)
+            target.store_while(self._inside(panel), value)
         else:
-            target.store(total)
+            target.store(value)
+
+    def _at(self, m: Val, panel: Val) -> Ptr:
+        return self._address.at(m * self._count + panel * PANEL_ROWS)
 
     @property
     def _ragged(self) -> bool:
-        return self.w.rows % PANEL_ROWS != 0
+        return self._count % PANEL_ROWS != 0
 
     def _inside(self, panel: Val) -> Val:
-        return lane_mask(size(self.w.rows) - panel * PANEL_ROWS, PANEL_ROWS)
+        return lane_mask(size(self._count) - panel * PANEL_ROWS, PANEL_ROWS)
 
 
 def _chunk(weight: PanelReader) -> int:
@@ -277,8 +289,7 @@ def _block_sums(
                     held = following[slot]
                     following[slot] = term * factor if held is None else fma(term, factor, held)
 
-        first = start + k
-        _each_element(weight, panel, first, span, scales, use)
+        _each_element(weight, panel, (start + k, span), scales, use)
         return following
 
     sums: list[Val | None] = [None] * count
@@ -296,12 +307,12 @@ def _block_sums(
 def _each_element(
     weight: PanelReader,
     panel: Val,
-    start: Val,
-    length: int,
+    span: tuple[Val, int],
     scales: BlockScales,
     use: Callable[[int, list[Val]], None],
 ) -> None:
-    """`use(position, terms)` for `length` values of k from `start`, the beginning of a unit."""
+    """`use(position, terms)` for `span` = (start, length) of k, from the beginning of a unit."""
+    start, length = span
     unit = start // weight.unit
     for first in range(0, length, weight.unit):
         codes = weight.codes(panel, unit + first // weight.unit)
@@ -337,7 +348,7 @@ def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target:
             def keep(position: int, terms: list[Val]) -> None:
                 out.at(position * PANEL_ROWS).store(weight.decoded(terms, scales))
 
-            _each_element(weight, panel, k + at, many, scales, keep)
+            _each_element(weight, panel, (k + at, many), scales, keep)
 
         done = 0
         if count > UNROLLED:

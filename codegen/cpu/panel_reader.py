@@ -121,8 +121,11 @@ class PanelReader:
         flag = self._elements.flagged(ordinary, codes[0], position)
         return [value - flag * scales.zero_point]
 
-    def scales(self, panel: Val, block: Val) -> BlockScales:
-        """The scales of one block of a panel, with what the elements leave to be multiplied."""
+    def scales(self, panel: Val, block: Val, step: float | None = None) -> BlockScales:
+        """
+        The scales of one block of a panel, times `step`: by default what the elements leave to
+        be multiplied.
+        """
         fmt = self.format
         factors = [self._factor(scale.role, panel, block) for scale in fmt.block_scales]
         zero_point = None
@@ -132,9 +135,8 @@ class PanelReader:
             second = self._factor(fmt.second_level.role, panel, block)
             factors = [factor * second for factor in factors]
         divide = bool(factors) and fmt.scale_decoding(fmt.block_scales[0].role).divide
-        step = 1.0
-        if self._elements is not None and zero_point is None:
-            step = self._elements.step
+        if step is None:
+            step = self._elements.step if self._elements and zero_point is None else 1.0
         if step != 1 and not factors:
             factors = [constant(step, wide(f32()))]
         elif step != 1:

@@ -33,7 +33,7 @@ def rounding_launcher(library: KernelLibrary, rounding: Rounding) -> str:
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         x, y, known = (arguments.address(index, f32()) for index in (0, 1, 3))
         length = arguments.integer(2) if rounding.row is None else rounding.row
-        scales = _block_scaling(rounding, known)
+        scales = block_scaling(rounding, known)
 
         @repeat(begin, end)
         def _(row: Val) -> None:
@@ -80,7 +80,7 @@ def _round_row(scales: BlockScaling, x: Ptr, y: Ptr, length: Length) -> None:
     scales.each_block(x, length, round_block)
 
 
-def _block_scaling(rounding: Rounding, known: Ptr) -> BlockScaling:
+def block_scaling(rounding: Rounding, known: Ptr) -> BlockScaling:
     if rounding.static:
         return BlockScaling(rounding, numbers=known)
     return BlockScaling(rounding, _tensor_extent(known) if rounding.reads_tensor else None)

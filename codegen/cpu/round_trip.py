@@ -30,6 +30,11 @@ from .weights import weight_source
 
 def convert_dequantize(site: CallSite, op: qcc.DequantizeOp) -> None:
     quantize = op.codes.owner
+    if not list(op.value.uses):
+        op.operation.erase()
+        if isinstance(quantize, qcc.QuantizeOp) and not list(quantize.codes.uses):
+            quantize.operation.erase()
+        return
     if isinstance(quantize, qcc.QuantizeOp):
         _convert_round_trip(site, op, quantize)
         if not list(quantize.codes.uses):
@@ -54,17 +59,20 @@ def _convert_round_trip(site: CallSite, op: qcc.DequantizeOp, quantize: qcc.Quan
         rows = rows * (type_.shape[last] // max(row, 1))
     sizes = {axis: site.extent(source, axis) for axis in range(type_.rank)}
     value, address = site.result(op.value.type, site.dynamic_like(op.value.type, sizes))
-    tensor_range = qcc.tensor_range_of(quantize)
-    rounding = Rounding(fmt, row, static=tensor_range is not None)
-    known = size(0)
-    if tensor_range is not None:
-        known = site.constants(static_numbers(fmt, tensor_range))
-    elif rounding.reads_tensor:
-        known = _extents_of(site, source)
+    rounding = Rounding(fmt, row, static=qcc.tensor_range_of(quantize) is not None)
+    known = known_of_tensor(site, quantize, rounding)
     launcher = rounding_launcher(site.library, rounding)
     arguments = [site.address(source), address, length, known]
     site.launch(launcher, arguments, rows, grain_of(rows))
     replace_op(op, value)
+
+
+def known_of_tensor(site: CallSite, quantize: qcc.QuantizeOp, rounding: Rounding) -> Val:
+    """The address of what rounding kernels must know of the whole tensor, 0 where nothing."""
+    tensor_range = qcc.tensor_range_of(quantize)
+    if tensor_range is not None:
+        return site.constants(static_numbers(rounding.format, tensor_range))
+    return _extents_of(site, quantize.source) if rounding.reads_tensor else size(0)
 
 
 def _extents_of(site: CallSite, source: ir.Value) -> Val:

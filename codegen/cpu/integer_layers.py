@@ -1,0 +1,117 @@
+"""
+Linear layers that compute with the codes of their rounded input.
+
+    %q = qcc.quantize %x; %d = qcc.dequantize %q; qcc.linear %d, %w
+      =>  integers(&x, &codes, &scales, &sums); kernel(&codes, &scales, &sums, &y, &w.codes, …)
+
+Where both sides are integers times scales, products and a block's sum are exact in int32; what is
+left of rounding is less than in fp32. Layers that read the same codes share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...dialects import qcc
+from ...dialects.bindings import ir
+from ...dialects.formats import Format, parse_spelling
+from .call_site import CallSite, replace_op
+from .emit import Val, size
+from .integer_rows import IntegerRows, holds_integers, integer_rows_launcher
+from .library import grain_of
+from .panel_integers import (
+    has_byte_dot,
+    integer_elements,
+    integer_linear_launcher,
+    integer_segment,
+)
+from .panel_linear import panel_tiles
+from .panel_reader import PanelReader
+from .round_trip import known_of_tensor
+from .weights import weight_panels
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """The addresses of an input's codes, scales and sums."""
+
+    rows: IntegerRows
+    arrays: list[Val]
+
+
+class IntegerLayers:
+    """Converts the layers of one module that can compute with integers."""
+
+    def __init__(self) -> None:
+        self._encoded: dict[tuple[ir.Value, int], _Codes] = {}
+
+    def convert(self, site: CallSite, op: qcc.LinearOp) -> None:
+        """Replace `op` if it can be computed with integers, else leave it."""
+        quantize, panels = _quantize_of(op), weight_panels(site, op.weight)
+        if quantize is None or panels is None or not has_byte_dot(site.library.features):
+            return
+        weight, parts = panels
+        rows = _rows(quantize, weight)
+        if rows is None:
+            return
+        codes = self._codes(site, quantize, rows)
+        # Sizes of the source, so that nothing is left that reads the decoded tensor.
+        source = quantize.source
+        rank = ir.RankedTensorType(source.type).rank
+        leading = {axis: site.extent(source, axis) for axis in range(rank - 1)}
+        m = site.extents(source, range(rank - 1))
+        value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
+        bias = site.address(op.bias) if op.bias is not None else size(0)
+        launcher = integer_linear_launcher(site.library, weight, rows, op.bias is not None)
+        total = panel_tiles(weight, m)
+        arguments = [*codes.arrays, address, bias, m, *parts]
+        site.launch(launcher, arguments, total, grain_of(total))
+        replace_op(op, value)
+
+    def _codes(self, site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Codes:
+        key = quantize.codes, rows.segment
+        if key not in self._encoded:
+            with ir.InsertionPoint(quantize), quantize.location:
+                self._encoded[key] = _encode(site, quantize, rows)
+        return self._encoded[key]
+
+
+def _encode(site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Codes:
+    source = quantize.source
+    m = site.extents(source, range(ir.RankedTensorType(source.type).rank - 1))
+    widths = (rows.pitch // 4, rows.blocks, rows.segments)
+    arrays = [site.buffer(m * width) for width in widths]
+    known = known_of_tensor(site, quantize, rows.rounding)
+    launcher = integer_rows_launcher(site.library, rows)
+    site.launch(launcher, [site.address(source), *arrays, known], m, grain_of(m))
+    return _Codes(rows, arrays)
+
+
+def _quantize_of(op: qcc.LinearOp) -> qcc.QuantizeOp | None:
+    """The rounding that the layer's input comes from, if its codes are integers."""
+    decoded = op.input.owner
+    if not isinstance(decoded, qcc.DequantizeOp):
+        return None
+    quantize = decoded.codes.owner
+    if not isinstance(quantize, qcc.QuantizeOp):
+        return None
+    element = ir.RankedTensorType(quantize.source.type).element_type
+    fmt = _format_of(quantize)
+    return quantize if isinstance(element, ir.F32Type) and holds_integers(fmt) else None
+
+
+def _format_of(quantize: qcc.QuantizeOp) -> Format:
+    spelling = qcc.format_spelling(quantize.codes.type)
+    assert spelling is not None
+    return parse_spelling(spelling)
+
+
+def _rows(quantize: qcc.QuantizeOp, weight: PanelReader) -> IntegerRows | None:
+    """How the input is encoded for `weight`, None if they do not meet in integers."""
+    if integer_elements(weight.format) is None:
+        return None
+    whole = IntegerRows(
+        _format_of(quantize), weight.k, weight.k, qcc.tensor_range_of(quantize) is not None
+    )
+    segment = integer_segment(weight, whole.block, whole.blocks)
+    return None if segment is None else IntegerRows(whole.format, whole.k, segment, whole.static)

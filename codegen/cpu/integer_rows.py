@@ -1,0 +1,157 @@
+"""
+Activations as integers: rows of fp32 rounded to at most eight bits, for exact dot products.
+
+A row becomes signed bytes, the scale of each of its blocks, and the sum of each segment of its
+codes, which takes out again what was added to weights to make them unsigned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...dialects.formats import Format
+from ...dialects.formats.definition import Integer
+from ...dialects.formats.layout import block_columns
+from .emit import (
+    LANES,
+    Ptr,
+    Val,
+    constant,
+    f32,
+    i8,
+    i32,
+    lane_sum,
+    lanes,
+    repeat,
+    size,
+    splat,
+    truncate,
+    widen_signed,
+)
+from .library import Arguments, KernelLibrary
+from .round_kernel import block_scaling
+from .round_rows import Length, Rounding, encoded, load, walk
+from .round_scales import Scaling
+
+PADDING = 64
+CLEARED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerRows:
+    """
+    Rows of `k` values in `format`; `segment` values are summed at a time.
+
+    A row of codes is followed by zeros, up to a pitch that keeps neighbouring rows in different
+    places of the cache.
+    """
+
+    format: Format
+    k: int
+    segment: int
+    static: bool
+
+    @property
+    def pitch(self) -> int:
+        return -(-self.k // PADDING) * PADDING + PADDING
+
+    @property
+    def block(self) -> int:
+        return block_columns(self.format.block_size, self.k)[0]
+
+    @property
+    def blocks(self) -> int:
+        return block_columns(self.format.block_size, self.k)[1]
+
+    @property
+    def segments(self) -> int:
+        return -(-self.k // self.segment)
+
+    @property
+    def rounding(self) -> Rounding:
+        return Rounding(self.format, self.k, self.static)
+
+
+def holds_integers(fmt: Format) -> bool:
+    """Whether values are signed integers of at most eight bits times one scale a block."""
+    element = fmt.element
+    return (
+        isinstance(element, Integer)
+        and element.signed
+        and element.offset == 0
+        and element.bits <= 8
+        and fmt.zero_point is None
+        and fmt.second_level is None
+        and len(fmt.block_scales) == 1
+        and fmt.block_scales[0].rule != "inverse"
+    )
+
+
+def integer_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
+    """
+    Arguments: x, codes (i8 [m, pitch]), scales (f32 [m, blocks]), sums (i32 [m, segments]), what
+    is known of the tensor as for `rounding_launcher`; total is the number of rows.
+
+    A block that holds a value which is not finite gets the scale NaN.
+    """
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        x, codes = arguments.address(0, f32()), arguments.address(1, i8())
+        scales, sums = arguments.address(2, f32()), arguments.address(3, i32())
+        scaling = block_scaling(rows.rounding, arguments.address(4, f32()))
+
+        @repeat(begin, end)
+        def _(row: Val) -> None:
+            target = codes.at(row * rows.pitch)
+            cleared = target.at(rows.k // CLEARED * CLEARED)
+            cleared.store(constant(0, lanes(i8(), CLEARED)))
+            of_row = scales.at(row * rows.blocks)
+
+            def encode(start: Val, length: Length, scaling: Scaling) -> None:
+                source = x.at(row * rows.k + start)
+                scale = _encode_block(rows.format, source, target.at(start), length, scaling)
+                of_row.at(start // rows.block).store(scale)
+
+            scaling.each_block(x.at(row * rows.k), rows.k, encode)
+            _sum_segments(rows, target, sums.at(row * rows.segments))
+
+    key = f"integers {rows.format.spelling} {rows.k} segment={rows.segment} static={rows.static}"
+    return library.launcher(key, 5, emit)
+
+
+def _encode_block(fmt: Format, x: Ptr, codes: Ptr, length: Length, scaling: Scaling) -> Val:
+    """Store the codes of a block; returns its scale."""
+    wide, spare = scaling.widened(), 32 - fmt.bits
+
+    def encode(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
+        values = load(x.at(k), mask)
+        code = (encoded(fmt, values, wide) << spare).shift_right_signed(spare)
+        codes.at(k).store(truncate(code, i8()))
+        return [carried[0] + values * 0.0]
+
+    (poison,) = walk(length, encode, [splat(0.0)])
+    element = fmt.element
+    assert isinstance(element, Integer)
+    return scaling.factors[0].decode * 2.0**-element.fraction_bits + lane_sum(poison)
+
+
+def _sum_segments(rows: IntegerRows, codes: Ptr, sums: Ptr) -> None:
+    def store(segment: Val, length: int) -> None:
+        width = LANES if length % LANES == 0 else 4
+        start = codes.at(segment * rows.segment)
+
+        @repeat(0, length, width, carry=[constant(0, lanes(i32(), width))])
+        def total(k: Val, total: Val) -> Val:
+            return total + widen_signed(start.at(k).load(lanes(i8(), width)), i32())
+
+        sums.at(segment).store(lane_sum(total[0]))
+
+    whole, rest = divmod(rows.k, rows.segment)
+
+    @repeat(0, whole)
+    def _(segment: Val) -> None:
+        store(segment, rows.segment)
+
+    if rest:
+        store(size(whole), rest)
