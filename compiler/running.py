@@ -28,7 +28,9 @@ class RunningCode:
         parameters = [tensor(name) for name in code.parts]
         self.code = code
         self._object = CompiledObject(code.object, parameters, threads or default_threads())
-        self._results = [BufferType(numpy_dtype(element), rank) for element, rank in code.results]
+        self._results = tuple(
+            BufferType(numpy_dtype(element), rank) for element, rank in code.results
+        )
 
     def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._object.call("main", inputs, self._results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def check_inputs(signature: Signature, arrays: Sequence[np.ndarray]) -> dict[str
 def _check_input(
     value: Value, array: np.ndarray, signature: Signature, sizes: dict[str, int]
 ) -> None:
-    if str(array.dtype) != value.dtype:
+    if _name(array.dtype) != value.dtype:
         raise UsageError(
             "input-dtype",
             f"input '{value.name}' is {array.dtype}, the model takes {value.dtype}",
@@ -43,6 +44,8 @@ def _check_input(
             f"input '{value.name}' has shape {list(array.shape)}, "
             f"the model takes {list(value.shape)}",
         )
+    if array.shape == value.shape:
+        return
     for axis, (size, wanted) in enumerate(zip(array.shape, value.shape, strict=True)):
         if isinstance(wanted, str) and wanted in signature.dims:
             extent = signature.dims[wanted]
@@ -57,3 +60,9 @@ def _check_input(
                 "input-size",
                 f"input '{value.name}' has size {size} on axis {axis}, the model takes {reason}",
             )
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    """NumPy spells a dtype anew each time, which takes as long as a small call."""
+    return str(dtype)

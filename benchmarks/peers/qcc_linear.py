@@ -14,7 +14,7 @@ from torch.export import Dim
 
 import qcc
 from benchmarks.peers.peer import Copies, Packed, Plain, Step, Variant
-from qcc.codegen.cpu.runtime import _describe
+from qcc.codegen.cpu.runtime import describe
 from qcc.compiler.artifact import Artifact
 from qcc.dialects.formats import parse_spelling
 from qcc.dialects.formats.panels import from_panels
@@ -159,24 +159,26 @@ class KernelCall:
     def __init__(self, module: qcc.Module, x: np.ndarray) -> None:
         running = module._running
         self._held = running, np.ascontiguousarray(x)
-        self._input = _describe(self._held[1])
-        self._result = running._results[0].descriptor()()
+        described = describe(self._held[1])
+        self._input = ctypes.create_string_buffer(described, len(described))
+        self._result = (ctypes.c_int64 * running._results[0].words)()
+        self._shape_at = slice(3, 3 + running._results[0].rank)
         arguments = [ctypes.c_void_p] * 2
         self._function = running._object._function("_mlir_ciface_main", None, *arguments)
         self._addresses = ctypes.addressof(self._result), ctypes.addressof(self._input)
 
     def __call__(self) -> KernelCall:
-        _FREE(self._result.allocated)
+        _FREE(self._result[0])
         self._function(*self._addresses)
         return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        sizes = tuple(self._result.sizes)
-        values = (ctypes.c_float * int(np.prod(sizes))).from_address(self._result.aligned)
+        sizes = tuple(self._result[self._shape_at])
+        values = (ctypes.c_float * int(np.prod(sizes))).from_address(self._result[1])
         return np.array(values, np.float32).reshape(sizes)
 
     def __del__(self) -> None:
-        _FREE(self._result.allocated)
+        _FREE(self._result[0])
 
 
 def _compiled(weight: np.ndarray, recipe: Mapping[str, Any] | None) -> qcc.Module:
