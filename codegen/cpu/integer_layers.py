@@ -17,14 +17,10 @@ from ...dialects.bindings import ir
 from ...dialects.formats import Format, parse_spelling
 from .call_site import CallSite, replace_op
 from .emit import Val, size
+from .integer_elements import has_byte_dot, integer_elements
 from .integer_rows import IntegerRows, holds_integers, integer_rows_launcher
 from .library import grain_of
-from .panel_integers import (
-    has_byte_dot,
-    integer_elements,
-    integer_linear_launcher,
-    integer_segment,
-)
+from .panel_integers import integer_linear_launcher, integer_segment
 from .panel_linear import panel_tiles
 from .panel_reader import PanelReader
 from .round_trip import known_of_tensor

@@ -21,23 +21,20 @@ from .emit import (
     constant,
     f32,
     fma,
-    i64,
-    lane_mask,
     minimum,
     repeat,
     size,
 )
 from .library import Arguments, KernelLibrary, scratch
 from .panel_codes import wide
+from .panel_decode import STRIDE, UNROLLED, chunk_length, decode_panel, each_chunk, each_element
+from .panel_output import Columns
 from .panel_reader import BlockScales, PanelReader
 
 GROUP = 2
 DIRECT_ROWS = 4
 CHAINS = 4
 MC = 192
-STRIDE = 32
-UNROLLED = 96
-CHUNK = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ class _PanelLinear:
 
     def _many_rows(self, begin: Val, end: Val) -> None:
         x_tiles = (self.m + (MC - 1)) // MC
-        decoded = scratch(GROUP * PANEL_ROWS * min(self.w.k, _chunk(self.w)))
+        decoded = scratch(GROUP * PANEL_ROWS * min(self.w.k, chunk_length(self.w)))
 
         @repeat(begin, end)
         def _(tile: Val) -> None:
@@ -167,57 +164,6 @@ class _PanelLinear:
     def _initial(self, m: Val, panel: Val, later: bool) -> Val:
         """What sums start from: those of chunks before, or the bias."""
         return self.y.sixteen(m, panel) if later else self.bias.sixteen(size(0), panel)
-
-
-class Columns:
-    """Rows of `count` floats, sixteen columns at a time; zeros if `present` is false."""
-
-    def __init__(self, address: Ptr, count: int, present: bool = True) -> None:
-        self._address, self._count, self._present = address, count, present
-
-    def sixteen(self, m: Val, panel: Val) -> Val:
-        if not self._present:
-            return constant(0, wide(f32()))
-        source = self._at(m, panel)
-        return source.load_while(self._inside(panel)) if self._ragged else source.load(wide(f32()))
-
-    def store(self, m: Val, panel: Val, value: Val) -> None:
-        target = self._at(m, panel)
-        if self._ragged:
-            target.store_while(self._inside(panel), value)
-        else:
-            target.store(value)
-
-    def _at(self, m: Val, panel: Val) -> Ptr:
-        return self._address.at(m * self._count + panel * PANEL_ROWS)
-
-    @property
-    def _ragged(self) -> bool:
-        return self._count % PANEL_ROWS != 0
-
-    def _inside(self, panel: Val) -> Val:
-        return lane_mask(size(self._count) - panel * PANEL_ROWS, PANEL_ROWS)
-
-
-def _chunk(weight: PanelReader) -> int:
-    """Values of k decoded at a time: whole blocks, or whole units of a row's only block."""
-    return CHUNK // weight.block * weight.block if weight.blocks > 1 else CHUNK
-
-
-def each_chunk(weight: PanelReader, visit: Callable[[Val, int, bool], None]) -> None:
-    """`visit(first k, length, whether another came before)` for the chunks of a row, in order."""
-    step = _chunk(weight)
-    whole = weight.k // step
-    if whole:
-        visit(size(0), step, False)
-    if whole > 1:
-
-        @repeat(step, whole * step, step)
-        def _(first: Val) -> None:
-            visit(first, step, True)
-
-    if weight.k > whole * step:
-        visit(size(whole * step), weight.k - whole * step, whole > 0)
 
 
 def _products(xs: list[Ptr], columns: list[Ptr], length: int, initial: Sequence[Val]) -> list[Val]:
@@ -289,7 +235,7 @@ def _block_sums(
                     held = following[slot]
                     following[slot] = term * factor if held is None else fma(term, factor, held)
 
-        _each_element(weight, panel, (start + k, span), scales, use)
+        each_element(weight, panel, (start + k, span), scales, use)
         return following
 
     sums: list[Val | None] = [None] * count
@@ -304,22 +250,6 @@ def _block_sums(
     return [folded[i : i + weight.signs] for i in range(0, len(folded), weight.signs)]
 
 
-def _each_element(
-    weight: PanelReader,
-    panel: Val,
-    span: tuple[Val, int],
-    scales: BlockScales,
-    use: Callable[[int, list[Val]], None],
-) -> None:
-    """`use(position, terms)` for `span` = (start, length) of k, from the beginning of a unit."""
-    start, length = span
-    unit = start // weight.unit
-    for first in range(0, length, weight.unit):
-        codes = weight.codes(panel, unit + first // weight.unit)
-        for position in range(min(weight.unit, length - first)):
-            use(first + position, weight.terms(codes, position, scales))
-
-
 def _total(sums: Sequence[Val | None]) -> Val:
     present = [value for value in sums if value is not None]
     while len(present) > 1:
@@ -327,71 +257,3 @@ def _total(sums: Sequence[Val | None]) -> Val:
         odd = present[len(present) // 2 * 2 :]
         present = [a + b for a, b in pairs] + odd
     return present[0]
-
-
-def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target: Ptr) -> None:
-    """
-    Write `span` = (first, length) of k, sixteen rows each, to `target` [length][16].
-
-    `first` is the beginning of a block, or of a unit of a row's only block.
-    """
-    first, length = span
-    block = weight.block if weight.blocks > 1 else length
-
-    def of_block(start: Val, count: int) -> None:
-        k = start + first
-        scales = weight.scales(panel, k // block if weight.blocks > 1 else size(0))
-
-        def add(at: Val | int, many: int) -> None:
-            out = target.at((start + at) * PANEL_ROWS)
-
-            def keep(position: int, terms: list[Val]) -> None:
-                out.at(position * PANEL_ROWS).store(weight.decoded(terms, scales))
-
-            _each_element(weight, panel, (k + at, many), scales, keep)
-
-        done = 0
-        if count > UNROLLED:
-            done = count // STRIDE * STRIDE
-
-            @repeat(0, done, STRIDE)
-            def _(at: Val) -> None:
-                add(at, STRIDE)
-
-        if count > done:
-            add(done, count - done)
-
-    whole = length // block
-
-    @repeat(0, whole * block, block)
-    def _(start: Val) -> None:
-        of_block(start, block)
-
-    if length > whole * block:
-        of_block(size(whole * block), length - whole * block)
-
-
-def panel_embedding_launcher(library: KernelLibrary, table: PanelReader) -> str:
-    """Arguments: indices (i64), y, then the table's parts; total is the number of indices."""
-
-    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        indices, y = arguments.address(0, i64()), arguments.address(1, f32())
-        table.bind(arguments, 2)
-        decoded = scratch(PANEL_ROWS * min(table.k, _chunk(table)))
-
-        @repeat(begin, end)
-        def _(position: Val) -> None:
-            row = indices.at(position).load()
-            column = decoded.at(row % PANEL_ROWS)
-
-            def copy(first: Val, length: int, later: bool) -> None:
-                decode_panel(table, row // PANEL_ROWS, (first, length), decoded)
-                target = y.at(position * table.k + first)
-
-                @repeat(0, length)
-                def _(k: Val) -> None:
-                    target.at(k).store(column.at(k * PANEL_ROWS).load())
-
-            each_chunk(table, copy)
-
-    return library.launcher(f"embedding {table.k} {table.key}", 2 + table.part_count, emit)

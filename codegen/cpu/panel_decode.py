@@ -1,0 +1,119 @@
+"""Panels of weights as fp32 in memory: chunks for the matrix kernel, rows for the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...dialects.formats.panels import PANEL_ROWS
+from .emit import Ptr, Val, f32, i64, repeat, size
+from .library import Arguments, KernelLibrary, scratch
+from .panel_reader import BlockScales, PanelReader
+
+STRIDE = 32
+UNROLLED = 96
+CHUNK = 2048
+
+
+def chunk_length(weight: PanelReader) -> int:
+    """Values of k decoded at a time: whole blocks, or whole units of a row's only block."""
+    return CHUNK // weight.block * weight.block if weight.blocks > 1 else CHUNK
+
+
+def each_chunk(weight: PanelReader, visit: Callable[[Val, int, bool], None]) -> None:
+    """`visit(first k, length, whether another came before)` for the chunks of a row, in order."""
+    step = chunk_length(weight)
+    whole = weight.k // step
+    if whole:
+        visit(size(0), step, False)
+    if whole > 1:
+
+        @repeat(step, whole * step, step)
+        def _(first: Val) -> None:
+            visit(first, step, True)
+
+    if weight.k > whole * step:
+        visit(size(whole * step), weight.k - whole * step, whole > 0)
+
+
+def each_element(
+    weight: PanelReader,
+    panel: Val,
+    span: tuple[Val, int],
+    scales: BlockScales,
+    use: Callable[[int, list[Val]], None],
+) -> None:
+    """`use(position, terms)` for `span` = (start, length) of k, from the beginning of a unit."""
+    start, length = span
+    unit = start // weight.unit
+    for first in range(0, length, weight.unit):
+        codes = weight.codes(panel, unit + first // weight.unit)
+        for position in range(min(weight.unit, length - first)):
+            use(first + position, weight.terms(codes, position, scales))
+
+
+def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target: Ptr) -> None:
+    """
+    Write `span` = (first, length) of k, sixteen rows each, to `target` [length][16].
+
+    `first` is the beginning of a block, or of a unit of a row's only block.
+    """
+    first, length = span
+    block = weight.block if weight.blocks > 1 else length
+
+    def of_block(start: Val, count: int) -> None:
+        k = start + first
+        scales = weight.scales(panel, k // block if weight.blocks > 1 else size(0))
+
+        def add(at: Val | int, many: int) -> None:
+            out = target.at((start + at) * PANEL_ROWS)
+
+            def keep(position: int, terms: list[Val]) -> None:
+                out.at(position * PANEL_ROWS).store(weight.decoded(terms, scales))
+
+            each_element(weight, panel, (k + at, many), scales, keep)
+
+        done = 0
+        if count > UNROLLED:
+            done = count // STRIDE * STRIDE
+
+            @repeat(0, done, STRIDE)
+            def _(at: Val) -> None:
+                add(at, STRIDE)
+
+        if count > done:
+            add(done, count - done)
+
+    whole = length // block
+
+    @repeat(0, whole * block, block)
+    def _(start: Val) -> None:
+        of_block(start, block)
+
+    if length > whole * block:
+        of_block(size(whole * block), length - whole * block)
+
+
+def panel_embedding_launcher(library: KernelLibrary, table: PanelReader) -> str:
+    """Arguments: indices (i64), y, then the table's parts; total is the number of indices."""
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        indices, y = arguments.address(0, i64()), arguments.address(1, f32())
+        table.bind(arguments, 2)
+        decoded = scratch(PANEL_ROWS * min(table.k, chunk_length(table)))
+
+        @repeat(begin, end)
+        def _(position: Val) -> None:
+            row = indices.at(position).load()
+            column = decoded.at(row % PANEL_ROWS)
+
+            def copy(first: Val, length: int, later: bool) -> None:
+                decode_panel(table, row // PANEL_ROWS, (first, length), decoded)
+                target = y.at(position * table.k + first)
+
+                @repeat(0, length)
+                def _(k: Val) -> None:
+                    target.at(k).store(column.at(k * PANEL_ROWS).load())
+
+            each_chunk(table, copy)
+
+    return library.launcher(f"embedding {table.k} {table.key}", 2 + table.part_count, emit)
