@@ -26,6 +26,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import Range, parse_spelling
 from .axis_order import with_axis_last
+from .earlier_users import earlier_users
 from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
 
 ACTIVATION_OPERANDS = {"qcc.linear": (0,), "qcc.conv2d": (0,), "qcc.matmul": (0, 1)}
@@ -94,12 +95,12 @@ def _has_blocks(spelling: str) -> bool:
 
 
 def _rounded(value: ir.Value, spelling: str, tensor_range: Range | None) -> ir.Value:
-    """decode(encode(value)), shared by the layers that read the same value in the same way."""
+    """decode(encode(value)), shared by the layers of a block that read it in the same way."""
     wanted = qcc.packed(value.type, spelling), tensor_range
-    for use in value.uses:
-        owner = use.owner
-        if isinstance(owner, qcc.QuantizeOp) and wanted == _made(owner):
-            following = next(iter(owner.codes.uses)).owner
+    for user in earlier_users(value):
+        rounding = user.opview
+        if isinstance(rounding, qcc.QuantizeOp) and wanted == _made(rounding):
+            following = next(iter(rounding.codes.uses)).owner
             return following.results[0]
     codes = qcc.quantized(value, spelling, tensor_range)
     return qcc.DequantizeOp(codes, value.type).value

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..dialects.bindings import arith, ir, linalg, tensor
+from .earlier_users import earlier_users
 
 
 def with_axis_last(value: ir.Value, axis: int, change: Callable[[ir.Value], ir.Value]) -> ir.Value:
@@ -22,12 +23,11 @@ def with_axis_last(value: ir.Value, axis: int, change: Callable[[ir.Value], ir.V
 
 
 def transposed(value: ir.Value, permutation: Sequence[int]) -> ir.Value:
-    """`value` with its axes in this order, shared by all that want the same."""
+    """`value` with its axes in this order: an earlier transpose where there is one."""
     order = ir.DenseI64ArrayAttr.get(list(permutation))
-    for use in value.uses:
-        owner = use.owner.operation
-        if owner.name == "linalg.transpose" and owner.attributes["permutation"] == order:
-            return owner.results[0]
+    for user in earlier_users(value):
+        if user.name == "linalg.transpose" and user.attributes["permutation"] == order:
+            return user.results[0]
     type_ = ir.RankedTensorType(value.type)
     sizes = [_extent(value, type_, axis) for axis in permutation]
     target = tensor.empty(sizes, type_.element_type)

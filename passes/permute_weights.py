@@ -6,7 +6,7 @@ Lay the weights of linear layers out for the registers that will read them.
 
 Exact: a layout says where the stored bytes lie, and reading it undoes it. A parameter changes if
 linear layers read it, and nothing else than them and embeddings does, in any function; if it has
-at least one whole panel of rows; and if the layout knows its format.
+at least one whole panel of rows, and those not empty; and if the layout knows its format.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _fits(parameter: qcc.ParamOp) -> bool:
         spelling is not None
         and len(shape) == 2
         and shape[0] >= PANEL_ROWS
+        and shape[1] > 0
         and panel_unit(parse_spelling(spelling)) is not None
     )
 

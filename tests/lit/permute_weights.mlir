@@ -18,6 +18,15 @@ func.func @step(%i: tensor<?xi64>) -> tensor<?x32xf32> {
   return %e : tensor<?x32xf32>
 }
 
+// Rows without a value have nothing to lay out.
+// CHECK-LABEL: @empty
+// CHECK: "qcc.param"() {symbol = "nothing"}
+func.func @empty(%x: tensor<?x0xf32>) -> tensor<?x16xf32> {
+  %w = "qcc.param"() {symbol = "nothing"} : () -> !qcc.packed<tensor<16x0xf32>, "int8">
+  %y = "qcc.linear"(%x, %w) {operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<?x0xf32>, !qcc.packed<tensor<16x0xf32>, "int8">) -> tensor<?x16xf32>
+  return %y : tensor<?x16xf32>
+}
+
 // Only rows are read of a plain embedding; a decoded weight is written as a whole.
 // CHECK-LABEL: @others
 // CHECK-COUNT-3: "qcc.param"() {symbol = "{{.*}}"}

@@ -84,6 +84,52 @@ def test_blocks_of_a_convolution_run_along_all_channels(check) -> None:
     check(assigned(FormatAssignment(activations={"a": "mxfp4", "b": "mxfp4"}), CONV))
 
 
+def test_a_transpose_that_comes_later_is_not_read(check) -> None:
+    # CHECK: %[[T:.*]] = linalg.transpose ins(%arg0
+    # CHECK: "qcc.quantize"(%[[T]])
+    # CHECK: "qcc.quantize"(%[[T]])
+    # CHECK: linalg.transpose ins(%arg0
+    later = """
+      %e = tensor.empty() : tensor<2x5x5x40xf32>
+      %p = linalg.transpose ins(%x : tensor<2x40x5x5xf32>) outs(%e : tensor<2x5x5x40xf32>)
+        permutation = [0, 2, 3, 1]
+      return %y, %z, %p : tensor<2x6x5x5xf32>, tensor<2x40x5x5xf32>, tensor<2x5x5x40xf32>"""
+    body, _, _ = (
+        CONV.replace("?x40x?x8", "2x40x5x5").replace("?x6x?x8", "2x6x5x5").rpartition("  return")
+    )
+    text = f"{body}{later}\n}}".replace(
+        "tensor<2x40x5x5xf32>) {", "tensor<2x40x5x5xf32>, tensor<2x5x5x40xf32>) {", 1
+    )
+    check(assigned(FormatAssignment(activations={"a": "mxfp4", "b": "mxint8"}), text))
+
+
+BRANCHES = """
+func.func @main(%x: tensor<2x4xf32>, %c: i1) -> (tensor<2x3xf32>, tensor<2x3xf32>) {
+  %w = "qcc.param"() {symbol = "a.weight"} : () -> tensor<3x4xf32>
+  %y = scf.if %c -> tensor<2x3xf32> {
+    %i = "qcc.linear"(%x, %w) {layer = "a", operandSegmentSizes = array<i32: 1, 1, 0>}
+      : (tensor<2x4xf32>, tensor<3x4xf32>) -> tensor<2x3xf32>
+    scf.yield %i : tensor<2x3xf32>
+  } else {
+    %o = tensor.empty() : tensor<2x3xf32>
+    scf.yield %o : tensor<2x3xf32>
+  }
+  %z = "qcc.linear"(%x, %w) {layer = "b", operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<2x4xf32>, tensor<3x4xf32>) -> tensor<2x3xf32>
+  return %y, %z : tensor<2x3xf32>, tensor<2x3xf32>
+}"""
+
+
+def test_a_rounding_inside_a_branch_is_not_read_outside(check) -> None:
+    # CHECK: scf.if
+    # CHECK: "qcc.quantize"(%arg0)
+    # CHECK: else
+    # CHECK: %[[Q:.*]] = "qcc.quantize"(%arg0)
+    # CHECK: %[[X:.*]] = "qcc.dequantize"(%[[Q]])
+    # CHECK: "qcc.linear"(%[[X]]
+    check(assigned(FormatAssignment(activations={"a": "int8", "b": "int8"}), BRANCHES))
+
+
 def test_a_convolution_without_blocks_keeps_its_order(check) -> None:
     # CHECK-NOT: linalg.transpose
     # CHECK: "qcc.quantize"(%arg0) {{.*}}"int8<group=tensor>"
