@@ -225,7 +225,7 @@ def _golden_section(report: Report) -> str:
         for index, output in enumerate(report.golden.outputs)
     ]
     return _section(
-        "Golden outputs against the original model",
+        "Compiled code against the reference interpreter",
         _table(["output", "precision", "largest absolute error", "largest relative error"], rows),
     )
 

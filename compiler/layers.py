@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
+from ..passes.assign_formats import parameter_ops
 from ..passes.name_layers import WEIGHT_OPERAND, layer_name, layer_ops, weight_symbol
 from .frontend.weights import WeightSource
-from .pack import param_ops
 from .plan import LayerInfo
 
 
@@ -36,7 +36,7 @@ def entry_function(module: ir.Module, name: str = "main") -> ir.OpView:
 def share_tied_parameters(module: ir.Module, weights: WeightSource) -> None:
     """Parameters that share storage become one, so that they are quantized and stored once."""
     first: dict[tuple[str, tuple[int, ...], str], str] = {}
-    for parameter in param_ops(module.operation):
+    for parameter in parameter_ops(module.operation):
         symbol = ir.StringAttr(parameter.symbol).value
         info = weights.info(symbol)
         owner = first.setdefault((info.storage, info.shape, info.dtype), symbol)
@@ -49,6 +49,18 @@ def _shape(op: Operation) -> tuple[int, ...]:
     if op.name in WEIGHT_OPERAND:
         return tuple(qcc.logical_type(op.operands[WEIGHT_OPERAND[op.name]].type).shape)
     return (qcc.logical_type(op.operands[0].type).shape[-1],)
+
+
+def index_limit(argument: ir.Value) -> int | None:
+    """The rows of the smallest table that an argument indexes by itself, None without a table."""
+    return min(
+        (
+            qcc.logical_type(use.owner.operation.operands[0].type).shape[0]
+            for use in argument.uses
+            if use.owner.operation.name == "qcc.embedding" and use.operand_number == 1
+        ),
+        default=None,
+    )
 
 
 def _channels(op: Operation) -> int | None:

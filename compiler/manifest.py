@@ -23,11 +23,16 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An input or output: its NumPy dtype and its shape, where a string names a symbolic size."""
+    """
+    An input or output: its NumPy dtype and its shape, where a string names a symbolic size.
+
+    Numbers of an input that index tables are below `limit`, and not negative.
+    """
 
     name: str
     dtype: str
     shape: tuple[Size | str, ...]
+    limit: Size | None = None
 
 
 class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

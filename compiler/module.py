@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from .plan import Plan
 from .publish import publish_copy
 from .replay import output_errors
 from .running import KeyValueCaches, RunningCode
-from .signature_check import check_inputs
+from .signature_check import check_inputs, check_prompt
 from .tensor_layout import unpack_tensors
 
 
@@ -38,6 +39,7 @@ class Module:
         self._precision = _chosen(artifact.manifest.precisions, precision)
         self._by_precision: dict[str, Module] = {self._precision.name: self}
         self.report = report
+        self._stepping = threading.Lock()  # the code has one place for the addresses of caches
 
     @property
     def signature(self) -> Signature:
@@ -107,7 +109,8 @@ class Module:
         Greedy continuation of `tokens` (int64 [T] or [batch, T]) by up to `max_new_tokens`.
 
         Returns the new tokens, [n] or [batch, n]; ends early when every sequence has produced
-        `stop`. Raises UsageError for a model that does not compute token by token.
+        `stop`. Raises UsageError for a model that does not compute token by token, and for tokens
+        or lengths that the model was not compiled for.
         """
         if not self.generates:
             raise UsageError(
@@ -116,12 +119,15 @@ class Module:
                 why="its tokens meet elsewhere than in causal attention",
                 next_step="call it on whole sequences",
             )
-        prompt = np.atleast_2d(np.asarray(_as_array(tokens), np.int64))
+        prompt = np.atleast_2d(_as_array(tokens))
+        check_prompt(self.signature, prompt, prompt.shape[-1] + max_new_tokens - 1)
+        prompt = prompt.astype(np.int64)
         caches = KeyValueCaches(self._running.code, len(prompt))
         produced = np.zeros((len(prompt), 0), np.int64)
         following = prompt
         while produced.shape[1] < max_new_tokens:
-            logits = self._running.step(following, caches)[0]
+            with self._stepping:
+                logits = self._running.step(following, caches)[0]
             last = logits if logits.ndim == 2 else logits[:, -1]
             following = last.argmax(-1)[:, None]
             produced = np.concatenate([produced, following], 1)
@@ -150,7 +156,9 @@ class Module:
         outputs = [self._judged(error, checked.tolerance) for error in whole]
         if self.generates:
             names = [f"{name} (token by token)" for name in names]
-            steps = output_errors(names, expected, self._running.in_two_steps(inputs[0]))
+            with self._stepping:
+                stepped = self._running.in_two_steps(inputs[0])
+            steps = output_errors(names, expected, stepped)
             outputs += [self._judged(error, checked.step_tolerance) for error in steps]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
 

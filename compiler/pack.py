@@ -9,16 +9,18 @@ memory is a small multiple of the largest one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..dialects import qcc
-from ..dialects.bindings import Operation, ir
+from ..dialects.bindings import ir
 from ..dialects.errors import QccError
 from ..dialects.formats import Format, parse_spelling
 from ..dialects.formats.panels import LAYOUT, from_panels, panel_specs, to_panels
+from ..passes.assign_formats import parameter_ops
 from .artifact import ArtifactWriter, TensorSpec
 from .console import Progress
 from .element_types import numpy_dtype
@@ -149,7 +151,8 @@ def sampled_sqnr(
     """
     10 log10(signal / error) in dB over evenly spaced rows, all of them in a small parameter.
 
-    None for a plain parameter and for an exact result.
+    None for a plain parameter and for an exact result; far below zero where rounding makes a
+    value infinite.
     """
     if parameter.format is None:
         return None
@@ -162,7 +165,7 @@ def sampled_sqnr(
         },
         parameter.k,
     )
-    error = float(np.sum((chosen - decoded) ** 2))
+    error = min(float(np.sum((chosen - decoded) ** 2)), sys.float_info.max)
     signal = float(np.sum(chosen**2))
     if error == 0 or signal == 0:
         return None
@@ -183,7 +186,7 @@ def decoded_parameter(parameter: Parameter, tensor: Callable[[str], np.ndarray])
 def parameters_of(module: ir.Module) -> list[Parameter]:
     """The distinct parameters of a module, in program order."""
     found: dict[str, Parameter] = {}
-    for op in param_ops(module.operation):
+    for op in parameter_ops(module.operation):
         symbol = ir.StringAttr(op.symbol).value
         type_ = qcc.logical_type(op.value.type)
         spelling = qcc.format_spelling(op.value.type)
@@ -192,13 +195,3 @@ def parameters_of(module: ir.Module) -> list[Parameter]:
         shape = tuple(type_.shape)
         found[symbol] = Parameter(symbol, str(type_.element_type), shape, fmt, in_panels)
     return list(found.values())
-
-
-def param_ops(op: Operation) -> Iterator[qcc.ParamOp]:
-    """Every `qcc.param` inside `op`."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from param_ops(child.operation)
-                if isinstance(child, qcc.ParamOp):
-                    yield child

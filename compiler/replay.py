@@ -14,7 +14,11 @@ TOLERANCE = 1e-4  # relative, between two orders of the same fp32 sums
 def output_errors(
     names: Sequence[str], expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]
 ) -> list[dict[str, Any]]:
-    """Per output: the largest absolute error, and that error relative to the largest value."""
+    """
+    Per output: the largest absolute error, and that error relative to the largest value.
+
+    Both are infinite where the shapes differ, or NaN and infinities stand in other places.
+    """
     return [
         {"name": name, **_error(e, a)} for name, e, a in zip(names, expected, actual, strict=True)
     ]
@@ -27,6 +31,8 @@ def _error(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
         return {"max_abs_error": 0.0, "max_rel_error": 0.0}
     wide, got = expected.astype(np.float64), actual.astype(np.float64)
     same = (wide == got) | (np.isnan(wide) & np.isnan(got))
-    worst = float(np.max(np.where(same, 0.0, np.abs(got - wide))))
+    with np.errstate(invalid="ignore"):
+        errors = np.where(same, 0.0, np.abs(got - wide))
+    worst = float(np.max(np.where(np.isnan(errors), np.inf, errors)))
     scale = float(np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0)) or 1.0
     return {"max_abs_error": worst, "max_rel_error": worst / scale}

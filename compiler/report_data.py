@@ -35,7 +35,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputError(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the compiled program is from the original on the golden inputs."""
+    """How far compiled code is from the reference interpreter on the golden inputs."""
 
     name: str = ""
     precision: str = ""

@@ -52,7 +52,7 @@ def open_samples(
 
     Raises UsageError where there is no such source or a sample does not fit the model.
     """
-    if given == RANDOM:
+    if isinstance(given, str) and given == RANDOM:
         count = RANDOM_SAMPLES if limit is None else limit
         rounds = (golden_inputs(signature, module, seed + index) for index in range(count))
         return Samples(RANDOM, count, rounds)
@@ -63,7 +63,7 @@ def open_samples(
     count = len(samples) if isinstance(samples, Sequence) else None
     if limit is not None:
         count = limit if count is None else min(count, limit)
-    return Samples(source, count, _checked(islice(samples, limit), signature, source))
+    return Samples(source, count, _checked(_drawn(samples, limit, source), signature, source))
 
 
 def _named(name: str, signature: Signature) -> tuple[str, Iterable[Any]]:
@@ -123,20 +123,20 @@ def _iterable(value: Any, what: str) -> Iterable[Any]:
     )
 
 
+def _drawn(samples: Iterable[Any], limit: int | None, source: str) -> Iterator[Any]:
+    """What the user's code yields, its failures as UsageError."""
+    try:
+        yield from islice(samples, limit)
+    except QccError:
+        raise
+    except Exception as error:
+        raise _failed(source, error) from error
+
+
 def _checked(
     samples: Iterable[Any], signature: Signature, source: str
 ) -> Iterator[list[np.ndarray]]:
-    iterator = iter(samples)
-    index = 0
-    while True:
-        try:
-            sample = next(iterator)
-        except StopIteration:
-            return
-        except QccError:
-            raise
-        except Exception as error:
-            raise _failed(source, error) from error
+    for index, sample in enumerate(samples):
         try:
             arrays = _arrays(sample, signature)
             check_inputs(signature, arrays)
@@ -144,7 +144,6 @@ def _checked(
             error.where = f"sample {index} of {source}"
             raise
         yield arrays
-        index += 1
 
 
 def _arrays(sample: Any, signature: Signature) -> list[np.ndarray]:

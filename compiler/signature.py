@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import TensorArgument
 
+from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
+from .layers import entry_function, index_limit
 from .manifest import Extent, Signature, Value
 
 _UNBOUNDED = 2**31
@@ -35,6 +38,18 @@ def signature_of(program: ExportedProgram) -> Signature:
             )
         outputs.append(_value(f"output_{len(outputs)}", values[spec.arg.name]))
     return Signature(tuple(inputs), tuple(outputs), _extents(program, inputs))
+
+
+def with_limits(signature: Signature, module: ir.Module) -> Signature:
+    """`signature` with the bounds of those inputs that index tables of `module`."""
+    arguments = entry_function(module).regions[0].blocks[0].arguments
+    return msgspec.structs.replace(
+        signature,
+        inputs=tuple(
+            msgspec.structs.replace(value, limit=index_limit(argument))
+            for value, argument in zip(signature.inputs, arguments, strict=True)
+        ),
+    )
 
 
 def _value(name: str, tensor: torch.Tensor) -> Value:

@@ -8,14 +8,15 @@ from functools import cache
 import numpy as np
 
 from ..dialects.errors import UsageError
-from .manifest import Signature, Value
+from .manifest import Extent, Signature, Value
 
 
 def check_inputs(signature: Signature, arrays: Sequence[np.ndarray]) -> dict[str, int]:
     """
     The sizes of the symbolic dimensions that `arrays` imply.
 
-    Raises UsageError, naming the input, for a wrong count, dtype, rank or size.
+    Raises UsageError, naming the input, for a wrong count, dtype, rank or size, and for an index
+    outside its table, which compiled code would read memory with.
     """
     if len(arrays) != len(signature.inputs):
         names = ", ".join(value.name for value in signature.inputs)
@@ -44,6 +45,7 @@ def _check_input(
             f"input '{value.name}' has shape {list(array.shape)}, "
             f"the model takes {list(value.shape)}",
         )
+    _check_indices(value, array)
     if array.shape == value.shape:
         return
     for axis, (size, wanted) in enumerate(zip(array.shape, value.shape, strict=True)):
@@ -60,6 +62,47 @@ def _check_input(
                 "input-size",
                 f"input '{value.name}' has size {size} on axis {axis}, the model takes {reason}",
             )
+
+
+def check_prompt(signature: Signature, prompt: np.ndarray, positions: int) -> None:
+    """
+    Whether a decoder can continue `prompt` [batch, T] until it has seen `positions` tokens.
+
+    A prompt may be shorter than a whole sequence may be, and of any integer type. Raises
+    UsageError.
+    """
+    tokens = signature.inputs[0]
+    if prompt.ndim != 2 or prompt.dtype.kind not in "iu" or not prompt.size:
+        raise UsageError(
+            "prompt",
+            f"a prompt is token ids [T] or [batch, T], at least one, "
+            f"not {prompt.dtype}{list(prompt.shape)}",
+        )
+    _check_indices(tokens, prompt)
+    for what, size, wanted in zip(
+        ("sequences", "positions"), (len(prompt), positions), tokens.shape, strict=True
+    ):
+        most = signature.dims.get(wanted, Extent()).max if isinstance(wanted, str) else wanted
+        exact = not isinstance(wanted, str)
+        if most is not None and (size > most or (exact and size != most)):
+            raise UsageError(
+                "prompt-size",
+                f"{size} {what}, the model takes {'' if exact else 'up to '}{most}",
+                next_step="give fewer, or compile the model for more",
+            )
+
+
+def _check_indices(value: Value, array: np.ndarray) -> None:
+    if value.limit is None or not array.size:
+        return
+    least, most = int(array.min()), int(array.max())
+    if least < 0 or most >= value.limit:
+        raise UsageError(
+            "input-range",
+            f"input '{value.name}' holds {least if least < 0 else most}, an index into a table "
+            f"of {value.limit} rows",
+            next_step="check the token ids given to the model",
+        )
 
 
 @cache

@@ -55,6 +55,14 @@ def test_non_finite_weights_name_their_parameter() -> None:
         qcc.compile(layer, (torch.randn(2, 32),), recipe={"default": {"weights": "int4"}})
 
 
+def test_rounding_to_infinity_is_told() -> None:
+    layer = nn.Linear(32, 4)
+    layer.weight.data.fill_(torch.finfo(torch.float32).max)  # 127 steps of this are beyond it
+    recipe = {"default": {"weights": "int8"}}
+    module = qcc.compile(layer, (torch.randn(2, 32),), recipe=recipe, golden=False)
+    assert module.report["layers"][0]["sqnr_db"] < -1000
+
+
 def test_something_that_is_no_model() -> None:
     with pytest.raises(qcc.QccError, match="cannot compile a function"):
         qcc.compile(_tuple, (torch.randn(2),))  # pyright: ignore[reportArgumentType]

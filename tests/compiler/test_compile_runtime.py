@@ -83,6 +83,61 @@ def test_generation_continues_as_whole_sequences_would(family: str) -> None:
     assert np.array_equal(produced, whole[:, 5:].numpy())
 
 
+@pytest.fixture(scope="module")
+def decoder() -> qcc.Module:
+    sample = FAMILIES["gpt2"]()
+    return qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+
+
+def test_threads_may_generate_with_one_module(decoder: qcc.Module) -> None:
+    prompts = [np.arange(3 + index) for index in range(4)]
+    expected = [decoder.generate(prompt, 40) for prompt in prompts]
+    found: dict[int, list[bool]] = {}
+
+    def work(index: int) -> None:
+        found[index] = [
+            np.array_equal(decoder.generate(prompts[index], 40), expected[index]) for _ in range(10)
+        ]
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {index: [True] * 10 for index in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "new", "code"),
+    [
+        (np.zeros((1, 0), np.int64), 1, "prompt"),
+        (np.zeros((0, 3), np.int64), 1, "prompt"),
+        (np.zeros((1, 2, 3), np.int64), 1, "prompt"),
+        (np.ones(3), 1, "prompt"),
+        (np.array([1, -1]), 1, "input-range"),
+        (np.array([1, 128]), 1, "input-range"),
+        (np.arange(5), 61, "prompt-size"),
+        (np.zeros((65, 2), np.int64), 1, "prompt-size"),
+    ],
+)
+def test_prompts_that_do_not_fit(
+    decoder: qcc.Module, prompt: np.ndarray, new: int, code: str
+) -> None:
+    with pytest.raises(qcc.QccError) as refused:
+        decoder.generate(prompt, new)
+    assert refused.value.code == code
+
+
+def test_a_prompt_may_fill_the_model(decoder: qcc.Module) -> None:
+    assert decoder.generate(np.arange(5, dtype=np.uint8), 60).shape == (60,)
+    assert decoder.generate([7], 2).shape == (2,)
+
+
+def test_tokens_outside_the_table_are_refused(decoder: qcc.Module) -> None:
+    with pytest.raises(qcc.QccError, match="128, an index into a table of 128 rows"):
+        decoder(np.array([[1, 128]]))
+
+
 class MeanOverTime(torch.nn.Module):
     """A causal decoder spoilt by a mean over all positions: no step can compute it."""
 

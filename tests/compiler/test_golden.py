@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import qcc
-from qcc.compiler.replay import TOLERANCE
+from qcc.compiler.replay import TOLERANCE, output_errors
 from qcc.models import FAMILIES
 
 
@@ -50,6 +51,30 @@ def test_a_model_that_no_inputs_make_steady_gets_the_tolerance_it_needs() -> Non
     assert 0 < output["max_rel_error"] < output["tolerance"]
     assert 0.1 < output["tolerance"] < 1
     assert output["passed"]
+
+
+class Roots(Threshold):
+    """Square roots of errors of sums: which of them are NaN hangs on the order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(self.first(x) - self.second(x[:, self.order])) + self.last(x)
+
+
+def test_outputs_that_no_replay_can_be_compared_with_are_not_stored() -> None:
+    torch.manual_seed(0)
+    recipe = {"rule": [{"match": "last", "activations": "int8"}]}
+    module = qcc.compile(Roots(), (torch.randn(3, 32),), recipe=recipe)
+    assert module.verify() == {"passed": True, "outputs": [], "golden": False}
+
+
+@pytest.mark.parametrize("other", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_not_finite_on_one_side_is_an_infinite_error(other: float) -> None:
+    right, wrong = np.array([1.0, 2.0]), np.array([1.0, other])
+    for pair in ((right, wrong), (wrong, right)):
+        (error,) = output_errors(["y"], pair[:1], pair[1:])
+        assert error["max_abs_error"] == error["max_rel_error"] == np.inf
+    (error,) = output_errors(["y"], [wrong], [wrong])
+    assert error["max_rel_error"] == 0
 
 
 def test_a_users_format_is_known_where_the_code_is_compiled_again(tmp_path: Path) -> None:

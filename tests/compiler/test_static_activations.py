@@ -344,6 +344,11 @@ def test_files_that_hold_no_samples(
     assert refused.value.code == code
 
 
+class BrokenOff:
+    def __iter__(self) -> Iterator[Any]:
+        raise OSError("the disk is gone")
+
+
 def test_one_sample_of_the_inputs_own_shape(program: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", np.ones((3, 24), np.float32))
     module = qcc.compile(str(program), recipe="w8a8-static", calibration=tmp_path / "x.npz")
@@ -358,6 +363,8 @@ def test_one_sample_of_the_inputs_own_shape(program: Path, tmp_path: Path) -> No
         ("absent.npz", "inputs-missing"),
         (7, "calibration-samples"),
         ([(1, 2)], "input-count"),
+        (np.zeros((3, 24), np.float32), "calibration-samples"),
+        (BrokenOff(), "calibration-samples"),
     ],
 )
 def test_no_samples(program: Path, source: Any, code: str) -> None:
