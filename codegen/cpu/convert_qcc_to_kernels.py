@@ -79,7 +79,7 @@ def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
         total = (m + (MC - 1)) // MC * contraction.row_tiles
         launcher = contraction_launcher(site.library, contraction)
     arguments = [site.address(op.input), address, bias, m, *parts]
-    site.launch(launcher, arguments, total, grain_of(total))
+    site.launch(launcher, arguments, total, grain_of(total, m * (n * k)))
     replace_op(op, value)
 
 

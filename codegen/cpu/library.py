@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from ...dialects.bindings import builtin, func, ir, llvm
-from .emit import Ptr, Val, f32, i64, maximum, pointer, size
+from .emit import Ptr, Val, f32, i64, maximum, pointer, select, size
 
-GRAINS = 16
+# The most chunks of a job; the pool makes fewer where it has fewer than 32 threads.
+GRAINS = 256
+# Multiply-adds that one thread does in less time than it takes to wake another.
+SMALL = 1 << 18
 
 Body = Callable[["Arguments", Val, Val], None]
 
@@ -152,9 +155,10 @@ def function_address(name: str) -> ir.Value:
     return builtin.unrealized_conversion_cast([pointer()], [symbol])
 
 
-def grain_of(total: Val) -> Val:
-    """A chunk size that gives every thread several turns."""
-    return maximum(total // GRAINS, size(1))
+def grain_of(total: Val, work: Val | None = None) -> Val:
+    """The least worth handing to a thread: all of it where the job's multiply-adds are few."""
+    grain = maximum(total // GRAINS, size(1))
+    return grain if work is None else select(work.compare("gt", SMALL), grain, total)
 
 
 def scratch(count: int | Val) -> Ptr:

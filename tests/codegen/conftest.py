@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from qcc.codegen.cpu import library
 from qcc.codegen.cpu.build import build_object
 from qcc.codegen.cpu.lower import lower_to_llvm
 from qcc.codegen.cpu.runtime import BufferType, CompiledObject
@@ -62,7 +64,9 @@ class Programs:
 
     @cached_property
     def code(self) -> tuple[bytes, list[str]]:
-        with make_context(), ir.Location.unknown():
+        # Layers as small as these would be left to one thread.
+        shared = patch.object(library, "SMALL", 0)
+        with make_context(), ir.Location.unknown(), shared:
             module = ir.Module.parse("\n".join(self.functions.values()))
             parts = lower_to_llvm(module, self.features).parameters.names
             return build_object(module), parts
