@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..dialects.errors import UnsupportedError, UsageError
 from .artifact import Artifact
 from .console import Silent
-from .module import Module
+from .module import Module, thread_count
 from .options import CompileOptions
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def compile(
     from .frontend import sources
     from .targets import TARGETS
 
+    thread_count(threads)  # before hours of work, not after
     if target not in TARGETS:
         raise UnsupportedError(
             "target-unknown", f"no target '{target}'", next_step="`qcc list targets`"

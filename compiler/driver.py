@@ -36,7 +36,7 @@ from .options import STOPS, CompileOptions
 from .pack import write_parameters
 from .plan import Plan
 from .precisions import Program, build_programs
-from .publish import publish_bytes
+from .publish import make_folder, publish_bytes
 from .recipe import load_recipe
 from .reproducer import PassCrash
 from .resolve import resolve
@@ -158,7 +158,7 @@ class _Compilation:
             raise PassCrash(name, before) from error
         folder = self.options.print_ir_after_all
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             publish_bytes(folder / f"{index}-{name}.mlir", module.operation.get_asm().encode())
         self._validate(name, module)
 

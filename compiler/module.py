@@ -35,7 +35,7 @@ class Module:
         precision: str | None = None,
     ) -> None:
         self._artifact = artifact
-        self._threads = threads
+        self._threads = thread_count(threads)
         self._precision = _chosen(artifact.manifest.precisions, precision)
         self._by_precision: dict[str, Module] = {self._precision.name: self}
         self.report = report
@@ -169,6 +169,17 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Copy the artifact to `path`; a file already there is replaced at once or not at all."""
         publish_copy(self._artifact.path, Path(path))
+
+
+def thread_count(threads: int | None) -> int | None:
+    """`threads`, a positive number or None for every processor; raises UsageError otherwise."""
+    if threads is None or (isinstance(threads, int) and threads > 0):
+        return threads
+    raise UsageError(
+        "threads",
+        f"{threads!r} is no number of threads",
+        next_step="give 1 or more, or None for every processor",
+    )
 
 
 def _chosen(precisions: Sequence[Precision], name: str | None) -> Precision:

@@ -9,7 +9,7 @@ from ..dialects.bindings import MLIRError, PassManager, ir
 from ..dialects.context import make_context
 from ..dialects.errors import UsageError
 from ..passes.registry import PASSES
-from .publish import publish_bytes
+from .publish import make_folder, publish_bytes
 
 KNOWN = PASSES | CPU_PASSES
 
@@ -29,7 +29,7 @@ def run_pipeline(text: str, pipeline: str, print_after_all: Path | None = None) 
         for index, name in enumerate(split_pipeline(pipeline)):
             _run(module, name)
             if print_after_all is not None:
-                print_after_all.mkdir(parents=True, exist_ok=True)
+                make_folder(print_after_all)
                 file = print_after_all / f"{index}-{name.split('{')[0]}.mlir"
                 publish_bytes(file, str(module).encode())
         return str(module)

@@ -109,6 +109,12 @@ def publish_bytes(path: Path, data: Bytes) -> None:
         staged.publish()
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path` with its parents; UsageError where that is not possible."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an OSError met while writing towards `path` into the QccError that explains it."""

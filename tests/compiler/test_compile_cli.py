@@ -103,6 +103,25 @@ def test_ir_after_every_pass(program: Path, tmp_path: Path) -> None:
     assert "qcc.packed" in texts["assign-formats"]
 
 
+def test_a_folder_for_ir_that_cannot_be(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    argv = ["compile", str(program), "--stop-after", "raise", "-o", str(tmp_path / "m.mlir")]
+    assert main([*argv, "--print-ir-after-all", str(tmp_path / "file")]) == 2
+    assert main([*argv, "--print-ir-after-all", str(tmp_path / "file" / "below")]) == 2
+    assert capsys.readouterr().err.count("output-not-writable") == 2
+
+
+def test_without_golden_outputs_verify_says_so(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "m.qcc")
+    assert main(["compile", str(program), "--no-golden", "-o", out]) == 0
+    assert main(["verify", out]) == 0
+    assert "only hashes were checked" in capsys.readouterr().err
+
+
 def test_a_failing_compilation_leaves_no_file(program: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.qcc"
     argv = ["compile", str(program), "-o", str(out)]

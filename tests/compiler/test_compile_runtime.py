@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,18 @@ def test_a_prompt_may_fill_the_model(decoder: qcc.Module) -> None:
 def test_tokens_outside_the_table_are_refused(decoder: qcc.Module) -> None:
     with pytest.raises(qcc.QccError, match="128, an index into a table of 128 rows"):
         decoder(np.array([[1, 128]]))
+
+
+@pytest.mark.parametrize("threads", [0, -3, 1.5, "2"])
+def test_what_is_no_number_of_threads(
+    linear: tuple[torch.nn.Module, qcc.Module], tmp_path: Path, threads: Any
+) -> None:
+    path = tmp_path / "linear.qcc"
+    linear[1].save(path)
+    with pytest.raises(qcc.QccError, match="no number of threads"):
+        qcc.load(path, threads=threads)
+    with pytest.raises(qcc.QccError, match="no number of threads"):
+        qcc.compile(linear[0], (torch.randn(3, 24),), threads=threads)
 
 
 class MeanOverTime(torch.nn.Module):
