@@ -128,7 +128,7 @@ def _mask_arguments(site: CallSite, mask: ir.Value) -> list[Val]:
 
 
 def convert_embedding(site: CallSite, op: qcc.EmbeddingOp) -> None:
-    _, k = qcc.logical_type(op.table.type).shape
+    rows, k = qcc.logical_type(op.table.type).shape
     rank = ir.RankedTensorType(op.indices.type).rank
     leading = {axis: site.extent(op.indices, axis) for axis in range(rank)}
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
@@ -140,7 +140,8 @@ def convert_embedding(site: CallSite, op: qcc.EmbeddingOp) -> None:
     else:
         source, parts = weight_source(site, op.table, k)
         launcher = embedding_launcher(site.library, source)
-    site.launch(launcher, [site.address(op.indices), address, *parts], total, grain_of(total))
+    arguments = [site.address(op.indices), address, size(rows), *parts]
+    site.launch(launcher, arguments, total, grain_of(total))
     replace_op(op, value)
 
 

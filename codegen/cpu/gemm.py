@@ -54,7 +54,7 @@ class Contraction:
     @property
     def rows(self) -> int:
         """Weight rows of a tile: a multiple of NR whose decoded form fits the scratch."""
-        fitting = SCRATCH_FLOATS // padded(self.k) // NR * NR
+        fitting = SCRATCH_FLOATS // max(1, padded(self.k)) // NR * NR
         return max(NR, min(16, fitting))
 
     @property
@@ -201,6 +201,8 @@ def walk_rows(source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence
     `count` lanes are inside the row, and returns the values to carry on.
     """
     k, block = source.k, source.block
+    if not k:
+        return list(carry)
     whole = (k - 1 if source.ends_apart else k) // block * block
     carried = list(carry)
     if whole > block:

@@ -8,6 +8,7 @@ from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Ptr, Val, f32, i64, repeat, size
 from .library import Arguments, KernelLibrary, scratch
 from .panel_reader import BlockScales, PanelReader
+from .rows import looked_up
 
 STRIDE = 32
 UNROLLED = 96
@@ -94,16 +95,17 @@ def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target:
 
 
 def panel_embedding_launcher(library: KernelLibrary, table: PanelReader) -> str:
-    """Arguments: indices (i64), y, then the table's parts; total is the number of indices."""
+    """Arguments: indices (i64), y, N, then the table's parts; total is the number of indices."""
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         indices, y = arguments.address(0, i64()), arguments.address(1, f32())
-        table.bind(arguments, 2)
+        rows = arguments.integer(2)
+        table.bind(arguments, 3)
         decoded = scratch(PANEL_ROWS * min(table.k, chunk_length(table)))
 
         @repeat(begin, end)
         def _(position: Val) -> None:
-            row = indices.at(position).load()
+            row, one = looked_up(indices.at(position).load(), rows)
             column = decoded.at(row % PANEL_ROWS)
 
             def copy(first: Val, length: int, later: bool) -> None:
@@ -112,8 +114,8 @@ def panel_embedding_launcher(library: KernelLibrary, table: PanelReader) -> str:
 
                 @repeat(0, length)
                 def _(k: Val) -> None:
-                    target.at(k).store(column.at(k * PANEL_ROWS).load())
+                    target.at(k).store(column.at(k * PANEL_ROWS).load() * one)
 
             each_chunk(table, copy)
 
-    return library.launcher(f"embedding {table.k} {table.key}", 2 + table.part_count, emit)
+    return library.launcher(f"embedding {table.k} {table.key}", 3 + table.part_count, emit)

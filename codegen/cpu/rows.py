@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from .emit import (
     read,
     repeat,
     scalar,
+    select,
     size,
     splat,
     square_root,
@@ -112,21 +114,28 @@ def _sum_row(length: int, term: Callable[[Val, int], Val]) -> Val:
 
 
 def embedding_launcher(library: KernelLibrary, table: Source) -> str:
-    """Arguments: indices (i64), y, then the table's parts; total is the number of indices."""
+    """Arguments: indices (i64), y, N, then the table's parts; total is the number of indices."""
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         indices, y = arguments.address(0, i64()), arguments.address(1, f32())
-        table.bind(arguments, 2)
+        rows = arguments.integer(2)
+        table.bind(arguments, 3)
 
         @repeat(begin, end)
         def _(position: Val) -> None:
-            row = indices.at(position).load()
+            row, one = looked_up(indices.at(position).load(), rows)
             target = y.at(position * table.k)
 
             def keep(k: Val, ws: list[Val], carried: Sequence[Val], count: int) -> Sequence[Val]:
-                write(target.at(k), 0, count, ws[0])
+                write(target.at(k), 0, count, ws[0] * broadcast(one))
                 return carried
 
             walk_rows(table, [row], keep, ())
 
-    return library.launcher(f"embedding {table.k} {table.key}", 2 + table.part_count, emit)
+    return library.launcher(f"embedding {table.k} {table.key}", 3 + table.part_count, emit)
+
+
+def looked_up(index: Val, rows: Val) -> tuple[Val, Val]:
+    """A row that exists, and what to multiply it by: 1, or NaN where `index` names none."""
+    known = index.compare("ge", 0) & index.compare("lt", rows)
+    return select(known, index, size(0)), select(known, scalar(1.0), scalar(math.nan))

@@ -80,7 +80,7 @@ class Conv2dOp(Qcc.Operation, name="conv2d", traits=[ext.Pure]):
 
 
 class EmbeddingOp(Qcc.Operation, name="embedding", traits=[ext.Pure]):
-    """result[..., :] = decode(table)[indices[...], :]; an index out of range is undefined."""
+    """result[..., :] = decode(table)[indices[...], :]; an index of no row: NaN, or an error."""
 
     table: Operand[Any]
     indices: Operand[Any]

@@ -80,3 +80,33 @@ def test_a_recipe_rounds_the_keys_and_values_of_attention() -> None:
     expected = Attend()(q, *(torch.from_numpy(fmt.quantize(x).dequantize()) for x in (k, v)))
     assert torch.allclose(rounded, expected, atol=1e-5)
     assert not torch.allclose(rounded, exact, atol=1e-4)
+
+
+class ComputedIndex(nn.Module):
+    """Looks up an index that no check of the inputs can see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(32, 32)
+        self.head = nn.Linear(32, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(x + x))
+
+
+@pytest.mark.parametrize("weights", ["none", "int8"])
+def test_an_index_of_no_row_gives_nan_and_reads_nothing(weights: str) -> None:
+    recipe = {"default": {"weights": weights, "embeddings": weights}}
+    model = ComputedIndex()
+    module = qcc.compile(model, (torch.arange(2),), recipe=recipe, golden=False)
+    result = module(torch.tensor([15, 16]))
+    assert torch.allclose(result[0], model(torch.tensor([15]))[0], atol=0.05)
+    assert result[1].isnan().all()
+    assert module(torch.tensor([2**60, -1])).isnan().all()
+
+
+def test_rows_without_columns() -> None:
+    layer = nn.Linear(0, 3)
+    assert torch.equal(
+        qcc.compile(layer, (torch.zeros(2, 0),))(torch.zeros(2, 0)), layer(torch.zeros(2, 0))
+    )
