@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import compute_unbacked_bindings
 from ...dialects.errors import IntegrityError, QccError, UnsupportedError
 from .operators import SIZE_OPERATORS, resolve_operator
 from .pt2_arguments import SCALAR_TYPES, STRIDED, malformed, read_argument
+from .pt2_regions import MAX_DEPTH, region_of
 from .pt2_schema import (
     Argument,
     Graph,
@@ -50,6 +51,7 @@ class GraphBuilder:
         self.mode = mode
         self.graph = fx.Graph()
         self.values: dict[str, fx.Node] = {}
+        self.depth = 0
 
     def build(self, specs: list[InputSpec], lifted: Mapping[str, torch.Tensor]) -> fx.Graph:
         """The whole graph; `lifted` gives fake tensors of parameters, buffers and constants."""
@@ -107,6 +109,10 @@ class GraphBuilder:
 
     def _call(self, source: Node) -> None:
         where = user_line(source.metadata.get("stack_trace", "")) or f"node {source.name}"
+        region = region_of(source, where)
+        if region is not None:
+            self._inline(*region, source.outputs)
+            return
         target = resolve_operator(source.target, where)
         if source.target in SIZE_OPERATORS:
             args, kwargs = tuple(read_argument(item.arg, self.node) for item in source.inputs), {}
@@ -117,6 +123,30 @@ class GraphBuilder:
         node.meta.update(_metadata(source.metadata))
         node.meta["val"] = self._derive(node, where)
         self._bind_outputs(node, source.outputs)
+
+    def _inline(
+        self, region: Graph, arguments: list[NamedArgument], outputs: list[Argument]
+    ) -> None:
+        """The nodes of a region, whose names count inside it only."""
+        outer, self.values = self.values, {}
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            malformed(f"regions lie more than {MAX_DEPTH} deep in one another")
+        for parameter, argument in zip(region.inputs, arguments, strict=True):
+            name = _output_name(argument.arg)
+            if name not in outer:
+                malformed(f"the value '{name}' is used before it is made")
+            self._define(_output_name(parameter), outer[name])
+        for node in region.nodes:
+            self._call(node)
+        made = [self.node(name) for name in _names(region.outputs)]
+        self.values = outer
+        self.depth -= 1
+        names = _names(outputs)
+        if len(names) != len(made):
+            malformed(f"a region makes {len(made)} values, not {len(names)}")
+        for name, node in zip(names, made, strict=True):
+            self._define(name, node)
 
     def _operator_arguments(
         self, target: Any, inputs: list[NamedArgument], where: str
@@ -243,6 +273,13 @@ def _output_name(output: Argument) -> str:
     if not isinstance(name, str):
         malformed(f"a node makes a value of kind '{output.kind}'")
     return name
+
+
+def _names(outputs: list[Argument]) -> list[str]:
+    """The names of several values, which the file lists singly or together."""
+    if len(outputs) == 1 and outputs[0].kind == "as_tensors":
+        return [item.name for item in outputs[0].content]
+    return [_output_name(output) for output in outputs]
 
 
 def _check_cost(target: Any, args: Any, where: str) -> None:
