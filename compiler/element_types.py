@@ -8,6 +8,7 @@ import numpy as np
 from ..dialects.errors import UnsupportedError
 
 _DTYPES = {
+    "complex<f32>": np.dtype(np.complex64),
     "f64": np.dtype(np.float64),
     "f32": np.dtype(np.float32),
     "f16": np.dtype(np.float16),

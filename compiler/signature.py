@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import TensorArgument
+from torch.export.graph_signature import ConstantArgument, TensorArgument
 
 from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
@@ -21,6 +21,15 @@ def signature_of(program: ExportedProgram) -> Signature:
     """Inputs are the program's tensor inputs in order, outputs likewise."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     specs = program.graph_signature
+    for spec in specs.input_specs:
+        if spec.kind.name == "USER_INPUT" and not isinstance(
+            spec.arg, TensorArgument | ConstantArgument
+        ):
+            raise UnsupportedError(
+                "input-kind",
+                f"the input '{spec.arg.name}' is a number that may vary, not a tensor",
+                next_step="take it from the shape of a tensor, or pass it as a tensor",
+            )
     inputs = [
         _value(spec.arg.name, values[spec.arg.name])
         for spec in specs.input_specs

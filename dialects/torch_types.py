@@ -4,7 +4,7 @@ import re
 
 from .bindings import ir
 
-_VTENSOR = re.compile(r"!torch\.vtensor<\[(?P<sizes>[^\]]*)\],(?P<element>\w+)>")
+_VTENSOR = re.compile(r"!torch\.vtensor<\[(?P<sizes>[^\]]*)\],(?P<element>\w+(<\w+>)?)>")
 
 
 def builtin_tensor_type(type_: ir.Type) -> ir.RankedTensorType:
@@ -20,7 +20,7 @@ def builtin_tensor_type(type_: ir.Type) -> ir.RankedTensorType:
     dynamic = ir.ShapedType.get_dynamic_size()
     sizes = [size for size in match["sizes"].split(",") if size]
     shape = [dynamic if size == "?" else int(size) for size in sizes]
-    signed = match["element"]
+    signed = match["element"]  # the builtin type of an integer has no sign
     element = signed[1:] if signed[1:2] == "i" else signed
     return ir.RankedTensorType.get(shape, ir.Type.parse(element))
 

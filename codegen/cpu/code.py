@@ -10,7 +10,9 @@ from .program import Code
 
 def build_code(module: ir.Module, entry: str = "main") -> Code:
     """Compile a copy of `module`, in the qcc dialect and linalg on tensors, for this processor."""
-    copy = ir.Module.parse(module.operation.get_asm(), module.context)
+    # With locations, which errors name.
+    text = module.operation.get_asm(enable_debug_info=True)
+    copy = ir.Module.parse(text, module.context)
     results = tuple(
         (str(ir.RankedTensorType(type_).element_type), ir.RankedTensorType(type_).rank)
         for type_ in _function(copy, entry).type.results

@@ -7,13 +7,16 @@ its last use, turn the remaining linalg into loops, lower to LLVM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from ...dialects.bindings import Operation, PassManager, ir
+from ...dialects.bindings import MLIRError, Operation, PassManager, ir
+from ...dialects.errors import UnsupportedError
+from ...dialects.source_line import source_line
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .hoist_deallocations import hoist_deallocations
 from .outline_loops import outline_loops
+from .own_results import own_results
 from .replace_copies import replace_copies
 
 FUSE = (
@@ -31,7 +34,8 @@ BUFFERIZE = (
 LOOPS = "func.func(tm-tensor-to-loops,convert-linalg-to-loops,canonicalize,cse)"
 LLVM = (
     "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
-    "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
+    "convert-complex-to-standard,"
+    "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-complex-to-llvm,convert-vector-to-llvm,"
     "lower-affine,convert-arith-to-llvm,finalize-memref-to-llvm,"
     "convert-func-to-llvm,convert-cf-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,convert-ub-to-llvm,"
     "canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
@@ -47,6 +51,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     _give_entry_a_c_interface(module)
     run(module, FUSE)
     site = convert_qcc_to_kernels(module, features)
+    own_results(module)
     run(module, "func.func(tm-tensor-bufferize)")
     _promise_distinct_buffers(module.operation)
     run(module, BUFFERIZE)
@@ -56,11 +61,42 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     run(module, LOOPS)
     site.library.link()
     run(module, LLVM)
+    refuse_remaining(module)
     return site
 
 
 def run(module: ir.Module, pipeline: str) -> None:
-    PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
+    try:
+        PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
+    except MLIRError as error:
+        first = next(iter(error.error_diagnostics), None)
+        raise UnsupportedError(
+            "cpu-lowering",
+            "an op of the program has no code for the CPU",
+            where="" if first is None else source_line(first.location),
+            why=str(error) if first is None else first.message.splitlines()[0],
+            next_step="write this part of the model with other ops",
+        ) from error
+
+
+def refuse_remaining(module: ir.Module) -> None:
+    """Raise UnsupportedError for the first op that has not become LLVM's."""
+    for op in _all(module.operation):
+        if not op.name.startswith(("llvm.", "builtin.module")):
+            raise UnsupportedError(
+                "cpu-lowering",
+                f"{op.name} has no code for the CPU",
+                where=source_line(op.location),
+                next_step="write this part of the model with other ops",
+            )
+
+
+def _all(op: Operation) -> Iterator[Operation]:
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield child.operation
+                yield from _all(child.operation)
 
 
 def _give_entry_a_c_interface(module: ir.Module) -> None:

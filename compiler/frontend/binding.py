@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 import numpy as np
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
@@ -38,10 +39,10 @@ def needed_tensors(program: ExportedProgram) -> dict[str, torch.Tensor]:
         *signature.inputs_to_lifted_tensor_constants.values(),
     ):
         tensor = program.state_dict.get(name, program.constants.get(name))
-        if not isinstance(tensor, torch.Tensor):
+        if not isinstance(tensor, torch.Tensor) or is_functorch_wrapped_tensor(tensor):
             raise UnsupportedError(
                 "program-constant",
-                f"the program's constant '{name}' is not a tensor",
+                f"the program's constant '{name}' is not a plain tensor",
                 next_step="export the model without custom objects",
             )
         found[name] = tensor

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.export import ExportedProgram
 from torch_mlir.extras.fx_importer import FxImporter, FxImporterHooks
 
@@ -16,6 +17,7 @@ from ...dialects import qcc
 from ...dialects.bindings import Context, Operation, ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.torch_types import builtin_tensor_type
+from .binding import has_values
 from .decompose import decompose
 
 ENTRY = "main"
@@ -54,6 +56,8 @@ class _ParametersStayOutside(FxImporterHooks):
                 why="qcc compiles models without hidden state; caches are made by the compiler",
                 next_step="pass the state in and out as an argument, or leave caching to qcc",
             )
+        if value.is_complex():
+            return _complex_literal(gni, value, info.input_spec.target)
         symbol = ir.StringAttr.get(info.input_spec.target)
         with ir.InsertionPoint(gni._b):
             parameter = qcc.ParamOp(symbol, builtin_tensor_type(info.ir_type))
@@ -63,6 +67,31 @@ class _ParametersStayOutside(FxImporterHooks):
                 operands=[parameter.value],
             )
         return bridge.result
+
+    def resolve_literal(self, gni: Any, literal: Any, info: Any) -> ir.Value | None:
+        is_complex = isinstance(literal, torch.Tensor) and literal.is_complex()
+        return _complex_literal(gni, literal, "a constant") if is_complex else None
+
+
+def _complex_literal(gni: Any, tensor: torch.Tensor, name: str) -> ir.Value:
+    """
+    A complex tensor, such as a table of rotary angles, made from its real view.
+
+    Neither stored tensors nor LLVM's constants have complex elements.
+    """
+    if not has_values(tensor):
+        raise UnsupportedError(
+            "complex-weights",
+            f"'{name}' holds complex numbers that stand in a weight file",
+            next_step="register its real view, torch.view_as_real(table), and make it complex "
+            "in forward",
+        )
+    parts = gni._import_literal(torch.view_as_real(tensor.resolve_conj().detach()).contiguous())
+    type_ = gni.fx_importer._cc.create_vtensor_type(tensor.dtype, tensor.size())
+    with ir.InsertionPoint(gni._b):
+        return Operation.create(
+            "torch.aten.view_as_complex", results=[type_], operands=[parts]
+        ).result
 
 
 def _last_line_of(error: BaseException) -> str:

@@ -108,20 +108,101 @@ def batched(spatial: int, op: OpOverload) -> Callable[..., Any]:
     return respelled
 
 
+def product_with_vector(left: Tensor, right: Tensor) -> Any:
+    """A vector times a stack of matrices, as a matrix of one row or column."""
+    if 1 not in (left.ndim, right.ndim) or max(left.ndim, right.ndim) < 3:
+        return NotImplemented
+    if left.ndim == 1:
+        return torch.matmul(left[None], right).squeeze(-2)
+    return torch.matmul(left, right[:, None]).squeeze(-1)
+
+
+def with_number(op: OpOverload) -> Callable[..., Any]:
+    """A bitwise op with a number, by the same op on tensors."""
+    return lambda left, right: op(left, torch.full_like(left, right))
+
+
+def integer_remainder(source: Tensor, divisor: float) -> Any:
+    if source.is_floating_point() or not isinstance(divisor, int):
+        return NotImplemented
+    return source - torch.div(source, divisor, rounding_mode="trunc") * divisor
+
+
+def integer_power(source: Tensor, exponent: float) -> Any:
+    """x**n of integers by repeated products, which wrap as the power does."""
+    if source.is_floating_point() or source.is_complex() or exponent not in (2, 3, 4):
+        return NotImplemented
+    power = source
+    for _ in range(int(exponent) - 1):
+        power = power * source
+    return power
+
+
+def distances(left: Tensor, right: Tensor, p: float = 2.0, compute_mode: Any = None) -> Any:
+    if p not in (1.0, 2.0):
+        return NotImplemented
+    apart = left.unsqueeze(-2) - right.unsqueeze(-3)
+    return apart.abs().sum(-1) if p == 1.0 else (apart * apart).sum(-1).sqrt()
+
+
+def with_sign_of(source: Tensor, sign: Tensor) -> Any:
+    negative = (sign < 0) | ((sign == 0) & (1.0 / sign < 0))
+    return torch.where(negative, -source.abs(), source.abs())
+
+
+def mean_of_scattered(
+    source: Tensor,
+    dim: int,
+    index: Tensor,
+    values: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> Any:
+    """Sum over count: torch-mlir divides by the count of the wrong elements."""
+    if reduce != "mean":
+        return NotImplemented
+    ones = torch.ones_like(values)
+    count = torch.full_like(source, float(include_self)).scatter_add(dim, index, ones)
+    start = source if include_self else torch.zeros_like(source)
+    mean = start.scatter_add(dim, index, values) / count
+    return torch.where(count == 0, source, mean)
+
+
+def softly_shrunk(source: Tensor, lambd: float = 0.5) -> Any:
+    """torch-mlir's own is off by the threshold."""
+    return torch.where(source.abs() > lambd, source - source.sign() * lambd, source * 0)
+
+
 def _is_dynamic(*tensors: Tensor) -> bool:
     return any(not isinstance(size, int) for tensor in tensors for size in tensor.shape)
 
 
 RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten._adaptive_avg_pool2d.default: average_of_unequal_windows,
+    aten.__or__.Scalar: with_number(aten.bitwise_or.Tensor),
+    aten.__xor__.Scalar: with_number(aten.bitwise_xor.Tensor),
     aten.adaptive_avg_pool2d.default: average_of_unequal_windows,
+    aten.bitwise_or.Scalar: with_number(aten.bitwise_or.Tensor),
+    aten.bitwise_xor.Scalar: with_number(aten.bitwise_xor.Tensor),
+    aten.cdist.default: distances,
     aten.constant_pad_nd.default: pad_or_cut,
     aten.conv1d.default: batched(1, aten.conv1d.default),
     aten.conv2d.default: batched(2, aten.conv2d.default),
     aten.conv3d.default: batched(3, aten.conv3d.default),
+    aten.copysign.Tensor: with_sign_of,
+    aten.erfc.default: lambda source: 1.0 - torch.erf(source),
+    aten.fmod.Scalar: integer_remainder,
+    aten.grid_sampler.default: decomposition_table[aten.grid_sampler_2d.default],
+    aten.hypot.default: lambda left, right: torch.sqrt(left * left + right * right),
     aten.index.Tensor: gather_points,
     aten.index_put.default: write_where,
+    aten.isfinite.default: lambda source: (source - source) == 0,
+    aten.matmul.default: product_with_vector,
     aten.meshgrid.default: grids,
     aten.meshgrid.indexing: grids,
+    aten.pow.Tensor_Scalar: integer_power,
     aten.scaled_dot_product_attention.default: attention,
+    aten.scatter_reduce.two: mean_of_scattered,
+    aten.softshrink.default: softly_shrunk,
 }

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx
-from torch.export.graph_signature import ConstantArgument, TensorArgument
+from torch.export.graph_signature import ConstantArgument
 
-from ...dialects.errors import UnsupportedError
 from .sources import OpenedModel
 from .torch_weights import laid_out_like, to_numpy, to_torch
 
@@ -24,8 +23,7 @@ def run_program(opened: OpenedModel, inputs: Sequence[np.ndarray]) -> list[np.nd
     """
     The user outputs of the program on its tensor inputs, in order.
 
-    A weight lives from its first use to the last use of what views it. Raises UnsupportedError for
-    a program that takes numbers as inputs.
+    A weight lives from its first use to the last use of what views it.
     """
     signature = opened.program.graph_signature
     given = iter(inputs)
@@ -37,14 +35,8 @@ def run_program(opened: OpenedModel, inputs: Sequence[np.ndarray]) -> list[np.nd
             arguments.append(None)
         elif isinstance(spec.arg, ConstantArgument):
             arguments.append(spec.arg.value)
-        elif isinstance(spec.arg, TensorArgument):
-            arguments.append(to_torch(next(given).copy()))
         else:
-            raise UnsupportedError(
-                "input-kind",
-                f"the input '{spec.arg.name}' is a size, not a tensor",
-                next_step="take the size from the shape of a tensor",
-            )
+            arguments.append(to_torch(next(given).copy()))
     with torch.no_grad():
         results = _Streaming(opened, names).run(*arguments, enable_io_processing=False)
     kept = zip(signature.output_specs, results, strict=True)

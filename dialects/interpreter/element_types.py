@@ -34,6 +34,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
         "f16": np.float16,
         "f32": np.float32,
         "f64": np.float64,
+        "complex<f32>": np.complex64,
+        "complex<f64>": np.complex128,
         "bf16": ml_dtypes.bfloat16,
         "f8E4M3FN": ml_dtypes.float8_e4m3fn,
         "f8E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,

@@ -63,6 +63,17 @@ def test_rounding_to_infinity_is_told() -> None:
     assert module.report["layers"][0]["sqnr_db"] < -1000
 
 
+def test_a_number_that_may_vary_is_no_input() -> None:
+    class Repeats(nn.Module):
+        def forward(self, x: torch.Tensor, count: int) -> torch.Tensor:
+            return x * count
+
+    sizes = (None, torch.export.Dim.DYNAMIC)
+    with pytest.raises(qcc.QccError, match="'count' is a number that may vary") as refused:
+        qcc.compile(Repeats(), (torch.randn(2), 3), dynamic_shapes=sizes)
+    assert refused.value.exit_code == 3
+
+
 def test_something_that_is_no_model() -> None:
     with pytest.raises(qcc.QccError, match="cannot compile a function"):
         qcc.compile(_tuple, (torch.randn(2),))  # pyright: ignore[reportArgumentType]

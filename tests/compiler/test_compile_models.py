@@ -104,6 +104,33 @@ def decoder_in_half_precision() -> Case:
     return Case(Decoder(True).half(), (ids(),), (TOKENS,), 5e-3)
 
 
+class Spiral(nn.Module):
+    """Rotary angles as complex numbers, from a plain attribute or a buffer."""
+
+    def __init__(self, registered: bool) -> None:
+        super().__init__()
+        rates = torch.outer(torch.arange(64.0), 100.0 ** -torch.arange(0, 1, 0.25))
+        table = torch.polar(torch.ones_like(rates), rates)
+        if registered:
+            self.register_buffer("table", table, persistent=False)
+        else:
+            self.table = table
+        self.q = nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q(x).view(*x.shape[:2], HEADS, -1, 2)
+        turned = torch.view_as_complex(q) * self.table[None, : x.shape[1], None, :]
+        return torch.view_as_real(turned).flatten(3).type_as(x)
+
+
+def spiral() -> Case:
+    return Case(Spiral(False), (torch.randn(2, 5, WIDTH),), (TOKENS,))
+
+
+def spiral_in_a_buffer() -> Case:
+    return Case(Spiral(True), (torch.randn(2, 5, WIDTH),), (TOKENS,))
+
+
 class Transposed(nn.Module):
     """GPT-2's layer: rows joined and parted again by their sizes."""
 
@@ -286,7 +313,7 @@ def picture() -> Case:
 
 MODELS = (
     *(decoder, decoder_in_half_precision, transposed, cross_attention, classifier, experts, cells),
-    *(residual, instances, graph, cached, picture),
+    *(residual, instances, graph, cached, picture, spiral, spiral_in_a_buffer),
 )
 
 

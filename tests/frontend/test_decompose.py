@@ -72,6 +72,17 @@ RESPELLED: list[tuple[Callable[[torch.Tensor], Any], tuple[int, ...]]] = [
     (lambda x: F.pad(x, (2, -1, -1, 0)), (3, 4)),
     (lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (1, 2, 5, 7)),
     (lambda x: F.conv2d(x, x[:, None, :2, :2]), (1, 4, 4)),
+    (lambda x: F.softshrink(x), (3, 4)),
+    (lambda x: torch.copysign(x, torch.tensor([0.0, -0.0, -1.0, 2.0])), (3, 4)),
+    (lambda x: torch.hypot(x, x.flip(0)) + x.erfc(), (3, 4)),
+    (lambda x: torch.isfinite(x / x.floor().clamp(0, 1)), (3, 4)),
+    (lambda x: torch.cdist(x, x[:2]) + torch.cdist(x, x[:2], p=1.0), (3, 4)),
+    (lambda x: (x[0, 0] @ x, x @ x[0, 0]), (2, 3, 3)),
+    (lambda x: (x * 9).int().fmod(4) + (x * 9).int().pow(3), (3, 4)),
+    (lambda x: ((x * 9).int() | 5) ^ 3, (3, 4)),
+    (lambda x: x.scatter_reduce(1, (x > 0).long(), x, "mean"), (3, 4)),
+    (lambda x: x.scatter_reduce(1, (x > 0).long(), x, "mean", include_self=False), (3, 4)),
+    (lambda x: F.grid_sample(x, x[:, :2].movedim(1, -1), align_corners=True), (1, 3, 4, 4)),
     (lambda x: sum(torch.meshgrid(x[0], x[:, 0], x[0], indexing="xy")), (3, 4)),
 ]
 

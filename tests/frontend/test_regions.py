@@ -29,7 +29,7 @@ class Angles(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         y = self.scale(x)
         with torch.autocast("cpu", enabled=self.enabled):
-            angles = y.float() @ torch.arange(x.shape[0] * 8.0).reshape(8, x.shape[0])
+            angles = y.float() @ torch.ones(8, x.shape[0]).cumsum(0)
             return angles.cos(), angles.sin() + y[:, :1]
 
 
