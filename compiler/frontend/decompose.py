@@ -28,8 +28,8 @@ from torch_mlir.extras.fx_decomp_util import get_expanded_decomposition_table
 from ...dialects.bindings import Context
 from ...dialects.errors import UnsupportedError
 from .inline_regions import inline_regions
-from .pt2_graph import user_line
 from .respell import RESPELLINGS
+from .user_line import user_line
 
 aten = torch.ops.aten
 

@@ -34,6 +34,7 @@ from .pt2_schema import (
     TensorMeta,
 )
 from .pt2_sizes import InputSizes
+from .user_line import user_line
 
 _MAX_STEPS = 65_536
 _LOOPING = frozenset(
@@ -220,25 +221,6 @@ def fake_tensor(mode: FakeTensorMode, meta: TensorMeta, sizes: InputSizes) -> to
             return torch.empty_strided(shape, strides, dtype=SCALAR_TYPES[meta.dtype])
     except (RuntimeError, ValueError, OverflowError) as error:
         malformed(f"the shape {shape} with strides {strides} is impossible: {error}")
-
-
-def user_line(stack_trace: str) -> str:
-    """
-    The innermost line of a recorded stack that is not torch's own.
-
-    >>> user_line('File "m.py", line 3, in forward\\n    y = f(x)\\n  File "/a/torch/f.py", line 9')
-    'm.py:3: y = f(x)'
-    """
-    found = ""
-    lines = [line.strip() for line in stack_trace.splitlines()]
-    for number, line in enumerate(lines):
-        parts = line.split('"')
-        if not line.startswith('File "') or len(parts) < 3 or "/torch/" in parts[1]:
-            continue
-        place = f"{parts[1]}:{parts[2].split(',')[1].strip().removeprefix('line ')}"
-        code = lines[number + 1] if number + 1 < len(lines) else ""
-        found = f"{place}: {code}" if code and not code.startswith("File ") else place
-    return found
 
 
 _SHARED_META = ("stack_trace", "nn_module_stack")

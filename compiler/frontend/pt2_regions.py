@@ -13,6 +13,7 @@ import msgspec
 from ...dialects.errors import UnsupportedError
 from .pt2_arguments import malformed
 from .pt2_schema import Graph, NamedArgument, Node, Record, decode
+from .user_line import user_line
 
 # Where the graph stands among the arguments; those of the graph follow.
 _GRAPH_AT = {
@@ -40,17 +41,18 @@ def region_of(node: Node, where: str) -> tuple[Graph, list[NamedArgument]] | Non
         return None
     if len(node.inputs) <= place or node.inputs[place].arg.kind != "as_graph":
         malformed(f"{node.target} holds no graph", where)
-    if place > _ENABLED_AT and node.inputs[_ENABLED_AT].arg.as_bool is not False:
-        raise UnsupportedError(
-            "pt2-autocast",
-            "the program computes under autocast",
-            where=where,
-            why="the file does not say which values are cast",
-            next_step="save program.run_decompositions({}), which writes the casts out",
-        )
     raw = node.inputs[place].arg.content
     assert isinstance(raw, msgspec.Raw)
     graph = decode(bytes(raw), GraphArgument, where).graph
+    if place > _ENABLED_AT and node.inputs[_ENABLED_AT].arg.as_bool is not False:
+        lines = (user_line(inner.metadata.get("stack_trace", "")) for inner in graph.nodes)
+        raise UnsupportedError(
+            "pt2-autocast",
+            "the program computes under autocast",
+            where=next(filter(None, lines), where),
+            why="the file does not say which values are cast",
+            next_step="save program.run_decompositions({}), which writes the casts out",
+        )
     arguments = node.inputs[place + 1 :]
     if len(arguments) != len(graph.inputs):
         malformed(f"{node.target} is called with {len(arguments)} values", where)
