@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchao.prototype.mx_formats import constants
+from torchao.prototype.mx_formats import mx_tensor as reference
 
 from qcc.dialects.formats import format
 from qcc.dialects.formats.definition import Minifloat
@@ -79,12 +81,10 @@ def test_scales_follow_their_rule(name: str, rule: str) -> None:
 @pytest.mark.parametrize("name", MX)
 def test_torchao_agrees(name: str, rule: str) -> None:
     """Live; the files of ../shared/golden hold the same comparison without torchao."""
-    reference = pytest.importorskip("torchao.prototype.mx_formats.mx_tensor")
     fmt = format(name, scale=rule, compat="torchao")
     for x in blocks():
         kind: Any = getattr(torch, MX[name], MX[name])
         if not isinstance(kind, torch.dtype):
-            constants = pytest.importorskip("torchao.prototype.mx_formats.constants")
             kind = getattr(constants, kind)
         mode = reference.ScaleCalculationMode(rule)
         scale, data = reference.to_mx(torch.from_numpy(x), kind, 32, mode)
