@@ -28,14 +28,28 @@ def attention(
     *rest: Any,
     **more: Any,
 ) -> Any:
-    """Half precision: torch-mlir's own op for it is not qcc's, and it rounds every step."""
-    if query.dtype not in HALF:
+    """
+    Attention of one rank, [batch, heads, tokens, depth], and in fp32.
+
+    torch-mlir's own op, to which all else is lowered, rounds every step in half precision.
+    """
+    half = query.dtype in HALF
+    rank_ = query.ndim
+    if (rank_ == 4 and not half) or (rank_ > 4 and attn_mask is not None and attn_mask.ndim > 2):
         return NotImplemented
-    if attn_mask is not None and attn_mask.is_floating_point():
-        attn_mask = attn_mask.float()
-    wide = (query.float(), key.float(), value.float(), attn_mask)
-    result = aten.scaled_dot_product_attention.default(*wide, *rest, **more)
-    return result.to(query.dtype)
+    mask = attn_mask
+    if mask is not None:
+        mask = mask.float() if mask.is_floating_point() else mask
+        mask = mask.unsqueeze(1) if rank_ == 3 and mask.ndim == 3 else mask
+    q, k, v = (_of_rank_4(each.float() if half else each) for each in (query, key, value))
+    result = aten.scaled_dot_product_attention.default(q, k, v, mask, *rest, **more)
+    return result.reshape([*query.shape[:-1], value.shape[-1]]).to(query.dtype)
+
+
+def _of_rank_4(tensor: Tensor) -> Tensor:
+    if tensor.ndim > 4:
+        return tensor.flatten(0, tensor.ndim - 4)
+    return tensor if tensor.ndim == 4 else _of_rank_4(tensor.unsqueeze(-3))
 
 
 def write_where(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import resource
 import sys
 from typing import IO, Any
@@ -18,6 +19,7 @@ import torch
 
 from .torch_weights import dtype_name, to_numpy
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # torch sets words of its messages bold
 _CPU_SECONDS = 600
 _OPEN_FILES = 64
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -122,7 +124,7 @@ def _leave_network() -> None:
 
 def _report(kind: str, error: BaseException) -> int:
     reason = str(error).strip().splitlines()
-    text = reason[0] if reason else ""
+    text = _COLOURS.sub("", reason[0]) if reason else ""
     sys.stdout.write("\n" + json.dumps({"kind": kind, "reason": f"{type(error).__name__}: {text}"}))
     return 1
 
