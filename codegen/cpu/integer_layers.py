@@ -61,7 +61,7 @@ class IntegerLayers:
         launcher = integer_linear_launcher(site.library, weight, rows, op.bias is not None)
         total = panel_tiles(weight, m)
         arguments = [*codes.arrays, address, bias, m, *parts]
-        site.launch(launcher, arguments, total, grain_of(total))
+        site.launch(launcher, arguments, total, grain_of(total, m * (weight.rows * weight.k)))
         replace_op(op, value)
 
     def _codes(self, site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Codes:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from qcc.codegen.cpu import library
 from qcc.codegen.cpu.convert_qcc_to_kernels import convert_qcc_to_kernels
 from qcc.codegen.cpu.features import host_features
 from qcc.dialects.bindings import ir
@@ -117,3 +118,5 @@ func.func @main(%x: tensor<?x32xf32>) -> (tensor<?x16xf32>, tensor<?x16xf32>) {{
         calls = re.findall(r"\bcall @(kernel_\d+)", str(module))
     assert calls == ["kernel_0", "kernel_1", "kernel_1"]
     assert "qcc." not in str(module)
+    # Each layer is left to one thread where its multiply-adds are few.
+    assert str(module).count(f"arith.constant {library.SMALL} : i64") == 2
