@@ -72,7 +72,8 @@ def _extents(program: ExportedProgram, inputs: Sequence[Value]) -> dict[str, Ext
     for symbol, interval in program.range_constraints.items():
         if str(symbol) not in used:
             continue
-        low, high = int(interval.lower), interval.upper
-        bounded = high.is_finite and int(high) < _UNBOUNDED
-        extents[str(symbol)] = Extent(max(low, 0), int(high) if bounded else None)
+        # torch's own infinity calls itself finite, and is no integer.
+        bounded = interval.upper < _UNBOUNDED
+        high = int(interval.upper) if bounded else None
+        extents[str(symbol)] = Extent(max(int(interval.lower), 0), high)
     return extents

@@ -48,6 +48,16 @@ def test_an_empty_batch() -> None:
     assert module(np.zeros((0, 33), np.float32)).shape == (0, 17)
 
 
+@pytest.mark.parametrize("size", [torch.export.Dim("batch"), torch.export.Dim.DYNAMIC])
+def test_a_size_without_limits(size: object) -> None:
+    layer = nn.Linear(33, 17)
+    program = torch.export.export(layer, (torch.randn(4, 33),), dynamic_shapes=({0: size},))
+    module = qcc.compile(program)
+    for batch in (1, 3, 700):
+        x = torch.randn(batch, 33)
+        assert torch.allclose(module(x), layer(x), atol=1e-5)
+
+
 def test_non_finite_weights_name_their_parameter() -> None:
     layer = nn.Linear(32, 4)
     layer.weight.data.fill_(float("nan"))
