@@ -11,42 +11,65 @@ import argparse
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from .. import __version__
 from ..dialects.errors import QccError, ResourceError, UsageError
+from .argument_parser import ArgumentParser
 from .commands import VERBS
-from .console import Console, silence
+from .console import Console
+from .streams import silence, standard_streams
 
-INTERNAL_ERROR = 1
 INTERRUPTED = 130
 READER_GONE = 141
 TERMINATED = 143
 
+_EXIT_CODES = """\
+exit codes:
+  0  success
+  1  internal error, a bug
+  2  usage: a flag, argument, recipe or file that cannot be obeyed
+  3  unsupported: an op, format, target or shape
+  4  accuracy: results differ by more than their tolerance
+  5  performance: slower than a baseline allows
+  6  resource: memory, disk or a needed package is missing
+  7  integrity: a damaged or hostile file
+  130  interrupted (Ctrl-C)
+  141  the reader of a pipe went away
+  143  terminated (SIGTERM)
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (by default the process's own) and return its exit code."""
+    out, err = sys.stdout, sys.stderr
     if argv is None:
         argv = sys.argv[1:]
+        out, err = standard_streams()
         signal.signal(signal.SIGTERM, _terminate)
-    console = Console(sys.stdout, sys.stderr, json="--json" in argv)
+    console = Console(out, err, json="--json" in argv)
     try:
-        return _run(argv, console)
+        with _quiet_libraries(told="--traceback" in argv):
+            return _run(argv, console)
     except BrokenPipeError:
-        silence(sys.stdout)
+        for stream in (out, err):
+            silence(stream)
         return READER_GONE
     except KeyboardInterrupt:
-        console.note("interrupted; nothing was left half-written")
-        return INTERRUPTED
+        return console.stopped("interrupted", INTERRUPTED)
+    except _Terminated:
+        return console.stopped("terminated", TERMINATED)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def make_parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="qcc",
         description="Compile PyTorch models to verified reduced-precision code.",
-        epilog="Exit codes: 0 success, 1 internal, 2 usage, 3 unsupported, 4 accuracy, "
-        "5 performance, 6 resource, 7 integrity.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"qcc {__version__}")
     parser.add_argument(
@@ -60,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, verb in VERBS.items():
         sub = verbs.add_parser(name, help=verb.SUMMARY, description=verb.__doc__)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        sub.set_defaults(parser=sub)
         _add_common(sub)
         verb.add_arguments(sub)
     return parser
@@ -67,38 +91,55 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _run(argv: Sequence[str], console: Console) -> int:
     try:
-        args = make_parser().parse_args(argv)
-        code = VERBS[args.verb].run(args, console)
+        args = _parsed(argv)
+        code = 0 if args is None else VERBS[args.verb].run(args, console)
         console.flush()
         return code
     except QccError as error:
         if "--traceback" in argv:
             traceback.print_exc()
-        console.failure(error)
-        return error.exit_code
+        return console.failure(error)
     except MemoryError:
-        error = ResourceError(
-            "out-of-memory",
-            "the machine ran out of memory",
-            next_step="close other programs, or compile on a machine with more memory",
+        return console.failure(
+            ResourceError(
+                "out-of-memory",
+                "the machine ran out of memory",
+                next_step="close other programs, or compile on a machine with more memory",
+            )
         )
-        console.failure(error)
-        return error.exit_code
-    except SystemExit as leaving:
-        console.flush()
-        return int(leaving.code or 0)
-    except BrokenPipeError:
+    except (BrokenPipeError, _Terminated):
         raise
+    except SystemExit as leaving:
+        return console.failure(_left_early(leaving))
     except Exception as error:  # noqa: BLE001 - the last resort: any bug becomes a report
-        console.failure(_internal_error(error, argv))
-        return INTERNAL_ERROR
+        return console.failure(_internal_error(error, argv))
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are UsageErrors."""
+def _parsed(argv: Sequence[str]) -> argparse.Namespace | None:
+    """The arguments; None where argparse has answered already, as for --help."""
+    try:
+        return make_parser().parse_all(argv)
+    except SystemExit:
+        return None
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError("usage", message, next_step=f"`{self.prog} --help` lists the arguments")
+
+@contextmanager
+def _quiet_libraries(told: bool) -> Iterator[None]:
+    """
+    Python's warnings speak of lines of libraries; qcc says in its own words what a user can act on.
+
+    `told` lets them through, for who looks into a failure.
+    """
+    with warnings.catch_warnings():
+        if not told:
+            warnings.simplefilter("ignore")
+            # A library may add filters of its own when it is imported.
+            warnings.showwarning = lambda *_, **__: None
+        yield
+
+
+class _Terminated(SystemExit):
+    """SIGTERM unwinds like an exception, so that staging files are removed."""
 
 
 class _PrintCompletion(argparse.Action):
@@ -144,9 +185,18 @@ def _write_reproducer(error: Exception, argv: Sequence[str]) -> str:
         return ""
 
 
+def _left_early(leaving: SystemExit) -> QccError:
+    return UsageError(
+        "left-early",
+        f"the code that qcc was given left Python: SystemExit({str(leaving)[:200]})",
+        where="a function named as module:function, or a module that it imports",
+        why="only part of the work was done",
+        next_step="let the function return instead of calling sys.exit()",
+    )
+
+
 def _terminate(*_: object) -> NoReturn:
-    """SIGTERM unwinds like an exception, so that staging files are removed."""
-    raise SystemExit(TERMINATED)
+    raise _Terminated
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ imported until it is needed, as `qcc --help` must be quick.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from ..dialects.errors import QccError, ResourceError
+from .streams import Log, silence
 
 
 class Progress(Protocol):
@@ -145,7 +145,7 @@ class Console:
 
     def __init__(self, out: TextIO, err: TextIO, json: bool = False) -> None:
         self._out = out
-        self._err = err
+        self._err: TextIO = cast(TextIO, Log(err))
         self.json = json
 
     def result(self, data: Any, text: str) -> None:
@@ -164,11 +164,23 @@ class Console:
         else:
             self._err.write(f"qcc: {text}\n")
 
-    def failure(self, error: QccError) -> None:
+    def failure(self, error: QccError) -> int:
+        """Tell the error and return its exit code."""
         if self.json:
             self._write(encode({"error": error.as_dict(), "exit_code": error.exit_code}))
+            self.flush()
         else:
             self._err.write(f"qcc: error {error}\n")
+        return error.exit_code
+
+    def stopped(self, how: str, exit_code: int) -> int:
+        """Say that somebody ended the command; returns `exit_code`."""
+        error = QccError(how, f"{how}; nothing was left half-written", next_step="run it again")
+        error.exit_code = exit_code
+        if self.json:
+            return self.failure(error)
+        self.note(error.what)
+        return exit_code
 
     def progress(self) -> Progress:
         if self.json:
@@ -197,17 +209,24 @@ class Console:
             ) from error
 
 
-def silence(stream: TextIO) -> None:
-    """Python flushes its streams at exit; give a broken one somewhere to flush to."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
-
-
 def encode(data: Any) -> str:
     """Indented JSON; infinities and NaN become null, which JSON can say."""
     import msgspec
 
-    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    try:
+        encoded = msgspec.json.encode(data)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_as_text(msgspec.to_builtins(data)))
+    return msgspec.json.format(encoded, indent=2).decode()
+
+
+def _as_text(data: Any) -> Any:
+    """A file name need not be text: bytes that are none are lone surrogates, and shown escaped."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_as_text(key): _as_text(value) for key, value in data.items()}
+    return [_as_text(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -64,6 +64,11 @@ def examine() -> list[Finding]:
     ]
 
 
+def cpu_model() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
+    return _fields(Path("/proc/cpuinfo")).get("model name") or platform.machine()
+
+
 def _python() -> Finding:
     fits = sys.version_info[:2] == (3, 11)
     remedy = "" if fits else "use Python 3.11, which the MLIR wheel is built for"

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -107,6 +107,28 @@ def publish_bytes(path: Path, data: Bytes) -> None:
     with StagedFile(path) as staged:
         staged.write_at(0, data)
         staged.publish()
+
+
+def spare_inputs(output: Path, inputs: Iterable[str | Path | None]) -> None:
+    """
+    Raise UsageError where `output` is one of the files that are read to make it.
+
+    Links are followed, hard ones too. An input may also be `file:function`; None is no input.
+    """
+    for given in inputs:
+        if given is None or not output.exists():
+            continue
+        path = Path(given)
+        if not path.exists():
+            path = Path(str(given).rpartition(":")[0])
+        if path.is_file() and path.samefile(output):
+            raise UsageError(
+                "output-is-input",
+                f"the output '{output}' is an input of the same command",
+                where=str(path),
+                why="it would be overwritten by what is made from it",
+                next_step="name another output",
+            )
 
 
 def make_folder(path: Path) -> None:

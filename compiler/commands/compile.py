@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ...dialects.errors import UnsupportedError
 from ..console import Console, bytes_text, cache_text, table
 from ..npz import read_npz
+from ..publish import spare_inputs
 from ..targets import TARGETS
+from .argument_types import count, fraction, seed
 
 if TYPE_CHECKING:
     from ..options import CompileOptions
@@ -27,7 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="model.pt2, or module:factory")
     add("--weights", metavar="FILE", help="safetensors file, shard index or state dict")
-    add("-o", "--output", metavar="OUT.qcc", help="default: the model's name in this folder")
+    add(
+        "-o",
+        "--output",
+        metavar="OUT.qcc",
+        type=Path,
+        help="default: the model's name in this folder",
+    )
     number_format = parser.add_mutually_exclusive_group()
     number_format.add_argument(
         "--recipe", metavar="R", help="built-in name (`qcc list recipes`), .toml, or plan.json"
@@ -36,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--target", default="cpu", metavar="T", help=f"{', '.join(TARGETS)} (default: cpu)")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")
-    add("--calib-samples", type=_count, metavar="N", help="use at most N of them")
-    add("--seed", type=int, default=0, help="seed of everything random (default: 0)")
-    add("--require-coverage", type=_fraction, metavar="P", help="fail below this fraction, 0 to 1")
+    add("--calib-samples", type=count, metavar="N", help="use at most N of them")
+    add("--seed", type=seed, metavar="N", default=0, help="seed of everything random (default: 0)")
+    add("--require-coverage", type=fraction, metavar="P", help="fail below this fraction, 0 to 1")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
     add("--validate", action="store_true", help="execute the program before and after each pass")
     add("--no-golden", action="store_true", help="store no golden inputs and outputs")
@@ -53,13 +61,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from ..frontend.sources import open_model
 
     options = _options(args)
+    inputs = (args.model, args.weights, args.recipe, args.format, args.calib, args.example_inputs)
+    if args.output:
+        spare_inputs(args.output, inputs)
     examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
     with closing(console.progress()) as progress:
         progress.stage("open")
         with open_model(
             args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
         ) as source:
-            out = Path(args.output or f"{source.name}{'.mlir' if args.stop_after else '.qcc'}")
+            out = args.output or Path(f"{source.name}{'.mlir' if args.stop_after else '.qcc'}")
+            spare_inputs(out, (*inputs, *source.weights.files()))
             report = compile_model(source, options, out, progress)
     _tell_calibration(console, args.calib, report)
     console.result({"output": str(out)} | report, _text(args, out, report))
@@ -126,17 +138,3 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
     if cache is not None:
         lines.append(cache_text(cache["token_bytes"], cache["token_bytes_fp32"]))
     return "\n".join([*lines, f"next: qcc verify {out}; qcc report {out}"])
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value

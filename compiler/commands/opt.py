@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...dialects.errors import ResourceError, UsageError
 from ..console import Console
-from ..publish import publish_bytes
+from ..publish import publish_bytes, spare_inputs
 
 SUMMARY = "run passes on a .mlir file"
 # Weights are not in the IR, so real modules are a few megabytes.
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    if args.output:
+        spare_inputs(args.output, [args.input])
     source = _read(args.input)
     from ..opt import run_pipeline
 

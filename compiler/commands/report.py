@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from ..console import Console
-from ..publish import publish_bytes
+from ..publish import publish_bytes, spare_inputs
 
 SUMMARY = "write a self-contained HTML report"
 
@@ -26,12 +26,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from ..report_data import decode_report
 
     with Artifact.open(args.artifact) as artifact:
+        target = args.output
+        if target is None and not console.json:
+            target = args.artifact.with_suffix(".html")
+        if target is not None:
+            spare_inputs(target, [args.artifact])
         data = artifact.read("report.json")
         report = decode_report(data, where=str(args.artifact))
         html = render(report, artifact.manifest)
-    target = args.output
-    if target is None and not console.json:
-        target = args.artifact.with_suffix(".html")
     if target is not None:
         publish_bytes(target, html.encode())
     console.result(report, f"wrote {target}")

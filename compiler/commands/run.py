@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..console import Console, table
+from ..publish import spare_inputs
 
 SUMMARY = "run an artifact on arrays from an .npz file"
 
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from ..npz import in_order, read_npz, write_npz
 
+    if args.outputs:
+        spare_inputs(args.outputs, [args.artifact, args.inputs])
     arrays = read_npz(args.inputs)
     from ..api import load
 

@@ -36,17 +36,33 @@ _READ_ERRORS = (
 )
 
 
+_CRC_STEP = 1 << 22
+
+
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Stored:
+    """A member's bytes: where they lie in the file, and their CRC-32."""
+
+    name: str
     offset: int
     size: int
     crc: int
+
+    def intact(self, file: int) -> bool:
+        """Whether the bytes, read as a stream from the descriptor `file`, have that CRC."""
+        crc, at, end = 0, self.offset, self.offset + self.size
+        while at < end:
+            data = os.pread(file, min(_CRC_STEP, end - at), at)
+            if not data:
+                return False
+            crc, at = zlib.crc32(data, crc), at + len(data)
+        return crc == self.crc
 
 
 class Archive:
     """An opened, fully checked archive; close it or use it in a `with` block."""
 
-    def __init__(self, path: Path, file: BinaryIO, members: dict[str, _Member]) -> None:
+    def __init__(self, path: Path, file: BinaryIO, members: dict[str, Stored]) -> None:
         self.path = path
         self._file = file
         self._members = members
@@ -74,6 +90,10 @@ class Archive:
         """Byte offset in the file at which the member's `size` stored bytes begin."""
         return self._member(name).offset
 
+    def stored(self) -> tuple[Stored, ...]:
+        """Where every member lies, in the order of the archive's directory."""
+        return tuple(self._members.values())
+
     def read(self, name: str, limit: int) -> bytes:
         """The member's bytes, checked against its CRC; more than `limit` bytes are refused."""
         member = self._member(name)
@@ -81,10 +101,10 @@ class Archive:
             _refuse(self.path, name, f"it holds {member.size} bytes, the limit is {limit}")
         data = os.pread(self._file.fileno(), member.size, member.offset)
         if len(data) != member.size or zlib.crc32(data) != member.crc:
-            _damaged(self.path, f"the bytes of '{name}' do not match their checksum")
+            raise changed(self.path, name)
         return data
 
-    def _member(self, name: str) -> _Member:
+    def _member(self, name: str) -> Stored:
         if name not in self._members:
             raise IntegrityError(
                 "archive-member-missing",
@@ -133,12 +153,12 @@ def _directory(path: Path, file: BinaryIO) -> zipfile.ZipFile:
         _damaged(path, f"its directory cannot be read: {error}", error)
 
 
-def _checked_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
+def _checked_members(path: Path, file: BinaryIO) -> dict[str, Stored]:
     directory = _directory(path, file)
     entries = directory.infolist()
     if len(entries) > _MAX_MEMBERS:
         _damaged(path, f"it lists {len(entries)} members, the limit is {_MAX_MEMBERS}")
-    members: dict[str, _Member] = {}
+    members: dict[str, Stored] = {}
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         _check_entry(path, entry)
@@ -150,7 +170,7 @@ def _checked_members(path: Path, file: BinaryIO) -> dict[str, _Member]:
         end = offset + entry.file_size
         if end > directory.start_dir:
             _refuse(path, entry.filename, "it runs into the archive's directory")
-        members[entry.filename] = _Member(offset, entry.file_size, entry.CRC)
+        members[entry.filename] = Stored(entry.filename, offset, entry.file_size, entry.CRC)
     return {entry.filename: members[entry.filename] for entry in entries}
 
 
@@ -192,6 +212,17 @@ def _data_offset(path: Path, file: BinaryIO, entry: zipfile.ZipInfo) -> int:
     if not flags & _HAS_DESCRIPTOR and {packed, size} - {entry.file_size, 0xFFFFFFFF}:
         _refuse(path, entry.filename, "its own header gives another size")
     return name_at + name_size + extra_size
+
+
+def changed(path: Path, name: str) -> IntegrityError:
+    """The error for a member whose bytes are not those that were stored."""
+    return IntegrityError(
+        "archive-damaged",
+        f"the bytes of '{name}' do not match their checksum",
+        where=str(path),
+        why="the file was damaged after it was written",
+        next_step="copy or write the file again",
+    )
 
 
 def _refuse(path: Path, name: str, why: str) -> NoReturn:

@@ -5,15 +5,19 @@ Stored tensors of a `.pt2` archive: where their bytes lie, checked, and fake ten
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+import zlib
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...dialects.errors import IntegrityError
-from .archive import Archive
+from .archive import Archive, Stored, changed
 from .pt2_arguments import SCALAR_TYPES, malformed
 from .pt2_graph import fake_tensor
 from .pt2_schema import Payload, PayloadConfig, SymInt, decode
@@ -29,7 +33,33 @@ _MAX_EXPANSION = 1 << 26
 
 
 class ArchiveSource(FileSource):
-    """The tensors of a `.pt2` archive, read in place."""
+    """
+    The tensors of a `.pt2` archive, read in place.
+
+    The first read of a member checks its CRC, in memory where all of it was asked for.
+    """
+
+    def __init__(
+        self, path: Path, extents: Mapping[str, Extent], members: Iterable[Stored]
+    ) -> None:
+        super().__init__([path], extents)
+        self._members = sorted((m for m in members if m.size), key=lambda member: member.offset)
+        self._intact: set[int] = set()
+
+    def _bytes(self, file: int, offset: int, size: int) -> np.ndarray:
+        data = super()._bytes(file, offset, size)
+        index = bisect_right(self._members, offset, key=lambda member: member.offset) - 1
+        if size and index not in self._intact:
+            self._check(self._members[index], data)
+            self._intact.add(index)
+        return data
+
+    def _check(self, member: Stored, data: np.ndarray) -> None:
+        whole = data.nbytes == member.size
+        if whole and zlib.crc32(data.data) == member.crc:
+            return
+        if whole or not member.intact(self._files[0].fileno()):
+            raise changed(self.paths[0], member.name)
 
 
 def read_payloads(archive: Archive, member: str, prefix: str) -> dict[str, tuple[Payload, str]]:

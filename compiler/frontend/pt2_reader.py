@@ -93,7 +93,7 @@ def read_pt2(path: str | Path) -> Pt2Model:
     exported = build_program(
         program, {name: payload for name, (payload, _) in payloads.items()}, empty
     )
-    weights = ArchiveSource([archive.path], extents)
+    weights = ArchiveSource(archive.path, extents, archive.stored())
     _load_constants(exported, weights)
     return Pt2Model(exported, weights, empty)
 

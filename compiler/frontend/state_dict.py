@@ -19,6 +19,7 @@ import weakref
 from pathlib import Path
 
 from ...dialects.errors import IntegrityError, QccError, ResourceError, UsageError
+from .archive import changed
 from .safetensors_source import SafetensorsSource, read_metadata
 from .weights import Binding, BoundSource, WeightSource
 
@@ -98,6 +99,8 @@ def _child_error(path: Path, done: subprocess.CompletedProcess[bytes]) -> QccErr
         return _exhausted(path, f"the process that read it ended with code {done.returncode}")
     if report.get("kind") == "memory":
         return _exhausted(path, reason)
+    if report.get("kind") == "damaged":
+        return changed(path, reason)
     return IntegrityError(
         "pickle-refused",
         "the file is not a state dict of plain tensors",

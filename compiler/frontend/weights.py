@@ -82,6 +82,10 @@ class WeightSource(ABC):
     def close(self) -> None:
         """Release files; reading afterwards is an error."""
 
+    def files(self) -> tuple[Path, ...]:
+        """The files that the tensors are read from."""
+        return ()
+
     def read(self, name: str) -> np.ndarray:
         """The whole tensor as a fresh, writable, C-contiguous array."""
         shape = self.info(name).shape
@@ -153,6 +157,9 @@ class FileSource(WeightSource):
         steps = tuple(stride * dtype.itemsize for stride in strides)
         flat = raw.view(dtype)
         return np.array(np.lib.stride_tricks.as_strided(flat, shape, steps), order="C")
+
+    def files(self) -> tuple[Path, ...]:
+        return self.paths
 
     def content_hash(self) -> str:
         digest = hashlib.sha256()
@@ -247,6 +254,9 @@ class BoundSource(WeightSource):
         binding = self._binding(name)
         rows = binding.source.read_rows(binding.name, start, stop)
         return rows.astype(DTYPES[binding.dtype], copy=False)
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for source in self._sources for path in source.files())
 
     def content_hash(self) -> str:
         table = [

@@ -75,7 +75,7 @@ def test_stop_after(program: Path, tmp_path: Path, stage: str, present: str, abs
     text = out.read_text()
     assert present in text
     assert absent not in text
-    assert main(["opt", str(out), "--pipeline", "canonicalize", "-o", str(out)]) == 0
+    assert main(["opt", str(out), "--pipeline", "canonicalize", "-o", f"{out}.2"]) == 0
 
 
 def test_stop_after_an_unknown_stage(
