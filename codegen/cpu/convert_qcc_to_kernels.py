@@ -15,7 +15,8 @@ from typing import Any
 
 from ...dialects import qcc
 from ...dialects.bindings import Operation, bufferization, ir
-from .attention import Attention, attention_launcher, tiles
+from .attention import Extents, launch_attention
+from .attention_segment import Attention
 from .call_site import CallSite, replace_op, view
 from .convolution import convert_conv2d
 from .emit import Val, size
@@ -89,42 +90,48 @@ def convert_attention(site: CallSite, op: qcc.AttentionOp) -> None:
     key_heads, keys = site.extent(key, 1), site.extent(key, 2)
     sizes = {0: batch, 1: heads, 2: queries}
     result, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
-    mask = [size(0)] * 5 if op.mask is None else _mask_arguments(site, op.mask)
-    past, pitch = size(0), keys
+    given = {"query": site.address(query), "result": address, "past": size(0), "pitch": keys}
+    given |= _mask_arguments(site, op.mask)
     if op.past is None:
         key_rows, value_rows = plain_rows(site, key), plain_rows(site, op.value)
     else:
-        past = site.scalar(op.past)
-        pitch, key_rows, value_rows = extend_cache(site, op, past)
-        keys = past + keys
+        given["past"] = site.scalar(op.past)
+        given["pitch"], key_rows, value_rows = extend_cache(site, op, given["past"])
+        keys = given["past"] + keys
     attention = Attention(
         key_rows.source,
         value_rows.source,
         ir.FloatAttr(op.scale).value,
         ir.BoolAttr(op.causal).value,
         op.mask is not None,
+        _heads_of_a_key_head(query.type, key.type),
     )
-    arguments = [
-        site.address(query), address, mask[0], heads, key_heads, queries, keys, past, pitch,
-        *mask[1:], *key_rows.arrays, *value_rows.arrays,
-    ]  # fmt: skip
-    total = tiles(attention, batch, heads, key_heads, queries)
-    launcher = attention_launcher(site.library, attention)
-    site.launch(launcher, arguments, total, grain_of(total))
+    extents = Extents(batch, heads, key_heads, queries, keys)
+    arrays = [*key_rows.arrays, *value_rows.arrays]
+    launch_attention(site, attention, extents, given, arrays)
     replace_op(op, result)
 
 
-def _mask_arguments(site: CallSite, mask: ir.Value) -> list[Val]:
+def _heads_of_a_key_head(query: ir.Type, key: ir.Type) -> int | None:
+    heads, key_heads = (ir.RankedTensorType(type_).shape[1] for type_ in (query, key))
+    if ir.ShapedType.get_dynamic_size() in (heads, key_heads) or not key_heads:
+        return None
+    return heads // key_heads
+
+
+def _mask_arguments(site: CallSite, mask: ir.Value | None) -> dict[str, Val]:
     """Address and strides (0 along broadcast axes) for batch, head, query and key."""
+    strides = dict.fromkeys(("mask_batch", "mask_head", "mask_query", "mask_key"), size(0))
+    if mask is None:
+        return {"mask": size(0), **strides}
     shape = ir.RankedTensorType(mask.type)
-    strides = [size(0)] * 4
     step = size(1)
+    names = list(strides)[4 - shape.rank :]
     for axis in reversed(range(shape.rank)):
-        position = axis + 4 - shape.rank
         if shape.is_dynamic_dim(axis) or shape.shape[axis] != 1:
-            strides[position] = step
+            strides[names[axis]] = step
         step = step * site.extent(mask, axis)
-    return [site.address(mask), *strides]
+    return {"mask": site.address(mask), **strides}
 
 
 def convert_embedding(site: CallSite, op: qcc.EmbeddingOp) -> None:

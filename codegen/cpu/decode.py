@@ -87,6 +87,9 @@ class PlainReader:
     def bind(self, arguments: Arguments, first: int) -> None:
         self._data = arguments.address(first, f32())
 
+    def address(self, row: Val) -> Ptr:
+        return self._data.at(row * self.k)
+
     def scales(self, row: Val, k: Val) -> Sequence[Val]:
         return ()
 

@@ -344,6 +344,10 @@ def _same_shape(a: Val, element: ir.Type) -> ir.Type:
     return element
 
 
+def either(condition: Val, yes: Ptr, no: Ptr) -> Ptr:
+    return Ptr(arith.select(condition.ssa, yes.ssa, no.ssa), yes.element)
+
+
 def shuffle(a: Val, b: Val, picks: Sequence[int]) -> Val:
     return Val(vector.shuffle(a.ssa, b.ssa, list(picks)))
 
@@ -351,6 +355,23 @@ def shuffle(a: Val, b: Val, picks: Sequence[int]) -> Val:
 def lane_sum(a: Val) -> Val:
     """Sum of the lanes as a balanced tree."""
     return _fold_lanes(a, lambda x, y: x + y)
+
+
+def lane_sums(rows: Sequence[Val]) -> Val:
+    """
+    `lane_sum` of each of up to eight vectors, at once: lane i holds that of rows[i].
+
+    Lanes behind the last of `rows`, whose number is a power of two, repeat the others.
+    """
+    low, high = (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)
+    halves = [(low, high)]
+    halves.append(((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)))
+    halves.append(((0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15)))
+    sums = [rows[index % len(rows)] for index in range(LANES)]
+    for first, second in halves:
+        pairs = zip(sums[::2], sums[1::2], strict=True)
+        sums = [shuffle(a, b, first) + shuffle(a, b, second) for a, b in pairs]
+    return shuffle(sums[0], sums[0], (0, 4, 1, 5, 2, 6, 3, 7))
 
 
 def lane_max(a: Val) -> Val:
@@ -368,7 +389,11 @@ def _fold_lanes(a: Val, combine: Callable[[Val, Val], Val]) -> Val:
         low = shuffle(a, a, range(half))
         high = shuffle(a, a, range(half, count))
         a, count = combine(low, high), half
-    return Val(vector.extract(a.ssa, [], [0]))
+    return lane(a, 0)
+
+
+def lane(a: Val, index: int) -> Val:
+    return Val(vector.extract(a.ssa, [], [index]))
 
 
 def lane_mask(count: Val, width: int = LANES) -> Val:
