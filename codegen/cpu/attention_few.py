@@ -46,7 +46,18 @@ def block_rows(shared: int | None) -> int:
 
 def accumulators(features: frozenset[str]) -> int:
     """Vectors to hold in registers, beside what decoding takes: 32 registers or 16."""
-    return 24 if "avx512vl" in features else 12
+    return 16 if "avx512vl" in features else 12
+
+
+def evenly(count: int, most: int) -> int:
+    """
+    The size of parts, at most `most` each, of which the last is hardly smaller.
+
+    >>> [evenly(8, most) for most in (3, 5, 8)]
+    [3, 4, 8]
+    """
+    parts = -(-count // most)
+    return -(-count // max(1, parts))
 
 
 class FewRows(SegmentBody):
@@ -57,7 +68,7 @@ class FewRows(SegmentBody):
         room = accumulators(library.features)
         self.rows = block_rows(attention.shared)
         self.keys_at_once = max(n for n in (1, 2, 4, 8) if n * self.rows <= room)
-        self.vectors_at_once = room // self.rows
+        self.vectors_at_once = evenly(len(vectors(attention.values.k)), room // self.rows)
 
     def run(self, begin: Val, end: Val) -> None:
         scores = scratch(self.a.segment * self.rows)

@@ -247,7 +247,7 @@ class ManyRows(SegmentBody):
         chosen: Sequence[tuple[int, int]],
         outs: Sequence[Ptr],
     ) -> None:
-        """Fold the vectors `chosen` of the values by weight into `outs`, of rows from `start` on."""
+        """Fold the vectors `chosen` of values by weight into `outs`, of rows from `start` on."""
         pitch, state = self.panels[1].pitch, self.state
         weights = [state.scores.at((start + i) * self.a.segment) for i in range(len(outs))]
 

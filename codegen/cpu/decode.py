@@ -186,11 +186,12 @@ class PackedReader:
             centred = codes if not form.flip else (codes ^ form.flip) - form.flip
             plain = signed_to_float(centred)
             return plain if form.step == 1 else plain * form.step
+        finite = np.where(np.isfinite(values), values, 0).astype(np.float32)
+        if len(finite) <= 2 * LANES and "avx2" in self._library.features:
+            # Before closed forms: those of minifloats multiply subnormal numbers.
+            return _register_table(codes, finite, "avx512vl" in self._library.features)
         if isinstance(form, Minifloat):
             return decode_minifloat(codes, form)
-        finite = np.where(np.isfinite(values), values, 0).astype(np.float32)
-        if len(finite) <= 2 * LANES:
-            return _register_table(codes, finite)
         return self._memory_table(codes, finite)
 
     def _memory_table(self, codes: Val, values: np.ndarray) -> Val:
@@ -256,21 +257,21 @@ def stored_type(dtype: np.dtype) -> ir.Type:
     return {1: i8(), 2: i16(), 4: i32(), 8: i64()}[dtype.itemsize]
 
 
-def _register_table(codes: Val, values: np.ndarray) -> Val:
+def _register_table(codes: Val, values: np.ndarray, both: bool) -> Val:
+    """Lane i of the result is values[codes[i]]; `both` halves of a table with one permute."""
     padded = np.zeros(2 * LANES, np.float32)
     padded[: len(values)] = values
-    low = _permute(lane_constants(padded[:LANES].tolist(), f32()), codes)
+    low, high = (lane_constants(half.tolist(), f32()) for half in (padded[:LANES], padded[LANES:]))
     if len(values) <= LANES:
-        return low
-    high = _permute(lane_constants(padded[LANES:].tolist(), f32()), codes)
-    return select(codes.compare("lt", LANES), low, high)
+        return _intrinsic("llvm.x86.avx2.permps", low, codes)
+    if both:
+        return _intrinsic("llvm.x86.avx512.vpermi2var.ps.256", low, codes, high)
+    below, above = (_intrinsic("llvm.x86.avx2.permps", half, codes) for half in (low, high))
+    return select(codes.compare("lt", LANES), below, above)
 
 
-def _permute(table: Val, codes: Val) -> Val:
-    """Lane i of the result is table[codes[i] mod 8] (AVX2 vpermps)."""
-    return Val(
-        llvm.call_intrinsic(floats(), "llvm.x86.avx2.permps", [table.ssa, codes.ssa], [], [])
-    )
+def _intrinsic(name: str, *operands: Val) -> Val:
+    return Val(llvm.call_intrinsic(floats(), name, [value.ssa for value in operands], [], []))
 
 
 def decode_minifloat(codes: Val, form: Minifloat) -> Val:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
+from qcc.codegen.cpu.runtime import BufferType
+from tests.codegen.run_guarded import guarded
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ MASKS = {
 }
 CASES = PLAIN | MASKS
 NAMES = {case: f"a{i}" for i, case in enumerate(CASES)}
-SIZES = [(1, 1, 1), (2, 3, 7), (1, 5, 16), (2, 33, 31), (1, 9, 3), (3, 4, 200)]
+SIZES = [
+    (1, 1, 1), (2, 3, 7), (1, 5, 16), (2, 33, 31), (1, 9, 3), (3, 4, 200), (1, 3, 600),
+    (1, 101, 530),
+]  # fmt: skip
 
 
 def text_of(case: Case) -> tuple[str, str]:
@@ -143,3 +150,52 @@ def test_large_scores_do_not_overflow(attentions, floats) -> None:
     for found in attentions.run(NAMES["plain"], query * 1e4, key * 1e4, value, rank=4).values():
         assert np.isfinite(found).all()
         assert np.abs(found).max() <= np.abs(value).max()
+
+
+@pytest.mark.parametrize("key", ["plain", "odd depths", "wide", "one key head", "bhts"])
+def test_a_row_does_not_depend_on_the_others(attentions, floats, key: str) -> None:
+    """Not one bit: few rows and many, whole segments of keys and none."""
+    query, key_rows, values, *masks = operands(floats, CASES[key], 2, 60, 700)
+    (whole, *_) = attentions.run(NAMES[key], query, key_rows, values, *masks, rank=4).values()
+    for count in (1, 2, 9):
+        part = slice(0, count)
+        given = [query[:, :, part], key_rows, values, *(mask[:, :, part] for mask in masks)]
+        for found in attentions.run(NAMES[key], *given, rank=4).values():
+            np.testing.assert_array_equal(found, whole[:, :, part])
+
+
+@pytest.mark.parametrize("queries", [1, 20])
+def test_scratch_does_not_grow_with_the_keys(attentions, floats, queries: int) -> None:
+    case, keys = CASES["single"], 300_000
+    given = operands(floats, case, 1, queries, keys)
+    attentions.check(NAMES["single"], *given, bound=bound(case, keys, *given))
+
+
+def test_tiles_for_fewer_registers_give_the_same(attentions, make_programs, floats) -> None:
+    narrow = make_programs(("avx2", "fma"))
+    for key in ("wide", "bhts"):
+        narrow.function(NAMES[key], *text_of(CASES[key]))
+    for key in ("wide", "bhts"):
+        for queries in (2, 40):
+            given = operands(floats, CASES[key], 2, queries, 300)
+            (expected, *_) = attentions.run(NAMES[key], *given, rank=4).values()
+            for found in narrow.run(NAMES[key], *given, rank=4).values():
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("queries", [1, 40])
+def test_no_byte_outside_the_operands_is_read(attentions, floats, queries: int) -> None:
+    """Each ends at a page that may not be touched, in a child process."""
+    keys = ("odd depths", "wide", "bhts", "111s", "b111")
+    given = {key: operands(floats, CASES[key], 1, queries, 267) for key in keys}
+    objects = attentions.objects
+    child = os.fork()
+    if not child:
+        try:
+            for key, arrays in given.items():
+                result = [BufferType(np.dtype(np.float32), 4)]
+                objects[1].call(NAMES[key], [guarded(array) for array in arrays], result)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0

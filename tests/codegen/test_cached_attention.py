@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from qcc.codegen.cpu import library
 from qcc.codegen.cpu.build import build_object
 from qcc.codegen.cpu.lower import lower_to_llvm
 from qcc.codegen.cpu.program import CacheShape, Code
@@ -130,7 +132,9 @@ def attentions() -> Iterator[Attentions]:
     texts = [
         text_of(case, index, cached) for index, case in enumerate(CASES) for cached in (False, True)
     ]
-    with make_context(), ir.Location.unknown():
+    # Work as small as this would be left to one thread.
+    shared = patch.object(library, "SMALL", 0)
+    with make_context(), ir.Location.unknown(), shared:
         module = ir.Module.parse("\n".join(texts))
         pack_kv_cache(module.operation)
         site = lower_to_llvm(module)
