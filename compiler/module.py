@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +38,6 @@ class Module:
         self._precision = _chosen(artifact.manifest.precisions, precision)
         self._by_precision: dict[str, Module] = {self._precision.name: self}
         self.report = report
-        self._stepping = threading.Lock()  # the code has one place for the addresses of caches
 
     @property
     def signature(self) -> Signature:
@@ -126,8 +124,7 @@ class Module:
         produced = np.zeros((len(prompt), 0), np.int64)
         following = prompt
         while produced.shape[1] < max_new_tokens:
-            with self._stepping:
-                logits = self._running.step(following, caches)[0]
+            logits = self._running.step(following, caches)[0]
             last = logits if logits.ndim == 2 else logits[:, -1]
             following = last.argmax(-1)[:, None]
             produced = np.concatenate([produced, following], 1)
@@ -156,8 +153,7 @@ class Module:
         outputs = [self._judged(error, checked.tolerance) for error in whole]
         if self.generates:
             names = [f"{name} (token by token)" for name in names]
-            with self._stepping:
-                stepped = self._running.in_two_steps(inputs[0])
+            stepped = self._running.in_two_steps(inputs[0])
             steps = output_errors(names, expected, stepped)
             outputs += [self._judged(error, checked.step_tolerance) for error in steps]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}

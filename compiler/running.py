@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..codegen.cpu.program import Code
-from ..codegen.cpu.runtime import BufferType, CompiledObject
+from ..codegen.cpu.runtime import BufferType, CacheTable, CompiledObject
 from .element_types import numpy_dtype
 
 _FIRST_CAPACITY = 256
@@ -39,12 +39,12 @@ class RunningCode:
         """
         The results for `tokens` [batch, T] that follow those already in `caches`.
 
-        Their keys and values are appended. Calls of several sequences must not overlap.
+        Their keys and values are appended. Steps of other caches may run at the same time.
         """
         caches.reserve(caches.length + tokens.shape[1])
-        self._object.bind_caches(caches.capacity, caches.arrays)
         past = np.array(caches.length, np.int64)
-        results = self._object.call("step", [tokens, past], self._results)
+        table = CacheTable(caches.capacity, caches.arrays)
+        results = self._object.call("step", [tokens, past], self._results, table)
         caches.length += tokens.shape[1]
         return results
 

@@ -45,6 +45,15 @@ class Entry:
     results: tuple[tuple[int, BufferType], ...]
 
 
+class CacheTable:
+    """The addresses of KV caches, keys and values in turn, with room for `capacity` positions."""
+
+    def __init__(self, capacity: int, arrays: Sequence[np.ndarray]) -> None:
+        self._arrays = list(arrays)  # The addresses are theirs.
+        words = [capacity, *(array.ctypes.data for array in self._arrays)]
+        self.words = (ctypes.c_int64 * len(words))(*words)
+
+
 class CompiledObject:
     """
     A loaded object with its parameters bound.
@@ -61,6 +70,7 @@ class CompiledObject:
         addresses = [array.ctypes.data for array in self._parameters]
         self._table = (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
         self._function("qcc_set_parameters", None, ctypes.c_void_p)(self._table)
+        self._set_caches = self._function("qcc_set_caches", None, ctypes.c_void_p)
         self._stop = self._function("qcc_stop_workers", None)
         self._start_workers(threads)
 
@@ -76,28 +86,32 @@ class CompiledObject:
             raise ResourceError(
                 "cpu-threads",
                 f"the system refused to start {threads} threads ({started + 1} possible)",
-                next_step="run with fewer threads (--threads)",
+                next_step=f"give fewer: qcc.load(path, threads={started + 1}), or start the "
+                f"command on fewer processors: taskset -c 0-{started} qcc …",
             )
         self._forget_workers = self._function("qcc_forget_workers", None)
         _LIVE.add(self)
         self.close = weakref.finalize(self, _close, self._stop, self._engine, os.getpid())
 
-    def bind_caches(self, capacity: int, caches: Sequence[np.ndarray]) -> None:
-        """Give the KV caches of the next calls, keys and values in turn, of `capacity` each."""
-        self._caches = list(caches)
-        table = [capacity, *(array.ctypes.data for array in self._caches)]
-        self._cache_table = (ctypes.c_int64 * len(table))(*table)
-        self._function("qcc_set_caches", None, ctypes.c_void_p)(self._cache_table)
-
     def call(
-        self, entry: str, inputs: Sequence[np.ndarray], results: Sequence[BufferType]
+        self,
+        entry: str,
+        inputs: Sequence[np.ndarray],
+        results: Sequence[BufferType],
+        caches: CacheTable | None = None,
     ) -> list[np.ndarray]:
-        """Run function `entry`; results are fresh arrays that own their memory."""
+        """
+        Run function `entry`; results are fresh arrays that own their memory.
+
+        A function with KV caches reads and extends those of `caches`.
+        """
         found = self._entry(entry, len(inputs), tuple(results))
         held = [np.ascontiguousarray(array) for array in inputs]
         frame = found.frame()
         buffers = [describe(array) for array in held]
         with self._lock:
+            if caches is not None:  # The object has one place for their addresses.
+                self._set_caches(caches.words)
             found.function(frame, *buffers)
         words = frame[:]
         return [_adopt(words[at : at + type_.words], type_) for at, type_ in found.results]

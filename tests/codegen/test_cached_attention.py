@@ -14,7 +14,7 @@ from qcc.codegen.cpu import library
 from qcc.codegen.cpu.build import build_object
 from qcc.codegen.cpu.lower import lower_to_llvm
 from qcc.codegen.cpu.program import CacheShape, Code
-from qcc.codegen.cpu.runtime import BufferType, CompiledObject
+from qcc.codegen.cpu.runtime import BufferType, CacheTable, CompiledObject
 from qcc.compiler.running import KeyValueCaches
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
@@ -120,10 +120,10 @@ class Attentions:
             caches.reserve(after)
             counts = [shape.keys.array_count + shape.values.array_count for shape in self.shapes]
             unused = [np.zeros(0, np.int64)]
-            table = unused * sum(counts[:index]) + caches.arrays + unused * sum(counts[index + 1 :])
-            self.object.bind_caches(caches.capacity, table)
+            held = unused * sum(counts[:index]) + caches.arrays + unused * sum(counts[index + 1 :])
+            table = CacheTable(caches.capacity, held)
             piece = [array[:, :, past:after] for array in inputs]
-            yield self.object.call(f"step_{index}", [*piece, np.array(past)], RESULT)[0]
+            yield self.object.call(f"step_{index}", [*piece, np.array(past)], RESULT, table)[0]
             caches.length = after
 
 

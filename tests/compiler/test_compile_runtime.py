@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 import torch
 
 import qcc
+from qcc.codegen.cpu.runtime import CompiledObject
+from qcc.compiler.running import KeyValueCaches
 from qcc.models import FAMILIES
 
 RUN = """
@@ -108,6 +113,23 @@ def test_threads_may_generate_with_one_module(decoder: qcc.Module) -> None:
     assert found == {index: [True] * 10 for index in range(4)}
 
 
+def test_threads_may_step_one_code(decoder: qcc.Module, request: pytest.FixtureRequest) -> None:
+    """Each with caches of its own, whose addresses the code holds in one place."""
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
+    running = decoder._running
+    prompts = [np.full((1, 2), index) for index in range(4)]
+
+    def stepped(prompt: np.ndarray) -> np.ndarray:
+        caches = KeyValueCaches(running.code, 1)
+        return np.concatenate([running.step(prompt, caches)[0] for _ in range(25)], 1)
+
+    expected = [stepped(prompt) for prompt in prompts]
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        for _ in range(4):
+            np.testing.assert_array_equal(list(pool.map(stepped, prompts)), expected)
+
+
 @pytest.mark.parametrize(
     ("prompt", "new", "code"),
     [
@@ -149,6 +171,25 @@ def test_what_is_no_number_of_threads(
         qcc.load(path, threads=threads)
     with pytest.raises(qcc.QccError, match="no number of threads"):
         qcc.compile(linear[0], (torch.randn(3, 24),), threads=threads)
+
+
+def test_threads_that_the_system_refuses(
+    linear: tuple[torch.nn.Module, qcc.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = CompiledObject._function
+
+    def refusing(self: CompiledObject, name: str, *types: Any) -> Callable[..., Any]:
+        found = function(self, name, *types)
+        return (lambda wanted: wanted - 2) if name == "qcc_start_workers" else found
+
+    monkeypatch.setattr(CompiledObject, "_function", refusing)
+    path = tmp_path / "linear.qcc"
+    linear[1].save(path)
+    with pytest.raises(qcc.QccError) as refused:
+        qcc.load(path, threads=5)(np.ones((3, 24), np.float32))
+    assert refused.value.code == "cpu-threads"
+    assert "5 threads (3 possible)" in refused.value.what
+    assert "threads=3" in (refused.value.next_step or "")
 
 
 class MeanOverTime(torch.nn.Module):
