@@ -29,12 +29,14 @@ from .calibration import Calibration
 from .console import Progress
 from .frontend.import_program import import_program
 from .frontend.sources import OpenedModel
-from .golden import CHECKED_LIMIT, add_golden, golden_errors
+from .generation import generation
+from .golden import CHECKED_LIMIT, Golden, add_golden, golden_errors
 from .layers import collect_layers, share_tied_parameters
 from .manifest import Precision, Signature
 from .options import STOPS, CompileOptions
 from .pack import write_parameters
 from .plan import Plan
+from .position_limits import with_position_limits
 from .precisions import Program, build_programs
 from .publish import make_folder, publish_bytes
 from .recipe import load_recipe
@@ -180,6 +182,7 @@ class _Compilation:
     ) -> dict[str, Any]:
         source, options = self.source, self.options
         signature = with_limits(signature_of(source.program), module)
+        signature = with_position_limits(signature, module)
         with self._stage("build"):
             programs = build_programs(module)
         parameters = programs[0].parameters
@@ -197,8 +200,10 @@ class _Compilation:
             for program in programs:
                 writer.add(program.precision.object, program.code.object)
                 writer.add(program.precision.binding, _json(program.code.as_json()))
-            precisions, steps = self._golden(writer, programs, signature, report)
-            if steps:
+            precisions, goldens = self._golden(writer, programs, signature, report)
+            found = generation(module, signature, goldens)
+            report["generation"] = found.as_json()
+            if found.available:
                 report["kv_cache"] = kv_cache(plan, programs[0].code.caches)
             writer.add("report.json", _json(report))
             with self._stage("publish"):
@@ -209,7 +214,9 @@ class _Compilation:
                         "input_hash": source.input_hash,
                         "entry": signature,
                         "precisions": precisions,
-                        "generation": {"checked": "golden" in report} if steps else None,
+                        "generation": {"checked": bool(goldens and goldens[0].stepped)}
+                        if found.available
+                        else None,
                         "calibration": "none" if calibration is None else calibration.source,
                         "seed": options.seed,
                         "options": {"model": source.name, "recipe": plan.recipe},
@@ -223,18 +230,15 @@ class _Compilation:
         programs: Sequence[Program],
         signature: Signature,
         report: dict[str, Any],
-    ) -> tuple[list[Precision], bool]:
-        """The precisions with what verifying them needs, and whether steps can be trusted."""
+    ) -> tuple[list[Precision], list[Golden]]:
+        """The precisions with what verifying them needs, and how that was found."""
         precisions = [program.precision for program in programs]
-        steps = bool(programs[0].code.caches)
         if not self.options.golden:
-            return [msgspec.structs.replace(each, outputs=None) for each in precisions], steps
+            return [msgspec.structs.replace(each, outputs=None) for each in precisions], []
         run_code = report["bytes_after"] < CHECKED_LIMIT
         with self._stage("golden"):
             goldens = add_golden(writer, programs, signature, self.options.seed, run_code)
-        if run_code:
-            steps = all(golden.steps_agree for golden in goldens)
-            report["golden"] = golden_errors(precisions, goldens, signature)
+        report["golden"] = golden_errors(precisions, goldens, signature)
         return [
             msgspec.structs.replace(
                 each, tolerance=golden.tolerance, step_tolerance=golden.step_tolerance
@@ -242,7 +246,7 @@ class _Compilation:
             if golden.comparable
             else msgspec.structs.replace(each, outputs=None)
             for each, golden in zip(precisions, goldens, strict=True)
-        ], steps
+        ], goldens
 
 
 def _check_stop(stage: str | None) -> None:

@@ -36,6 +36,7 @@ def render(report: Report, manifest: Manifest) -> str:
         _layer_section(report.layers, kinds),
         _calibration_section(report),
         _golden_section(report),
+        _generation_section(report),
         _timing_section(report),
         _origin_section(manifest),
     ]
@@ -213,7 +214,7 @@ def _calibration_section(report: Report) -> str:
 
 
 def _golden_section(report: Report) -> str:
-    if report.golden is None or not report.golden.outputs:
+    if report.golden is None:
         return ""
     rows = [
         (
@@ -224,9 +225,28 @@ def _golden_section(report: Report) -> str:
         )
         for index, output in enumerate(report.golden.outputs)
     ]
+    columns = ["output", "precision", "largest difference", "divided by the largest value"]
+    unchecked = "".join(
+        f'<p class="warning">{_text(each.precision)}: `qcc verify` checks hashes only, since '
+        f"{_text(each.reason)}. Next: {_text(each.next_step)}.</p>"
+        for each in report.golden.unchecked
+    )
+    if not rows and not unchecked:
+        return ""
     return _section(
         "Compiled code against the reference interpreter",
-        _table(["output", "precision", "largest absolute error", "largest relative error"], rows),
+        unchecked + (_table(columns, rows) if rows else ""),
+    )
+
+
+def _generation_section(report: Report) -> str:
+    """Why a decoder does not generate, where it does not."""
+    found = report.generation
+    if found is None or found.available or not found.decoder:
+        return ""
+    return _section(
+        "No generation token by token",
+        f"<p>{_text(found.reason)}.</p><pre><code>{_text(found.next_step)}</code></pre>",
     )
 
 

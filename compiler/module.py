@@ -19,7 +19,7 @@ from .plan import Plan
 from .publish import publish_copy
 from .replay import output_errors
 from .running import KeyValueCaches, RunningCode
-from .signature_check import check_inputs, check_prompt
+from .signature_check import check_count, check_inputs, check_prompt
 from .tensor_layout import unpack_tensors
 
 
@@ -107,23 +107,25 @@ class Module:
         Greedy continuation of `tokens` (int64 [T] or [batch, T]) by up to `max_new_tokens`.
 
         Returns the new tokens, [n] or [batch, n]; ends early when every sequence has produced
-        `stop`. Raises UsageError for a model that does not compute token by token, and for tokens
-        or lengths that the model was not compiled for.
+        `stop`. Raises UsageError for a model that does not compute token by token, and before the
+        first step for tokens, a count or a length that the model cannot take.
         """
         if not self.generates:
+            told = self.report.get("generation") or {}
             raise UsageError(
                 "no-step",
                 "this model does not compute token by token",
-                why="its tokens meet elsewhere than in causal attention",
-                next_step="call it on whole sequences",
+                why=told.get("reason", ""),
+                next_step=told.get("next_step", ""),
             )
+        count = check_count(max_new_tokens)
         prompt = np.atleast_2d(_as_array(tokens))
-        check_prompt(self.signature, prompt, prompt.shape[-1] + max_new_tokens - 1)
+        check_prompt(self.signature, prompt, count)
         prompt = prompt.astype(np.int64)
         caches = KeyValueCaches(self._running.code, len(prompt))
         produced = np.zeros((len(prompt), 0), np.int64)
         following = prompt
-        while produced.shape[1] < max_new_tokens:
+        while produced.shape[1] < count:
             logits = self._running.step(following, caches)[0]
             last = logits if logits.ndim == 2 else logits[:, -1]
             following = last.argmax(-1)[:, None]
@@ -137,12 +139,14 @@ class Module:
         Replay the golden inputs, whole and token by token, and compare with the golden outputs.
 
         {"passed": bool, "outputs": [{"name", "precision", "max_abs_error", "max_rel_error",
-        "tolerance", "passed"}]}; passed with no outputs when the artifact stores none. It is this
-        module's precision that is checked.
+        "tolerance", "passed"}], "golden": bool}; passed with no outputs when the artifact stores
+        none, and then with "reason" and "next_step". It is this module's precision that is checked.
+        Errors and tolerance are relative to the largest value of the golden output, but for
+        "max_abs_error".
         """
         stored = self._precision.outputs
         if stored is None or stored not in self._artifact:
-            return {"passed": True, "outputs": [], "golden": False}
+            return {"passed": True, "outputs": [], "golden": False} | self._unchecked()
         inputs, expected = (
             _in_order(unpack_tensors(self._artifact.read(member)))
             for member in ("golden/inputs.safetensors", stored)
@@ -157,6 +161,16 @@ class Module:
             steps = output_errors(names, expected, stepped)
             outputs += [self._judged(error, checked.step_tolerance) for error in steps]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
+
+    def _unchecked(self) -> dict[str, str]:
+        """Why no golden outputs are stored."""
+        for told in (self.report.get("golden") or {}).get("unchecked", []):
+            if told["precision"] == self.precision:
+                return {"reason": told["reason"], "next_step": told["next_step"]}
+        return {
+            "reason": "it was compiled without them",
+            "next_step": "compile with golden outputs",
+        }
 
     def _judged(self, error: dict[str, Any], tolerance: float) -> dict[str, Any]:
         passed = error["max_rel_error"] <= tolerance

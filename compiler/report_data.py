@@ -43,8 +43,26 @@ class OutputError(msgspec.Struct, frozen=True, kw_only=True):
     max_rel_error: float | None = None
 
 
+class Unchecked(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a precision has no golden outputs."""
+
+    precision: str
+    reason: str
+    next_step: str = ""
+
+
 class Golden(msgspec.Struct, frozen=True):
     outputs: tuple[OutputError, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the model computes token by token; if not, why, and whether it is a decoder."""
+
+    available: bool
+    decoder: bool = True
+    reason: str = ""
+    next_step: str = ""
 
 
 class CachedLayer(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +117,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     timings: dict[str, float] = {}
     golden: Golden | None = None
     kv_cache: KvCache | None = None
+    generation: Generation | None = None
     calibration: Calibrated | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -64,12 +65,23 @@ def _check_input(
             )
 
 
-def check_prompt(signature: Signature, prompt: np.ndarray, positions: int) -> None:
-    """
-    Whether a decoder can continue `prompt` [batch, T] until it has seen `positions` tokens.
+def check_count(count: Any) -> int:
+    """A number of tokens to generate; raises UsageError for anything but an integer from 0 on."""
+    if isinstance(count, int | np.integer) and not isinstance(count, bool) and count >= 0:
+        return int(count)
+    raise UsageError(
+        "token-count",
+        f"{count!r} is no number of new tokens",
+        next_step="give an integer, 0 or more",
+    )
 
-    A prompt may be shorter than a whole sequence may be, and of any integer type. Raises
-    UsageError.
+
+def check_prompt(signature: Signature, prompt: np.ndarray, count: int) -> None:
+    """
+    Whether a decoder can continue `prompt` [batch, T] by `count` tokens.
+
+    The last new token is not seen by the model. A prompt may be shorter than a whole sequence may
+    be, and of any integer type. Raises UsageError.
     """
     tokens = signature.inputs[0]
     if prompt.ndim != 2 or prompt.dtype.kind not in "iu" or not prompt.size:
@@ -79,17 +91,33 @@ def check_prompt(signature: Signature, prompt: np.ndarray, positions: int) -> No
             f"not {prompt.dtype}{list(prompt.shape)}",
         )
     _check_indices(tokens, prompt)
-    for what, size, wanted in zip(
-        ("sequences", "positions"), (len(prompt), positions), tokens.shape, strict=True
-    ):
-        most = signature.dims.get(wanted, Extent()).max if isinstance(wanted, str) else wanted
-        exact = not isinstance(wanted, str)
-        if most is not None and (size > most or (exact and size != most)):
-            raise UsageError(
-                "prompt-size",
-                f"{size} {what}, the model takes {'' if exact else 'up to '}{most}",
-                next_step="give fewer, or compile the model for more",
-            )
+    batch, length = prompt.shape
+    if not isinstance(tokens.shape[0], str) and batch != tokens.shape[0]:
+        raise UsageError(
+            "prompt-size",
+            f"{batch} sequences, the model takes exactly {tokens.shape[0]}",
+            next_step="give as many, or trace the model with a dynamic batch",
+        )
+    most = _most(signature, 0)
+    if most is not None and batch > most:
+        raise UsageError(
+            "prompt-size",
+            f"{batch} sequences, the model takes up to {most}",
+            next_step="give fewer at a time, or trace the model for a larger batch",
+        )
+    most = _most(signature, 1)
+    if most is not None and length + max(count - 1, 0) > most:
+        fitting = most + 1 - length
+        raise UsageError(
+            "prompt-size",
+            f"{length} tokens and {count} new ones are too long: the model sees up to {most}",
+            next_step=f"ask for {fitting} new tokens at most" if fitting > 0 else "shorten it",
+        )
+
+
+def _most(signature: Signature, axis: int) -> int | None:
+    extent = signature.inputs[0].shape[axis]
+    return signature.dims.get(extent, Extent()).max if isinstance(extent, str) else extent
 
 
 def _check_indices(value: Value, array: np.ndarray) -> None:

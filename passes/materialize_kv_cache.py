@@ -28,7 +28,7 @@ def materialize_kv_cache(module: Operation, _: object = None) -> None:
     main = next(
         (op for op in module.regions[0].blocks[0].operations if _is_main(op.operation)), None
     )
-    if main is None or not _is_decoder(main.operation):
+    if main is None or obstacle_to_step(main.operation) is not None:
         return
     with main.operation.context, main.operation.location:
         _add_past(_copy_after(main.operation))
@@ -38,18 +38,29 @@ def _is_main(op: Operation) -> bool:
     return op.name == "func.func" and ir.StringAttr(op.attributes["sym_name"]).value == "main"
 
 
-def _is_decoder(main: Operation) -> bool:
+def obstacle_to_step(main: Operation) -> str | None:
+    """
+    What keeps a function from having a step, None for the shape of a decoder: its "inputs", their
+    "length", which is static, its having no "attention", or the "mask" of one.
+
+    Holds for torch's tensor types as well as for builtin ones.
+    """
     arguments = main.regions[0].blocks[0].arguments
-    if len(arguments) != 1 or not is_tensor(arguments[0].type):
-        return False
-    tokens = builtin_tensor_type(arguments[0].type)
-    element = tokens.element_type
-    if tokens.rank != 2 or not tokens.is_dynamic_dim(1) or not isinstance(element, ir.IntegerType):
-        return False
+    tokens = _tensor_type(arguments[0].type) if len(arguments) == 1 else None
+    if tokens is None or tokens.rank != 2 or not isinstance(tokens.element_type, ir.IntegerType):
+        return "inputs"
     attention = [op for op in main.regions[0].blocks[0].operations if _is_attention(op)]
-    return bool(attention) and all(
-        ir.BoolAttr(op.causal).value and op.mask is None for op in attention
-    )
+    if not attention:
+        return "attention"
+    if not all(ir.BoolAttr(op.causal).value and op.mask is None for op in attention):
+        return "mask"
+    return None if tokens.is_dynamic_dim(1) else "length"
+
+
+def _tensor_type(type_: ir.Type) -> ir.RankedTensorType | None:
+    if is_tensor(type_):
+        return builtin_tensor_type(type_)
+    return type_ if isinstance(type_, ir.RankedTensorType) else None
 
 
 def _is_attention(op: ir.OpView) -> bool:

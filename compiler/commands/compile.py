@@ -74,6 +74,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             spare_inputs(out, (*inputs, *source.weights.files()))
             report = compile_model(source, options, out, progress)
     _tell_calibration(console, args.calib, report)
+    _tell_unchecked(console, report)
     console.result({"output": str(out)} | report, _text(args, out, report))
     return 0
 
@@ -124,6 +125,14 @@ def _tell_calibration(console: Console, given: str | None, report: dict[str, Any
         console.note("no layer has static activation scales: the samples of --calib had no use")
 
 
+def _tell_unchecked(console: Console, report: dict[str, Any]) -> None:
+    for each in report.get("golden", {}).get("unchecked", []):
+        console.note(
+            f"warning: {each['precision']}: `qcc verify` will check hashes only, since "
+            f"{each['reason']}; next: {each['next_step']}"
+        )
+
+
 def _summary(out: Path, report: dict[str, Any]) -> str:
     if "bytes_after" not in report:
         return f"wrote {out}"
@@ -137,4 +146,8 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
     cache = report.get("kv_cache")
     if cache is not None:
         lines.append(cache_text(cache["token_bytes"], cache["token_bytes_fp32"]))
+    generation = report.get("generation", {})
+    if generation.get("decoder") and not generation["available"]:
+        lines.append(f"no generation token by token: {generation['reason']}")
+        lines.append(f"  {generation['next_step']}")
     return "\n".join([*lines, f"next: qcc verify {out}; qcc report {out}"])

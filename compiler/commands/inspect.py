@@ -15,7 +15,7 @@ from ..console import Console, bytes_text, cache_text, table
 if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..manifest import Extent, Precision, Value
-    from ..report_data import KvCache
+    from ..report_data import Generation, KvCache
 
 SUMMARY = "show the contents of an artifact"
 
@@ -33,15 +33,18 @@ def run(args: argparse.Namespace, console: Console) -> int:
         members = [{"name": name, "bytes": artifact.size(name)} for name in artifact.names()]
         tensors = [_tensor(artifact, name) for name in sorted(artifact.tensor_names())]
         precisions = [_precision(artifact, each) for each in artifact.manifest.precisions]
-        cache = decode_report(artifact.read("report.json"), str(args.artifact)).kv_cache
+        report = decode_report(artifact.read("report.json"), str(args.artifact))
+        cache = report.kv_cache
         data = {
             "manifest": artifact.manifest,
             "precisions": precisions,
             "members": members,
             "tensors": tensors,
             "kv_cache": cache,
+            "generation": report.generation,
         }
-        console.result(data, _text(artifact, precisions, members, tensors) + _cache_text(cache))
+        text = _text(artifact, precisions, members, tensors) + _cache_text(cache)
+        console.result(data, text + _generation_text(report.generation))
     return 0
 
 
@@ -117,6 +120,12 @@ def _cache_text(cache: KvCache | None) -> str:
     return f"\n\n{table(rows, list(rows[0]))}\n\n" + cache_text(
         cache.token_bytes, cache.token_bytes_fp32
     )
+
+
+def _generation_text(generation: Generation | None) -> str:
+    if generation is None or generation.available:
+        return ""
+    return f"\n\nno generation token by token: {generation.reason}\n  {generation.next_step}"
 
 
 def _value(value: Value) -> str:

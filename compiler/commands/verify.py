@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ...dialects.errors import AccuracyError
 from ..console import Console, table
@@ -32,12 +33,34 @@ def run(args: argparse.Namespace, console: Console) -> int:
         "outputs": [output for result in results for output in result["outputs"]],
         "golden": all(result["golden"] for result in results),
     }
-    rows = [
-        {**output, "result": "pass" if output["passed"] else "FAIL"} for output in result["outputs"]
-    ]
-    columns = ["name", "precision", "max_abs_error", "max_rel_error", "tolerance", "result"]
-    verdict = "PASS" if passed else "FAIL"
-    if not result["outputs"]:
-        console.note("golden outputs are not stored: only hashes were checked")
-    console.result(result, f"{table(rows, columns)}\n{verdict} {args.artifact}")
+    for name, each in zip(names, results, strict=True):
+        if not each["golden"]:
+            console.note(
+                f"{name}: no golden outputs are stored, so only hashes were checked: "
+                f"{each['reason']}; next: {each['next_step']}"
+            )
+    console.result(result, _text(args.artifact, result))
     return 0 if passed else AccuracyError.exit_code
+
+
+def _text(artifact: Path, result: dict[str, Any]) -> str:
+    verdict = "PASS" if result["passed"] else "FAIL"
+    if not result["outputs"]:
+        return f"{verdict} {artifact}: hashes only"
+    rows = [
+        {
+            "output": output["name"],
+            "precision": output["precision"],
+            "difference": output["max_abs_error"],
+            "relative": output["max_rel_error"],
+            "allowed": output["tolerance"],
+            "result": "pass" if output["passed"] else "FAIL",
+        }
+        for output in result["outputs"]
+    ]
+    return (
+        f"{table(rows, list(rows[0]))}\n"
+        "difference: the largest between code and golden output; relative, and what is allowed: "
+        "divided by the largest value of the golden output\n"
+        f"{verdict} {artifact}"
+    )

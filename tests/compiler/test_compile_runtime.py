@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 import qcc
 from qcc.codegen.cpu.runtime import CompiledObject
+from qcc.compiler.cli import main
 from qcc.compiler.running import KeyValueCaches
 from qcc.models import FAMILIES
 
@@ -75,10 +77,29 @@ def test_threads_may_call_one_module(linear: tuple[torch.nn.Module, qcc.Module])
     assert wrong == []
 
 
+Compiled = Callable[[str], qcc.Module]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Compiled:
+    """compiled(family): the family's model as it is, compiled once."""
+
+    @cache
+    def make(family: str) -> qcc.Module:
+        sample = FAMILIES[family]()
+        return qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def decoder(compiled: Compiled) -> qcc.Module:
+    return compiled("gpt2")
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_generation_continues_as_whole_sequences_would(family: str) -> None:
-    sample = FAMILIES[family]()
-    module = qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
+def test_generation_continues_as_whole_sequences_would(compiled: Compiled, family: str) -> None:
+    sample, module = FAMILIES[family](), compiled(family)
     assert module.generates
     tokens = torch.randint(0, 60, (2, 5), generator=torch.Generator().manual_seed(1))
     produced = module.generate(tokens, 6)
@@ -87,12 +108,6 @@ def test_generation_continues_as_whole_sequences_would(family: str) -> None:
         for _ in range(6):
             whole = torch.cat([whole, sample.module(whole)[:, -1:].argmax(-1)], 1)
     assert np.array_equal(produced, whole[:, 5:].numpy())
-
-
-@pytest.fixture(scope="module")
-def decoder() -> qcc.Module:
-    sample = FAMILIES["gpt2"]()
-    return qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
 
 
 def test_threads_may_generate_with_one_module(decoder: qcc.Module) -> None:
@@ -153,7 +168,7 @@ def test_prompts_that_do_not_fit(
 
 def test_a_prompt_may_fill_the_model(decoder: qcc.Module) -> None:
     assert decoder.generate(np.arange(5, dtype=np.uint8), 60).shape == (60,)
-    assert decoder.generate([7], 2).shape == (2,)
+    assert decoder.generate([7], np.int64(2)).shape == (2,)
 
 
 def test_tokens_outside_the_table_are_refused(decoder: qcc.Module) -> None:
@@ -208,8 +223,70 @@ def test_a_model_whose_tokens_meet_elsewhere_does_not_generate() -> None:
     sample = FAMILIES["llama"]()
     module = qcc.compile(MeanOverTime().eval(), sample.inputs, dynamic_shapes=sample.dynamic_shapes)
     assert not module.generates
-    with pytest.raises(qcc.QccError, match="token by token"):
+    with pytest.raises(qcc.QccError, match="token by token") as refused:
         module.generate(np.zeros(4, np.int64), 2)
+    assert "its tokens meet elsewhere than in causal attention" in refused.value.why
+
+
+def test_a_decoder_of_one_length_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And doing it, with the very code of the message, makes it generate."""
+    model, (tokens,) = (sample := FAMILIES["gpt2"]()).module, sample.inputs
+    path = tmp_path / "fixed.pt2"
+    torch.export.save(torch.export.export(model, (tokens,)), path)
+    assert main(["compile", str(path), "-o", str(tmp_path / "fixed.qcc")]) == 0
+    told = "no generation token by token: it was traced with static shapes: a sequence has exactly"
+    assert told in capsys.readouterr().out
+    with pytest.raises(qcc.QccError) as refused:
+        qcc.load(tmp_path / "fixed.qcc").generate(tokens, 2)
+    assert (refused.value.code, "exactly 16 tokens" in refused.value.why) == ("no-step", True)
+    advice = textwrap.dedent(refused.value.next_step.partition("\n")[2]).replace("2048", "64")
+    names = {"model": model, "tokens": tokens, "qcc": qcc}
+    exec(advice.replace("qcc.compile", "compiled = qcc.compile"), names)
+    assert names["compiled"].generate(tokens, 2).shape == (2, 2)
+
+
+def test_a_table_of_positions_limits_what_torch_does_not() -> None:
+    """Dimensions without a maximum: the 65th position would have been NaN."""
+    sample = FAMILIES["gpt2"]()
+    dynamic = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
+    module = qcc.compile(sample.module, sample.inputs, dynamic_shapes=dynamic)
+    sizes = [module.signature.dims[str(name)].max for name in module.signature.inputs[0].shape]
+    assert sizes == [None, 64]
+    assert np.isfinite(module(np.zeros((2, 64), np.int64))).all()
+    with pytest.raises(qcc.QccError, match="has size 65 on axis 1"):
+        module(np.zeros((2, 65), np.int64))
+    with pytest.raises(qcc.QccError, match="too long: the model sees up to 64") as refused:
+        module.generate(np.arange(5), 61)
+    assert refused.value.next_step == "ask for 60 new tokens at most"
+
+
+class Buckets(torch.nn.Module):
+    """Positions from the fourth on share a row of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(4, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.table(torch.arange(x.shape[0]).clamp(max=3))
+
+
+def test_a_table_of_buckets_limits_nothing() -> None:
+    dynamic = ({0: torch.export.Dim.DYNAMIC},)
+    model = Buckets().eval()
+    module = qcc.compile(model, (torch.zeros(3, 8),), dynamic_shapes=dynamic, golden=False)
+    assert [extent.max for extent in module.signature.dims.values()] == [None]
+    x = torch.randn(50, 8)
+    torch.testing.assert_close(module(x), model(x).detach())
+
+
+@pytest.mark.parametrize("count", [1.5, 2.0, -1, True, "3", None])
+def test_what_is_no_number_of_new_tokens(decoder: qcc.Module, count: Any) -> None:
+    with pytest.raises(qcc.QccError) as refused:
+        decoder.generate([1, 2], count)
+    assert refused.value.code == "token-count"
 
 
 class LastLogits(torch.nn.Module):
@@ -223,18 +300,15 @@ class LastLogits(torch.nn.Module):
         return self.inner(tokens)[:, -1]
 
 
-def test_a_model_that_returns_the_last_logits_generates() -> None:
+def test_a_model_that_returns_the_last_logits_generates(compiled: Compiled) -> None:
     sample = FAMILIES["llama"]()
     module = qcc.compile(LastLogits().eval(), sample.inputs, dynamic_shapes=sample.dynamic_shapes)
-    every = qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
     tokens = np.arange(5)
-    assert np.array_equal(module.generate(tokens, 4), every.generate(tokens, 4))
+    assert np.array_equal(module.generate(tokens, 4), compiled("llama").generate(tokens, 4))
 
 
-def test_verify_replays_a_decoder_token_by_token() -> None:
-    sample = FAMILIES["llama"]()
-    module = qcc.compile(sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes)
-    whole, stepped = module.verify()["outputs"]
+def test_verify_replays_a_decoder_token_by_token(compiled: Compiled) -> None:
+    whole, stepped = compiled("llama").verify()["outputs"]
     assert stepped["name"] == f"{whole['name']} (token by token)"
     assert stepped["passed"]
     assert 0 < stepped["max_rel_error"] < 1e-5

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import qcc
+from qcc.compiler.cli import main
 from qcc.compiler.replay import TOLERANCE, output_errors
 from qcc.models import FAMILIES
 
@@ -64,7 +65,35 @@ def test_outputs_that_no_replay_can_be_compared_with_are_not_stored() -> None:
     torch.manual_seed(0)
     recipe = {"rule": [{"match": "last", "activations": "int8"}]}
     module = qcc.compile(Roots(), (torch.randn(3, 32),), recipe=recipe)
-    assert module.verify() == {"passed": True, "outputs": [], "golden": False}
+    told = module.verify()
+    assert (told["passed"], told["outputs"], told["golden"]) == (True, [], False)
+    assert "into NaN" in told["reason"]
+    assert "inputs of your own" in told["next_step"]
+
+
+class Coarse(Threshold):
+    """Nothing is left but the rounding of values that are errors of sums and halves of steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rounded = super().forward(x)
+        return rounded[:, 1:] - rounded[:, 1:].mean()
+
+
+def test_a_tolerance_that_all_would_pass_is_no_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    rule = {"match": "last", "activations": {"format": "int4", "group": "channel"}}
+    module = qcc.compile(Coarse(), (torch.randn(3, 32),), recipe={"rule": [rule]})
+    told = module.verify()
+    assert (told["passed"], told["outputs"], told["golden"]) == (True, [], False)
+    assert "of their largest value" in told["reason"]
+    assert module.report["golden"]["unchecked"][0]["reason"] == told["reason"]
+    module.save(tmp_path / "coarse.qcc")
+    assert main(["verify", str(tmp_path / "coarse.qcc")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"PASS {tmp_path / 'coarse.qcc'}: hashes only\n"
+    assert "compare it with the original on inputs of your own" in shown.err
 
 
 @pytest.mark.parametrize("other", [float("nan"), float("inf"), -float("inf")])
