@@ -168,7 +168,8 @@ def test_prompts_that_do_not_fit(
 
 def test_a_prompt_may_fill_the_model(decoder: qcc.Module) -> None:
     assert decoder.generate(np.arange(5, dtype=np.uint8), 60).shape == (60,)
-    assert decoder.generate([7], np.int64(2)).shape == (2,)
+    two: Any = np.int64(2)
+    assert decoder.generate([7], two).shape == (2,)
 
 
 def test_tokens_outside_the_table_are_refused(decoder: qcc.Module) -> None:
