@@ -57,7 +57,8 @@ class Doubling:
         return 2 * x
 
     def verify(self) -> dict[str, Any]:
-        output = {"name": "y", "max_abs_error": 0.5, "max_rel_error": 0.1, "tolerance": 1e-3}
+        output = {"name": "y", "precision": "default", "max_abs_error": 0.5}
+        output |= {"max_rel_error": 0.125, "tolerance": 1e-3}
         passed = {"passed": self.passed}
         return {"outputs": [output | passed], "golden": True, **passed}
 
@@ -229,7 +230,11 @@ def test_verify_passes_and_fails(
 ) -> None:
     replace_module("api", load=lambda path, verify, precision: Doubling())
     assert main(["verify", "a.qcc"]) == 0
-    assert "PASS a.qcc" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.endswith("divided by the largest value of the golden output\nPASS a.qcc\n")
+    head, row, *_ = (line.split() for line in shown.splitlines())
+    assert head == ["output", "precision", "difference", "relative", "allowed", "result"]
+    assert row == ["y", "default", "0.5", "0.125", "0.001", "pass"]
     monkeypatch.setattr(Doubling, "passed", False)
     assert main(["verify", "a.qcc"]) == 4
     assert "FAIL a.qcc" in capsys.readouterr().out
