@@ -1,6 +1,7 @@
 """Definitions written by users: the documented examples, and errors that show the place."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ def examples(tmp_path: Path) -> Path:
         assert name is not None
         (tmp_path / name[1]).write_text(body, "utf-8")
     return tmp_path
+
+
+def test_documented_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = PAGE.read_text("utf-8").partition("## Errors")[2]
+    message = textwrap.dedent("".join(re.findall(r"^ {4}.*\n", shown, re.MULTILINE)))
+    mistake = message.splitlines()[2][4:]
+    monkeypatch.chdir(tmp_path)
+    Path("e3m2.fmt").write_text(f"format e3m2 {{\n{mistake}\n}}\n")
+    with pytest.raises(QccError) as refused:
+        format("e3m2.fmt")
+    assert str(refused.value) + "\n" == message
 
 
 def test_documented_table(examples: Path, rng: np.random.Generator) -> None:
