@@ -258,6 +258,16 @@ def bytes_text(count: int) -> str:
     return f"{count} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
+def kv_text(keys: str | None, values: str | None) -> str | None:
+    """
+    The formats of keys and values, for people; None where both are the model's own.
+
+    >>> kv_text("int4", "int4"), kv_text("int4", None), kv_text(None, None)
+    ('int4', 'k int4, v -', None)
+    """
+    return keys if keys == values else f"k {keys or '-'}, v {values or '-'}"
+
+
 def cache_text(token_bytes: int, token_bytes_fp32: int) -> str:
     """
     What a KV cache takes, for people.

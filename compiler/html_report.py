@@ -14,13 +14,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from .console import bytes_text
+from .console import bytes_text, kv_text
 from .manifest import Manifest
 from .report_data import Layer, Report
 from .svg import Bar, bar_chart, bytes_axis, linear_axis
 
 _COLOURS = 8
 _WORST = 3
+_CLEARLY_BELOW_INT8 = 7.5  # bits a weight
 
 
 def render(report: Report, manifest: Manifest) -> str:
@@ -33,7 +34,7 @@ def render(report: Report, manifest: Manifest) -> str:
         _sqnr_section(report.layers, kinds),
         _bytes_section(report.layers, kinds),
         _worst_section(report.layers),
-        _layer_section(report.layers, kinds),
+        _layer_section(report, kinds),
         _calibration_section(report),
         _golden_section(report),
         _generation_section(report),
@@ -131,23 +132,34 @@ def _worst_section(layers: Sequence[Layer]) -> str:
     if not noisy:
         return ""
     lines = "\n\n".join(
-        f'[[rule]]  # {layer.sqnr_db:.1f} dB\nmatch = {_toml(layer.name)}\nweights = "int8"'
+        f"[[rule]]  # {layer.sqnr_db:.1f} dB in {_bits(layer):.2f} bits\n"
+        f"match = {_toml(layer.name)}\nweights = {_toml(_wider(layer))}"
         for layer in noisy
     )
     return _section(
         "Should accuracy fall, widen these first",
-        "<p>Recipe rules for the layers with the lowest SQNR:</p>"
-        f"<pre><code>{_text(lines)}</code></pre>",
+        "<p>Recipe rules for the layers with the lowest SQNR; <code>none</code> keeps the "
+        f"model's own precision:</p><pre><code>{_text(lines)}</code></pre>",
     )
 
 
-def _layer_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
+def _bits(layer: Layer) -> float:
+    """Stored bits a weight, with scales and padding."""
+    return 8 * layer.bytes_after / max(1, math.prod(layer.shape))
+
+
+def _wider(layer: Layer) -> str:
+    return "int8" if _bits(layer) <= _CLEARLY_BELOW_INT8 else "none"
+
+
+def _layer_section(report: Report, kinds: dict[str, str]) -> str:
     columns = [
         ("layer", False),
         ("op", False),
         ("shape", False),
         ("weights", False),
         ("activations", False),
+        ("KV cache", False),
         ("before", True),
         ("after", True),
         ("SQNR dB", True),
@@ -158,11 +170,15 @@ def _layer_section(layers: Sequence[Layer], kinds: dict[str, str]) -> str:
         f'<th{_number(number)}><button type="button">{name}</button></th>'
         for name, number in columns
     )
-    rows = "".join(_layer_row(layer, kinds) for layer in layers)
+    caches = report.kv_cache.layers if report.kv_cache else ()
+    reasons = {cache.name: cache.reason for cache in caches}
+    rows = "".join(
+        _layer_row(layer, reasons.get(layer.name) or layer.reason, kinds) for layer in report.layers
+    )
     return _section("Layers", f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
 
 
-def _layer_row(layer: Layer, kinds: dict[str, str]) -> str:
+def _layer_row(layer: Layer, reason: str, kinds: dict[str, str]) -> str:
     sqnr = layer.sqnr_db
     cells = [
         f'<td class="wrap name"><code>{_text(layer.name)}</code></td>',
@@ -170,11 +186,12 @@ def _layer_row(layer: Layer, kinds: dict[str, str]) -> str:
         f"<td>{'&times;'.join(map(str, layer.shape))}</td>",
         f'<td><span class="dot {_kind(layer, kinds)}"></span>{_text(layer.weights or "-")}</td>',
         f"<td>{_text(layer.activations or '-')}</td>",
+        f"<td>{_text(kv_text(layer.keys, layer.values) or '-')}</td>",
         _number_cell(layer.bytes_before, bytes_text(layer.bytes_before)),
         _number_cell(layer.bytes_after, bytes_text(layer.bytes_after)),
         _number_cell(-1e9 if sqnr is None else sqnr, _sqnr_text(layer)),
         f'<td class="wrap"><code>{_text(layer.rule)}</code></td>',
-        f'<td class="wrap">{_text(layer.reason)}</td>',
+        f'<td class="wrap">{_text(reason)}</td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"
 

@@ -26,6 +26,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     shape: tuple[int, ...]
     weights: str | None = None
     activations: str | None = None
+    keys: str | None = None
+    values: str | None = None
     rule: str
     reason: str = ""
     bytes_before: int

@@ -44,6 +44,8 @@ def _layer(
         "shape": [] if weight is None else list(shapes[weight]),
         "weights": None if layer.weights is None else layer.weights.spelling,
         "activations": None if layer.activations is None else layer.activations.spelling,
+        "keys": None if layer.keys is None else layer.keys.spelling,
+        "values": None if layer.values is None else layer.values.spelling,
         "rule": layer.rule,
         "reason": layer.reason,
         "bytes_before": result.bytes_before,
@@ -65,15 +67,17 @@ def kv_cache(plan: Plan, caches: Sequence[CacheShape]) -> dict[str, Any]:
                 "keys": cache.keys.format,
                 "values": cache.values.format,
                 "token_bytes": cache.position_bytes,
-                "reason": "; ".join(_only_rounded(layer, cache)),
+                "reason": "; ".join(_kept_in_fp32(layer, cache)),
             }
             for layer, cache in zip(attention, caches, strict=True)
         ],
     }
 
 
-def _only_rounded(layer: LayerPlan, cache: CacheShape) -> Iterator[str]:
-    """Why rows that the plan gives a format are kept in fp32 nevertheless."""
+def _kept_in_fp32(layer: LayerPlan, cache: CacheShape) -> Iterator[str]:
+    """Why rows for which the recipe has a format are in fp32 nevertheless."""
+    if layer.reason:
+        yield layer.reason
     planned = {"keys": (layer.keys, cache.keys), "values": (layer.values, cache.values)}
     for side, (fmt, rows) in planned.items():
         if fmt is not None and rows.format is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...dialects.errors import UnsupportedError
-from ..console import Console, bytes_text, cache_text, table
+from ..console import Console, bytes_text, cache_text, kv_text, table
 from ..npz import read_npz
 from ..publish import spare_inputs
 from ..targets import TARGETS
@@ -102,11 +102,8 @@ def _options(args: argparse.Namespace) -> CompileOptions:
 
 def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
     parts: list[str] = []
-    layers = report.get("layers", [])
     if args.print_resolved:
-        parts.append(
-            table(layers, ["name", "op", "weights", "activations", "rule", "reason"]) + "\n"
-        )
+        parts.append(_resolved(report) + "\n")
     if args.timing:
         rows = [{"stage": name, "s": f"{s:.2f}"} for name, s in report.get("timings", {}).items()]
         parts.append(table(rows, ["stage", "s"]) + "\n")
@@ -115,6 +112,21 @@ def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
         parts.append(table(report["validation"], columns) + "\n")
     parts.append(_summary(out, report))
     return "\n".join(parts)
+
+
+def _resolved(report: dict[str, Any]) -> str:
+    """What was decided for each layer, and why a KV format is only rounded to."""
+    caches = report.get("kv_cache", {}).get("layers", [])
+    reasons = {cache["name"]: cache["reason"] for cache in caches if cache["reason"]}
+    rows = [
+        {
+            **layer,
+            "kv": kv_text(layer["keys"], layer["values"]),
+            "reason": reasons.get(layer["name"], layer["reason"]),
+        }
+        for layer in report.get("layers", [])
+    ]
+    return table(rows, ["name", "op", "weights", "activations", "kv", "rule", "reason"])
 
 
 def _tell_calibration(console: Console, given: str | None, report: dict[str, Any]) -> None:

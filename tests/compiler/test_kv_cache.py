@@ -106,14 +106,26 @@ def test_report_and_inspect_say_what_a_token_takes(
     assert json.loads(capsys.readouterr().out)["kv_cache"]["token_bytes"] == stored
 
 
-def test_a_scale_of_the_whole_tensor_is_rounding_only() -> None:
-    sample = FAMILIES["llama"]()
-    recipe = {"default": {"kv": "int8<group=tensor>"}}
-    module = qcc.compile(
-        sample.module, sample.inputs, recipe=recipe, dynamic_shapes=sample.dynamic_shapes
+def test_why_a_side_is_kept_in_fp32(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Keys whose scale is that of all tokens, and values whose format does not fit their rows."""
+    sample = FAMILIES["gpt2"]()
+    exported = torch.export.export(
+        sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes
     )
+    torch.export.save(exported, tmp_path / "gpt2.pt2")
+    (tmp_path / "kv.toml").write_text(
+        '[default]\nkv = {k = "int8<group=tensor>", v = "int4<group=12>"}\n'
+    )
+    out = tmp_path / "gpt2.qcc"
+    argv = ["compile", str(tmp_path / "gpt2.pt2"), "--recipe", str(tmp_path / "kv.toml")]
+    assert main([*argv, "-o", str(out), "--print-resolved"]) == 0
+    shown = capsys.readouterr().out
+    module = qcc.load(out)
     cache = module.report["kv_cache"]
     assert cache["token_bytes"] == cache["token_bytes_fp32"]
-    expected = "keys are rounded to int8<group=tensor> and kept in fp32: rows share a scale"
-    assert expected in cache["layers"][0]["reason"]
+    reason = cache["layers"][0]["reason"]
+    assert "keys are rounded to int8<group=tensor> and kept in fp32: rows share a scale" in reason
+    assert "values left in the model's precision: int4: rows of 16 do not divide" in reason
+    assert reason in shown
+    assert "k int8<group=tensor>, v -" in shown
     assert module.generate(tokens(1, 4), 3).shape == (1, 3)

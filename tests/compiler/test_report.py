@@ -135,6 +135,44 @@ def test_suggested_rules_are_a_recipe(
     assert recipe_from_toml(lines, source="report").rules[0].settings.weights
 
 
+@pytest.mark.parametrize(("bytes_after", "wider"), [(9, "int8"), (12, "int8"), (17, "none")])
+def test_suggested_formats_are_wider_than_those_in_use(
+    rendered: Callable[[dict[str, Any]], str],
+    report_data: dict[str, Any],
+    bytes_after: int,
+    wider: str,
+) -> None:
+    """Of fifteen weights, in 4.8, 6.4 and 9 bits."""
+    report_data["layers"][0]["bytes_after"] = bytes_after
+    page = Page(rendered(report_data))
+    lines = next(text for text in page.texts if text.startswith("[[rule]]"))
+    assert [rule["weights"] for rule in tomllib.loads(lines)["rule"]] == [wider]
+
+
+def test_the_formats_of_a_cache_and_why_they_are_not_used_are_told(
+    rendered: Callable[[dict[str, Any]], str], report_data: dict[str, Any]
+) -> None:
+    report_data["layers"][1] |= {"op": "attention", "keys": "int4", "values": None}
+    cache = {"name": "head", "token_bytes": 9, "reason": "rows share a scale"}
+    report_data["kv_cache"] = {"token_bytes": 9, "token_bytes_fp32": 9, "layers": [cache]}
+    texts = Page(rendered(report_data)).texts
+    assert "k int4, v -" in texts
+    assert "rows share a scale" in texts
+
+
+def test_what_is_not_checked_or_cannot_generate_says_why(
+    rendered: Callable[[dict[str, Any]], str], report_data: dict[str, Any]
+) -> None:
+    report_data["golden"]["unchecked"] = [
+        {"precision": "fp16", "reason": HOSTILE, "next_step": "n"}
+    ]
+    found = {"available": False, "decoder": True, "reason": "static", "next_step": HOSTILE}
+    report_data["generation"] = found
+    page = Page(rendered(report_data))
+    assert sum(HOSTILE in text for text in page.texts) == 2
+    assert "No generation token by token" in page.texts
+
+
 def test_a_model_of_nothing_has_a_report(
     rendered: Callable[[dict[str, Any]], str], report_data: dict[str, Any]
 ) -> None:
