@@ -19,17 +19,22 @@ from pathlib import Path
 
 from .console import bytes_text
 
-# Each with what it is for; the first group is what `pip install qcc` brings.
+# What installing qcc brings, and what is wanted by some.
 _REQUIRED = ("torch", "torch-mlir", "numpy", "llvmlite", "lark", "ml_dtypes", "msgspec")
 _OPTIONAL = {
-    "xgboost-cpu": "pip install 'qcc[tune]' for the learned cost model",
-    "cuda-bindings": "pip install 'qcc[cuda]' to run CUDA kernels",
-    "ziglang": "pip install 'qcc[pim]' to build DPU programs without a DPU toolchain",
+    "gguf": "`pip install '.[models]'` in the checkout, for the models of `make demo`",
+    "tokenizers": "`pip install '.[models]'` in the checkout, for the models of `make demo`",
 }
-_COMPILERS = {
-    "nvcc": "install the CUDA toolkit to build CUDA kernels ahead of time",
-    "clang": "install clang for DPU and sanitizer builds",
-    "dpu-upmem-dpurte-clang": "install the UPMEM SDK to build for real DPUs",
+# Nothing in this version uses them; there is nothing to fix where they are absent.
+_PLANNED_PACKAGES = {
+    "xgboost-cpu": "autotuning",
+    "cuda-bindings": "the CUDA target",
+    "ziglang": "the UPMEM target",
+}
+_PLANNED_TOOLS = {
+    "nvcc": "the CUDA target",
+    "clang": "the UPMEM target",
+    "dpu-upmem-dpurte-clang": "the UPMEM target",
 }
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile")
 _NEEDED_CPU_FEATURES = {"avx2", "fma", "f16c"}
@@ -39,7 +44,10 @@ _LITTLE_DISK = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`status` is ok, optional (absent and only wanted by some), poor or missing."""
+    """
+    `status` is ok, optional (absent and only wanted by some), planned (of no use in this version),
+    poor or missing.
+    """
 
     name: str
     status: str
@@ -56,11 +64,12 @@ def examine() -> list[Finding]:
         *(_package(name) for name in _REQUIRED),
         *(_package(name, remedy) for name, remedy in _OPTIONAL.items()),
         _cpu(),
-        *(_compiler(name, remedy) for name, remedy in _COMPILERS.items()),
-        _gpu(),
         _memory(),
         _disk("temporary disk", Path(tempfile.gettempdir())),
         _disk("disk here", Path.cwd()),
+        *(_planned(name, _version(name), part) for name, part in _PLANNED_PACKAGES.items()),
+        *(_planned(name, shutil.which(name), part) for name, part in _PLANNED_TOOLS.items()),
+        _planned("gpu", _gpu(), "the CUDA target"),
     ]
 
 
@@ -76,12 +85,23 @@ def _python() -> Finding:
 
 
 def _package(name: str, remedy: str = "") -> Finding:
+    found = _version(name)
+    if found is not None:
+        return Finding(name, "ok", found)
+    if remedy:
+        return Finding(name, "optional", "not installed", remedy)
+    return Finding(name, "missing", "not installed", "`pip install .` in the checkout of qcc")
+
+
+def _version(name: str) -> str | None:
     try:
-        return Finding(name, "ok", version(name))
+        return version(name)
     except PackageNotFoundError:
-        if remedy:
-            return Finding(name, "optional", "not installed", remedy)
-        return Finding(name, "missing", "not installed", "pip install qcc")
+        return None
+
+
+def _planned(name: str, found: str | None, part: str) -> Finding:
+    return Finding(name, "planned", f"{found or 'not found'}; for {part}, which is not there yet")
 
 
 def _cpu() -> Finding:
@@ -95,22 +115,16 @@ def _cpu() -> Finding:
     return Finding("cpu", "ok", found)
 
 
-def _compiler(name: str, remedy: str) -> Finding:
-    path = shutil.which(name)
-    return Finding(name, "ok", path) if path else Finding(name, "optional", "not found", remedy)
-
-
-def _gpu() -> Finding:
-    remedy = "only running CUDA kernels needs an NVIDIA GPU and its driver"
+def _gpu() -> str | None:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Finding("gpu", "optional", "no NVIDIA driver found", remedy)
+        return None
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("gpu", "optional", f"the driver does not answer: {error}", remedy)
-    return Finding("gpu", "ok", "; ".join(answer.stdout.split("\n")).strip("; "))
+        return f"the driver does not answer: {error}"
+    return "; ".join(answer.stdout.split("\n")).strip("; ")
 
 
 def _memory() -> Finding:

@@ -413,10 +413,13 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "found": np.__version__,
         "remedy": "",
     }
-    assert {"python", "cpu", "gpu", "memory", "nvcc", "torch-mlir"} <= set(checks)
+    assert {"python", "cpu", "memory", "torch-mlir"} <= set(checks)
+    for name in ("xgboost-cpu", "cuda-bindings", "ziglang", "nvcc", "gpu"):
+        assert (checks[name]["status"], checks[name]["remedy"]) == ("planned", "")
+        assert "not there yet" in checks[name]["found"]
     monkeypatch.setattr("qcc.compiler.doctor._REQUIRED", ("no-such-package",))
     assert main(["doctor"]) == 6
-    assert "no-such-package: pip install qcc" in capsys.readouterr().out
+    assert "no-such-package: `pip install .`" in capsys.readouterr().out
 
 
 def test_the_documentation_names_every_verb_flag_and_code() -> None:
