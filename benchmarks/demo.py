@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from os.path import relpath
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +35,7 @@ MEBIBYTE = 1 << 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", default=str(HERE / "demo.toml"))
+    parser.add_argument("--recipe", default=relpath(HERE / "demo.toml"))
     parser.add_argument("-o", "--output", type=Path, default=Path("build/demo/smollm2.qcc"))
     options = parser.parse_args(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -41,25 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AssetError as error:
         say(f"The demo's model is not there: {error}")
         return 1
-    compile_model(options.output, options.recipe, source)
-    compare(options.output)
-    step(5, f"Write the layer-by-layer report of {options.output}")
-    qcc_command("report", str(options.output))
-    say(f"\nDone. Open {options.output.with_suffix('.html')} in a browser.")
+    out = options.output
+    start = time.perf_counter()
+    with step(1, "Compile SmolLM2-135M, a language model of 135 million weights, to 4 bits"):
+        say(f"The model is read from {source.name}, of the package {smollm2.SMOLLM2.package}.")
+        qcc_command("compile", MODEL, "--recipe", options.recipe, "-o", str(out), "--timing")
+    with step(2, "Verify the artifact: every checksum, and its code against stored results"):
+        qcc_command("verify", str(out))
+    with step(3, "Let both models continue a sentence (always taking the likeliest next token)"):
+        original, compiled = loaded(out)
+        write(original, compiled)
+    with step(4, "Measure how far the compiled model is from the original"):
+        measure(original, compiled, out)
+    with step(5, f"Write the layer-by-layer report of {out}"):
+        qcc_command("report", str(out))
+    say(f"\nDone in {time.perf_counter() - start:.0f} s.")
+    say(f"Open {out.with_suffix('.html')} in a browser; {out} is the compiled model.")
     return 0
 
 
-def compile_model(out: Path, recipe: str, source: Path) -> None:
-    step(1, "Compile SmolLM2-135M, a language model of 135 million weights, to 4 bits")
-    say(f"The model is read from {source.name}, of the package {smollm2.SMOLLM2.package}.")
-    qcc_command("compile", MODEL, "--recipe", recipe, "-o", str(out), "--timing")
-    step(2, "Verify the artifact: every checksum, and its code against stored results")
-    qcc_command("verify", str(out))
-
-
-def compare(path: Path) -> None:
-    step(3, "Let both models continue a sentence (always taking the likeliest next token)")
+def loaded(path: Path) -> tuple[torch.nn.Module, qcc.Module]:
+    """The original, and what was compiled from it."""
+    begin("loading the original into torch, and the compiled model")
     original, compiled = smollm2.load(), qcc.load(path)
+    say("done")
+    return original, compiled
+
+
+def write(original: torch.nn.Module, compiled: qcc.Module) -> None:
     tokenizer = smollm2.load_tokenizer()
     prompt = tokenizer.encode(PROMPT).ids
     say(f"Prompt: {PROMPT!r}, {NEW_TOKENS} new tokens, {torch.get_num_threads()} threads")
@@ -67,16 +79,28 @@ def compare(path: Path) -> None:
         "original, torch fp32": lambda: greedy(original, prompt, NEW_TOKENS),
         "compiled by qcc, 4 bits": lambda: compiled.generate(np.array(prompt), NEW_TOKENS).tolist(),
     }
-    for name, write in writers.items():
-        say(f"  {name:24} {tokenizer.decode(write())!r}")
+    for name, writer in writers.items():
+        begin(name)
+        start = time.perf_counter()
+        text = tokenizer.decode(writer())
+        say(f"{text!r}  ({time.perf_counter() - start:.1f} s)")
+    say("(The original computes the whole text anew for each token, the compiled one does not:")
+    say("the times are no comparison. `python -m benchmarks.cpu` compares speed.)")
 
-    step(4, "Measure how far the compiled model is from the original")
-    tokens = tokenizer.encode((HERE / "demo.txt").read_text()).ids
+
+def measure(original: torch.nn.Module, compiled: qcc.Module, path: Path) -> None:
+    tokens = smollm2.load_tokenizer().encode((HERE / "demo.txt").read_text()).ids
     say(f"Text: benchmarks/demo.txt, {len(tokens)} tokens: a sign of life, no benchmark.")
-    say_distance(distance(original, compiled, tokens))
-    for name, model in {"original": original, "compiled": compiled}.items():
-        value = perplexity(model, tokens, length=len(tokens)).value
-        say(f"  perplexity, {name:24} {value:8.3f}   (lower is better)")
+    begin("running both models over it")
+    found = distance(original, compiled, tokens)
+    values = {
+        name: perplexity(model, tokens, length=len(tokens)).value
+        for name, model in {"original": original, "compiled": compiled}.items()
+    }
+    say("done")
+    say_distance(found)
+    for name, value in values.items():
+        say(f"  perplexity, {name:24} {value:8.3f}   (how unsure of the text; lower is better)")
     weights = sum(p.numel() * p.element_size() for p in original.parameters())
     say(f"  size of the weights in fp32           {weights / MEBIBYTE:8.1f} MiB")
     say(f"  size of the artifact, code included   {path.stat().st_size / MEBIBYTE:8.1f} MiB")
@@ -113,8 +137,19 @@ def qcc_command(*arguments: str) -> None:
         raise SystemExit(code)
 
 
-def step(number: int, title: str) -> None:
+@contextmanager
+def step(number: int, title: str) -> Iterator[None]:
+    """A titled part of the demo; says how long it took."""
     say(f"\n== {number}/5  {title}")
+    start = time.perf_counter()
+    yield
+    say(f"   step {number} took {time.perf_counter() - start:.1f} s")
+
+
+def begin(what: str) -> None:
+    """The first part of a line, before the work that its rest needs."""
+    sys.stdout.write(f"  {what:24} … ")
+    sys.stdout.flush()
 
 
 def say(line: str) -> None:
