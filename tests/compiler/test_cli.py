@@ -277,6 +277,7 @@ def test_compile_hands_down_what_was_asked(
         progress.advance(1, 2, "fc")
         seen["options"], seen["out"] = options, out
         row = {"name": "fc", "op": "linear", "weights": "int4", "rule": "default", "reason": ""}
+        row |= {"keys": None, "values": "int8"}
         sizes = {"bytes_before": 4096, "bytes_after": 1024, "coverage": 0.5}
         return {"layers": [row], "timings": {"import": 1.25}, **sizes}
 
@@ -289,7 +290,7 @@ def test_compile_hands_down_what_was_asked(
     result = capsys.readouterr()
     assert "4.0 KiB -> 1.0 KiB, 4.00x smaller; coverage 50.0%" in result.out
     assert "import  1.25" in result.out
-    assert "fc    linear  int4" in result.out
+    assert "fc    linear  int4     -            k -, v int8  default" in result.out
     assert "qcc: import" in result.err
     assert seen["out"] == out
     assert seen["closed"]
