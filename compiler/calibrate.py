@@ -22,7 +22,7 @@ from ..passes.name_layers import layer_name
 from .calibration import Calibration
 from .console import Progress
 from .frontend.weights import WeightSource
-from .pack import encode, parameters_of
+from .pack import parameters_of, stored_values
 from .plan import LayerPlan, Plan
 from .samples import Samples
 
@@ -138,6 +138,6 @@ def _reader(module: ir.Module, weights: WeightSource) -> Callable[[str], np.ndar
     parameters = {parameter.symbol: parameter for parameter in parameters_of(module)}
 
     def read(symbol: str) -> np.ndarray:
-        return encode(parameters[symbol], weights.read(symbol))[symbol]
+        return stored_values(parameters[symbol], weights.read(symbol))
 
     return read

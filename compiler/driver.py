@@ -21,7 +21,8 @@ from ..dialects.context import make_context
 from ..dialects.errors import QccError, UnsupportedError, UsageError
 from ..passes.assign_formats import FormatAssignment, assign_formats
 from ..passes.lower_torch import NOT_LOWERED, not_lowered, refuse_unlowered
-from ..passes.registry import IMPORT_PIPELINE, PASSES
+from ..passes.raise_torch import Raising, raise_torch
+from ..passes.registry import IMPORT_PIPELINE, PASSES, Pass
 from .activation_formats import settle_activations
 from .artifact import ArtifactWriter
 from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
@@ -86,8 +87,8 @@ class _Compilation:
                 plan = settle_activations(plan)
             calibration = self._calibrate(module, plan)
             with self._stage("assign"):
-                assignment = _assignment(plan, calibration)
-                self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assignment)
+                assign = assign_formats(_assignment(plan, calibration))
+                self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assign)
                 self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
                 self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
             if self.options.stop_after == "assign":
@@ -121,11 +122,12 @@ class _Compilation:
         self.timings[name] = time.perf_counter() - start
 
     def _raise(self, module: ir.Module) -> None:
-        for index, name in enumerate(IMPORT_PIPELINE):
-            self._run_pass(index, name, module)
-        refuse_unlowered(module.operation)
         share_tied_parameters(module, self.source.weights)
-        self._validate("share-tied-parameters", module)
+        # Without a recipe the model keeps its own precision, which may be fp64.
+        options = {"raise-torch": raise_torch(Raising(doubles=self.options.quantizes))}
+        for index, name in enumerate(IMPORT_PIPELINE):
+            self._run_pass(index, name, module, options.get(name))
+        refuse_unlowered(module.operation)
 
     def _calibrate(self, module: ir.Module, plan: Plan) -> Calibration | None:
         """What static layers saw on the samples; None where the plan has no such layer."""
@@ -145,9 +147,9 @@ class _Compilation:
             return calibrate(module, plan, samples, self.source.weights, self.progress)
 
     def _run_pass(
-        self, index: int, name: str, module: ir.Module, assignment: FormatAssignment | None = None
+        self, index: int, name: str, module: ir.Module, with_options: Pass | None = None
     ) -> None:
-        run = PASSES[name] if assignment is None else assign_formats(assignment)
+        run = with_options or PASSES[name]
         before = module.operation.get_asm()
         try:
             run(module.operation, None)

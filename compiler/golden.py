@@ -37,6 +37,8 @@ ACROSS_TOKENS = 5e-2  # between a step and the whole sequence, where a scale is 
 UNCHECKED_STEP = (
     "compare it with the original on inputs of your own, or round activations to a wider format"
 )
+SPACING = {"f16": 2.0**-9, "bf16": 2.0**-6}
+"""Two steps between neighbours, relative to the largest value of a tensor."""
 _SMALL = {0: 2}
 _SEQUENCE = 6
 
@@ -61,13 +63,15 @@ def golden_inputs(
 class Golden:
     """
     Inputs of a program, what the reference interpreter makes of them, and the errors that a replay
-    may show, whole and token by token; then what the compiled code makes of them, where it was run.
+    may show, whole and token by token, and the least that they would be for the best inputs; then
+    what the compiled code makes of them, where it was run.
     """
 
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
     tolerance: float
     step_tolerance: float
+    floor: float = TOLERANCE
     whole: list[np.ndarray] | None = None
     stepped: list[np.ndarray] | None = None
 
@@ -112,8 +116,8 @@ class Golden:
 
     @property
     def doubt(self) -> float:
-        """How far these inputs are from telling right code from wrong; TOLERANCE at best."""
-        doubts = [self.tolerance, TOLERANCE]
+        """How far these inputs are from telling right code from wrong; `floor` at best."""
+        doubts = [self.tolerance, self.floor]
         if self.whole is not None:
             doubts.append(_largest(self.outputs, self.whole))
         if self.stepped is not None and not self.steps_agree:
@@ -154,7 +158,7 @@ def add_golden(
             ]
             if not best or _doubt(found) < _doubt(best):
                 best = found
-            if _doubt(best) == TOLERANCE:
+            if all(golden.doubt == golden.floor for golden in best):
                 break
             if size >= DRAWN_LIMIT and all(golden.comparable for golden in best):
                 break
@@ -173,24 +177,26 @@ def _doubt(goldens: Sequence[Golden]) -> float:
 def _golden(
     writer: ArtifactWriter, program: Program, code: RunningCode | None, inputs: list[np.ndarray]
 ) -> Golden:
-    outputs, tolerance = _reference(writer, program, inputs)
+    floor = max((SPACING[each] for each in _halves(program.module.operation)), default=TOLERANCE)
+    outputs, tolerance = _reference(writer, program, inputs, floor)
     across = any(_scales_tensors(op) for op in _roundings(program.module.operation))
     tolerances = (tolerance, max(tolerance, ACROSS_TOKENS) if across else tolerance)
     if code is None:
-        return Golden(inputs, outputs, *tolerances)
+        return Golden(inputs, outputs, *tolerances, floor)
     stepped = code.in_two_steps(inputs[0]) if program.code.caches else None
-    return Golden(inputs, outputs, *tolerances, code.call(inputs), stepped)
+    return Golden(inputs, outputs, *tolerances, floor, code.call(inputs), stepped)
 
 
 def _reference(
-    writer: ArtifactWriter, program: Program, inputs: list[np.ndarray]
+    writer: ArtifactWriter, program: Program, inputs: list[np.ndarray], floor: float
 ) -> tuple[list[np.ndarray], float]:
     """
     The interpreter's outputs, and the tolerance.
 
     Without rounded activations two correct executions differ by the order of fp32 sums. Where
-    activations are rounded, such a difference can carry a value across a boundary of its format
-    and so change it by a whole step: whether it does here is seen with other errors of sums.
+    activations are rounded, to a format or to half precision, such a difference can carry a value
+    across a boundary and so change it by a whole step: whether it does here is seen with other
+    errors of sums. Below `floor` no errors are told apart.
     """
     by_symbol = {parameter.symbol: parameter for parameter in program.parameters}
 
@@ -203,10 +209,10 @@ def _reference(
         )
 
     plain = outputs(1)
-    if not any(_roundings(program.module.operation)):
+    if floor == TOLERANCE and not any(_roundings(program.module.operation)):
         return plain, TOLERANCE
     moved = _largest(plain, outputs(ERROR_FACTOR))
-    return plain, TOLERANCE if moved <= TOLERANCE else MARGIN * moved
+    return plain, floor if moved <= floor else MARGIN * moved
 
 
 def _largest(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
@@ -222,6 +228,18 @@ def _roundings(op: Operation) -> Iterator[qcc.QuantizeOp]:
                 yield from _roundings(child.operation)
                 if isinstance(child, qcc.QuantizeOp):
                     yield child
+
+
+def _halves(op: Operation) -> Iterator[str]:
+    """The half-precision types that values are rounded to inside `op`."""
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield from _halves(child.operation)
+                if child.operation.name == "arith.truncf":
+                    element = str(child.results[0].type)
+                    if element in SPACING:
+                        yield element
 
 
 def _scales_tensors(rounding: qcc.QuantizeOp) -> bool:

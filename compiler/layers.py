@@ -5,23 +5,30 @@ from __future__ import annotations
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..passes.assign_formats import parameter_ops
+from ..passes.float_casts import is_cast
 from ..passes.name_layers import WEIGHT_OPERAND, layer_name, layer_ops, weight_symbol
 from .frontend.weights import WeightSource
 from .plan import LayerInfo
 
+_BODY = ("qcc.linear", "qcc.conv2d")
+
 
 def collect_layers(module: ir.Module) -> list[LayerInfo]:
     """One entry a layer op, in program order."""
+    ops = list(layer_ops(entry_function(module).operation))
+    heads = [_returns(op) for op in ops]
+    # A head is the last of several layers; where there is nothing else, it is the body.
+    body = any(op.name in _BODY and not head for op, head in zip(ops, heads, strict=True))
     return [
         LayerInfo(
             layer_name(op),
             op.name.removeprefix("qcc."),
             weight_symbol(op),
             _shape(op),
-            is_head=_is_head(op),
+            is_head=head and body,
             channels=_channels(op),
         )
-        for op in layer_ops(entry_function(module).operation)
+        for op, head in zip(ops, heads, strict=True)
     ]
 
 
@@ -67,8 +74,11 @@ def _channels(op: Operation) -> int | None:
     return ir.RankedTensorType(op.operands[0].type).shape[1] if op.name == "qcc.conv2d" else None
 
 
-def _is_head(op: Operation) -> bool:
-    """A linear layer whose result is a result of the program."""
+def _returns(op: Operation) -> bool:
+    """Whether `op` is linear and its result, in whatever float type, one of the program."""
     if op.name != "qcc.linear":
         return False
-    return any(use.owner.operation.name == "func.return" for use in op.results[0].uses)
+    users = [use.owner.operation for use in op.results[0].uses]
+    casts = [user for user in users if is_cast(user)]
+    users += [use.owner.operation for cast in casts for use in cast.results[0].uses]
+    return any(user.name == "func.return" for user in users)

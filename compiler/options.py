@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 STOPS = ("raise", "assign")
+MODEL_PRECISION = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,8 @@ class CompileOptions:
     print_ir_after_all: Path | None = None
     stop_after: str | None = None
     validate: bool = False
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether there is a recipe that may give a layer a format."""
+        return self.recipe not in (None, MODEL_PRECISION)

@@ -133,6 +133,11 @@ def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{parameter.symbol}/{role}": array for role, array in parts.items()}
 
 
+def stored_values(parameter: Parameter, values: np.ndarray) -> np.ndarray:
+    """`values` as they are once stored: what the program reads of this parameter."""
+    return decoded_parameter(replace(parameter, in_panels=False), encode(parameter, values).__getitem__)
+
+
 def in_layout(parameter: Parameter, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors of `encode` as they are stored."""
     if parameter.format is None or not parameter.in_panels:

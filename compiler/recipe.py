@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ..dialects.errors import QccError, UsageError
+from .options import MODEL_PRECISION
 from .recipe_reader import recipe_from_mapping
 from .recipe_schema import Recipe
 
 LARGEST_FILE = 1 << 20
 MOST_DOTS = 100
 TOO_MUCH = "its values nest too deeply, or a number has too many digits"
-MODEL_PRECISION = "none"
 _BUILTIN = files(str(__package__)) / "recipes"
 
 

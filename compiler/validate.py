@@ -25,7 +25,7 @@ from .frontend.run_program import run_program
 from .frontend.sources import OpenedModel
 from .golden import golden_inputs
 from .manifest import Signature
-from .pack import decoded_parameter, encode, parameters_of
+from .pack import parameters_of, stored_values
 from .replay import TOLERANCE, output_errors
 
 Arrays = list[np.ndarray]
@@ -54,6 +54,7 @@ class Validation:
         """
         if name == FIRST_EXECUTABLE:
             self._inputs = golden_inputs(self._signature, module, self._seed)
+            self._parameter = self._reader(module)
             self._last = self._reference = run_program(self._source, self._inputs)
             self._compare(name, module, _tolerance(self._source))
         elif name == "assign-formats":
@@ -68,14 +69,7 @@ class Validation:
         With such weights the module as it was must give the very same results, unless the new
         one rounds activations too.
         """
-        packed = {each.symbol: each for each in parameters_of(module)}
-
-        def rounded(symbol: str) -> np.ndarray:
-            parameter = packed[symbol]
-            stored = encode(parameter, self._source.weights.read(symbol))
-            return decoded_parameter(parameter, stored.__getitem__)
-
-        self._parameter = rounded
+        self._parameter = self._reader(module)
         text = str(module)
         if "qcc.quantize" in text:
             results = self._run(module)
@@ -84,6 +78,12 @@ class Validation:
         else:
             self._last = self._run(ir.Module.parse(self._ir))
             self._compare(name, module, 0.0)
+
+    def _reader(self, module: ir.Module) -> Callable[[str], np.ndarray]:
+        """Parameters as the module stores them: in their formats, or in the model's own types."""
+        stored = {each.symbol: each for each in parameters_of(module)}
+        weights = self._source.weights
+        return lambda symbol: stored_values(stored[symbol], weights.read(symbol))
 
     def _run(self, module: ir.Module) -> Arrays:
         return interpret(module, self._inputs, self._parameter)

@@ -111,11 +111,11 @@ def _made(quantize: qcc.QuantizeOp) -> tuple[ir.Type, Range | None]:
 
 
 def _pack(parameter: qcc.ParamOp, spelling: str) -> None:
-    plain = parameter.value
+    plain, logical = parameter.value, qcc.logical_type(parameter.value.type)
     with ir.InsertionPoint(parameter), parameter.location:
-        packed = qcc.ParamOp(parameter.symbol, qcc.packed(plain.type, spelling)).value
+        packed = qcc.ParamOp(parameter.symbol, qcc.packed(logical, spelling)).value
         others = [use for use in plain.uses if not _reads_packed(use)]
-        decoded = qcc.DequantizeOp(packed, plain.type).value if others else None
+        decoded = qcc.DequantizeOp(packed, logical).value if others else None
     for use in list(plain.uses):
         replacement = packed if _reads_packed(use) else decoded
         use.owner.operation.operands[use.operand_number] = replacement
@@ -123,7 +123,8 @@ def _pack(parameter: qcc.ParamOp, spelling: str) -> None:
 
 
 def _reads_packed(use: ir.OpOperand) -> bool:
-    return WEIGHT_OPERAND.get(use.owner.operation.name) == use.operand_number
+    reader = use.owner.operation.name
+    return reader == "qcc.dequantize" or WEIGHT_OPERAND.get(reader) == use.operand_number
 
 
 def parameter_ops(op: Operation) -> Iterator[qcc.ParamOp]:

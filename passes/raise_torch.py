@@ -3,48 +3,72 @@ Raise the torch ops that qcc owns to the qcc dialect.
 
     torch.aten.linear %x, %w, %b        =>   qcc.linear
     torch.aten.scaled_dot_product_…     =>   qcc.attention
-    torch.aten.conv2d, matmul, bmm, layer_norm, rms_norm, embedding likewise
+    torch.aten.conv2d, mm, bmm, layer_norm, rms_norm, embedding likewise
     torch.aten.gelu %x, "tanh"          =>   elementary torch ops (tanh_gelu.py)
 
-Exact: each qcc op is defined as the torch op in fp32. An op whose operands do not fit the qcc
-definition (another element type, a non-constant stride, …) is left alone, and torch-mlir lowers
-it to linalg. Values cross between the dialects over torch_c's tensor bridges.
+Exact in fp32, where each qcc op is defined as the torch op. In fp16, bf16 and, where the options
+ask for it, fp64, operands become fp32 and the result rounds once to the type that it had: in half
+precision not less accurate than torch, in fp64 with an error of fp32. An op whose operands do
+not fit the qcc definition (integers, a non-constant stride, …) is left alone, and torch-mlir
+lowers it to linalg. Values cross between the dialects over torch_c's tensor bridges.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
-from .raiser import Raiser, rank, static_sizes
+from .raiser import FLOATS, Raiser, converted, element_of, rank, static_sizes, unconverted
 from .tanh_gelu import tanh_gelu
 from .torch_constants import float_constant, int_constant, int_list, is_none, producer
 
 
-def raise_torch(module: Operation, _: object = None) -> None:
-    for function in module.regions[0].blocks[0].operations:
-        for block in function.regions[0].blocks:
-            for op in list(block.operations):
-                rule = RULES.get(op.operation.name)
-                if rule is not None:
-                    _raise(op.operation, rule)
+TRANSPOSES = (
+    "torch.aten.numpy_T",
+    "torch.aten.permute",
+    "torch.aten.t",
+    "torch.aten.transpose.int",
+)
 
 
-def _raise(op: Operation, rule: Callable[[Raiser], ir.Value | None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Raising:
+    """`doubles` also raises ops on fp64, which then compute in fp32."""
+
+    doubles: bool = False
+
+
+def raise_torch(options: Raising) -> Callable[[Operation, object], None]:
+    def apply(module: Operation, _: object = None) -> None:
+        for function in module.regions[0].blocks[0].operations:
+            for block in function.regions[0].blocks:
+                for op in list(block.operations):
+                    rule = RULES.get(op.operation.name)
+                    if rule is not None:
+                        _raise(Raiser(op.operation, options.doubles), rule)
+
+    return apply
+
+
+def _raise(at: Raiser, rule: Callable[[Raiser], ir.Value | None]) -> None:
+    op = at.op
     if not all(is_tensor(result.type) for result in op.results):
         return
     with ir.InsertionPoint(op), op.location:
-        value = rule(Raiser(op))
+        value = rule(at)
         if value is None:
             return
         result = op.results[0]
+        element = element_of(result)
+        single = ir.Type.parse(str(result.type).replace(f",{element}>", ",f32>"))
         bridge = Operation.create(
-            "torch_c.from_builtin_tensor", results=[result.type], operands=[value]
+            "torch_c.from_builtin_tensor", results=[single], operands=[value]
         )
-        result.replace_all_uses_with(bridge.result)
+        result.replace_all_uses_with(converted(bridge.result, element))
     op.erase()
 
 
@@ -63,7 +87,7 @@ def _linear(
     if sizes is None:
         return None
     data = at.tensor(source, sizes[1:])
-    return qcc.LinearOp(data, at.tensor(weight), at.result_type, bias=bias).result
+    return qcc.LinearOp(data, at.weight(weight), at.result_type, bias=bias).result
 
 
 def raise_addmm(at: Raiser) -> ir.Value | None:
@@ -84,18 +108,31 @@ def raise_mm(at: Raiser) -> ir.Value | None:
     return _linear(at, source, weight, None)
 
 
-def _transposed_source(value: ir.Value) -> ir.Value | None:
-    """w when `value` is the transpose of a matrix w."""
-    op = producer(value)
-    if op is not None and op.name == "torch.aten.t":
-        return op.operands[0]
-    if op is None or op.name not in ("torch.aten.transpose.int", "torch.aten.permute"):
+def raise_matmul(at: Raiser) -> ir.Value | None:
+    """x @ w.T, where x may have more axes than a matrix."""
+    source, transposed = at.op.operands
+    if not is_tensor(source.type) or not is_tensor(transposed.type):
         return None
+    return raise_mm(at) if rank(source) > 1 and rank(transposed) == 2 else None
+
+
+def _transposed_source(value: ir.Value) -> ir.Value | None:
+    """w when `value` is the transpose of a matrix w, before or after a conversion."""
+    source = _untransposed(unconverted(value))
+    return None if source is None else converted(source, element_of(value))
+
+
+def _untransposed(value: ir.Value) -> ir.Value | None:
+    op = producer(value)
+    if op is None or op.name not in TRANSPOSES or rank(op.operands[0]) != 2:
+        return None
+    source = op.operands[0]
+    if op.name in ("torch.aten.t", "torch.aten.numpy_T"):
+        return source
     if op.name == "torch.aten.permute":
-        return op.operands[0] if int_list(op.operands[1]) == [1, 0] else None
+        return source if int_list(op.operands[1]) in ([1, 0], [-1, -2]) else None
     axes = {int_constant(op.operands[1]), int_constant(op.operands[2])}
-    swapped = axes in ({0, 1}, {-1, -2}, {0, -1}, {1, -2})
-    return op.operands[0] if swapped and rank(op.operands[0]) == 2 else None
+    return source if axes in ({0, 1}, {-1, -2}, {0, -1}, {1, -2}) else None
 
 
 def raise_bmm(at: Raiser) -> ir.Value | None:
@@ -151,7 +188,7 @@ def _mask_kind(mask: ir.Value) -> str:
     if not is_tensor(mask.type):
         return "unknown"
     element = builtin_tensor_type(mask.type).element_type
-    if isinstance(element, ir.F32Type):
+    if str(element) in FLOATS:
         return "additive"
     is_bool = isinstance(element, ir.IntegerType) and element.width == 1
     return "boolean" if is_bool else "unknown"
@@ -180,8 +217,8 @@ def _additive_mask(at: Raiser, mask: ir.Value) -> ir.Value:
 
 
 def _without_head_repeat(query: ir.Value, value: ir.Value) -> ir.Value:
-    """The unrepeated heads when `value` is repeat_interleave(v, H / G, dim=1)."""
-    op = producer(value)
+    """The unrepeated heads when `value` is repeat_interleave(v, H / G, dim=1), or converts it."""
+    op = producer(unconverted(value))
     if op is None or op.name != "torch.aten.repeat_interleave.self_int":
         return value
     repeats, axis = int_constant(op.operands[1]), int_constant(op.operands[2])
@@ -190,7 +227,8 @@ def _without_head_repeat(query: ir.Value, value: ir.Value) -> ir.Value:
     if axis not in (1, -3) or repeats is None or not is_tensor(source.type):
         return value
     fits = builtin_tensor_type(source.type).shape[1] * repeats == heads
-    return source if fits else value
+    # A conversion that rounded is part of the value; to convert each head once is the same.
+    return converted(source, element_of(value)) if fits else value
 
 
 def raise_conv2d(at: Raiser) -> ir.Value | None:
@@ -219,7 +257,7 @@ def _conv2d(at: Raiser, *operands: ir.Value) -> ir.Value | None:
     i64 = ir.IntegerType.get_signless(64)
     return qcc.Conv2dOp(
         at.tensor(source),
-        at.tensor(weight),
+        at.weight(weight),
         stride,
         padding,
         dilation,
@@ -275,11 +313,12 @@ def raise_embedding(at: Raiser) -> ir.Value | None:
     element = builtin_tensor_type(indices.type).element_type
     if not isinstance(element, ir.IntegerType) or element.width != 64:
         return None
-    return qcc.EmbeddingOp(at.tensor(table), at.tensor(indices), at.result_type).result
+    return qcc.EmbeddingOp(at.weight(table), at.tensor(indices), at.result_type).result
 
 
 def raise_gelu(at: Raiser) -> ir.Value | None:
-    value = tanh_gelu(at.op) if at.floats(at.operand(0)) else None
+    source = at.operand(0)
+    value = tanh_gelu(at.op, converted(source, "f32")) if at.floats(source) else None
     return None if value is None else at.tensor(value)
 
 
@@ -292,6 +331,7 @@ RULES: dict[str, Callable[[Raiser], ir.Value | None]] = {
     "torch.aten.gelu": raise_gelu,
     "torch.aten.layer_norm": raise_layer_norm,
     "torch.aten.linear": raise_linear,
+    "torch.aten.matmul": raise_matmul,
     "torch.aten.mm": raise_mm,
     "torch.aten.rms_norm": raise_rms_norm,
     "torch.aten.scaled_dot_product_attention": raise_attention,

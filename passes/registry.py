@@ -6,27 +6,35 @@ from collections.abc import Callable
 
 from ..dialects.bindings import Operation
 from .assign_formats import FormatAssignment, assign_formats
+from .legalize_parameters import legalize_parameters
 from .lower_torch import lower_torch
 from .materialize_kv_cache import materialize_kv_cache
 from .name_layers import name_layers
 from .pack_kv_cache import pack_kv_cache
 from .permute_weights import permute_weights
-from .raise_torch import raise_torch
+from .raise_torch import Raising, raise_torch
 from .select_view import ViewSelection, select_view
 
 Pass = Callable[[Operation, object], None]
 
 PASSES: dict[str, Pass] = {
     "assign-formats": assign_formats(FormatAssignment()),
+    "legalize-parameters": legalize_parameters,
     "lower-torch": lower_torch,
     "materialize-kv-cache": materialize_kv_cache,
     "name-layers": name_layers,
     "pack-kv-cache": pack_kv_cache,
     "permute-weights": permute_weights,
-    "raise-torch": raise_torch,
+    "raise-torch": raise_torch(Raising()),
     "select-view": select_view(ViewSelection()),
 }
 
-IMPORT_PIPELINE = ("raise-torch", "materialize-kv-cache", "lower-torch", "name-layers")
+IMPORT_PIPELINE = (
+    "raise-torch",
+    "legalize-parameters",
+    "materialize-kv-cache",
+    "lower-torch",
+    "name-layers",
+)
 FIRST_EXECUTABLE = "lower-torch"
 """The pass of IMPORT_PIPELINE from which on the reference interpreter can run the module."""

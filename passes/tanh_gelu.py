@@ -18,10 +18,13 @@ SLOPE = math.sqrt(2.0 / math.pi)
 CUBIC = 0.044715
 
 
-def tanh_gelu(op: Operation) -> ir.Value | None:
-    """The value that `op` computes, made before it; None where `op` is not this approximation."""
-    source, approximation = op.operands
-    if string_constant(approximation) != "tanh":
+def tanh_gelu(op: Operation, source: ir.Value) -> ir.Value | None:
+    """
+    What `op` computes, of `source` in place of its operand, made before it.
+
+    None where `op` is not this approximation.
+    """
+    if string_constant(op.operands[1]) != "tanh":
         return None
     square = _make("mul.Tensor", source, source)
     slope = _plus(_times(square, SLOPE * CUBIC), SLOPE)
