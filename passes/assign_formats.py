@@ -75,7 +75,15 @@ def _round_operands(op: Operation, assignment: FormatAssignment) -> None:
     for index, spelling in wanted.items():
         if spelling is not None:
             with ir.InsertionPoint(op), op.location:
+                _forget_own_format(op, index)
                 op.operands[index] = _rounded_operand(op, index, spelling, ranges.get(index))
+
+
+def _forget_own_format(op: Operation, index: int) -> None:
+    """A cache of the model's own precision need not hold what another format makes of its rows."""
+    for attribute, operand in qcc.CACHED_OPERANDS.items():
+        if op.name == "qcc.attention" and operand == index and attribute in op.attributes:
+            del op.attributes[attribute]
 
 
 def _rounded_operand(

@@ -8,7 +8,8 @@ Make a function that computes a causal model a few tokens at a time.
 
 In a decoder, tokens meet only in causal attention and in their positions. So with the keys and
 values of `past` earlier tokens in caches, and positions counted from there, the step gives what
-@main gives for the last T of past + T tokens. A model where tokens meet elsewhere (a mean over
+@main gives for the last T of past + T tokens. Keys and values that the model has in half precision
+stay so in the caches. A model where tokens meet elsewhere (a mean over
 time, say) would differ: the compiler runs both functions on the same tokens and drops the step
 if they do. Nothing is made for a model without the shape of a decoder: one input of token ids
 [batch, T] with T dynamic, and attention that is causal and unmasked throughout.
@@ -19,6 +20,8 @@ from __future__ import annotations
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
+from .raiser import FLOATS, narrowest
+from .torch_constants import producer
 
 STEP = "step"
 ARANGES = ("torch.aten.arange", "torch.aten.arange.start", "torch.aten.arange.start_step")
@@ -91,6 +94,7 @@ def _add_past(step: Operation) -> None:
     attention = [op for op in block.operations if _is_attention(op)]
     for index, op in enumerate(attention):
         with ir.InsertionPoint(op), op.location:
+            formats = {name: _held_in(op.operands[at]) for name, at in qcc.CACHED_OPERANDS.items()}
             cached = qcc.AttentionOp(
                 op.query,
                 op.key,
@@ -101,8 +105,20 @@ def _add_past(step: Operation) -> None:
                 past=scalar,
                 causal=op.causal,
             )
+            for name, spelling in formats.items():
+                if spelling is not None:
+                    cached.operation.attributes[name] = ir.StringAttr.get(spelling)
         op.result.replace_all_uses_with(cached.result)
         op.operation.erase()
+
+
+def _held_in(rows: ir.Value) -> str | None:
+    """The format that holds exactly what fp32 rows were converted from; None for fp32 itself."""
+    bridge = producer(rows)
+    if bridge is None or bridge.name != "torch_c.to_builtin_tensor":
+        return None
+    element = narrowest(bridge.operands[0])
+    return None if element == "f32" else FLOATS[element]
 
 
 def _shift(arange: Operation, past: ir.Value) -> None:

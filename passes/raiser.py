@@ -135,6 +135,16 @@ def unconverted(value: ir.Value) -> ir.Value:
     return value
 
 
+def narrowest(value: ir.Value) -> str:
+    """The float type with the fewest digits that `value` had on its way; its values fit it."""
+    seen = [element_of(value)]
+    op = producer(value)
+    while op is not None and op.name in CASTS and _is_float_cast(op):
+        seen.append(element_of(op.operands[0]))
+        op = producer(op.operands[0])
+    return min(seen, key=_WIDTHS.__getitem__)
+
+
 def _is_float_cast(op: Operation) -> bool:
     tensors = (op.operands[0], op.results[0])
     return all(is_tensor(each.type) and element_of(each) in FLOATS for each in tensors)
