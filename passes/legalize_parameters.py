@@ -54,7 +54,9 @@ def _stored_type(parameters: Sequence[qcc.ParamOp]) -> ir.Type:
     """The packed type where it holds what every reader sees, else plain fp32."""
     types = [parameter.value.type for parameter in parameters]
     packed = {str(type_): type_ for type_ in types if qcc.is_packed(type_)}
-    plain = {str(qcc.logical_type(type_).element_type) for type_ in types if not qcc.is_packed(type_)}
+    plain = {
+        str(qcc.logical_type(type_).element_type) for type_ in types if not qcc.is_packed(type_)
+    }
     (only, *others) = packed.values() or (None,)
     if only is not None and not others:
         held = {FLOATS.get(element) for element in plain}

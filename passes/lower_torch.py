@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..dialects.bindings import MLIRError, Operation, PassManager
+from ..dialects.bindings import MLIRError, Operation, PassManager, arith, ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.source_line import source_line
 from .explicit_views import explicit_views
@@ -42,6 +42,26 @@ def lower_torch(module: Operation, _: object = None) -> None:
     _run(module, f"{SIMPLIFY},{SIMPLIFY}")
     explicit_views(module)
     _run(module, LOWER)
+    _round_over_single(module)
+
+
+def _round_over_single(op: Operation) -> None:
+    """fp64 → half precision goes over fp32, as in torch; no processor has it in one step."""
+    for region in op.regions:
+        for block in region.blocks:
+            for child in list(block.operations):
+                _round_over_single(child.operation)
+                if isinstance(child, arith.TruncFOp):
+                    _round_twice(child)
+
+
+def _round_twice(cast: arith.TruncFOp) -> None:
+    narrow, wide = cast.out.type, cast.in_.type
+    if isinstance(wide, ir.F64Type) and isinstance(narrow, ir.F16Type | ir.BF16Type):
+        with ir.InsertionPoint(cast), cast.location:
+            single = arith.truncf(ir.F32Type.get(), cast.in_)
+            cast.out.replace_all_uses_with(arith.truncf(narrow, single))
+        cast.operation.erase()
 
 
 def _run(module: Operation, pipeline: str) -> None:

@@ -15,17 +15,16 @@ lowers it to linalg. Values cross between the dialects over torch_c's tensor bri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
+from .raise_attention import raise_attention
 from .raiser import FLOATS, Raiser, converted, element_of, rank, static_sizes, unconverted
 from .tanh_gelu import tanh_gelu
 from .torch_constants import float_constant, int_constant, int_list, is_none, producer
-
 
 TRANSPOSES = (
     "torch.aten.numpy_T",
@@ -37,7 +36,7 @@ TRANSPOSES = (
 
 @dataclass(frozen=True, slots=True)
 class Raising:
-    """`doubles` also raises ops on fp64, which then compute in fp32."""
+    """`doubles` also raises other ops than attention on fp64, which then compute in fp32."""
 
     doubles: bool = False
 
@@ -64,10 +63,8 @@ def _raise(at: Raiser, rule: Callable[[Raiser], ir.Value | None]) -> None:
             return
         result = op.results[0]
         element = element_of(result)
-        single = ir.Type.parse(str(result.type).replace(f",{element}>", ",f32>"))
-        bridge = Operation.create(
-            "torch_c.from_builtin_tensor", results=[single], operands=[value]
-        )
+        made = ir.Type.parse(str(result.type).replace(f",{element}>", f",{element_of(value)}>"))
+        bridge = Operation.create("torch_c.from_builtin_tensor", results=[made], operands=[value])
         result.replace_all_uses_with(converted(bridge.result, element))
     op.erase()
 
@@ -142,93 +139,6 @@ def raise_bmm(at: Raiser) -> ir.Value | None:
     if builtin_tensor_type(lhs.type).shape[0] != builtin_tensor_type(rhs.type).shape[0]:
         return None
     return qcc.MatmulOp(at.tensor(lhs), at.tensor(rhs), at.result_type).result
-
-
-def raise_attention(at: Raiser) -> ir.Value | None:
-    query, key, value, mask, dropout, causal, scale, _ = at.op.operands
-    if not at.floats(query, key, value) or any(rank(v) != 4 for v in (query, key, value)):
-        return None
-    if float_constant(dropout) != 0.0 or _mask_kind(mask) == "unknown":
-        return None
-    depth = static_sizes(query, 1) or static_sizes(key, 1)
-    value_depth = static_sizes(value, 1) or static_sizes(at.op.results[0], 1)
-    if depth is None or value_depth is None:
-        return None
-    factor = 1.0 / math.sqrt(depth[0]) if is_none(scale) else float_constant(scale)
-    is_causal = int_constant(causal)
-    if factor is None or is_causal is None:
-        return None
-    key, value = _without_head_repeat(query, key), _without_head_repeat(query, value)
-    heads = [builtin_tensor_type(v.type).shape[1] for v in (key, value)]
-    batches = {builtin_tensor_type(v.type).shape[0] for v in (query, key, value)}
-    if heads[0] != heads[1] or _may_broadcast(batches):
-        return None
-    additive = None if is_none(mask) else _additive_mask(at, mask)
-    return qcc.AttentionOp(
-        at.tensor(query, depth),
-        at.tensor(key, depth),
-        at.tensor(value, value_depth),
-        ir.FloatAttr.get_f64(factor),
-        ir.StringAttr.get(""),
-        at.result_type,
-        mask=additive,
-        causal=ir.BoolAttr.get(bool(is_causal)),
-    ).result
-
-
-def _may_broadcast(sizes: set[int]) -> bool:
-    """Whether sizes that should be equal are a 1 and something else, or two static ones."""
-    static = sizes - {ir.ShapedType.get_dynamic_size()}
-    return len(static) > 1 or (1 in sizes and len(sizes) > 1)
-
-
-def _mask_kind(mask: ir.Value) -> str:
-    if is_none(mask):
-        return "none"
-    if not is_tensor(mask.type):
-        return "unknown"
-    element = builtin_tensor_type(mask.type).element_type
-    if str(element) in FLOATS:
-        return "additive"
-    is_bool = isinstance(element, ir.IntegerType) and element.width == 1
-    return "boolean" if is_bool else "unknown"
-
-
-def _additive_mask(at: Raiser, mask: ir.Value) -> ir.Value:
-    """A boolean mask as 0 where true and -inf where false."""
-    if _mask_kind(mask) == "additive":
-        return at.tensor(mask)
-    shape = builtin_tensor_type(mask.type)
-    text = str(mask.type).replace(",i1>", ",f32>")
-    float_type = ir.Type.parse(text)
-    values = [
-        Operation.create(
-            "torch.constant.float",
-            results=[ir.Type.parse("!torch.float")],
-            attributes={"value": ir.FloatAttr.get_f64(number)},
-        ).result
-        for number in (0.0, -math.inf)
-    ]
-    chosen = Operation.create(
-        "torch.aten.where.Scalar", results=[float_type], operands=[mask, *values]
-    )
-    assert shape.rank == builtin_tensor_type(float_type).rank
-    return at.tensor(chosen.result)
-
-
-def _without_head_repeat(query: ir.Value, value: ir.Value) -> ir.Value:
-    """The unrepeated heads when `value` is repeat_interleave(v, H / G, dim=1), or converts it."""
-    op = producer(unconverted(value))
-    if op is None or op.name != "torch.aten.repeat_interleave.self_int":
-        return value
-    repeats, axis = int_constant(op.operands[1]), int_constant(op.operands[2])
-    heads = builtin_tensor_type(query.type).shape[1]
-    source = op.operands[0]
-    if axis not in (1, -3) or repeats is None or not is_tensor(source.type):
-        return value
-    fits = builtin_tensor_type(source.type).shape[1] * repeats == heads
-    # A conversion that rounded is part of the value; to convert each head once is the same.
-    return converted(source, element_of(value)) if fits else value
 
 
 def raise_conv2d(at: Raiser) -> ir.Value | None:
@@ -318,8 +228,11 @@ def raise_embedding(at: Raiser) -> ir.Value | None:
 
 def raise_gelu(at: Raiser) -> ir.Value | None:
     source = at.operand(0)
-    value = tanh_gelu(at.op, converted(source, "f32")) if at.floats(source) else None
-    return None if value is None else at.tensor(value)
+    if not is_tensor(source.type) or element_of(source) not in FLOATS:
+        return None
+    wide = source if element_of(source) == "f64" else converted(source, "f32")
+    value = tanh_gelu(at.op, wide)
+    return None if value is None else at.bridged(value)
 
 
 RULES: dict[str, Callable[[Raiser], ir.Value | None]] = {

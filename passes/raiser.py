@@ -45,16 +45,17 @@ class Raiser:
 
         `tail` is what is known of its last sizes: types of the program may know less.
         """
-        value = converted(value, "f32")
+        return _with_tail(self.bridged(converted(value, "f32")), tail)
+
+    def bridged(self, value: ir.Value) -> ir.Value:
+        """`value` on the builtin side, in its own type."""
         source = producer(value)
         if source is not None and source.name == "torch_c.from_builtin_tensor":
-            bridged = source.operands[0]
-        else:
-            type_ = builtin_tensor_type(value.type)
-            bridged = Operation.create(
-                "torch_c.to_builtin_tensor", results=[type_], operands=[value]
-            ).result
-        return _with_tail(bridged, tail)
+            return source.operands[0]
+        type_ = builtin_tensor_type(value.type)
+        return Operation.create(
+            "torch_c.to_builtin_tensor", results=[type_], operands=[value]
+        ).result
 
     def weight(self, value: ir.Value) -> ir.Value:
         """

@@ -2,7 +2,7 @@
 qcc + linalg on tensors → LLVM dialect, for the CPU.
 
 The order: fuse elementwise linalg, hand qcc ops to kernels, bufferize, free every buffer after
-its last use, turn the remaining linalg into loops, lower to LLVM.
+its last use, turn the remaining linalg into loops, compute half precision in fp32, lower to LLVM.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ BUFFERIZE = (
     "func.func(canonicalize,cse),buffer-deallocation-pipeline,convert-bufferization-to-memref"
 )
 LOOPS = "func.func(tm-tensor-to-loops,convert-linalg-to-loops,canonicalize,cse)"
+# LLVM would call functions of a C runtime for what bf16 and fp16 lack, and no process has all.
+HALVES = (
+    "func.func(math-extend-to-supported-types{target-type=f32},"
+    "arith-emulate-unsupported-floats{source-types=bf16,f16 target-type=f32},"
+    "arith-expand{include-bf16=true})"
+)
 LLVM = (
     "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
     "convert-complex-to-standard,"
@@ -54,11 +60,13 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     own_results(module)
     run(module, "func.func(tm-tensor-bufferize)")
     _promise_distinct_buffers(module.operation)
+    _read_where_used(module.operation)
     run(module, BUFFERIZE)
     hoist_deallocations(module)
     replace_copies(module)
     outline_loops(module)
     run(module, LOOPS)
+    run(module, HALVES)
     site.library.link()
     run(module, LLVM)
     refuse_remaining(module)
@@ -118,3 +126,26 @@ def _promise_distinct_buffers(op: Operation) -> None:
                 _promise_distinct_buffers(child.operation)
                 if child.operation.name == "bufferization.to_tensor":
                     child.operation.attributes["restrict"] = ir.UnitAttr.get()
+
+
+def _read_where_used(op: Operation) -> None:
+    """
+    Put every `to_buffer` right before the op that reads the buffer.
+
+    tm_tensor's own bufferization leaves it behind the tensor's definition. To one-shot-bufferize
+    this is where the tensor is read for the last time, so it would reuse the buffer from there on.
+    """
+    for region in op.regions:
+        for block in region.blocks:
+            for child in list(block.operations):
+                _read_where_used(child.operation)
+                if child.operation.name == "bufferization.to_buffer":
+                    _sink(child.operation)
+
+
+def _sink(read: Operation) -> None:
+    uses = [(use.owner.operation, use.operand_number) for use in read.results[0].uses]
+    if all(reader.block == read.block for reader, _ in uses):
+        for reader, index in uses:
+            reader.operands[index] = read.clone(ip=ir.InsertionPoint(reader)).results[0]
+        read.erase()

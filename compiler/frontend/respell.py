@@ -3,7 +3,7 @@ Other spellings for calls that torch-mlir lowers wrongly, or not for all operand
 
 Each entry of RESPELLINGS takes the arguments of its op, with tensors as values or as fake tensors,
 and returns the result by other ops, or NotImplemented where the op is fine as it is. All exact,
-but attention in half precision, which is computed in fp32 and rounded once.
+but attention and sums in half precision, which are computed in fp32 and rounded once.
 """
 
 from __future__ import annotations
@@ -50,6 +50,19 @@ def _of_rank_4(tensor: Tensor) -> Tensor:
     if tensor.ndim > 4:
         return tensor.flatten(0, tensor.ndim - 4)
     return tensor if tensor.ndim == 4 else _of_rank_4(tensor.unsqueeze(-3))
+
+
+def summed_in_single(op: OpOverload, otherwise: Callable[..., Any] | None) -> Callable[..., Any]:
+    """torch-mlir adds half precision in half precision, where a sum of ones ends at 256."""
+
+    def respelled(source: Tensor, *rest: Any, **more: Any) -> Any:
+        given = any(isinstance(each, torch.dtype) for each in (*rest, *more.values()))
+        if source.dtype not in HALF or given:
+            return NotImplemented if otherwise is None else otherwise(source, *rest, **more)
+        wide = (each.float() if isinstance(each, Tensor) else each for each in rest)
+        return op(source.float(), *wide, **more).to(source.dtype)
+
+    return respelled
 
 
 def write_where(
@@ -220,3 +233,30 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.scatter_reduce.two: mean_of_scattered,
     aten.softshrink.default: softly_shrunk,
 }
+
+SUMS = (
+    aten._adaptive_avg_pool2d.default,
+    aten._log_softmax.default,
+    aten.adaptive_avg_pool1d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten.adaptive_avg_pool3d.default,
+    aten.avg_pool1d.default,
+    aten.avg_pool2d.default,
+    aten.avg_pool3d.default,
+    aten.cosine_similarity.default,
+    aten.cumsum.default,
+    aten.linalg_vector_norm.default,
+    aten.log_softmax.int,
+    aten.mean.default,
+    aten.mean.dim,
+    aten.norm.Scalar,
+    aten.norm.ScalarOpt_dim,
+    aten.prod.default,
+    aten.prod.dim_int,
+    aten.std.correction,
+    aten.sum.default,
+    aten.sum.dim_IntList,
+    aten.var.correction,
+)
+
+RESPELLINGS |= {op: summed_in_single(op, RESPELLINGS.get(op)) for op in SUMS}
