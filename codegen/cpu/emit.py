@@ -174,6 +174,10 @@ class Ptr:
     def store(self, value: Val) -> None:
         llvm.store(value.ssa, self.ssa, alignment=_bytes(self.element))
 
+    def prefetch(self) -> None:
+        """Ask for the cache line; any address will do."""
+        llvm.intr_prefetch(self.ssa, 0, 3, 1)
+
     def load_first(self, count: int) -> Val:
         """A float vector whose lanes from `count` on are 0 and are not read from memory."""
         mask = Val(vector.constant_mask(lanes(i1()), [count]))

@@ -35,6 +35,9 @@ from .emit import (
 from .library import KernelLibrary
 
 REGISTER_TABLE = 16
+# Bytes from a word to the one that is fetched meanwhile: a page, where the processor's own
+# prefetching ends.
+AHEAD = 4096
 
 
 def wide(element: ir.Type) -> ir.Type:
@@ -56,6 +59,7 @@ class UnitCodes:
             kind = {8: i8, 16: i16, 32: i32}[plane.word_bits]()
             start = plane.start + index * PANEL_ROWS * plane.word_bits // 8
             word = self._address.at(start).load(wide(kind), align=1)
+            self._address.at(start + AHEAD).prefetch()
             self._loaded[key] = word if plane.word_bits == 32 else widen(word, i32())
         return self._loaded[key]
 

@@ -47,7 +47,7 @@ def each_element(
     start, length = span
     unit = start // weight.unit
     for first in range(0, length, weight.unit):
-        codes = weight.codes(panel, unit + first // weight.unit)
+        codes = weight.codes(panel, unit, first // weight.unit)
         for position in range(min(weight.unit, length - first)):
             use(first + position, weight.terms(codes, position, scales))
 

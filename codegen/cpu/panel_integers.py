@@ -154,7 +154,7 @@ class _IntegerLinear:
             following = list(sums)
             unit = (start + k) // self.w.unit
             units = [
-                self.w.codes(panel, unit + first)[0] for first in range(-(-span // self.w.unit))
+                self.w.codes(panel, unit, beyond)[0] for beyond in range(-(-span // self.w.unit))
             ]
             for position in range(0, span, 4):
                 codes = units[position // self.w.unit]

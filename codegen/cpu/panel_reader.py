@@ -94,13 +94,14 @@ class PanelReader:
             for index, role in enumerate(self.parts)
         }
 
-    def codes(self, panel: Val, unit: Val) -> list[UnitCodes]:
-        """The codes of unit number `unit` of a panel, from each part that holds some."""
+    def codes(self, panel: Val, unit: Val, beyond: int = 0) -> list[UnitCodes]:
+        """The codes of a panel's unit number unit + beyond, from each part that holds some."""
         found = []
         for role in self.parts:
             if role in CODE_ROLES:
                 _, units, size = self.specs[role][0]
-                address = self._addresses[role].at((panel * units + unit) * size)
+                # One address and constant distances, which instructions add by themselves.
+                address = self._addresses[role].at((panel * units + unit) * size).at(beyond * size)
                 found.append(unit_codes(address, code_bits(self.format), self.unit))
         return found
 
