@@ -27,7 +27,7 @@ from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
 from .matmul import convert_matmul
 from .panel_decode import panel_embedding_launcher
-from .panel_linear import panel_linear_launcher, panel_tiles
+from .panel_layers import PanelLayers
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
 from .weights import weight_panels, weight_source
@@ -45,7 +45,8 @@ def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = N
     usable = frozenset(host_features() if features is None else features)
     site = CallSite(module, KernelLibrary(module, usable))
     integers: Rules = {"qcc.linear": IntegerLayers().convert}
-    for rules in (integers, RULES, {"qcc.param": convert_param}):
+    panels: Rules = {"qcc.linear": PanelLayers().convert}
+    for rules in (integers, panels, RULES, {"qcc.param": convert_param}):
         for op in list(_qcc_ops(module.operation)):
             if op.operation.name in rules:
                 with ir.InsertionPoint(op), op.location:
@@ -69,16 +70,10 @@ def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
     m = site.extents(op.input, range(rank - 1))
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
     bias = site.address(op.bias) if op.bias is not None else size(0)
-    panels = weight_panels(site, op.weight)
-    if panels is not None:
-        source, parts = panels
-        total = panel_tiles(source, m)
-        launcher = panel_linear_launcher(site.library, source, op.bias is not None)
-    else:
-        source, parts = weight_source(site, op.weight, k)
-        contraction = Contraction(n, k, source, has_bias=op.bias is not None)
-        total = (m + (MC - 1)) // MC * contraction.row_tiles
-        launcher = contraction_launcher(site.library, contraction)
+    source, parts = weight_source(site, op.weight, k)
+    contraction = Contraction(n, k, source, has_bias=op.bias is not None)
+    total = (m + (MC - 1)) // MC * contraction.row_tiles
+    launcher = contraction_launcher(site.library, contraction)
     arguments = [site.address(op.input), address, bias, m, *parts]
     site.launch(launcher, arguments, total, grain_of(total, m * (n * k)))
     replace_op(op, value)

@@ -440,3 +440,17 @@ def branch(condition: Val, yes: Callable[[], None], no: Callable[[], None] | Non
         with ir.InsertionPoint(op.else_block):
             no()
             scf.yield_([])
+
+
+def either(
+    condition: Val,
+    like: Sequence[Val],
+    yes: Callable[[], Sequence[Val]],
+    no: Callable[[], Sequence[Val]],
+) -> list[Val]:
+    """`if`, for values of the types of `like`."""
+    op = scf.IfOp(condition.ssa, [value.type for value in like], has_else=True)
+    for block, make in ((op.then_block, yes), (op.else_block, no)):
+        with ir.InsertionPoint(block):
+            scf.yield_([value.ssa for value in make()])
+    return [Val(result) for result in op.results]

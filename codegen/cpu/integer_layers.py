@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from ...dialects import qcc
 from ...dialects.bindings import ir
 from ...dialects.formats import Format, parse_spelling
+from .byte_dots import ByteUnit
 from .call_site import CallSite, replace_op
 from .emit import Val, size
-from .integer_elements import has_byte_dot, integer_elements
-from .integer_rows import IntegerRows, holds_integers, integer_rows_launcher
+from .integer_elements import integer_elements
+from .integer_rows import IntegerRows, holds_integers, integer_rows_launcher, x_blocks
 from .library import grain_of
 from .panel_integers import integer_linear_launcher, integer_segment
 from .panel_linear import panel_tiles
 from .panel_reader import PanelReader
+from .round_rows import Rounding
 from .round_trip import known_of_tensor
 from .weights import weight_panels
 
@@ -44,10 +46,10 @@ class IntegerLayers:
     def convert(self, site: CallSite, op: qcc.LinearOp) -> None:
         """Replace `op` if it can be computed with integers, else leave it."""
         quantize, panels = _quantize_of(op), weight_panels(site, op.weight)
-        if quantize is None or panels is None or not has_byte_dot(site.library.features):
+        if quantize is None or panels is None:
             return
         weight, parts = panels
-        rows = _rows(quantize, weight)
+        rows = _rows(site, quantize, weight)
         if rows is None:
             return
         codes = self._codes(site, quantize, rows)
@@ -75,10 +77,11 @@ class IntegerLayers:
 def _encode(site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Codes:
     source = quantize.source
     m = site.extents(source, range(ir.RankedTensorType(source.type).rank - 1))
-    widths = (rows.pitch // 4, rows.blocks, rows.segments)
-    arrays = [site.buffer(m * width) for width in widths]
-    known = known_of_tensor(site, quantize, rows.rounding)
-    launcher = integer_rows_launcher(site.library, rows)
+    arrays = [site.buffer(m * width) for width in rows.widths]
+    static = qcc.tensor_range_of(quantize) is not None
+    rounding = Rounding(_format_of(quantize), rows.k, static)
+    known = known_of_tensor(site, quantize, rounding)
+    launcher = integer_rows_launcher(site.library, rows, rounding)
     site.launch(launcher, [site.address(source), *arrays, known], m, grain_of(m))
     return _Codes(rows, arrays)
 
@@ -102,12 +105,11 @@ def _format_of(quantize: qcc.QuantizeOp) -> Format:
     return parse_spelling(spelling)
 
 
-def _rows(quantize: qcc.QuantizeOp, weight: PanelReader) -> IntegerRows | None:
+def _rows(site: CallSite, quantize: qcc.QuantizeOp, weight: PanelReader) -> IntegerRows | None:
     """How the input is encoded for `weight`, None if they do not meet in integers."""
-    if integer_elements(weight.format) is None:
+    elements = integer_elements(weight.format, weight.k)
+    if elements is None or not ByteUnit(site.library, elements).usable:
         return None
-    whole = IntegerRows(
-        _format_of(quantize), weight.k, weight.k, qcc.tensor_range_of(quantize) is not None
-    )
-    segment = integer_segment(weight, whole.block, whole.blocks)
-    return None if segment is None else IntegerRows(whole.format, whole.k, segment, whole.static)
+    block, blocks = x_blocks(_format_of(quantize), weight.k)
+    segment = integer_segment(weight, block, blocks)
+    return None if segment is None else IntegerRows(weight.k, block, segment)

@@ -41,36 +41,47 @@ CLEARED = 32
 @dataclass(frozen=True, slots=True)
 class IntegerRows:
     """
-    Rows of `k` values in `format`; `segment` values are summed at a time.
+    Rows of `k` values, blocks of which are integers times a scale; `segment` are summed at a time.
 
-    A row of codes is followed by zeros, up to a pitch that keeps neighbouring rows in different
-    places of the cache.
+    An integer is `digits` signed bytes, the most significant first. Those of a row and a place
+    follow each other, and then zeros, up to a pitch that keeps neighbours in different places of
+    the cache: i8 [m, digits, pitch]; scales are f32 [m, blocks], sums i32 [m, segments, digits].
     """
 
-    format: Format
     k: int
+    block: int
     segment: int
-    static: bool
+    digits: int = 1
 
     @property
     def pitch(self) -> int:
         return -(-self.k // PADDING) * PADDING + PADDING
 
     @property
-    def block(self) -> int:
-        return block_columns(self.format.block_size, self.k)[0]
-
-    @property
     def blocks(self) -> int:
-        return block_columns(self.format.block_size, self.k)[1]
+        return -(-self.k // self.block)
 
     @property
     def segments(self) -> int:
         return -(-self.k // self.segment)
 
     @property
-    def rounding(self) -> Rounding:
-        return Rounding(self.format, self.k, self.static)
+    def widths(self) -> tuple[int, int, int]:
+        """Words of 32 bits that codes, scales and sums take in each row."""
+        return self.digits * self.pitch // 4, self.blocks, self.segments * self.digits
+
+    @property
+    def key(self) -> str:
+        return f"{self.k} block={self.block} segment={self.segment} digits={self.digits}"
+
+    def clear_end(self, codes: Ptr) -> None:
+        """Write zeros behind the place where a row's codes will end, and a few before it."""
+        codes.at(self.k // CLEARED * CLEARED).store(constant(0, lanes(i8(), CLEARED)))
+
+
+def x_blocks(fmt: Format, k: int) -> tuple[int, int]:
+    """(values of a block, blocks) of rows in `fmt`."""
+    return block_columns(fmt.block_size, k)
 
 
 def holds_integers(fmt: Format) -> bool:
@@ -88,10 +99,10 @@ def holds_integers(fmt: Format) -> bool:
     )
 
 
-def integer_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
+def integer_rows_launcher(library: KernelLibrary, rows: IntegerRows, rounding: Rounding) -> str:
     """
-    Arguments: x, codes (i8 [m, pitch]), scales (f32 [m, blocks]), sums (i32 [m, segments]), what
-    is known of the tensor as for `rounding_launcher`; total is the number of rows.
+    Arguments: x, codes, scales, sums, what is known of the tensor as for `rounding_launcher`;
+    total is the number of rows.
 
     A block that holds a value which is not finite gets the scale NaN.
     """
@@ -99,25 +110,23 @@ def integer_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         x, codes = arguments.address(0, f32()), arguments.address(1, i8())
         scales, sums = arguments.address(2, f32()), arguments.address(3, i32())
-        scaling = block_scaling(rows.rounding, arguments.address(4, f32()))
+        scaling = block_scaling(rounding, arguments.address(4, f32()))
 
         @repeat(begin, end)
         def _(row: Val) -> None:
             target = codes.at(row * rows.pitch)
-            cleared = target.at(rows.k // CLEARED * CLEARED)
-            cleared.store(constant(0, lanes(i8(), CLEARED)))
+            rows.clear_end(target)
             of_row = scales.at(row * rows.blocks)
 
             def encode(start: Val, length: Length, scaling: Scaling) -> None:
                 source = x.at(row * rows.k + start)
-                scale = _encode_block(rows.format, source, target.at(start), length, scaling)
+                scale = _encode_block(rounding.format, source, target.at(start), length, scaling)
                 of_row.at(start // rows.block).store(scale)
 
             scaling.each_block(x.at(row * rows.k), rows.k, encode)
             _sum_segments(rows, target, sums.at(row * rows.segments))
 
-    key = f"integers {rows.format.spelling} {rows.k} segment={rows.segment} static={rows.static}"
-    return library.launcher(key, 5, emit)
+    return library.launcher(f"integers {rounding.key} {rows.key}", 5, emit)
 
 
 def _encode_block(fmt: Format, x: Ptr, codes: Ptr, length: Length, scaling: Scaling) -> Val:

@@ -3,8 +3,9 @@ Linear layers whose weights lie in panels: y[m, n] = sum over k of x[m, k] * w[n
 
 A register holds one k of sixteen rows of w, so x[m, k] is a broadcast, sums need no folding of
 lanes, and y gets sixteen neighbours at once. With few rows of x, weights go from packed bytes to
-registers, and each block's sum is scaled once. With more, a group of panels is decoded, scaled, to
-a scratch that stays in the L2 cache, and blocks of rows run over it.
+registers, and each block's sum is scaled once; where weights are integers times scales and the
+processor multiplies bytes, x is split into bytes for that (split_rows.py). With more, a group of
+panels is decoded, scaled, to a scratch that stays in the L2 cache, and blocks of rows run over it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .emit import (
     repeat,
     size,
 )
+from .integer_rows import IntegerRows
+from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
 from .library import Arguments, KernelLibrary, scratch
 from .panel_codes import wide
 from .panel_decode import STRIDE, UNROLLED, chunk_length, decode_panel, each_chunk, each_element
@@ -59,34 +62,49 @@ def groups(weight: PanelReader) -> int:
     return -(-weight.panels // GROUP)
 
 
-def panel_linear_launcher(library: KernelLibrary, weight: PanelReader, has_bias: bool) -> str:
-    """Arguments: x, y, bias (0 when absent), m, then the weight's parts; total is `panel_tiles`."""
+def panel_linear_launcher(
+    library: KernelLibrary, weight: PanelReader, rows: IntegerRows | None, has_bias: bool
+) -> str:
+    """
+    Arguments: x, y, bias (0 when absent), m; codes, scales and sums of the first DIRECT_ROWS of x
+    where it is split into `rows`; then the weight's parts. Total is `panel_tiles`.
+    """
+    first = 4 if rows is None else 4 + ROW_ARGUMENTS
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        _PanelLinear(library, weight, has_bias, arguments).run(begin, end)
+        sums = None if rows is None else IntegerSums(library, weight, rows, arguments, 4)
+        weight.bind(arguments, first)
+        _PanelLinear(library, weight, sums, has_bias, arguments).run(begin, end)
 
-    key = f"linear {weight.rows}x{weight.k} {weight.key} bias={has_bias}"
-    return library.launcher(key, 4 + weight.part_count, emit)
+    key = f"linear {weight.rows}x{weight.k} {weight.key} bias={has_bias} split={rows is not None}"
+    return library.launcher(key, first + weight.part_count, emit)
 
 
 class _PanelLinear:
     """Emission of one layer's body."""
 
     def __init__(
-        self, library: KernelLibrary, weight: PanelReader, has_bias: bool, arguments: Arguments
+        self,
+        library: KernelLibrary,
+        weight: PanelReader,
+        sums: IntegerSums | None,
+        has_bias: bool,
+        arguments: Arguments,
     ) -> None:
-        self.w = weight
+        self.w, self.sums = weight, sums
         self.tile = register_tile(library)
         self.x = arguments.address(0, f32())
         self.y = Columns(arguments.address(1, f32()), weight.rows)
         self.bias = Columns(arguments.address(2, f32()), weight.rows, present=has_bias)
         self.m = arguments.integer(3)
-        weight.bind(arguments, 4)
 
     def run(self, begin: Val, end: Val) -> None:
         def few_rows() -> None:
             first = begin * GROUP
             last = minimum(end * GROUP, self.w.panels)
+            if self.sums is not None:
+                self._each_split_row(self.sums, first, last)
+                return
             one = self.m.compare("eq", 1)
             branch(one, lambda: self._each_panel(first, last, 1),
                    lambda: self._each_panel(first, last, DIRECT_ROWS))  # fmt: skip
@@ -103,6 +121,26 @@ class _PanelLinear:
             initial = [self._initial(m, panel, later=False) for m in ms]
             for m, total in zip(ms, direct_sums(self.w, panel, xs, initial), strict=True):
                 self.y.store(m, panel, total)
+
+    def _each_split_row(self, sums: IntegerSums, first: Val, last: Val) -> None:
+        """Row by row: what takes the time are the products, and a panel stays in the cache."""
+
+        @repeat(first, last)
+        def _(panel: Val) -> None:
+            @repeat(0, self.m)
+            def _(m: Val) -> None:
+                initial = [self._initial(m, panel, later=False)]
+                (total,) = sums.totals(panel, [m], initial, self._in_floats(panel))
+                self.y.store(m, panel, total)
+
+    def _in_floats(self, panel: Val) -> Otherwise:
+        def add(start: Val, length: int, ms: list[Val], totals: list[Val]) -> list[Val]:
+            xs = [self.x.at(m * self.w.k + start) for m in ms]
+            scales = self.w.scales(panel, start // self.w.block)
+            sums = _block_sums(self.w, panel, start, length, xs, scales)
+            return [scales.apply(s, total) for s, total in zip(sums, totals, strict=True)]
+
+        return add
 
     def _many_rows(self, begin: Val, end: Val) -> None:
         x_tiles = (self.m + (MC - 1)) // MC

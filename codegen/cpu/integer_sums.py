@@ -1,0 +1,217 @@
+"""
+Products of a panel of weights with rows of x, both integers times scales, in registers.
+
+Products are added to int32 lanes, a row of w each. The offset that made weights unsigned and the
+zero point are taken out through the sum of x's integers. A segment's sum is exact; it is converted
+once, and multiplied by the scales of both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...dialects.formats.panels import PANEL_ROWS
+from .byte_dots import LARGEST_X, ByteUnit
+from .emit import (
+    Val,
+    broadcast,
+    constant,
+    either,
+    f32,
+    float_to_signed,
+    fma,
+    i8,
+    i32,
+    repeat,
+    signed_to_float,
+    size,
+)
+from .integer_elements import IntegerElements, integer_elements
+from .integer_rows import IntegerRows
+from .library import Arguments, KernelLibrary
+from .panel_codes import wide
+from .panel_decode import STRIDE, UNROLLED
+from .panel_reader import BlockScales, PanelReader
+
+ROW_ARGUMENTS = 3
+LARGEST_SUM = 2**31 - 1
+
+Otherwise = Callable[[Val, int, list[Val], list[Val]], list[Val]]
+
+
+def sums_fit(elements: IntegerElements, segment: int, digits: int) -> bool:
+    """Whether sums of a segment fit 32 bits; of two digits together where there are several."""
+    factor = LARGEST_X * (257 if digits > 1 else 1)
+    return elements.largest * factor * segment <= LARGEST_SUM
+
+
+class IntegerSums:
+    """
+    Emission of sums; `rows` are the codes, scales and sums of x, three arguments from `first`.
+
+    Rows of several digits may have blocks of scale 0, which are computed by the caller's
+    `otherwise(start, length, rows of x, totals)`.
+    """
+
+    def __init__(
+        self,
+        library: KernelLibrary,
+        weight: PanelReader,
+        rows: IntegerRows,
+        arguments: Arguments,
+        first: int,
+    ) -> None:
+        elements = integer_elements(weight.format, weight.k)
+        assert elements is not None
+        self._w, self._rows, self._elements = weight, rows, elements
+        self._unit = ByteUnit(library, elements)
+        self._codes = arguments.address(first, i8())
+        self._scales = arguments.address(first + 1, f32())
+        self._sums = arguments.address(first + 2, i32())
+
+    def totals(
+        self, panel: Val, ms: list[Val], initial: list[Val], otherwise: Otherwise | None = None
+    ) -> list[Val]:
+        """initial + the products of a panel with rows `ms` of x."""
+        if self._scaled_once:
+            zero = constant(0, wide(f32()))
+            totals = self._segments(panel, ms, [zero] * len(ms), None)
+            return [
+                fma(total, self._scale(m, size(0)), start)
+                for m, total, start in zip(ms, totals, initial, strict=True)
+            ]
+        return self._segments(panel, ms, initial, otherwise)
+
+    @property
+    def _scaled_once(self) -> bool:
+        return self._rows.blocks == 1 and self._rows.digits == 1
+
+    def _segments(
+        self, panel: Val, ms: list[Val], totals: list[Val], otherwise: Otherwise | None
+    ) -> list[Val]:
+        length, (whole, rest) = self._rows.segment, divmod(self._w.k, self._rows.segment)
+
+        def add(segment: Val, length: int, totals: Sequence[Val]) -> list[Val]:
+            start = segment * self._rows.segment
+            held, in_floats = list(totals), otherwise
+            if in_floats is None:
+                return self._segment(panel, segment, length, ms, held)
+            return either(
+                self._all_split(ms, segment), held,
+                lambda: self._segment(panel, segment, length, ms, held),
+                lambda: in_floats(start, length, ms, held),
+            )  # fmt: skip
+
+        if whole == 1:
+            totals = add(size(0), length, totals)
+        elif whole:
+            totals = repeat(0, whole, carry=totals)(lambda at, *held: add(at, length, held))
+        return add(size(whole), rest, totals) if rest else totals
+
+    def _all_split(self, ms: list[Val], segment: Val) -> Val:
+        found: Val | None = None
+        for m in ms:
+            split = self._scales.at(m * self._rows.blocks + segment).load().compare("ne", 0.0)
+            found = split if found is None else found & split
+        assert found is not None
+        return found
+
+    def _segment(
+        self, panel: Val, segment: Val, length: int, ms: list[Val], totals: list[Val]
+    ) -> list[Val]:
+        start = segment * self._rows.segment
+        scales = self._w.scales(panel, start // self._w.block, self._elements.step)
+        sums = self._products(panel, segment, length, ms, scales)
+        following = []
+        for m, of_row, total in zip(ms, sums, totals, strict=True):
+            values = self._values(m, segment, of_row, scales)
+            if not self._scaled_once:
+                factor = self._scale(m, start // self._rows.block)
+                values = [value * factor for value in values]
+            following.append(scales.apply(values, total))
+        return following
+
+    def _scale(self, m: Val, block: Val) -> Val:
+        return broadcast(self._scales.at(m * self._rows.blocks + block).load(), PANEL_ROWS)
+
+    def _products(
+        self, panel: Val, segment: Val, length: int, ms: list[Val], scales: BlockScales
+    ) -> list[list[list[Val]]]:
+        """For each row and each digit, the sums of products with each of the operands."""
+        start = segment * self._rows.segment
+        digits = [(m, digit) for m in ms for digit in range(self._rows.digits)]
+        xs = [
+            self._codes.at((m * self._rows.digits + digit) * self._rows.pitch + start)
+            for m, digit in digits
+        ]
+
+        def add(k: Val | int, span: int, sums: Sequence[Val]) -> list[Val]:
+            running = [self._unit.sum(held) for held in sums]
+            unit = (start + k) // self._w.unit
+            units = [
+                self._w.codes(panel, unit, beyond)[0] for beyond in range(-(-span // self._w.unit))
+            ]
+            for position in range(0, span, 4):
+                codes = units[position // self._w.unit]
+                quads = self._unit.operands(codes, position % self._w.unit)
+                for i, x in enumerate(xs):
+                    word = x.at(k).at(position).as_type(i32()).load(align=1)
+                    lane = broadcast(word, PANEL_ROWS)
+                    for j, quad in enumerate(quads):
+                        running[i * len(quads) + j].add(quad, lane)
+            return [one.value() for one in running]
+
+        sums = [start for m, digit in digits for start in self._starts(m, segment, digit)]
+        done = 0
+        if length > UNROLLED:
+            done = length // STRIDE * STRIDE
+            sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
+        if length > done:
+            sums = add(done, length - done, sums)
+        return self._by_digit(sums, len(ms))
+
+    def _by_digit(self, sums: list[Val], rows: int) -> list[list[list[Val]]]:
+        count, digits = self._elements.operands, self._rows.digits
+        grouped = [sums[i : i + count] for i in range(0, len(sums), count)]
+        return [grouped[i : i + digits] for i in range(0, rows * digits, digits)]
+
+    def _starts(self, m: Val, segment: Val, digit: int) -> list[Val]:
+        """What each operand's sum begins with: what the weights' offset adds, taken away."""
+        zero = constant(0, wide(i32()))
+        starts = [zero] * self._elements.operands
+        if self._elements.offset:
+            of_x = self._sum_of_x(m, segment, digit)
+            starts[0] = broadcast(of_x * -self._elements.offset, PANEL_ROWS)
+        return starts
+
+    def _sum_of_x(self, m: Val, segment: Val, digit: int) -> Val:
+        return self._sums.at((m * self._rows.segments + segment) * self._rows.digits + digit).load()
+
+    def _values(
+        self, m: Val, segment: Val, sums: list[list[Val]], scales: BlockScales
+    ) -> list[Val]:
+        """A segment's sum as floats without scales; two where each sign has a scale."""
+        if self._w.signs == 2:
+            above, below = (_whole([digit[j] for digit in sums]) for j in range(2))
+            return [above, -below]
+        if scales.zero_point is None:
+            return [_whole([digit[0] for digit in sums])]
+        zero_point = float_to_signed(scales.zero_point * (1 / self._elements.step), i32())
+        shifted = []
+        for place, digit in enumerate(sums):
+            counted = (
+                digit[1]
+                if self._elements.ordinary is not None
+                else broadcast(self._sum_of_x(m, segment, place), PANEL_ROWS)
+            )
+            shifted.append(digit[0] - zero_point * counted)
+        return [_whole(shifted)]
+
+
+def _whole(digits: list[Val]) -> Val:
+    """The number of these digits, the most significant first, as a float."""
+    if len(digits) == 1:
+        return signed_to_float(digits[0])
+    high, middle, low = digits
+    upper = signed_to_float((high << 8) + middle)
+    return fma(upper, constant(256, upper.type), signed_to_float(low))

@@ -1,0 +1,70 @@
+"""
+Linear layers whose weights lie in panels, on activations that stay fp32.
+
+    qcc.linear %x, %w
+      =>  split(&x, &codes, &scales, &sums); kernel(&x, &y, …, &codes, &scales, &sums, &w.codes, …)
+
+A few rows of x are split into bytes first where that pays. Layers that read the same x share them.
+"""
+
+from __future__ import annotations
+
+from ...dialects import qcc
+from ...dialects.bindings import ir
+from .byte_dots import ByteUnit
+from .call_site import CallSite, replace_op
+from .emit import Val, minimum, select, size
+from .integer_elements import integer_elements
+from .integer_rows import IntegerRows
+from .integer_sums import sums_fit
+from .library import grain_of
+from .panel_linear import DIRECT_ROWS, panel_linear_launcher, panel_tiles
+from .panel_reader import PanelReader
+from .split_rows import split_rows, split_rows_launcher
+from .weights import weight_panels
+
+
+class PanelLayers:
+    """Converts the layers of one module."""
+
+    def __init__(self) -> None:
+        self._split: dict[tuple[ir.Value, ir.Block, IntegerRows], list[Val]] = {}
+
+    def convert(self, site: CallSite, op: qcc.LinearOp) -> None:
+        """Replace `op` if its weights lie in panels, else leave it."""
+        panels = weight_panels(site, op.weight)
+        if panels is None:
+            return
+        weight, parts = panels
+        rank = ir.RankedTensorType(op.input.type).rank
+        leading = {axis: site.extent(op.input, axis) for axis in range(rank - 1)}
+        m = site.extents(op.input, range(rank - 1))
+        value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
+        bias = site.address(op.bias) if op.bias is not None else size(0)
+        rows = _rows(site, weight)
+        arrays = [] if rows is None else self._arrays(site, op, rows, m)
+        launcher = panel_linear_launcher(site.library, weight, rows, op.bias is not None)
+        total = panel_tiles(weight, m)
+        arguments = [site.address(op.input), address, bias, m, *arrays, *parts]
+        site.launch(launcher, arguments, total, grain_of(total, m * (weight.rows * weight.k)))
+        replace_op(op, value)
+
+    def _arrays(self, site: CallSite, op: qcc.LinearOp, rows: IntegerRows, m: Val) -> list[Val]:
+        """The addresses of codes, scales and sums of op's input, of a few rows."""
+        key = op.input, op.operation.block, rows
+        if key not in self._split:
+            held = minimum(m, DIRECT_ROWS)
+            arrays = [site.buffer(held * width) for width in rows.widths]
+            few = select(m.compare("le", DIRECT_ROWS), m, size(0))
+            launcher = split_rows_launcher(site.library, rows)
+            site.launch(launcher, [site.address(op.input), *arrays], few, grain_of(few))
+            self._split[key] = arrays
+        return self._split[key]
+
+
+def _rows(site: CallSite, weight: PanelReader) -> IntegerRows | None:
+    """How a few rows of x are split, None where fp32 is faster."""
+    elements, rows = integer_elements(weight.format, weight.k), split_rows(weight)
+    if elements is None or rows is None or not ByteUnit(site.library, elements).fast:
+        return None
+    return rows if sums_fit(elements, rows.segment, rows.digits) else None
