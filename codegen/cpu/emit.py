@@ -442,7 +442,7 @@ def branch(condition: Val, yes: Callable[[], None], no: Callable[[], None] | Non
             scf.yield_([])
 
 
-def either(
+def branch_values(
     condition: Val,
     like: Sequence[Val],
     yes: Callable[[], Sequence[Val]],

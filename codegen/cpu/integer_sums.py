@@ -14,9 +14,9 @@ from ...dialects.formats.panels import PANEL_ROWS
 from .byte_dots import LARGEST_X, ByteUnit
 from .emit import (
     Val,
+    branch_values,
     broadcast,
     constant,
-    either,
     f32,
     float_to_signed,
     fma,
@@ -96,7 +96,7 @@ class IntegerSums:
             held, in_floats = list(totals), otherwise
             if in_floats is None:
                 return self._segment(panel, segment, length, ms, held)
-            return either(
+            return branch_values(
                 self._all_split(ms, segment), held,
                 lambda: self._segment(panel, segment, length, ms, held),
                 lambda: in_floats(start, length, ms, held),
