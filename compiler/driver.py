@@ -29,6 +29,7 @@ from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
 from .calibration import Calibration
 from .console import Progress
 from .frontend.import_program import import_program
+from .frontend.reasons import in_terms_of
 from .frontend.sources import OpenedModel
 from .generation import generation
 from .golden import CHECKED_LIMIT, Golden, add_golden, golden_errors
@@ -105,7 +106,7 @@ class _Compilation:
             try:
                 return self._imported(context, thorough=True)
             except UnsupportedError:
-                raise refused from None
+                raise in_terms_of(self.source.program, refused) from None
 
     def _imported(self, context: Context, *, thorough: bool) -> ir.Module:
         with self._stage("import"):

@@ -88,7 +88,9 @@ def not_lowered(error: MLIRError, module: Operation | None = None) -> Unsupporte
         reader = next((op for op in unlowered(module) if ".aten." in op.name), None)
         if reader is not None:
             name, where = reader.name, source_line(reader.location)
-    return _refusal(name, where, text.splitlines()[0])
+    # That an op stays says no more than the refusal does, and shows the IR of it.
+    why = "" if text.startswith("failed to legalize") else text.splitlines()[0]
+    return _refusal(name, where, why)
 
 
 def refuse_unlowered(module: Operation) -> None:

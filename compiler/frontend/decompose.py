@@ -28,8 +28,9 @@ from torch_mlir.extras.fx_decomp_util import get_expanded_decomposition_table
 from ...dialects.bindings import Context
 from ...dialects.errors import UnsupportedError
 from .inline_regions import inline_regions
+from .reasons import failed_node, line_of, name_of, refuse_effects, tracing_reason
 from .respell import RESPELLINGS
-from .user_line import user_line
+from .written_inputs import without_written_inputs
 
 aten = torch.ops.aten
 
@@ -68,7 +69,9 @@ def decompose(program: ExportedProgram, context: Context, thorough: bool) -> Exp
         _refuse(node)
     table = _table(context) | (_core() if thorough else {})
     if thorough or any(_needs_tracing(node, table) for node in program.graph.nodes):
-        return inline_regions(_traced(program, table | RESPELLINGS))
+        traced = inline_regions(_traced(program, table | RESPELLINGS))
+        refuse_effects(traced)
+        return without_written_inputs(traced)
     return program
 
 
@@ -76,18 +79,15 @@ def _traced(program: ExportedProgram, table: dict[OpOverload, Any]) -> ExportedP
     try:
         return program.run_decompositions({**table})
     except Exception as error:
+        node = failed_node(error)
         raise UnsupportedError(
             "decomposition-failed",
-            "torch cannot decompose the program into the ops that qcc has",
-            where=_last_line(str(error)),
-            why=f"{type(error).__name__}: {str(error).strip()[:500]}",
+            f"torch cannot decompose {name_of(node) if node else 'the program'} into the ops that "
+            "qcc has",
+            where=line_of(node) if node else "",
+            why=f"{type(error).__name__}: {tracing_reason(error)[:500]}",
             next_step="write this part of the model with other ops",
         ) from error
-
-
-def _last_line(text: str) -> str:
-    """The user's line where torch's message ends with a stack."""
-    return user_line(text[text.find('File "') :]) if 'File "' in text else ""
 
 
 def _needs_tracing(node: fx.Node, table: Mapping[OpOverload, Any]) -> bool:
@@ -146,7 +146,7 @@ def _core() -> dict[OpOverload, Any]:
 def _refuse(node: fx.Node) -> None:
     if not isinstance(node.target, OpOverload):
         return
-    where = user_line(node.meta.get("stack_trace") or "")
+    where = line_of(node)
     if torch.Tag.nondeterministic_seeded in node.target.tags and not _is_still(node):
         raise UnsupportedError(
             "op-random",

@@ -11,16 +11,22 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch_mlir.extras.fx_importer import FxImporter, FxImporterHooks
+from torch_mlir.extras.fx_importer import FxImporter, FxImporterHooks, GraphNodeImporter
 
 from ...dialects import qcc
 from ...dialects.bindings import Context, Operation, ir
-from ...dialects.errors import UnsupportedError
+from ...dialects.errors import QccError, UnsupportedError
 from ...dialects.torch_types import builtin_tensor_type
 from .binding import has_values
 from .decompose import decompose
+from .reasons import failed_node, line_of, name_of, refuse_higher_order
 
 ENTRY = "main"
+_IMPORTED_REGIONS = frozenset(
+    name.removeprefix("_import_hop_")
+    for name in dir(GraphNodeImporter)
+    if name.startswith("_import_hop_")
+)
 
 
 def import_program(program: ExportedProgram, context: Context, thorough: bool = False) -> ir.Module:
@@ -31,15 +37,21 @@ def import_program(program: ExportedProgram, context: Context, thorough: bool = 
     model, when an op has no counterpart in the torch dialect.
     """
     program = decompose(program, context, thorough)
+    refuse_higher_order(program, _IMPORTED_REGIONS)
     importer = FxImporter(context=context, hooks=_ParametersStayOutside())
     with context, ir.Location.unknown():
         try:
             importer.import_program(program, func_name=ENTRY)
-        except (NotImplementedError, TypeError, AssertionError, KeyError) as error:
+        except QccError:
+            raise
+        except Exception as error:
+            node = failed_node(error)
+            called = name_of(node) if node else "the program"
             raise UnsupportedError(
                 "import-failed",
-                f"the program cannot be expressed in the torch dialect: {error}",
-                where=_last_line_of(error),
+                f"{called} cannot be expressed in the torch dialect",
+                where=line_of(node) if node else "",
+                why="" if node else str(error)[:300],
                 next_step="replace the op in the model, or export with run_decompositions()",
             ) from error
     return importer.module
@@ -49,13 +61,6 @@ class _ParametersStayOutside(FxImporterHooks):
     """Resolves parameters and buffers to `qcc.param`; small constants are inlined as usual."""
 
     def resolve_input(self, gni: Any, value: Any, info: Any) -> ir.Value:
-        if info.store_producer_node is not None:
-            raise UnsupportedError(
-                "buffer-mutation",
-                f"the model writes to its buffer '{info.input_spec.target}'",
-                why="qcc compiles models without hidden state; caches are made by the compiler",
-                next_step="pass the state in and out as an argument, or leave caching to qcc",
-            )
         if value.is_complex():
             return _complex_literal(gni, value, info.input_spec.target)
         symbol = ir.StringAttr.get(info.input_spec.target)
@@ -92,8 +97,3 @@ def _complex_literal(gni: Any, tensor: torch.Tensor, name: str) -> ir.Value:
         return Operation.create(
             "torch.aten.view_as_complex", results=[type_], operands=[parts]
         ).result
-
-
-def _last_line_of(error: BaseException) -> str:
-    trace = getattr(error, "__notes__", None)
-    return "; ".join(trace) if trace else ""

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
+import logging
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ...dialects.errors import QccError, UnsupportedError, UsageError
+from .reasons import tracing_advice, tracing_reason
 from .torch_weights import to_torch
 
 _CONSTRUCTION = threading.Lock()
@@ -89,7 +92,7 @@ def export(sample: Sample, name: str) -> ExportedProgram:
     modes = {module: module.training for module in sample.module.modules()}
     sample.module.eval()
     try:
-        with fake_parameters(sample.module):
+        with fake_parameters(sample.module), _without_torch_report():
             return torch.export.export(
                 sample.module,
                 *pytree.tree_map(_on_cpu, (sample.args, sample.kwargs)),
@@ -100,12 +103,33 @@ def export(sample: Sample, name: str) -> ExportedProgram:
             "export-failed",
             f"{name} cannot be traced by torch.export",
             where=_user_frame(error),
-            why=str(error).strip()[:2000],
-            next_step="rewrite that line with tensor operations, or export the part that can be",
+            why=tracing_reason(error),
+            next_step=tracing_advice(error),
         ) from error
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def _without_torch_report() -> Iterator[None]:
+    """
+    What torch prints about a failure is kept from the terminal: the error says it in brief.
+
+    Anything else that is written to standard error appears when the block ends.
+    """
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level, held, graph = logger.level, io.StringIO(), ""
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(held):
+            yield
+    except Exception as error:
+        graph = f"{getattr(error, 'partial_fx_graph', '')}\n"
+        raise
+    finally:
+        logger.setLevel(level)
+        sys.stderr.write(held.getvalue().replace(graph, "") if graph else held.getvalue())
 
 
 @contextmanager

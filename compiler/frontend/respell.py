@@ -16,6 +16,10 @@ from torch import Tensor
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 
+from .respell_complex import COMPLEX
+from .respell_images import IMAGES
+from .respell_order import ORDER, along_counted_axis
+
 aten = torch.ops.aten
 HALF = (torch.float16, torch.bfloat16)
 
@@ -188,7 +192,9 @@ def mean_of_scattered(
 ) -> Any:
     """Sum over count: torch-mlir divides by the count of the wrong elements."""
     if reduce != "mean":
-        return NotImplemented
+        counted = along_counted_axis(aten.scatter_reduce.two)
+        return counted(source, dim, index, values, reduce, include_self=include_self)
+    dim %= max(source.ndim, 1)
     ones = torch.ones_like(values)
     count = torch.full_like(source, float(include_self)).scatter_add(dim, index, ones)
     start = source if include_self else torch.zeros_like(source)
@@ -206,6 +212,9 @@ def _is_dynamic(*tensors: Tensor) -> bool:
 
 
 RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
+    **COMPLEX,
+    **IMAGES,
+    **ORDER,
     aten._adaptive_avg_pool2d.default: average_of_unequal_windows,
     aten.__or__.Scalar: with_number(aten.bitwise_or.Tensor),
     aten.__xor__.Scalar: with_number(aten.bitwise_xor.Tensor),

@@ -14,9 +14,14 @@ def user_line(stack_trace: str) -> str:
     lines = [line.strip() for line in stack_trace.splitlines()]
     for number, line in enumerate(lines):
         parts = line.split('"')
-        if not line.startswith('File "') or len(parts) < 3 or "/torch/" in parts[1]:
+        if not line.startswith('File "') or len(parts) < 3 or _is_not_the_users(parts[1]):
             continue
         place = f"{parts[1]}:{parts[2].split(',')[1].strip().removeprefix('line ')}"
         code = lines[number + 1] if number + 1 < len(lines) else ""
         found = f"{place}: {code}" if code and not code.startswith("File ") else place
     return found
+
+
+def _is_not_the_users(file: str) -> bool:
+    """torch's own files, and code that it made and that is in no file."""
+    return "/torch/" in file or file.startswith("<")
