@@ -23,6 +23,13 @@ def of_complex(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., An
     return respelled
 
 
+def of_parts(real: Tensor, imag: Tensor) -> Any:
+    """By a view: torch's own shape rule for this op takes dynamic sizes for fixed ones."""
+    if all(isinstance(size, int) for size in (*real.shape, *imag.shape)):
+        return NotImplemented
+    return torch.view_as_complex(torch.stack(torch.broadcast_tensors(real, imag), -1))
+
+
 def exponential(real: Tensor, imag: Tensor) -> Tensor:
     size = real.exp()
     return torch.complex(size * imag.cos(), size * imag.sin())
@@ -54,6 +61,7 @@ COMPLEX: dict[OpOverload, Callable[..., Any]] = {
     aten.abs.default: of_complex(torch.hypot),
     aten.add.Tensor: with_complex_number(aten.add.Tensor),
     aten.angle.default: angle,
+    aten.complex.default: of_parts,
     aten.conj_physical.default: of_complex(lambda real, imag: torch.complex(real, -imag)),
     aten.div.Tensor: with_complex_number(aten.div.Tensor),
     aten.exp.default: of_complex(exponential),
