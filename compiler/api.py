@@ -9,17 +9,17 @@ The Python API: `qcc.compile` and `qcc.load`.
 from __future__ import annotations
 
 import os
-import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dialects.errors import UnsupportedError, UsageError
+from ..dialects.errors import UsageError
 from .artifact import Artifact
 from .console import Silent
 from .module import Module, thread_count
 from .options import CompileOptions
+from .private_folder import PrivateFolder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,23 +55,20 @@ def compile(
     """
     from .driver import compile_model
     from .frontend import sources
-    from .targets import TARGETS
+    from .targets import require_target
 
     thread_count(threads)  # before hours of work, not after
-    if target not in TARGETS:
-        raise UnsupportedError(
-            "target-unknown", f"no target '{target}'", next_step="`qcc list targets`"
-        )
+    require_target(target)
     options = CompileOptions(
         recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate
     )
-    folder = tempfile.TemporaryDirectory(prefix="qcc-")
-    path = Path(folder.name) / "module.qcc"
+    folder = PrivateFolder()
+    path = folder.path / "module.qcc"
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:
         report = compile_model(source, options, path, Silent())
     module = Module(Artifact.open(path, verify=False), report, threads)
     # The mapped file stays readable after it is unlinked, but `save` copies it by name.
-    weakref.finalize(module, folder.cleanup)
+    weakref.finalize(module, folder.remove)
     return module
 
 

@@ -29,8 +29,9 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
-from ..dialects.errors import QccError
+from ..dialects.errors import QccError, UsageError
 from .artifact_frame import MANIFEST, check_frame, damaged, digest, whole
+from .file_kind import ARTIFACT, sound_kind
 from .frontend.archive import open_archive
 from .manifest import Manifest, Member, decode_manifest, encode_manifest, make_manifest
 from .publish import StagedFile
@@ -61,9 +62,17 @@ class Artifact:
         """
         Open `path` and check its structure and, unless `verify` is off, every hash.
 
-        Raises IntegrityError for any damage, UsageError if there is no such file.
+        Raises IntegrityError for any damage, UsageError if there is no such file or it is another.
         """
         path = Path(path)
+        kind = sound_kind(path)
+        if kind not in ("", ARTIFACT):
+            raise UsageError(
+                "not-an-artifact",
+                f"'{path}' is no artifact of qcc",
+                why=f"it is {kind}",
+                next_step="make one: qcc compile MODEL -o OUT.qcc",
+            )
         try:
             return cls._open(path, verify)
         except QccError as error:

@@ -6,7 +6,6 @@ The result is always an artifact file; the Python API and the command line both 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +45,7 @@ from .reproducer import PassCrash
 from .resolve import resolve
 from .samples import open_samples
 from .signature import signature_of, with_limits
+from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
 from .validate import Validation
 
@@ -69,7 +69,7 @@ class _Compilation:
         self, source: OpenedModel, options: CompileOptions, out: Path, progress: Progress
     ) -> None:
         self.source, self.options, self.out, self.progress = source, options, out, progress
-        self.timings: dict[str, float] = {}
+        self.watch = Stopwatch()
         self.validation = (
             Validation(source, signature_of(source.program), options.seed)
             if options.validate
@@ -118,9 +118,8 @@ class _Compilation:
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         self.progress.stage(name)
-        start = time.perf_counter()
-        yield
-        self.timings[name] = time.perf_counter() - start
+        with self.watch.phase(name):
+            yield
 
     def _raise(self, module: ir.Module) -> None:
         share_tied_parameters(module, self.source.weights)
@@ -171,14 +170,12 @@ class _Compilation:
         if self.validation is None:
             return
         self.progress.stage(f"validate {name}")
-        start = time.perf_counter()
-        self.validation.check(name, module)
-        spent = self.timings.get("validate", 0.0)
-        self.timings["validate"] = spent + time.perf_counter() - start
+        with self.watch.phase("validate"):
+            self.validation.check(name, module)
 
     def _write_ir(self, module: ir.Module) -> dict[str, Any]:
         publish_bytes(self.out, module.operation.get_asm().encode())
-        return {"ir": str(self.out), "timings": self.timings}
+        return {"ir": str(self.out), "timings": self.watch.seconds}
 
     def _write_artifact(
         self, module: ir.Module, plan: Plan, calibration: Calibration | None
@@ -225,7 +222,7 @@ class _Compilation:
                         "options": {"model": source.name, "recipe": plan.recipe},
                     }
                 )
-        return report | {"timings": self.timings}
+        return report | {"timings": self.watch.seconds}
 
     def _golden(
         self,

@@ -61,6 +61,7 @@ def _header(report: Report, manifest: Manifest) -> str:
             '<p class="warning">Calibrated with random data: figures that depend on activations '
             "say nothing about accuracy.</p>"
         )
+    label += "".join(f'<p class="warning">{_text(text)}</p>' for text in report.warnings)
     names = [precision.name for precision in manifest.precisions]
     precisions = f" · precisions {_text(', '.join(names))}" if len(names) > 1 else ""
     return (

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..dialects.errors import UsageError
 from .doctor import cpu_model
+from .file_kind import JSON, kind_of
 from .manifest import Manifest, encode_manifest
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -90,7 +91,7 @@ def read_measurement(path: Path) -> Measurement:
         raise UsageError(
             "baseline-malformed",
             f"'{path}' is not a result of `qcc bench -o`",
-            why=str(error),
+            why=str(error) if kind_of(path) == JSON else f"it is {kind_of(path) or 'not JSON'}",
             next_step="make one: qcc bench OUT.qcc -o B.json",
         ) from error
 

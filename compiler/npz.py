@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dialects.errors import IntegrityError, ResourceError, UsageError
+from .file_kind import ARRAYS, EMPTY, kind_of, sound_kind
 from .publish import publish_bytes
 
 if TYPE_CHECKING:
@@ -23,28 +24,37 @@ if TYPE_CHECKING:
 # What a deflated member may grow to, in all; inputs of a model are far smaller.
 _LARGEST = 16 << 30
 _MAX_RATIO = 1100
+_WRITE = "write it with numpy.savez(path, name=array, …)"
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays by name. Raises UsageError for no file, IntegrityError for a bad one."""
     import numpy as np
 
+    kind = sound_kind(path)
+    if kind not in ("", ARRAYS):
+        raise UsageError(
+            "inputs-kind",
+            f"'{path}' is no .npz file",
+            why=f"it is {kind}",
+            next_step=_WRITE,
+        )
     if not path.is_file():
-        raise UsageError("inputs-missing", f"there is no file '{path}'")
+        raise UsageError("inputs-missing", f"there is no file '{path}'", next_step=_WRITE)
     try:
         _check_growth(path)
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one bare array; save it with numpy.savez")
-            return {name: archive[name] for name in archive.files}
+                raise ValueError("it is not a zip archive")
+            return {name: _array(archive[name], name) for name in archive.files}
     except MemoryError as error:
         raise ResourceError("inputs-too-large", f"'{path}' does not fit into memory") from error
     except (ValueError, OSError, EOFError, KeyError, TypeError, *_ZIP_ERRORS) as error:
         raise IntegrityError(
             "inputs-damaged",
             f"'{path}' is not a readable .npz file of plain arrays",
-            why=str(error) or type(error).__name__,
-            next_step="write it with numpy.savez(path, name=array, …)",
+            why=f"it is {EMPTY}" if kind_of(path) == EMPTY else str(error) or type(error).__name__,
+            next_step=_WRITE,
         ) from error
 
 
@@ -73,6 +83,14 @@ def in_order(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.
         why=f"the model takes {', '.join(names)}",
         next_step="save the inputs by these names, or unnamed and in this order",
     )
+
+
+def _array(value: object, name: str) -> np.ndarray:
+    import numpy as np
+
+    if not isinstance(value, np.ndarray):  # NumPy gives the bytes of members that are no arrays
+        raise ValueError(f"its member '{name}' is no array")
+    return value
 
 
 _ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError)

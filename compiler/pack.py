@@ -68,13 +68,14 @@ class Packed:
     """
     What packing one parameter did; an SQNR is None where nothing was rounded.
 
-    `view_sqnr_db` has that of each view of its format.
+    `view_sqnr_db` has that of each view of its format; `nans` counts the values that are NaN.
     """
 
     bytes_before: int
     bytes_after: int
     sqnr_db: float | None
     view_sqnr_db: dict[str, float | None] = field(default_factory=dict)
+    nans: int = 0
 
 
 def write_parameters(
@@ -105,10 +106,21 @@ def write_parameters(
                     view: sampled_sqnr(viewed, values, parts)
                     for view, viewed in views_of(parameter).items()
                 },
+                nan_count(values),
             )
             del values, parts, stored
     progress.advance(len(parameters), len(parameters), "")
     return packed
+
+
+def nan_count(values: np.ndarray) -> int:
+    """How many of the values are NaN; the least value tells at little cost that none is."""
+    if not values.size or values.dtype.kind in "biu":
+        return 0
+    with np.errstate(invalid="ignore"):
+        if values.dtype.kind != "c" and not np.isnan(np.min(values)):
+            return 0
+        return int(np.count_nonzero(np.isnan(values)))
 
 
 def views_of(parameter: Parameter) -> dict[str, Parameter]:

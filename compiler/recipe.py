@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dialects.errors import QccError, UsageError
+from ..dialects.formats import available
 from .options import MODEL_PRECISION
 from .recipe_reader import recipe_from_mapping
 from .recipe_schema import Recipe
@@ -123,15 +124,20 @@ def _from_format(spec: str) -> Recipe:
     except QccError as error:
         if error.code != "format-unknown":
             raise
-        near = get_close_matches(spec, builtin_names(), n=3)
         raise UsageError(
             "recipe-unknown",
             f"no built-in recipe and no number format is called '{spec[:80]}'",
-            why=error.why,
-            next_step=f"did you mean {' or '.join(near)}?"
-            if near
-            else "`qcc list recipes` and `qcc list formats` name them; a file ends in .toml",
+            why=f"the recipes are {', '.join(builtin_names())}",
+            next_step=_instead_of(spec),
         ) from None
+
+
+def _instead_of(spec: str) -> str:
+    if Path(spec).exists():
+        return "the name of a recipe file ends in .toml, that of a resolved plan in .json"
+    near = get_close_matches(spec, [*builtin_names(), *available()], n=3)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{meant}`qcc list recipes` and `qcc list formats` explain them; a file ends in .toml"
 
 
 def _check_bounds(text: str, source: str) -> None:

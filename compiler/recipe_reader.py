@@ -16,6 +16,7 @@ from typing import Any
 from ..dialects.errors import QccError, UsageError
 from ..dialects.formats import Format
 from ..dialects.formats import format as make_format
+from ..dialects.formats.catalog import names_file
 from .name_pattern import NamePattern, name_pattern
 from .plan import OPS, Plan
 from .recipe_schema import Choice, Recipe, Rule, Scaling, Settings
@@ -247,7 +248,7 @@ def _format(value: Any, key: str, place: Place) -> Format | None:
 
 def _spelled(name: str, options: Mapping[str, Any], place: Place) -> Format:
     """A name or spelling; the path of a definition starts at the recipe's own folder."""
-    if name.endswith(".fmt") and place.folder is not None:
+    if names_file(name) and place.folder is not None:
         return make_format(place.folder / name, **options)
     return make_format(name, **options)
 

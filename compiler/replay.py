@@ -29,9 +29,9 @@ def _error(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
         return {"max_abs_error": math.inf, "max_rel_error": math.inf}
     if expected.size == 0:
         return {"max_abs_error": 0.0, "max_rel_error": 0.0}
-    wide, got = expected.astype(np.float64), actual.astype(np.float64)
-    same = (wide == got) | (np.isnan(wide) & np.isnan(got))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # NaN is told below, by where it stands
+        wide, got = expected.astype(np.float64), actual.astype(np.float64)
+        same = (wide == got) | (np.isnan(wide) & np.isnan(got))
         errors = np.where(same, 0.0, np.abs(got - wide))
     worst = float(np.max(np.where(np.isnan(errors), np.inf, errors)))
     scale = float(np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0)) or 1.0

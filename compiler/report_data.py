@@ -121,6 +121,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache: KvCache | None = None
     generation: Generation | None = None
     calibration: Calibrated | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def decode_report(data: bytes, where: str) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,17 @@ def summarize(
         "coverage": plan.coverage(sizes),
         "bytes_before": sum(result.bytes_before for result in packed.values()),
         "bytes_after": sum(result.bytes_after for result in packed.values()),
+        "warnings": [*_nan_warnings(shapes, packed)],
     }
+
+
+def _nan_warnings(
+    shapes: Mapping[str, tuple[int, ...]], packed: Mapping[str, Packed]
+) -> Iterator[str]:
+    for symbol, result in packed.items():
+        if result.nans:
+            size = math.prod(shapes[symbol])
+            yield f"the parameter '{symbol}' holds NaN ({result.nans} of {size} values)"
 
 
 def _layer(

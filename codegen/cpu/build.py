@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import os
 
 from ...dialects.bindings import ExecutionEngine, ir
 
@@ -15,12 +14,12 @@ def build_object(module: ir.Module) -> bytes:
     """
     The ELF object of a module in the LLVM dialect, for the CPU that runs this.
 
-    The engine writes objects to a file only, so one in a private folder carries the bytes.
+    The engine writes objects to a file only, so one in memory carries the bytes: nothing is left
+    behind however this process ends.
     """
     engine = ExecutionEngine(module, opt_level=OPTIMIZATION_LEVEL)
-    with tempfile.TemporaryDirectory(prefix="qcc-") as folder:
-        path = Path(folder) / "kernels.o"
+    with open(os.memfd_create("kernels.o"), "rb") as file:
         # Objects exist only once something was looked up, and so compiled.
         engine.raw_lookup("qcc_set_parameters")
-        engine.dump_to_object_file(str(path))
-        return path.read_bytes()
+        engine.dump_to_object_file(f"/proc/self/fd/{file.fileno()}")
+        return file.read()

@@ -12,11 +12,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...dialects.errors import UnsupportedError
 from ..console import Console, bytes_text, cache_text, kv_text, table
 from ..npz import read_npz
 from ..publish import spare_inputs
-from ..targets import TARGETS
+from ..stopwatch import Stopwatch
+from ..targets import TARGETS, require_target
 from .argument_types import count, fraction, seed
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from ..driver import compile_model
-    from ..frontend.sources import open_model
-
+    watch = Stopwatch()
     options = _options(args)
     inputs = (args.model, args.weights, args.recipe, args.format, args.calib, args.example_inputs)
     if args.output:
@@ -67,12 +65,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
     examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
     with closing(console.progress()) as progress:
         progress.stage("open")
-        with open_model(
-            args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
-        ) as source:
+        with watch.phase("load qcc"):
+            from ..driver import compile_model
+            from ..frontend.sources import open_model
+        with watch.phase("open"):
+            opened = open_model(
+                args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
+            )
+        with opened as source:
             out = args.output or Path(f"{source.name}{'.mlir' if args.stop_after else '.qcc'}")
             spare_inputs(out, (*inputs, *source.weights.files()))
             report = compile_model(source, options, out, progress)
+    report["timings"] = watch.with_total(report["timings"])
+    for text in report.get("warnings", []):
+        console.note(f"warning: {text}")
     _tell_calibration(console, args.calib, report)
     _tell_unchecked(console, report)
     console.result({"output": str(out)} | report, _text(args, out, report))
@@ -82,10 +88,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _options(args: argparse.Namespace) -> CompileOptions:
     from ..options import CompileOptions
 
-    if args.target not in TARGETS:
-        raise UnsupportedError(
-            "target-unknown", f"no target '{args.target}'", next_step="`qcc list targets`"
-        )
+    require_target(args.target)
     return CompileOptions(
         recipe={"default": {"weights": args.format}} if args.format else args.recipe,
         target=args.target,
@@ -105,7 +108,7 @@ def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
     if args.print_resolved:
         parts.append(_resolved(report) + "\n")
     if args.timing:
-        rows = [{"stage": name, "s": f"{s:.2f}"} for name, s in report.get("timings", {}).items()]
+        rows = [{"stage": name, "s": f"{s:.2f}"} for name, s in report["timings"].items()]
         parts.append(table(rows, ["stage", "s"]) + "\n")
     if "validation" in report:
         columns = ["pass", "against", "max_rel_error", "tolerance"]

@@ -145,8 +145,9 @@ def list_members(path: Path) -> tuple[str, ...]:
 
 
 def _directory(path: Path, file: BinaryIO) -> zipfile.ZipFile:
-    if file.read(4) != LOCAL_MAGIC:
-        _damaged(path, "it does not begin with a zip member")
+    head = file.read(4)
+    if head != LOCAL_MAGIC:
+        _damaged(path, "it does not begin with a zip member" if head else "it is empty")
     try:
         return zipfile.ZipFile(file)
     except _READ_ERRORS as error:

@@ -25,6 +25,15 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from ...dialects.errors import IntegrityError, UsageError
+from ..file_kind import (
+    EMPTY,
+    JSON,
+    OLD_PICKLE,
+    PICKLE,
+    SAFETENSORS,
+    TORCHSCRIPT,
+    sound_kind,
+)
 from .archive import LOCAL_MAGIC, list_members
 from .binding import bind, own_source
 from .module_source import Sample, as_call, call_factory, export
@@ -34,6 +43,7 @@ from .state_dict import open_state_dict, probe_state_dict
 from .torch_weights import laid_out_like
 from .weights import WeightSource
 
+_WEIGHTS = "give a .safetensors file, an index of shards, or a state dict (.pt)"
 _CONVERT = "torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')"
 
 
@@ -87,7 +97,7 @@ def open_model(
         if ":" not in model:
             raise UsageError(
                 "model-missing",
-                f"there is no file '{model}'",
+                f"'{model}' is a folder" if path.is_dir() else f"there is no file '{model}'",
                 next_step="give a .pt2 file or module:factory",
             )
         return _open_factory(model, weights, example_inputs, allow_pickle)
@@ -170,26 +180,52 @@ def _open_weights(
         return SafetensorsSource(weights)
     path = Path(weights)
     if not path.is_file():
-        raise UsageError("weights-missing", f"there is no file '{path}'")
-    with path.open("rb") as file:
-        head = file.read(4)
-    pickled = head == LOCAL_MAGIC or head[:1] == b"\x80"
-    if pickled and not looks_like_safetensors(path):
+        raise UsageError(
+            "weights-missing",
+            f"'{path}' is a folder" if path.is_dir() else f"there is no file '{path}'",
+            next_step=_WEIGHTS,
+        )
+    head = _head(path)
+    if looks_like_safetensors(path):
+        return SafetensorsSource(path)
+    kind = sound_kind(path)
+    if kind not in ("", SAFETENSORS, JSON, PICKLE, TORCHSCRIPT, OLD_PICKLE):
+        raise UsageError(
+            "weights-kind",
+            f"'{path}' does not hold weights alone",
+            why=f"it is {kind}",
+            next_step=_WEIGHTS,
+        )
+    if head == LOCAL_MAGIC or head[:1] == b"\x80":
         return open_state_dict(path, allow_pickle=allow_pickle)
     return SafetensorsSource(path)
 
 
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError as error:
+        raise UsageError(
+            "file-unreadable",
+            f"cannot open '{path}'",
+            why=error.strerror or str(error),
+            next_step="give a file that you may read",
+        ) from error
+
+
 def _refuse_other_than_pt2(path: Path) -> None:
     """Explain any file that is not an exported program; return if it claims to be one."""
-    with path.open("rb") as file:
-        head = file.read(4)
+    head = _head(path)
+    kind = sound_kind(path)
     if head == LOCAL_MAGIC:
         names = list_members(path)
         if is_pt2(names):
             return
         if any("/constants.pkl" in name or "/code/" in name for name in names):
             _refuse_pickle(path, "it is a TorchScript archive")
-        _explain_state_dict(path)
+        if kind in ("", PICKLE):
+            _explain_state_dict(path)
     if looks_like_safetensors(path):
         raise UsageError(
             "model-architecture-missing",
@@ -198,10 +234,17 @@ def _refuse_other_than_pt2(path: Path) -> None:
         )
     if head[:1] == b"\x80":
         _explain_state_dict(path)
+    if kind:
+        raise UsageError(
+            "model-kind",
+            f"'{path}' is no exported program",
+            why=f"it is {kind}",
+            next_step=f"export the model: {_CONVERT}",
+        )
     raise IntegrityError(
         "model-unknown",
         f"'{path}' is neither an exported program nor weights",
-        why=f"it begins with {head!r}",
+        why=f"it begins with {head!r}" if head else f"it is {EMPTY}",
         next_step=f"export the model: {_CONVERT}",
     )
 

@@ -11,14 +11,12 @@ allows that to be taken away.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
-import weakref
 from pathlib import Path
 
 from ...dialects.errors import IntegrityError, QccError, ResourceError, UsageError
+from ..private_folder import PrivateFolder
 from .archive import changed
 from .safetensors_source import SafetensorsSource, read_metadata
 from .weights import Binding, BoundSource, WeightSource
@@ -35,22 +33,21 @@ class StateDictSource(BoundSource):
     """The tensors of a pickled state dict, through a temporary safetensors file."""
 
     def __init__(self, path: Path, *, allow_pickle: bool = False) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="qcc-state-dict-"))
-        self._cleanup = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        copy = folder / "state_dict.safetensors"
+        self._folder = PrivateFolder()
+        copy = self._folder.path / "state_dict.safetensors"
         try:
             _run_child(path, copy, "any" if allow_pickle else "weights")
             source = SafetensorsSource(copy)
             aliases: dict[str, str] = json.loads(read_metadata(copy).get("aliases", "{}"))
         except BaseException:
-            self._cleanup()
+            self._folder.remove()
             raise
         names = {name: name for name in source.names()} | aliases
         super().__init__({n: Binding(source, o, source.info(o).dtype) for n, o in names.items()})
 
     def close(self) -> None:
         super().close()
-        self._cleanup()
+        self._folder.remove()
 
 
 def open_state_dict(path: str | Path, *, allow_pickle: bool = False) -> WeightSource:

@@ -36,12 +36,26 @@ def format(name: str | os.PathLike[str], **options: Any) -> Format:
     text = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(text, str):
         raise UsageError("format-unknown", f"a format is named by a text, not {name!r}")
-    if isinstance(name, os.PathLike) or text.endswith(".fmt") or os.sep in text:
+    if isinstance(name, os.PathLike) or names_file(text) or os.sep in text:
+        path, mark, spelled = text.partition(".fmt<")
+        if mark:
+            _, _, given = parse_spelling_text(f"file<{spelled}")
+            return _read_file(f"{path}.fmt", given | options)
         return _read_file(text, options)
     if "<" in text or "@" in text:
         fmt = parse_spelling(text)
         return fmt.with_options(**options) if options else fmt
     return _family(text).build(text, options)
+
+
+def names_file(text: str) -> bool:
+    """
+    Whether a format's name is the path of a definition, options after it or not.
+
+    >>> names_file("mine.fmt"), names_file("mine.fmt<group=32>"), names_file("int4<group=32>")
+    (True, True, False)
+    """
+    return text.endswith(".fmt") or ".fmt<" in text
 
 
 def parse_spelling(text: str) -> Format:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -214,7 +215,7 @@ def test_inputs_never_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"hello" * 50])
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"PK", b"\x93NUM", b"\xff" * 50])
 def test_bad_input_files_are_code_7(
     data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,7 +290,9 @@ def test_compile_hands_down_what_was_asked(
     assert main([*argv, "--print-resolved", "--require-coverage", "0.5"]) == 0
     result = capsys.readouterr()
     assert "4.0 KiB -> 1.0 KiB, 4.00x smaller; coverage 50.0%" in result.out
-    assert "import  1.25" in result.out
+    times = dict(re.findall(r"^([a-z ]+?) +(\d+\.\d\d)$", result.out, re.MULTILINE))
+    assert list(times) == ["load qcc", "open", "import", "other", "total"]
+    assert times["import"] == "1.25"
     assert "fc    linear  int4     -            k -, v int8  default" in result.out
     assert "qcc: import" in result.err
     assert seen["out"] == out
@@ -302,7 +305,12 @@ def test_compile_hands_down_what_was_asked(
     events = [json.loads(line) for line in result.err.splitlines()]
     assert {"event": "stage", "stage": "import"} in events
     assert {"stage": "import", "done": 1, "total": 2}.items() <= events[-1].items()
-    assert main(["compile", "m.pt2", "--target", "mars"]) == 3
+    capsys.readouterr()
+    for target, known in (("mars", "unknown"), ("cuda", "planned"), ("upmem", "planned")):
+        assert main(["compile", "m.pt2", "--target", target]) == 3
+        problem = told(capsys)
+        assert f"error [target-{known}]" in problem
+        assert "use --target cpu" in problem
     assert main(["compile", "m.pt2", "--recipe", "a", "--format", "b"]) == 2
     assert main(["compile", "m.pt2", "--require-coverage", "7"]) == 2
 
@@ -349,6 +357,21 @@ def test_a_failing_reproducer_does_not_hide_the_bug(
     replace_module("reproducer", write=broken)
     assert main(["verify", "a.qcc"]) == 1
     assert "IndexError" in told(capsys)
+
+
+def test_warnings_of_libraries_are_hidden_unless_asked_for(
+    replace_module: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(path: Path, **_: Any) -> Doubling:
+        warnings.simplefilter("always")  # as a library may do when it is imported
+        warnings.warn("old", FutureWarning, stacklevel=1)
+        return Doubling()
+
+    replace_module("api", load=load)
+    assert main(["verify", "a.qcc"]) == 0
+    assert "old" not in told(capsys)
+    with pytest.warns(FutureWarning, match="old"):
+        assert main(["verify", "a.qcc", "--traceback"]) == 0
 
 
 def test_traceback_on_request(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +157,34 @@ def test_opt_refuses_an_unknown_pass(tmp_path: Path, capsys: pytest.CaptureFixtu
     file.write_text("func.func @main() { return }")
     assert main(["opt", str(file), "--pipeline", "no-such-pass"]) == 2
     assert "pass-failed" in capsys.readouterr().err
+
+
+def test_nan_weights_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = torch.nn.Linear(4, 3)
+    with torch.no_grad():
+        model.weight[1, 2] = math.nan
+    given, out = tmp_path / "m.pt2", tmp_path / "m.qcc"
+    torch.export.save(torch.export.export(model, (torch.ones(1, 4),)), given)
+    argv = ["compile", str(given), "-o", str(out)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(argv) == 0
+    warning = "the parameter 'weight' holds NaN (1 of 12 values)"
+    assert capsys.readouterr().err.count(f"qcc: warning: {warning}\n") == 1
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [warning]
+    assert main(["report", str(out)]) == 0
+    assert "holds NaN" in out.with_suffix(".html").read_text()
+    capsys.readouterr()
+    assert main([*argv, "--format", "int8"]) != 0
+    assert "parameter 'weight'" in capsys.readouterr().err
+
+
+def test_timings_add_up(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["compile", str(program), "--validate", "-o", str(tmp_path / "m.qcc"), "--json"]
+    assert main(argv) == 0
+    times = json.loads(capsys.readouterr().out)["timings"]
+    assert {"load qcc", "open", "import", "raise", "validate", "build", "other"} <= set(times)
+    assert min(times.values()) >= 0
+    total = times.pop("total")
+    assert sum(times.values()) == pytest.approx(total)

@@ -111,6 +111,27 @@ def test_built_in_recipes_load_and_say_what_they_are(name):
     assert builtin_recipes()[name] == recipe.description != ""
 
 
+GROUPED = (
+    'format mine { title "t"; source "s"; option group: 16 | 32 = 16; '
+    "element integer bits=4 signed=true range=symmetric; "
+    "block size=group ragged=false; scale scale type=fp32 rule=absmax; }"
+)
+
+
+def test_options_after_the_path_of_a_format_file(tmp_path: Path, monkeypatch):
+    (tmp_path / "my-own.fmt").write_text(GROUPED)
+    (tmp_path / "mine.toml").write_text('default.weights = "my-own.fmt<group=32>"')
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert chosen(recipe.default.weights).endswith("<group=32>")
+    monkeypatch.chdir(tmp_path)
+    for spec in ("my-own.fmt<group=32>", "./my-own.fmt<group=32>"):
+        assert chosen(load_recipe(spec).default.weights).endswith("<group=32>")
+    for wrong, code in (("my-own.fmt<grop=32>", "format-option-unknown"), ("my-own.fmt<group", "")):
+        with pytest.raises(UsageError) as caught:
+            load_recipe(wrong)
+        assert caught.value.code == (code or "format-syntax")
+
+
 def test_a_format_file_beside_the_recipe(tmp_path: Path):
     definition = (
         'format mine { title "t"; source "s"; element integer bits=4 signed=true range=symmetric; '
@@ -247,6 +268,16 @@ def test_an_unknown_name_suggests_near_ones():
         load_recipe("w4a16-g12")
     assert caught.value.code == "recipe-unknown"
     assert "w4a16-g128" in caught.value.next_step
+    assert all(name in caught.value.why for name in builtin_names())
+
+
+def test_a_file_without_its_suffix_is_told_apart(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("recipe").write_text('default.weights = "int8"')
+    with pytest.raises(UsageError) as caught:
+        load_recipe("recipe")
+    assert caught.value.code == "recipe-unknown"
+    assert "ends in .toml" in caught.value.next_step
 
 
 @pytest.mark.parametrize("spec", [3, ["int8"], b"int8", ""])
