@@ -24,7 +24,11 @@ class PrivateFolder:
     def __init__(self) -> None:
         _remove_abandoned(Path(tempfile.gettempdir()))
         self.path, lock = _create()
-        self.remove = weakref.finalize(self, _remove, self.path, lock)
+        self._remove = weakref.finalize(self, _remove, self.path, lock)
+
+    def remove(self) -> None:
+        """Remove it now; a second time does nothing."""
+        self._remove()
 
 
 def _create() -> tuple[Path, int]:

@@ -34,8 +34,11 @@ def test_removed_at_its_end(temporary: Path) -> None:
     assert folder.path.stat().st_mode & 0o77 == 0
     folder.remove()
     assert list(temporary.iterdir()) == []
-    dropped = PrivateFolder()
-    del dropped
+    kept = PrivateFolder()
+    remove, path = kept.remove, kept.path
+    del kept
+    assert path.is_dir(), "whoever may remove it still needs it"
+    del remove
     assert list(temporary.iterdir()) == []
 
 

@@ -112,9 +112,9 @@ def test_built_in_recipes_load_and_say_what_they_are(name):
 
 
 GROUPED = (
-    'format mine { title "t"; source "s"; option group: 16 | 32 = 16; '
+    'format mine { title "t"; source "s"; option group: int 1 to 64 = 16; '
     "element integer bits=4 signed=true range=symmetric; "
-    "block size=group ragged=false; scale scale type=fp32 rule=absmax; }"
+    "block size=$group ragged=false; scale scale type=fp32 rule=absmax; }"
 )
 
 

@@ -14,6 +14,10 @@ def test_phases_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def passing(seconds: float) -> None:
         now[0] += seconds
 
+    def failing(seconds: float) -> None:
+        passing(seconds)
+        raise ValueError("x")
+
     watch = Stopwatch()
     passing(1)
     with watch.phase("raise"):
@@ -22,8 +26,7 @@ def test_phases_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
             passing(4)
         passing(8)
     with pytest.raises(ValueError, match="x"), watch.phase("raise"):
-        passing(16)
-        raise ValueError("x")
+        failing(16)
     assert watch.seconds == {"validate": 4, "raise": 26}
     passing(32)
     times = watch.with_total({"pack": 30})

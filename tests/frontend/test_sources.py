@@ -193,8 +193,12 @@ def test_files_are_told_by_content(tmp_path, saved, original):
             open_model(str(tmp_path / weights))
         assert caught.value.code == "model-architecture-missing"
     (tmp_path / "notes.pt2").write_text("hello")
-    with pytest.raises(IntegrityError) as unknown:
+    with pytest.raises(UsageError) as other:
         open_model(str(tmp_path / "notes.pt2"))
+    assert other.value.code == "model-kind"
+    (tmp_path / "noise.pt2").write_bytes(b"\xff\xfe\xfd\xfc")
+    with pytest.raises(IntegrityError) as unknown:
+        open_model(str(tmp_path / "noise.pt2"))
     assert unknown.value.code == "model-unknown"
 
 
