@@ -23,7 +23,6 @@ _ZIP = b"PK\x03\x04"
 _BY_MAGIC = {
     b"\x93NUMPY": "a single NumPy array (.npy)",
     **{bytes([0x80, protocol]): OLD_PICKLE for protocol in range(2, 6)},
-    b"\x7fELF": "a program or library",
     b"GGUF": "a GGUF model",
     b"\x89HDF": "an HDF5 file",
     b"ML\xefR": "MLIR bytecode",
