@@ -19,7 +19,14 @@ from ..dialects import qcc
 from ..dialects.bindings import ir
 from ..dialects.errors import QccError
 from ..dialects.formats import Format, parse_spelling
+from ..dialects.formats.layout import Parts, PartSpecs
 from ..dialects.formats.panels import LAYOUT, from_panels, panel_specs, to_panels
+from ..dialects.formats.tap_panels import (
+    TAP_LAYOUT,
+    from_tap_panels,
+    tap_panel_specs,
+    to_tap_panels,
+)
 from ..passes.assign_formats import parameter_ops
 from .artifact import ArtifactWriter, TensorSpec
 from .console import Progress
@@ -34,14 +41,14 @@ class Parameter:
     """
     A parameter of the program: its symbol, IR element type and shape, and format if packed.
 
-    `in_panels` says that its parts are stored in the layout of dialects/formats/panels.py.
+    `layout` names the order in which its parts are stored; None is row by row.
     """
 
     symbol: str
     element: str
     shape: tuple[int, ...]
     format: Format | None
-    in_panels: bool = False
+    layout: str | None = None
 
     @property
     def rows(self) -> int:
@@ -55,12 +62,35 @@ class Parameter:
         """The stored tensors: the plain one, or one for each part of its format."""
         if self.format is None:
             return [TensorSpec(self.symbol, self.shape, numpy_dtype(self.element))]
-        specs = panel_specs if self.in_panels else Format.part_specs
-        parts = specs(self.format, self.rows, self.k)
         return [
             TensorSpec(f"{self.symbol}/{role}", shape, dtype)
-            for role, (shape, dtype) in parts.items()
+            for role, (shape, dtype) in self._part_specs(self.format).items()
         ]
+
+    def laid_out(self, parts: Parts) -> Parts:
+        """Parts row by row, as they are stored."""
+        assert self.format is not None
+        if self.layout == LAYOUT:
+            return to_panels(self.format, parts, self.k)
+        if self.layout == TAP_LAYOUT:
+            return to_tap_panels(self.format, parts, self.shape)
+        return parts
+
+    def by_row(self, stored: Parts) -> Parts:
+        """Undo `laid_out`."""
+        assert self.format is not None
+        if self.layout == LAYOUT:
+            return from_panels(self.format, stored, self.rows, self.k)
+        if self.layout == TAP_LAYOUT:
+            return from_tap_panels(self.format, stored, self.shape)
+        return stored
+
+    def _part_specs(self, fmt: Format) -> PartSpecs:
+        if self.layout == LAYOUT:
+            return panel_specs(fmt, self.rows, self.k)
+        if self.layout == TAP_LAYOUT:
+            return tap_panel_specs(fmt, self.shape)
+        return fmt.part_specs(self.rows, self.k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +117,7 @@ def write_parameters(
     """Store all parameters; returns what became of each, by symbol."""
     specs = [spec for parameter in parameters for spec in parameter.specs()]
     metadata = {p.symbol: p.format.spelling for p in parameters if p.format is not None}
-    metadata |= {f"{p.symbol}/layout": LAYOUT for p in parameters if p.in_panels}
+    metadata |= {f"{p.symbol}/layout": p.layout for p in parameters if p.layout is not None}
     packed = {}
     with writer.add_weights(specs, metadata) as weights:
         for index, parameter in enumerate(parameters):
@@ -154,10 +184,10 @@ def stored_values(parameter: Parameter, values: np.ndarray) -> np.ndarray:
 
 def in_layout(parameter: Parameter, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors of `encode` as they are stored."""
-    if parameter.format is None or not parameter.in_panels:
+    if parameter.format is None:
         return parts
-    panels = to_panels(parameter.format, _by_role(parts), parameter.k)
-    return {f"{parameter.symbol}/{role}": array for role, array in panels.items()}
+    stored = parameter.laid_out(_by_role(parts))
+    return {f"{parameter.symbol}/{role}": array for role, array in stored.items()}
 
 
 def _by_role(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -197,9 +227,8 @@ def decoded_parameter(parameter: Parameter, tensor: Callable[[str], np.ndarray])
         return tensor(parameter.symbol)
     roles = parameter.format.part_specs(parameter.rows, parameter.k)
     stored = {role: tensor(f"{parameter.symbol}/{role}") for role in roles}
-    if parameter.in_panels:
-        stored = from_panels(parameter.format, stored, parameter.rows, parameter.k)
-    return parameter.format.decode_rows(stored, parameter.k).reshape(parameter.shape)
+    by_row = parameter.by_row(stored)
+    return parameter.format.decode_rows(by_row, parameter.k).reshape(parameter.shape)
 
 
 def parameters_of(module: ir.Module) -> list[Parameter]:
@@ -210,7 +239,6 @@ def parameters_of(module: ir.Module) -> list[Parameter]:
         type_ = qcc.logical_type(op.value.type)
         spelling = qcc.format_spelling(op.value.type)
         fmt = None if spelling is None else parse_spelling(spelling)
-        in_panels = qcc.layout_of(op.operation) is not None
-        shape = tuple(type_.shape)
-        found[symbol] = Parameter(symbol, str(type_.element_type), shape, fmt, in_panels)
+        shape, layout = tuple(type_.shape), qcc.layout_of(op.operation)
+        found[symbol] = Parameter(symbol, str(type_.element_type), shape, fmt, layout)
     return list(found.values())

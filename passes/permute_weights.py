@@ -1,12 +1,13 @@
 """
-Lay the weights of linear layers out for the registers that will read them.
+Lay the weights of linear layers and convolutions out for the registers that will read them.
 
     qcc.param "p" : !qcc.packed<tensor<…>, "int4">
       =>  qcc.param "p" {layout = "panel16"} : !qcc.packed<tensor<…>, "int4">
 
 Exact: a layout says where the stored bytes lie, and reading it undoes it. A parameter changes if
-linear layers read it, and nothing else than them and embeddings does, in any function; if it has
-at least one whole panel of rows, and those not empty; and if the layout knows its format.
+linear layers read it, and nothing else than them and embeddings does, in any function; or if it
+is only read by convolutions of an input that is rounded to integers. It must have at least one
+whole panel of rows, and those not empty, and the layout must know its format.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from collections import defaultdict
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
-from ..dialects.formats import parse_spelling
+from ..dialects.formats import Format, parse_spelling
 from ..dialects.formats.panels import LAYOUT, PANEL_ROWS, panel_unit
+from ..dialects.formats.scaled_integers import holds_integers
+from ..dialects.formats.tap_panels import TAP_LAYOUT, has_tap_panels, tap_unit
 from .assign_formats import parameter_ops
 from .name_layers import WEIGHT_OPERAND
 
@@ -28,28 +31,43 @@ def permute_weights(module: Operation, _: object = None) -> None:
     for parameter in parameter_ops(module):
         by_symbol[ir.StringAttr(parameter.symbol).value].append(parameter)
     for parameters in by_symbol.values():
-        if all(map(_fits, parameters)) and _read_as_weights(parameters):
+        layout = _layout_for(parameters)
+        if layout is not None:
+            attribute = ir.StringAttr.get(layout, module.context)
             for parameter in parameters:
-                layout = ir.StringAttr.get(LAYOUT, module.context)
-                parameter.operation.attributes[qcc.LAYOUT_ATTRIBUTE] = layout
+                parameter.operation.attributes[qcc.LAYOUT_ATTRIBUTE] = attribute
 
 
-def _fits(parameter: qcc.ParamOp) -> bool:
-    spelling = qcc.format_spelling(parameter.value.type)
-    shape = qcc.logical_type(parameter.value.type).shape
-    return (
-        spelling is not None
-        and len(shape) == 2
-        and shape[0] >= PANEL_ROWS
-        and shape[1] > 0
-        and panel_unit(parse_spelling(spelling)) is not None
-    )
-
-
-def _read_as_weights(parameters: list[qcc.ParamOp]) -> bool:
+def _layout_for(parameters: list[qcc.ParamOp]) -> str | None:
+    """The layout that every reader of a parameter, and its format, can do with."""
+    type_ = parameters[0].value.type
+    spelling, shape = qcc.format_spelling(type_), qcc.logical_type(type_).shape
+    if spelling is None or shape[0] < PANEL_ROWS or 0 in shape:
+        return None
     uses = [use for parameter in parameters for use in parameter.value.uses]
     readers = {use.owner.operation.name for use in uses}
-    as_weight = all(
-        WEIGHT_OPERAND.get(use.owner.operation.name) == use.operand_number for use in uses
-    )
-    return as_weight and "qcc.linear" in readers and readers <= PANEL_READERS
+    if any(WEIGHT_OPERAND.get(use.owner.operation.name) != use.operand_number for use in uses):
+        return None
+    fmt = parse_spelling(spelling)
+    if "qcc.linear" in readers and readers <= PANEL_READERS:
+        return LAYOUT if len(shape) == 2 and panel_unit(fmt) is not None else None
+    if readers == {"qcc.conv2d"} and has_tap_panels(fmt):
+        return TAP_LAYOUT if all(_takes_taps(use.owner, fmt) for use in uses) else None
+    return None
+
+
+def _takes_taps(op: qcc.Conv2dOp, weight: Format) -> bool:
+    """Whether a convolution meets integers, and no panel or unit has parts of two groups."""
+    quantize = qcc.rounding_of(op.input)
+    if quantize is None or not isinstance(
+        ir.RankedTensorType(op.input.type).element_type, ir.F32Type
+    ):
+        return False
+    spelling = qcc.format_spelling(quantize.codes.type)
+    assert spelling is not None
+    activations = parse_spelling(spelling)
+    if activations.block_size != "tensor" or not holds_integers(activations):
+        return False
+    groups = ir.IntegerAttr(op.groups).value
+    outputs, channels, *_ = qcc.logical_type(op.weight.type).shape
+    return groups == 1 or (outputs // groups % PANEL_ROWS == 0 and channels % tap_unit(weight) == 0)

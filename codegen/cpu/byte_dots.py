@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...dialects.bindings import ir, llvm, vector
+from ...dialects.formats import Format
+from ...dialects.formats.definition import Integer
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Val, constant, i8, i16, i32, lane_constants, lanes, shuffle
 from .integer_elements import IntegerElements
@@ -64,6 +66,36 @@ class ByteUnit:
         return _as_words(_by_halves("llvm.x86.avx2.pshuf.b", entries, _bytes(index)))
 
 
+class SignedUnit:
+    """
+    Codes of signed integers as signed bytes, which meet unsigned bytes of x.
+
+    Values are the bytes times `step`.
+    """
+
+    def __init__(self, library: KernelLibrary, fmt: Format) -> None:
+        element = fmt.element
+        assert isinstance(element, Integer)
+        self._bits = element.bits
+        self._features = library.features
+        self.step = 2.0**-element.fraction_bits
+
+    def quad(self, codes: UnitCodes, position: int) -> Val:
+        """Four codes from `position` as signed bytes (i32 lanes)."""
+        loose = codes.loose(position, EVERY_BYTE)
+        if self._bits == 8:
+            return loose
+        half = 1 << (self._bits - 1)
+        flipped = _bytes((loose & ((2 * half - 1) * EVERY_BYTE)) ^ (half * EVERY_BYTE))
+        return _as_words(flipped - half)
+
+    def sum(self, start: Val) -> ByteSum:
+        """A sum of products, unsigned bytes first, that begins with `start` (i32 lanes)."""
+        if {"avx512bw", "avx512vnni"} <= self._features:
+            return ByteSum(start)
+        return _HalvedSum(start) if "avx2" in self._features else _PlainSum(start)
+
+
 class ByteSum:
     """start + products, by vpdpbusd."""
 
@@ -108,6 +140,15 @@ class _HalvedSum(ByteSum):
     def add(self, weights: Val, x: Val) -> None:
         high = _folded(_pairs((weights >> 1) & (127 * EVERY_BYTE), x)) << 1
         self._total = self._total + high + _folded(_pairs(weights & EVERY_BYTE, x))
+
+
+class _PlainSum(ByteSum):
+    """The same without an instruction for it."""
+
+    def add(self, weights: Val, x: Val) -> None:
+        for place in range(0, 32, 8):
+            signed = (x << (24 - place)).shift_right_signed(24)
+            self._total = self._total + ((weights >> place) & 0xFF) * signed
 
 
 def _pairs(weights: Val, x: Val) -> Val:

@@ -22,6 +22,7 @@ from .convolution import convert_conv2d
 from .emit import Val, size
 from .features import host_features
 from .gemm import MC, Contraction, contraction_launcher
+from .integer_convolution import IntegerConvolutions
 from .integer_layers import IntegerLayers
 from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
@@ -44,7 +45,10 @@ def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = N
     """
     usable = frozenset(host_features() if features is None else features)
     site = CallSite(module, KernelLibrary(module, usable))
-    integers: Rules = {"qcc.linear": IntegerLayers().convert}
+    integers: Rules = {
+        "qcc.linear": IntegerLayers().convert,
+        "qcc.conv2d": IntegerConvolutions().convert,
+    }
     panels: Rules = {"qcc.linear": PanelLayers().convert}
     for rules in (integers, panels, RULES, {"qcc.param": convert_param}):
         for op in list(_qcc_ops(module.operation)):

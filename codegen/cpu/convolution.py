@@ -221,10 +221,10 @@ def _pair(attribute: ir.Attribute) -> tuple[int, int]:
     return rows, columns
 
 
-def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
+def window_of(op: qcc.Conv2dOp) -> Window:
     shape = qcc.logical_type(op.weight.type).shape
     groups = ir.IntegerAttr(op.groups).value
-    window = Window(
+    return Window(
         channels=shape[1],
         outputs=shape[0] // groups,
         taps=(shape[2], shape[3]),
@@ -233,9 +233,13 @@ def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
         dilation=_pair(op.dilation),
         groups=groups,
     )
+
+
+def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
+    window, outputs = window_of(op), qcc.logical_type(op.weight.type).shape[0]
     batch, channels, rows, columns = (site.extent(op.input, axis) for axis in range(4))
     out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
-    sizes = {0: batch, 1: size(shape[0]), 2: out_rows, 3: out_columns}
+    sizes = {0: batch, 1: size(outputs), 2: out_rows, 3: out_columns}
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
     source, parts = weight_source(site, op.weight, window.k)
     bias = site.address(op.bias) if op.bias is not None else size(0)
@@ -245,6 +249,6 @@ def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
     pad = padding_launcher(site.library, window)
     site.launch(pad, [site.address(op.input), copy, rows, columns], lines, grain_of(lines))
     convolve = convolution_launcher(site.library, window, source, op.bias is not None)
-    total = batch * (groups * window.channel_tiles) * out_rows
+    total = batch * (window.groups * window.channel_tiles) * out_rows
     site.launch(convolve, [copy, address, bias, rows, columns, *parts], total, grain_of(total))
     replace_op(op, value)

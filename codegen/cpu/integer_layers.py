@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from ...dialects import qcc
 from ...dialects.bindings import ir
 from ...dialects.formats import Format, parse_spelling
+from ...dialects.formats.scaled_integers import holds_integers
 from .byte_dots import ByteUnit
 from .call_site import CallSite, replace_op
 from .emit import Val, size
 from .integer_elements import integer_elements
-from .integer_rows import IntegerRows, holds_integers, integer_rows_launcher, x_blocks
+from .integer_rows import IntegerRows, integer_rows_launcher, x_blocks
 from .library import grain_of
 from .panel_integers import integer_linear_launcher, integer_segment
 from .panel_linear import panel_tiles

@@ -84,21 +84,6 @@ def x_blocks(fmt: Format, k: int) -> tuple[int, int]:
     return block_columns(fmt.block_size, k)
 
 
-def holds_integers(fmt: Format) -> bool:
-    """Whether values are signed integers of at most eight bits times one scale a block."""
-    element = fmt.element
-    return (
-        isinstance(element, Integer)
-        and element.signed
-        and element.offset == 0
-        and element.bits <= 8
-        and fmt.zero_point is None
-        and fmt.second_level is None
-        and len(fmt.block_scales) == 1
-        and fmt.block_scales[0].rule != "inverse"
-    )
-
-
 def integer_rows_launcher(library: KernelLibrary, rows: IntegerRows, rounding: Rounding) -> str:
     """
     Arguments: x, codes, scales, sums, what is known of the tensor as for `rounding_launcher`;

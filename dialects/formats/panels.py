@@ -136,7 +136,7 @@ def from_panels(fmt: Format, panels: Parts, rows: int, k: int) -> Parts:
     for role, part in panels.items():
         if role in _code_roles(fmt):
             codes = _row_codes(part, code_bits(fmt), _unit(fmt))[:rows, :k]
-            parts[role] = _packed_rows(fmt, codes)
+            parts[role] = packed_rows(fmt, codes)
         elif role in fmt.tensor_roles:
             parts[role] = part
         else:
@@ -200,7 +200,7 @@ def _row_codes(panels: NDArray[np.uint8], bits: int, unit: int) -> NDArray[np.un
     return codes.reshape(count * PANEL_ROWS, units * unit)
 
 
-def _packed_rows(fmt: Format, codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+def packed_rows(fmt: Format, codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
     """Codes as `Format.part_specs` stores them, row by row."""
     rows, k = codes.shape
     if code_bits(fmt) == 8 and isinstance(fmt.element, Nested | Plane):

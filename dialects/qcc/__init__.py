@@ -11,6 +11,7 @@ from .storage import (
     QuantizeOp,
     layout_of,
     quantized,
+    rounding_of,
     tensor_range_of,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "logical_type",
     "packed",
     "quantized",
+    "rounding_of",
     "tensor_range_of",
 ]

@@ -6,6 +6,7 @@ from ..bindings import Operand, Operation, Result, ext, ir
 from ..errors import QccError
 from ..formats import Range, parse_spelling
 from ..formats.panels import LAYOUT, panel_unit
+from ..formats.tap_panels import TAP_LAYOUT, has_tap_panels
 from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
 
 LAYOUT_ATTRIBUTE = "layout"
@@ -79,6 +80,15 @@ def quantized(source: ir.Value, spelling: str, tensor_range: Range | None = None
     return op.codes
 
 
+def rounding_of(value: ir.Value) -> Any:
+    """The `qcc.quantize` whose codes `value` is decoded from, None of any other value."""
+    decoded = value.owner
+    if not isinstance(decoded, DequantizeOp):
+        return None
+    quantize = decoded.codes.owner
+    return quantize if isinstance(quantize, QuantizeOp) else None
+
+
 def tensor_range_of(quantize: Any) -> Range | None:
     """(least, most) of a static `qcc.quantize`, None of a dynamic one."""
     if "range" not in quantize.attributes:
@@ -122,12 +132,15 @@ def _layout_is_known(parameter: Operation) -> bool:
         return True
     type_ = parameter.results[0].type
     spelling = format_spelling(type_)
-    if layout != LAYOUT:
-        reason = f"there is no layout {layout!r}, only {LAYOUT!r}"
-    elif spelling is None or logical_type(type_).rank != 2:
-        reason = f"{LAYOUT!r} is a layout of packed matrices, not of {type_}"
-    elif panel_unit(parse_spelling(spelling)) is None:
-        reason = f"blocks of {spelling} do not divide into the units of {LAYOUT!r}"
+    rank = {LAYOUT: 2, TAP_LAYOUT: 4}.get(layout)
+    if rank is None:
+        reason = f"there is no layout {layout!r}, only {LAYOUT!r} and {TAP_LAYOUT!r}"
+    elif spelling is None or logical_type(type_).rank != rank:
+        reason = f"{layout!r} is a layout of packed tensors of rank {rank}, not of {type_}"
+    elif layout == LAYOUT and panel_unit(parse_spelling(spelling)) is None:
+        reason = f"blocks of {spelling} do not divide into the units of {layout!r}"
+    elif layout == TAP_LAYOUT and not has_tap_panels(parse_spelling(spelling)):
+        reason = f"{layout!r} is for integers times a scale a row, not for {spelling}"
     else:
         return True
     parameter.location.emit_error(f"qcc.param: {reason}")

@@ -18,6 +18,7 @@ from qcc.dialects.bindings import Context, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.formats import parse_spelling
 from qcc.dialects.formats.panels import to_panels
+from qcc.dialects.formats.tap_panels import to_tap_panels
 from qcc.dialects.interpreter import interpret
 
 F32 = np.dtype(np.float32)
@@ -45,8 +46,9 @@ class Programs:
         values: np.ndarray,
         spelling: str | None = None,
         panels: bool = False,
+        taps: bool = False,
     ) -> str:
-        """Register a parameter; returns the type its `qcc.param` has."""
+        """Register a parameter, maybe in a layout; returns the type its `qcc.param` has."""
         plain = tensor(*values.shape)
         if spelling is None:
             self.stored[symbol] = self.decoded[symbol] = values
@@ -55,6 +57,8 @@ class Programs:
         rows = values.reshape(values.shape[0], -1)
         parts = fmt.encode_rows(rows)
         stored = to_panels(fmt, parts, rows.shape[1]) if panels else parts
+        if taps:
+            stored = to_tap_panels(fmt, parts, values.shape)
         self.stored |= {f"{symbol}/{role}": part for role, part in stored.items()}
         self.decoded[symbol] = fmt.decode_rows(parts, rows.shape[1]).reshape(values.shape)
         return f'!qcc.packed<{plain}, "{fmt.spelling}">'

@@ -40,3 +40,23 @@ func.func @others(%x: tensor<?x32xf32>, %i: tensor<?xi64>) -> (tensor<?x32xf32>,
   %z = "qcc.linear"(%x, %f) {operandSegmentSizes = array<i32: 1, 1, 0>} : (tensor<?x32xf32>, !qcc.packed<tensor<15x32xf32>, "int4<group=32>">) -> tensor<?x15xf32>
   return %e, %y, %v, %z : tensor<?x32xf32>, tensor<?x16xf32>, tensor<16x32xf32>, tensor<?x15xf32>
 }
+
+// Convolutions of integers read their weights a tap at a time; others, and ragged groups, by row.
+// CHECK-LABEL: @images
+// CHECK: "qcc.param"() {layout = "panel16-taps", symbol = "taps"}
+// CHECK: "qcc.param"() {symbol = "blocks"}
+// CHECK: "qcc.param"() {symbol = "ragged"}
+// CHECK: "qcc.param"() {symbol = "unrounded"}
+func.func @images(%x: tensor<1x16x4x4xf32>) -> (tensor<1x32x4x4xf32>, tensor<1x32x4x4xf32>, tensor<1x24x4x4xf32>, tensor<1x32x4x4xf32>) {
+  %q = "qcc.quantize"(%x) : (tensor<1x16x4x4xf32>) -> !qcc.packed<tensor<1x16x4x4xf32>, "int8<group=tensor>">
+  %d = "qcc.dequantize"(%q) : (!qcc.packed<tensor<1x16x4x4xf32>, "int8<group=tensor>">) -> tensor<1x16x4x4xf32>
+  %a = "qcc.param"() {symbol = "taps"} : () -> !qcc.packed<tensor<32x16x1x1xf32>, "int8">
+  %u = "qcc.conv2d"(%d, %a) {dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x16x4x4xf32>, !qcc.packed<tensor<32x16x1x1xf32>, "int8">) -> tensor<1x32x4x4xf32>
+  %b = "qcc.param"() {symbol = "blocks"} : () -> !qcc.packed<tensor<32x16x1x1xf32>, "int8<group=16>">
+  %v = "qcc.conv2d"(%d, %b) {dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x16x4x4xf32>, !qcc.packed<tensor<32x16x1x1xf32>, "int8<group=16>">) -> tensor<1x32x4x4xf32>
+  %c = "qcc.param"() {symbol = "ragged"} : () -> !qcc.packed<tensor<24x8x1x1xf32>, "int8">
+  %w = "qcc.conv2d"(%d, %c) {dilation = array<i64: 1, 1>, groups = 2 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x16x4x4xf32>, !qcc.packed<tensor<24x8x1x1xf32>, "int8">) -> tensor<1x24x4x4xf32>
+  %e = "qcc.param"() {symbol = "unrounded"} : () -> !qcc.packed<tensor<32x16x1x1xf32>, "int8">
+  %z = "qcc.conv2d"(%x, %e) {dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x16x4x4xf32>, !qcc.packed<tensor<32x16x1x1xf32>, "int8">) -> tensor<1x32x4x4xf32>
+  return %u, %v, %w, %z : tensor<1x32x4x4xf32>, tensor<1x32x4x4xf32>, tensor<1x24x4x4xf32>, tensor<1x32x4x4xf32>
+}

@@ -1,0 +1,328 @@
+"""
+Convolutions of images rounded to integers: byte dot products over planes of four channels.
+
+    %q = qcc.quantize %x; %d = qcc.dequantize %q; qcc.conv2d %d, %w
+      =>  planes(&x, &bytes, &scales); kernel(&bytes, &scales, &y, &w.codes, …)
+
+A lane holds one output channel. Eight neighbouring output columns times a few panels of channels
+stay in registers; a word of x, four channels of one pixel, is broadcast to all lanes and meets the
+four codes of each output channel under the tap. Sums are exact in int32. At the end a tile is
+turned round, so that the columns of each channel lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...dialects import qcc
+from ...dialects.bindings import ir
+from ...dialects.formats import Format, parse_spelling
+from ...dialects.formats.panels import PANEL_ROWS
+from ...dialects.formats.tap_panels import tap_unit
+from .byte_dots import ByteSum, SignedUnit
+from .byte_planes import CHANNELS, ZERO_POINT, BytePlanes, byte_planes_launcher
+from .call_site import CallSite, parameter_symbol, replace_op
+from .convolution import Window, window_of
+from .emit import (
+    LANES,
+    Ptr,
+    Val,
+    branch,
+    broadcast,
+    constant,
+    f32,
+    fma,
+    i32,
+    lane_mask,
+    minimum,
+    repeat,
+    shuffle,
+    signed_to_float,
+    size,
+)
+from .library import Arguments, KernelLibrary, grain_of, scratch
+from .panel_codes import UnitCodes, wide
+from .panel_output import Columns
+from .panel_reader import PanelReader
+from .round_trip import known_of_tensor
+
+COLUMNS = LANES
+PANELS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Convolution:
+    """Static facts: the geometry, the images, the weights, and how many panels a tile has."""
+
+    window: Window
+    images: BytePlanes
+    weight: PanelReader
+    has_bias: bool
+
+    @property
+    def tile_panels(self) -> int:
+        of_group = self.weight.panels // self.window.groups
+        whole = self.window.groups == 1 or of_group % PANELS == 0
+        return PANELS if whole and self.weight.panels > 1 else 1
+
+    @property
+    def tiles(self) -> int:
+        """Groups of panels that one row of one image has."""
+        return -(-self.weight.panels // self.tile_panels)
+
+    @property
+    def group_planes(self) -> int:
+        return self.images.planes // self.window.groups
+
+    @property
+    def key(self) -> str:
+        return f"byte {self.window.key} {self.images.key} {self.weight.key} {self.has_bias}"
+
+
+class IntegerConvolutions:
+    """Converts the convolutions of one module whose weights lie in panels by tap."""
+
+    def __init__(self) -> None:
+        self._planes: dict[tuple[ir.Value, str], tuple[Val, Val]] = {}
+
+    def convert(self, site: CallSite, op: qcc.Conv2dOp) -> None:
+        """Replace `op` if its weights lie in panels, else leave it."""
+        symbol = parameter_symbol(op.weight)
+        if symbol is None or qcc.layout_of(op.weight.owner) is None:
+            return
+        window, quantize = window_of(op), qcc.rounding_of(op.input)
+        weight = _reader(site.library, op)
+        images = _images(quantize, window, weight)
+        convolution = _Convolution(window, images, weight, op.bias is not None)
+        batch, _, rows, columns = (site.extent(quantize.source, axis) for axis in range(4))
+        out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
+        sizes = {0: batch, 1: size(weight.rows), 2: out_rows, 3: out_columns}
+        value, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
+        planes, scales = self._rounded(site, quantize, images)
+        bias = site.address(op.bias) if op.bias is not None else size(0)
+        parts = [site.parameters.address(f"{symbol}/{role}") for role in weight.parts]
+        total = batch * convolution.tiles * out_rows
+        work = out_columns * (total * (weight.k * PANEL_ROWS * convolution.tile_panels))
+        arguments = [planes, scales, address, bias, rows, columns, *parts]
+        launcher = _launcher(site.library, convolution)
+        site.launch(launcher, arguments, total, grain_of(total, work))
+        replace_op(op, value)
+
+    def _rounded(
+        self, site: CallSite, quantize: qcc.QuantizeOp, images: BytePlanes
+    ) -> tuple[Val, Val]:
+        key = quantize.codes, images.key
+        if key not in self._planes:
+            with ir.InsertionPoint(quantize), quantize.location:
+                self._planes[key] = _round(site, quantize, images)
+        return self._planes[key]
+
+
+def _round(site: CallSite, quantize: qcc.QuantizeOp, images: BytePlanes) -> tuple[Val, Val]:
+    source = quantize.source
+    batch, _, rows, columns = (site.extent(source, axis) for axis in range(4))
+    lines = batch * images.rows(rows)
+    planes = site.buffer(lines * images.pitch(columns) * images.planes)
+    scales = site.buffer(lines)
+    known = known_of_tensor(site, quantize, images.rounding)
+    launcher = byte_planes_launcher(site.library, images)
+    arguments = [site.address(source), planes, scales, rows, columns, known]
+    work = lines * columns * (images.channels * 16)
+    site.launch(launcher, arguments, lines, grain_of(lines, work))
+    return planes, scales
+
+
+def _reader(library: KernelLibrary, op: qcc.Conv2dOp) -> PanelReader:
+    fmt, shape = _format(op.weight), qcc.logical_type(op.weight.type).shape
+    unit = tap_unit(fmt)
+    return PanelReader(library, fmt, shape[0], -(-shape[1] // unit) * unit * shape[2] * shape[3])
+
+
+def _images(quantize: qcc.QuantizeOp, window: Window, weight: PanelReader) -> BytePlanes:
+    return BytePlanes(
+        _format(quantize.codes),
+        channels=window.channels * window.groups,
+        unit=tap_unit(weight.format),
+        padding=window.padding,
+        spare=(COLUMNS - 1) * window.stride[1],
+        static=qcc.tensor_range_of(quantize) is not None,
+    )
+
+
+def _format(value: ir.Value) -> Format:
+    spelling = qcc.format_spelling(value.type)
+    assert spelling is not None
+    return parse_spelling(spelling)
+
+
+def _launcher(library: KernelLibrary, convolution: _Convolution) -> str:
+    """
+    Arguments: planes, scales, y, bias (0 when absent), rows, columns, then the weight's parts;
+    total is images times groups of panels times output rows.
+    """
+
+    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
+        _Body(library, convolution, arguments).run(begin, end)
+
+    return library.launcher(convolution.key, 6 + convolution.weight.part_count, emit)
+
+
+class _Body:
+    """Emission of the convolution of output rows."""
+
+    def __init__(self, library: KernelLibrary, c: _Convolution, arguments: Arguments) -> None:
+        self.c, self.w = c, c.window
+        self.planes, self.scales = arguments.address(0, i32()), arguments.address(1, f32())
+        self.y = arguments.address(2, f32())
+        self.bias = Columns(arguments.address(3, f32()), c.weight.rows, present=c.has_bias)
+        rows, columns = arguments.integer(4), arguments.integer(5)
+        c.weight.bind(arguments, 6)
+        self.unit = SignedUnit(library, c.weight.format)
+        self.rows, self.pitch = c.images.rows(rows), c.images.pitch(columns)
+        self.out_rows, self.out_columns = c.window.output(rows, 0), c.window.output(columns, 1)
+
+    def run(self, begin: Val, end: Val) -> None:
+        starts = scratch(self.c.tile_panels * PANEL_ROWS).as_type(i32())
+
+        @repeat(begin, end, carry=(size(-1),))
+        def _(item: Val, held: Val) -> Val:
+            row, rest = item % self.out_rows, item // self.out_rows
+            image, tile = rest // self.c.tiles, rest % self.c.tiles
+            panels = [
+                minimum(tile * self.c.tile_panels + i, self.c.weight.panels - 1)
+                for i in range(self.c.tile_panels)
+            ]
+            branch(tile.compare("ne", held), lambda: self._store_starts(panels, starts))
+            self._row(image, row, panels, starts)
+            return tile
+
+    def _store_starts(self, panels: Sequence[Val], starts: Ptr) -> None:
+        """What the 128 added to every byte of x adds to the sums, taken away."""
+        ones = constant(0x01010101, wide(i32()))
+        for index, panel in enumerate(panels):
+
+            @repeat(0, self.c.weight.k // self.c.weight.unit, carry=[constant(0, wide(i32()))])
+            def total(unit: Val, total: Val, panel: Val = panel) -> Val:
+                codes = self.c.weight.codes(panel, unit)[0]
+                running = self.unit.sum(total)
+                for position in range(0, self.c.weight.unit, CHANNELS):
+                    running.add(ones, self.unit.quad(codes, position))
+                return running.value()
+
+            starts.at(index * PANEL_ROWS).store(total[0] * -ZERO_POINT)
+
+    def _row(self, image: Val, row: Val, panels: Sequence[Val], starts: Ptr) -> None:
+        top = row * self.w.stride[0]
+        scale = self._scale(self.scales.at(image * self.rows + top))
+        step = self.unit.step
+        factors = [self.c.weight.scales(p, size(0), step).factors[0] * scale for p in panels]
+        biases = [self.bias.sixteen(size(0), panel) for panel in panels]
+        first_plane = image * self.c.images.planes
+        if self.w.groups > 1:
+            of_group = self.c.weight.panels // self.w.groups
+            first_plane = first_plane + panels[0] // of_group * self.c.group_planes
+        source = self.planes.at((first_plane * self.rows + top) * self.pitch)
+
+        @repeat(0, self.out_columns, COLUMNS)
+        def _(column: Val) -> None:
+            initial = [
+                starts.at(index * PANEL_ROWS).load(wide(i32()))
+                for index in range(len(panels))
+                for _ in range(COLUMNS)
+            ]
+            sums = self._taps(source.at(column * self.w.stride[1]), panels, initial)
+            for index, panel in enumerate(panels):
+                of_panel = sums[index * COLUMNS : (index + 1) * COLUMNS]
+                values = [
+                    fma(signed_to_float(one), factors[index], biases[index]) for one in of_panel
+                ]
+                self._store(image, row, column, panel, values)
+
+    def _scale(self, of_row: Ptr) -> Val:
+        """The tensor's scale; NaN if one of the rows under the window has it so."""
+        scale = of_row.load()
+        for tap in range(1, self.w.taps[0]):
+            other = of_row.at(tap * self.w.dilation[0]).load()
+            scale = scale + (other - other)
+        return broadcast(scale, PANEL_ROWS)
+
+    def _taps(self, source: Ptr, panels: Sequence[Val], initial: list[Val]) -> list[Val]:
+        """initial + the products of all taps and channels with eight columns from `source`."""
+        units = self.c.group_planes * CHANNELS // self.c.weight.unit
+
+        @repeat(0, self.w.taps[0], carry=initial)
+        def totals(row: Val, *sums: Val) -> list[Val]:
+            @repeat(0, units, carry=sums)
+            def of_row(unit: Val, *sums: Val) -> list[Val]:
+                running = [self.unit.sum(total) for total in sums]
+                for column in range(self.w.taps[1]):
+                    at = (row * self.w.taps[1] + column) * units + unit
+                    codes = [self.c.weight.codes(panel, at)[0] for panel in panels]
+                    self._under_tap(source, (row, column), unit, codes, running)
+                return [one.value() for one in running]
+
+            return of_row
+
+        return totals
+
+    def _under_tap(
+        self,
+        source: Ptr,
+        tap: tuple[Val, int],
+        unit: Val,
+        codes: Sequence[UnitCodes],
+        running: Sequence[ByteSum],
+    ) -> None:
+        planes = self.c.weight.unit // CHANNELS
+        row, column = tap[0] * self.w.dilation[0], tap[1] * self.w.dilation[1]
+        for plane in range(planes):
+            pixel = source.at(((unit * planes + plane) * self.rows + row) * self.pitch + column)
+            quads = [self.unit.quad(each, plane * CHANNELS) for each in codes]
+            for place in range(COLUMNS):
+                word = broadcast(pixel.at(place * self.w.stride[1]).load(), PANEL_ROWS)
+                for index, quad in enumerate(quads):
+                    running[index * COLUMNS + place].add(word, quad)
+
+    def _store(self, image: Val, row: Val, column: Val, panel: Val, values: list[Val]) -> None:
+        """Sixteen channels of eight columns, the columns of each side by side."""
+        mask = lane_mask(self.out_columns - column)
+        for index, pair in enumerate(_turned(values)):
+            for half in range(2):
+                channel = panel * PANEL_ROWS + index + half * COLUMNS
+                lanes = shuffle(pair, pair, range(half * COLUMNS, (half + 1) * COLUMNS))
+                place = (image * self.c.weight.rows + channel) * self.out_rows + row
+                target = self.y.at(place * self.out_columns + column)
+                self._store_channel(channel, target, mask, lanes)
+
+    def _store_channel(self, channel: Val, target: Ptr, mask: Val, value: Val) -> None:
+        if self.c.weight.rows % PANEL_ROWS == 0:
+            target.store_while(mask, value)
+        else:
+            branch(
+                channel.compare("lt", self.c.weight.rows),
+                lambda: target.store_while(mask, value),
+            )
+
+
+def _turned(rows: list[Val]) -> list[Val]:
+    """
+    Eight rows of sixteen lanes as columns: result i has column i, and column i + 8 behind it.
+
+    Each of the three rounds exchanges one bit of the row's number with one of the lane's.
+    """
+    for bit in (1, 2, 4):
+        turned = list(rows)
+        for row in range(COLUMNS):
+            if not row & bit:
+                low, high = rows[row], rows[row | bit]
+                turned[row] = shuffle(low, high, [_pick(lane, bit, 0) for lane in range(16)])
+                turned[row | bit] = shuffle(low, high, [_pick(lane, bit, 1) for lane in range(16)])
+        rows = turned
+    return rows
+
+
+def _pick(lane: int, bit: int, wanted: int) -> int:
+    """The lane that comes to `lane`: its bit says whose row, `wanted` replaces the bit."""
+    source = lane & ~bit | (bit if wanted else 0)
+    return source + (PANEL_ROWS if lane & bit else 0)
