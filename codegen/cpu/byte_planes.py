@@ -1,7 +1,7 @@
 """
 Images rounded to integers: planes of four channels, for convolutions by byte dot products.
 
-    x f32 [N, C, H, W]   =>   planes i32 [N, ceil(C / unit) * unit / 4, H + 2p, pitch], a byte a channel
+    x f32 [N, C, H, W]   =>   planes i32 [N, planes, H + 2p, pitch], a byte a channel;
                               scales f32 [N, H + 2p]
 
 A byte is the code plus 128, so that it has no sign; borders and missing channels hold the code 0.
