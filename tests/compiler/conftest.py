@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import qcc
 from qcc.compiler.artifact import ArtifactWriter, TensorSpec
 from qcc.compiler.tensor_layout import pack_tensors
+from qcc.models import FAMILIES, Sample
 
 TENSORS: dict[str, np.ndarray] = {
     "blocks.0.fc.weight/codes": np.arange(15, dtype=np.uint8).reshape(3, 5),
@@ -77,6 +80,25 @@ REPORT: dict[str, Any] = {
 BINDING: dict[str, Any] = {"parts": list(TENSORS), "results": [["f32", 2]], "caches": []}
 
 WriteSample = Callable[..., Path]
+Compiled = Callable[..., tuple[Sample, qcc.Module]]
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Compiled:
+    """
+    compiled(family, recipe=None): its example and the module, compiled once for all tests.
+
+    For tests that only call or save the module: compiling is most of the time of this folder.
+    """
+
+    @cache
+    def make(family: str, recipe: str) -> tuple[Sample, qcc.Module]:
+        sample = FAMILIES[family]()
+        shapes, chosen = sample.dynamic_shapes, json.loads(recipe)
+        module = qcc.compile(sample.module, sample.inputs, dynamic_shapes=shapes, recipe=chosen)
+        return sample, module
+
+    return lambda family, recipe=None: make(family, json.dumps(recipe))
 
 
 def write_artifact(

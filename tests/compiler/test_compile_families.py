@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import qcc
 from qcc.models import FAMILIES, Sample
 
+Compiled = Callable[..., tuple[Sample, qcc.Module]]
 PRECISE = 1e-4
 QUANTIZED = [
     ("mlp", {"default": {"weights": "int8"}}),
@@ -28,14 +30,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def compiled(name: str, recipe: Any = None) -> tuple[Sample, qcc.Module]:
-    sample = FAMILIES[name]()
-    module = qcc.compile(
-        sample.module, sample.inputs, dynamic_shapes=sample.dynamic_shapes, recipe=recipe
-    )
-    return sample, module
 
 
 def eager(sample: Sample, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
@@ -74,7 +68,7 @@ def other_sizes(sample: Sample) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_family_matches_eager_torch(name: str) -> None:
+def test_family_matches_eager_torch(compiled: Compiled, name: str) -> None:
     sample, module = compiled(name)
     assert sample.dynamic_shapes
     for inputs in (sample.inputs, other_sizes(sample)):
@@ -86,7 +80,7 @@ def test_family_matches_eager_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "recipe"), QUANTIZED, ids=str)
-def test_quantized_family_verifies(name: str, recipe: Any) -> None:
+def test_quantized_family_verifies(compiled: Compiled, name: str, recipe: Any) -> None:
     sample, module = compiled(name, recipe)
     result = module.verify()
     assert result["passed"], result
@@ -95,13 +89,13 @@ def test_quantized_family_verifies(name: str, recipe: Any) -> None:
     assert PRECISE / 1000 < max(errors) < 1
 
 
-def test_gpt2_is_exact_to_fp32() -> None:
+def test_gpt2_is_exact_to_fp32(compiled: Compiled) -> None:
     """tanh-GELU with its own constant, not torch-mlir's shortened one."""
     sample, module = compiled("gpt2")
     assert max(relative_errors(called(module, sample.inputs), eager(sample, sample.inputs))) < 2e-6
 
 
-def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+def test_saved_and_loaded_is_the_same(compiled: Compiled, tmp_path: Path) -> None:
     sample, module = compiled("mlp", "mxfp4")
     path = tmp_path / "m.qcc"
     module.save(path)
@@ -113,8 +107,8 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     assert loaded.report["layers"] == module.report["layers"]
 
 
-def test_threads_change_no_bit(tmp_path: Path) -> None:
-    sample, module = compiled("mlp", {"default": {"weights": "int4"}})
+def test_threads_change_no_bit(compiled: Compiled, tmp_path: Path) -> None:
+    sample, module = compiled("mlp", {"default": {"weights": "int8"}})
     path = tmp_path / "m.qcc"
     module.save(path)
     results = [qcc.load(path, threads=threads)(*sample.inputs) for threads in (1, 2, 5)]
@@ -133,7 +127,7 @@ def test_two_compilations_are_identical(tmp_path: Path) -> None:
 
 
 def test_a_processor_without_the_features_gets_its_own_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample, module = compiled("mlp", "mxfp4")
     path = tmp_path / "m.qcc"
