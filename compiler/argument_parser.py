@@ -9,6 +9,7 @@ would otherwise name the current folder or silently mean the default.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -36,6 +37,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError("usage", message, next_step=f"`{self.prog} --help` lists the arguments")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse's own hides that a stream cannot be written."""
+        (file or sys.stderr).write(message)
 
     def _refuse(self, rest: Sequence[str]) -> NoReturn:
         flag = next((word.partition("=")[0] for word in rest if word.startswith("-")), None)

@@ -91,7 +91,8 @@ def make_parser() -> ArgumentParser:
 
 def _run(argv: Sequence[str], console: Console) -> int:
     try:
-        args = _parsed(argv)
+        with console.delivering():
+            args = _parsed(argv)
         code = 0 if args is None else VERBS[args.verb].run(args, console)
         console.flush()
         return code

@@ -147,6 +147,7 @@ class Console:
         self._out = out
         self._err: TextIO = cast(TextIO, Log(err))
         self.json = json
+        self._lost = False
 
     def result(self, data: Any, text: str) -> None:
         """The one result of a command: `data` for programs, `text` for people."""
@@ -166,11 +167,14 @@ class Console:
 
     def failure(self, error: QccError) -> int:
         """Tell the error and return its exit code."""
-        if self.json:
-            self._write(encode({"error": error.as_dict(), "exit_code": error.exit_code}))
-            self.flush()
-        else:
-            self._err.write(f"qcc: error {error}\n")
+        if self.json and not self._lost:
+            try:
+                self._write(encode({"error": error.as_dict(), "exit_code": error.exit_code}))
+                self.flush()
+                return error.exit_code
+            except ResourceError:
+                pass  # stderr is what is left
+        self._err.write(f"qcc: error {error}\n")
         return error.exit_code
 
     def stopped(self, how: str, exit_code: int) -> int:
@@ -188,21 +192,22 @@ class Console:
         return Bars(self._err) if self._err.isatty() else Lines(self._err)
 
     def flush(self) -> None:
-        with self._delivering():
+        with self.delivering():
             self._out.flush()
 
     def _write(self, text: str) -> None:
-        with self._delivering():
+        with self.delivering():
             self._out.write(text if text.endswith("\n") or not text else text + "\n")
 
     @contextmanager
-    def _delivering(self) -> Iterator[None]:
+    def delivering(self) -> Iterator[None]:
         """Raises ResourceError where the result cannot be written, as on a full disk."""
         try:
             yield
         except BrokenPipeError:
             raise
         except OSError as error:
+            self._lost = True
             silence(self._out)
             raise ResourceError(
                 "result-lost", "cannot write the result to standard output", why=str(error)

@@ -8,6 +8,7 @@ than its file holds, is an error. NumPy is imported on use, as the command line 
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         )
     if not path.is_file():
         raise UsageError("inputs-missing", f"there is no file '{path}'", next_step=_WRITE)
+    if not os.access(path, os.R_OK):
+        raise UsageError(
+            "inputs-unreadable",
+            f"cannot open '{path}'",
+            why="permission denied",
+            next_step="give a file that you may read",
+        )
     try:
         _check_growth(path)
         with np.load(path, allow_pickle=False) as archive:

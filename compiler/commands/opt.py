@@ -50,7 +50,12 @@ def _read(name: str) -> str:
                 data = file.read(_LARGEST + 1)
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError("ir-unreadable", f"cannot read '{name}'", why=str(error)) from error
+        raise UsageError(
+            "ir-unreadable",
+            f"cannot read '{name}'",
+            why=getattr(error, "strerror", None) or str(error),
+            next_step="give a file of textual IR, or - for standard input",
+        ) from error
     if len(data) > _LARGEST:
         raise ResourceError("ir-too-large", f"'{name}' is larger than {_LARGEST >> 20} MiB")
     return text

@@ -128,7 +128,10 @@ def open_archive(path: str | os.PathLike[str]) -> Archive:
         file = path.open("rb")
     except OSError as error:
         raise UsageError(
-            "file-unreadable", f"cannot open '{path}'", why=error.strerror or str(error)
+            "file-unreadable",
+            f"cannot open '{path}'",
+            why=error.strerror or str(error),
+            next_step="give a file that exists and that you may read",
         ) from error
     try:
         members = _checked_members(path, file)

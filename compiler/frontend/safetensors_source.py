@@ -179,7 +179,12 @@ def _check_cover(path: Path, entries: dict[str, _Entry], size: int) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError("file-unreadable", f"cannot open '{path}'", why=error.strerror or str(error))
+    return UsageError(
+        "file-unreadable",
+        f"cannot open '{path}'",
+        why=error.strerror or str(error),
+        next_step="give a file that exists and that you may read",
+    )
 
 
 def _refuse(path: Path, why: str) -> NoReturn:

@@ -70,7 +70,10 @@ def _run_child(path: Path, copy: Path | None, mode: str) -> None:
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(
-            "file-unreadable", f"cannot open '{path}'", why=error.strerror or str(error)
+            "file-unreadable",
+            f"cannot open '{path}'",
+            why=error.strerror or str(error),
+            next_step="give a file that exists and that you may read",
         ) from error
     command = [
         *(sys.executable, "-m", f"{__package__}.state_dict_child"),

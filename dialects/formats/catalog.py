@@ -139,6 +139,10 @@ def _read_file(path: str, options: dict[str, Any]) -> Format:
         ) from error
     except (OSError, ValueError) as error:
         raise UsageError(
-            "format-file", "cannot read the format definition", where=path, why=str(error)
+            "format-file",
+            "cannot read the format definition",
+            where=path,
+            why=getattr(error, "strerror", None) or str(error),
+            next_step="give the path of a .fmt file, or a name from `qcc list formats`",
         ) from error
     return _intern(Family.parse(text, path, format), None, options)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -380,52 +378,6 @@ def test_traceback_on_request(sample: Path, capsys: pytest.CaptureFixture[str]) 
     assert "Traceback" not in told(capsys)
     assert main([*argv, "--traceback"]) == 2
     assert "Traceback" in told(capsys)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals(number: int, code: int, tmp_path: Path) -> None:
-    """
-    A program gets its one JSON document even then.
-
-    The pipe's writer can open it only when the command has opened it to read.
-
-    A shell starts background jobs with SIGINT ignored, and these tests may run in one.
-    """
-    pipe = tmp_path / "in.mlir"
-    os.mkfifo(pipe)
-    heed = partial(signal.signal, number, signal.SIG_DFL)
-    command = [*QCC, "opt", str(pipe), "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    ) as process:
-        with pipe.open("wb"):
-            process.send_signal(number)
-            assert process.wait(timeout=60) == code
-        told, problem = process.communicate()
-        assert "Traceback" not in problem
-        document = json.loads(told)
-        assert document["exit_code"] == code
-        assert document["error"]["code"] in ("interrupted", "terminated")
-
-
-def test_a_reader_that_leaves(tmp_path: Path) -> None:
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    left = subprocess.run(
-        [*QCC, "list", "targets"], stdout=write_end, stderr=subprocess.PIPE, check=False
-    )
-    os.close(write_end)
-    assert (left.returncode, left.stderr) == (141, b"")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
-def test_a_result_that_cannot_be_written() -> None:
-    with open("/dev/full", "w") as full:
-        left = subprocess.run(
-            [*QCC, "list", "targets"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert left.returncode == 6
-    assert "result-lost" in left.stderr
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -87,30 +85,3 @@ def test_help_lists_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     for code in (0, 1, 2, 3, 4, 5, 6, 7, 130, 141, 143):
         assert f"\n  {code}  " in shown
     assert all(verb in shown for verb in VERBS)
-
-
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "2>/dev/full"])
-def test_streams_that_are_not_there(closed: str, sample: Path) -> None:
-    """A closed descriptor is the first that a new file would get: messages must not reach it."""
-    out = sample.with_suffix(".html")
-    command = f'"$@" report {sample} {closed}'
-    done = subprocess.run(["sh", "-c", command, "sh", *QCC], capture_output=True, check=False)
-    assert done.returncode == 0
-    assert out.read_text().startswith("<!doctype html>")
-    assert out.read_text().endswith("</html>\n")
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-@pytest.mark.parametrize("json", [[], ["--json"]])
-def test_file_names_of_any_bytes(encoding: str, json: list[str]) -> None:
-    done = subprocess.run(
-        [*(part.encode() for part in [*QCC, *json, "inspect"]), "ü \udcff.qcc"],
-        capture_output=True,
-        env={"PYTHONPATH": ":".join(sys.path), "PYTHONIOENCODING": encoding},
-        check=False,
-    )
-    assert done.returncode == 2
-    assert b"Traceback" not in done.stderr
-    told = (done.stdout if json else done.stderr).decode()
-    assert "file-unreadable" in told
-    assert "udcff.qcc" in told
