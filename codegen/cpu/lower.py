@@ -14,8 +14,9 @@ from ...dialects.errors import UnsupportedError
 from ...dialects.source_line import source_line
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
+from .expand_exponentials import expand_exponentials
 from .hoist_deallocations import hoist_deallocations
-from .outline_loops import outline_loops
+from .outline_loops import LOOP_NAMES, outline_loops
 from .own_results import own_results
 from .replace_copies import replace_copies
 
@@ -67,8 +68,10 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     outline_loops(module)
     run(module, LOOPS)
     run(module, HALVES)
+    expand_exponentials(module)
     site.library.link()
     run(module, LLVM)
+    _keep_private(module)
     refuse_remaining(module)
     return site
 
@@ -105,6 +108,24 @@ def _all(op: Operation) -> Iterator[Operation]:
             for child in block.operations:
                 yield child.operation
                 yield from _all(child.operation)
+
+
+def _keep_private(module: ir.Module) -> None:
+    """
+    Give functions that only the object calls internal linkage, and keep loops out of line.
+
+    The conversion to LLVM drops both. A loop that is inlined at each of its calls takes most of
+    the time of compilation, and its copies fall out of the instruction cache.
+    """
+    internal = ir.Attribute.parse("#llvm.linkage<internal>")
+    for op in module.body.operations:
+        function = op.operation
+        if function.name != "llvm.func" or "sym_visibility" not in function.attributes:
+            continue
+        if function.regions[0].blocks:
+            function.attributes["linkage"] = internal
+            if ir.StringAttr(function.attributes["sym_name"]).value.startswith(LOOP_NAMES):
+                function.attributes["no_inline"] = ir.UnitAttr.get()
 
 
 def _give_entry_a_c_interface(module: ir.Module) -> None:

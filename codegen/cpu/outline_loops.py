@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from ...dialects.bindings import Operation, func, ir
 
 OUTLINED = ("linalg.", "tm_tensor.")
+LOOP_NAMES = "loop_"
 
 
 def outline_loops(module: ir.Module) -> None:
     functions: dict[str, str] = {}
     for op in list(_loop_ops(module)):
         captured = _captured(op)
-        name = f"loop_{len(functions)}"
+        name = f"{LOOP_NAMES}{len(functions)}"
         body = _function_around(module, op, captured, name)
         key = body.operation.get_asm(use_local_scope=True).replace(f"@{name}(", "@(")
         if key in functions:
