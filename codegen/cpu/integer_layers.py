@@ -21,6 +21,7 @@ from .call_site import CallSite, replace_op
 from .emit import Val, size
 from .integer_elements import integer_elements
 from .integer_rows import IntegerRows, integer_rows_launcher, x_blocks
+from .integer_sums import factor_of_sums
 from .library import grain_of
 from .panel_integers import integer_linear_launcher, integer_segment
 from .panel_linear import panel_tiles
@@ -42,7 +43,7 @@ class IntegerLayers:
     """Converts the layers of one module that can compute with integers."""
 
     def __init__(self) -> None:
-        self._encoded: dict[tuple[ir.Value, int], _Codes] = {}
+        self._encoded: dict[tuple[ir.Value, IntegerRows], _Codes] = {}
 
     def convert(self, site: CallSite, op: qcc.LinearOp) -> None:
         """Replace `op` if it can be computed with integers, else leave it."""
@@ -68,7 +69,7 @@ class IntegerLayers:
         replace_op(op, value)
 
     def _codes(self, site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Codes:
-        key = quantize.codes, rows.segment
+        key = quantize.codes, rows
         if key not in self._encoded:
             with ir.InsertionPoint(quantize), quantize.location:
                 self._encoded[key] = _encode(site, quantize, rows)
@@ -113,4 +114,5 @@ def _rows(site: CallSite, quantize: qcc.QuantizeOp, weight: PanelReader) -> Inte
         return None
     block, blocks = x_blocks(_format_of(quantize), weight.k)
     segment = integer_segment(weight, block, blocks)
-    return None if segment is None else IntegerRows(weight.k, block, segment)
+    factor = factor_of_sums(weight.format, elements)
+    return None if segment is None else IntegerRows(weight.k, block, segment, factor=factor)

@@ -46,12 +46,14 @@ class IntegerRows:
     An integer is `digits` signed bytes, the most significant first. Those of a row and a place
     follow each other, and then zeros, up to a pitch that keeps neighbours in different places of
     the cache: i8 [m, digits, pitch]; scales are f32 [m, blocks], sums i32 [m, segments, digits].
+    Sums are multiplied by `factor`.
     """
 
     k: int
     block: int
     segment: int
     digits: int = 1
+    factor: int = 1
 
     @property
     def pitch(self) -> int:
@@ -72,7 +74,8 @@ class IntegerRows:
 
     @property
     def key(self) -> str:
-        return f"{self.k} block={self.block} segment={self.segment} digits={self.digits}"
+        sizes = f"{self.k} block={self.block} segment={self.segment}"
+        return f"{sizes} digits={self.digits} factor={self.factor}"
 
     def clear_end(self, codes: Ptr) -> None:
         """Write zeros behind the place where a row's codes will end, and a few before it."""
@@ -139,7 +142,7 @@ def _sum_segments(rows: IntegerRows, codes: Ptr, sums: Ptr) -> None:
         def total(k: Val, total: Val) -> Val:
             return total + widen_signed(start.at(k).load(lanes(i8(), width)), i32())
 
-        sums.at(segment).store(lane_sum(total[0]))
+        sums.at(segment).store(lane_sum(total[0]) * rows.factor)
 
     whole, rest = divmod(rows.k, rows.segment)
 

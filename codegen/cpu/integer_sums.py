@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ...dialects.formats import Format
 from ...dialects.formats.panels import PANEL_ROWS
 from .byte_dots import LARGEST_X, ByteUnit
 from .emit import (
@@ -43,6 +44,11 @@ def sums_fit(elements: IntegerElements, segment: int, digits: int) -> bool:
     """Whether sums of a segment fit 32 bits; of two digits together where there are several."""
     factor = LARGEST_X * (257 if digits > 1 else 1)
     return elements.largest * factor * segment <= LARGEST_SUM
+
+
+def factor_of_sums(fmt: Format, elements: IntegerElements) -> int:
+    """What x's sums are multiplied by: with zero points they are used in more than one way."""
+    return -elements.offset if elements.offset and fmt.zero_point is None else 1
 
 
 class IntegerSums:
@@ -178,11 +184,12 @@ class IntegerSums:
     def _starts(self, m: Val, segment: Val, digit: int) -> list[Val]:
         """What each operand's sum begins with: what the weights' offset adds, taken away."""
         zero = constant(0, wide(i32()))
-        starts = [zero] * self._elements.operands
+        first = zero
         if self._elements.offset:
-            of_x = self._sum_of_x(m, segment, digit)
-            starts[0] = broadcast(of_x * -self._elements.offset, PANEL_ROWS)
-        return starts
+            first = broadcast(self._sum_of_x(m, segment, digit), PANEL_ROWS)
+            if self._w.format.zero_point is not None:
+                first = first * -self._elements.offset
+        return [first] + [zero] * (self._elements.operands - 1)
 
     def _sum_of_x(self, m: Val, segment: Val, digit: int) -> Val:
         return self._sums.at((m * self._rows.segments + segment) * self._rows.digits + digit).load()

@@ -16,7 +16,7 @@ from .call_site import CallSite, replace_op
 from .emit import Val, minimum, select, size
 from .integer_elements import integer_elements
 from .integer_rows import IntegerRows
-from .integer_sums import sums_fit
+from .integer_sums import factor_of_sums, sums_fit
 from .library import grain_of
 from .panel_linear import DIRECT_ROWS, panel_linear_launcher, panel_tiles
 from .panel_reader import PanelReader
@@ -64,7 +64,8 @@ class PanelLayers:
 
 def _rows(site: CallSite, weight: PanelReader) -> IntegerRows | None:
     """How a few rows of x are split, None where fp32 is faster."""
-    elements, rows = integer_elements(weight.format, weight.k), split_rows(weight)
-    if elements is None or rows is None or not ByteUnit(site.library, elements).fast:
+    elements = integer_elements(weight.format, weight.k)
+    if elements is None or not ByteUnit(site.library, elements).fast:
         return None
-    return rows if sums_fit(elements, rows.segment, rows.digits) else None
+    rows = split_rows(weight, factor_of_sums(weight.format, elements))
+    return rows if rows and sums_fit(elements, rows.segment, rows.digits) else None

@@ -54,7 +54,7 @@ LOWEST, LARGEST = 0x808080, 0x7F7F70
 TOP = 22
 
 
-def split_rows(weight: PanelReader) -> IntegerRows | None:
+def split_rows(weight: PanelReader, factor: int) -> IntegerRows | None:
     """How rows that meet `weight` are split, None if its blocks are too short to gain by it."""
     block = LONGEST
     if weight.blocks > 1:
@@ -62,7 +62,7 @@ def split_rows(weight: PanelReader) -> IntegerRows | None:
         block = max((n for n in fitting if weight.block % n == 0), default=0)
     if block < SHORTEST or weight.k < LEAST_K:
         return None
-    return IntegerRows(weight.k, block, block, DIGITS)
+    return IntegerRows(weight.k, block, block, DIGITS, factor)
 
 
 def split_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
@@ -85,7 +85,7 @@ def split_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
                 scales.at(row * rows.blocks + block).store(scale)
                 of_block = sums.at((row * rows.segments + block) * DIGITS)
                 for digit, total in enumerate(totals):
-                    of_block.at(digit).store(total)
+                    of_block.at(digit).store(total * rows.factor)
 
             @repeat(0, whole)
             def _(block: Val) -> None:
