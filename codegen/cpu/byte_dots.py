@@ -11,7 +11,7 @@ from ...dialects.formats import Format
 from ...dialects.formats.definition import Integer
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Val, constant, i8, i16, i32, lane_constants, lanes, shuffle
-from .integer_elements import IntegerElements
+from .integer_elements import LARGEST_BYTE, IntegerElements
 from .library import KernelLibrary
 from .panel_codes import UnitCodes, wide
 
@@ -37,8 +37,12 @@ class ByteUnit:
         self.fast = self.usable and (self._wide or self._chain > 0)
         """Whether several products of one weight cost less than one in fp32."""
 
-    def operands(self, codes: UnitCodes, position: int) -> list[Val]:
-        """Four codes from `position` as unsigned bytes (i32 lanes), for each table and flags."""
+    def operands(self, codes: UnitCodes, position: int, shift: Val | None) -> list[Val]:
+        """
+        Four codes from `position` as unsigned bytes (i32 lanes), for each table.
+
+        `shift` is what `ordinary` codes are less, in each byte.
+        """
         elements = self._elements
         index = codes.loose(position, EVERY_BYTE)
         if not elements.tables:
@@ -47,8 +51,12 @@ class ByteUnit:
             return [index ^ (elements.flip * EVERY_BYTE) if elements.flip else index]
         if not self._permutes:
             index = index & (15 * EVERY_BYTE)
-        tables = [*elements.tables] + ([elements.ordinary] if elements.ordinary else [])
-        return [self._looked_up(table, index) for table in tables]
+        found = [self._looked_up(table, index) for table in elements.tables]
+        if elements.ordinary is None or shift is None:
+            return found
+        masks = self._looked_up([LARGEST_BYTE * flag for flag in elements.ordinary], index)
+        (value,) = found
+        return [_as_words(_bytes(value) - _bytes(masks & shift))]
 
     def sum(self, start: Val) -> ByteSum:
         """A sum of products that begins with `start` (i32 lanes)."""

@@ -31,7 +31,8 @@ class IntegerElements:
     Elements as `step` times integers: code → byte - offset for each table.
 
     Without tables the bytes are code ^ flip. With two tables the second is subtracted: it holds
-    the magnitudes below zero. `ordinary` marks the codes from which a zero point is taken.
+    the magnitudes below zero. `ordinary` marks the codes from which a zero point is taken, where
+    those are some only; then it is taken from the bytes, for which the offset leaves room.
     """
 
     bits: int
@@ -48,8 +49,8 @@ class IntegerElements:
 
     @property
     def operands(self) -> int:
-        """Bytes that stand for a code: one for each table, and whether the zero point counts."""
-        return len(self.tables) + (self.ordinary is not None) or 1
+        """Bytes that stand for a code."""
+        return max(1, len(self.tables))
 
 
 def integer_elements(fmt: Format, k: int) -> IntegerElements | None:
@@ -85,11 +86,21 @@ def _from_table(fmt: Format, values: np.ndarray, rounded: int) -> IntegerElement
         above = tuple(max(number, 0) for number in whole)
         below = tuple(max(-number, 0) for number in whole)
         return IntegerElements(fmt.bits, step, 0, tables=(above, below))
-    ordinary = fmt.zero_point_codes()
-    takes = fmt.zero_point is not None and not ordinary.all()
+    if fmt.zero_point is not None and not fmt.zero_point_codes().all():
+        return _with_shifts(fmt, step, whole)
     offset = -min(*whole, 0)
     table = tuple(number + offset for number in whole)
-    flags = tuple(int(flag) for flag in ordinary) if takes else None
+    return IntegerElements(fmt.bits, step, offset, tables=(table,))
+
+
+def _with_shifts(fmt: Format, step: float, whole: tuple[int, ...]) -> IntegerElements | None:
+    """Zero points are values of ordinary codes (scales.py), so a difference is as wide as those."""
+    flags = tuple(int(flag) for flag in fmt.zero_point_codes())
+    ordinary = [number for number, flag in zip(whole, flags, strict=True) if flag]
+    offset = max(*(-number for number in whole), max(ordinary) - min(ordinary))
+    table = tuple(number + offset for number in whole)
+    if max(table) > LARGEST_BYTE or min(ordinary) < 0:
+        return None
     return IntegerElements(fmt.bits, step, offset, tables=(table,), ordinary=flags)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ...dialects.formats import Format
 from ...dialects.formats.panels import PANEL_ROWS
-from .byte_dots import LARGEST_X, ByteUnit
+from .byte_dots import EVERY_BYTE, LARGEST_X, ByteUnit
 from .emit import (
     Val,
     branch_values,
@@ -47,8 +47,9 @@ def sums_fit(elements: IntegerElements, segment: int, digits: int) -> bool:
 
 
 def factor_of_sums(fmt: Format, elements: IntegerElements) -> int:
-    """What x's sums are multiplied by: with zero points they are used in more than one way."""
-    return -elements.offset if elements.offset and fmt.zero_point is None else 1
+    """What x's sums are multiplied by: where zero points need them, they are used in two ways."""
+    apart = fmt.zero_point is not None and elements.ordinary is None
+    return -elements.offset if elements.offset and not apart else 1
 
 
 class IntegerSums:
@@ -151,6 +152,10 @@ class IntegerSums:
             for m, digit in digits
         ]
 
+        shift = None
+        if self._elements.ordinary is not None:
+            shift = self._zero_points(scales) * EVERY_BYTE
+
         def add(k: Val | int, span: int, sums: Sequence[Val]) -> list[Val]:
             running = [self._unit.sum(held) for held in sums]
             unit = (start + k) // self._w.unit
@@ -159,7 +164,7 @@ class IntegerSums:
             ]
             for position in range(0, span, 4):
                 codes = units[position // self._w.unit]
-                quads = self._unit.operands(codes, position % self._w.unit)
+                quads = self._unit.operands(codes, position % self._w.unit, shift)
                 for i, x in enumerate(xs):
                     word = x.at(k).at(position).as_type(i32()).load(align=1)
                     lane = broadcast(word, PANEL_ROWS)
@@ -187,7 +192,7 @@ class IntegerSums:
         first = zero
         if self._elements.offset:
             first = broadcast(self._sum_of_x(m, segment, digit), PANEL_ROWS)
-            if self._w.format.zero_point is not None:
+            if self._rows.factor != -self._elements.offset:
                 first = first * -self._elements.offset
         return [first] + [zero] * (self._elements.operands - 1)
 
@@ -201,18 +206,18 @@ class IntegerSums:
         if self._w.signs == 2:
             above, below = (_whole([digit[j] for digit in sums]) for j in range(2))
             return [above, -below]
-        if scales.zero_point is None:
-            return [_whole([digit[0] for digit in sums])]
-        zero_point = float_to_signed(scales.zero_point * (1 / self._elements.step), i32())
-        shifted = []
-        for place, digit in enumerate(sums):
-            counted = (
-                digit[1]
-                if self._elements.ordinary is not None
-                else broadcast(self._sum_of_x(m, segment, place), PANEL_ROWS)
-            )
-            shifted.append(digit[0] - zero_point * counted)
-        return [_whole(shifted)]
+        plain = [digit[0] for digit in sums]
+        if scales.zero_point is None or self._elements.ordinary is not None:
+            return [_whole(plain)]
+        zero_points = self._zero_points(scales)
+        of_x = [self._sum_of_x(m, segment, place) for place in range(len(sums))]
+        shifts = [zero_points * broadcast(total, PANEL_ROWS) for total in of_x]
+        return [_whole([value - shift for value, shift in zip(plain, shifts, strict=True)])]
+
+    def _zero_points(self, scales: BlockScales) -> Val:
+        """A block's zero points in steps (i32 lanes)."""
+        assert scales.zero_point is not None
+        return float_to_signed(scales.zero_point * (1 / self._elements.step), i32())
 
 
 def _whole(digits: list[Val]) -> Val:
