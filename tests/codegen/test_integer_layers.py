@@ -52,6 +52,9 @@ def layers(request, make_programs, floats):
     for i, (spelling, rounding, n, k) in enumerate(CASES):
         weight = programs.parameter(f"c{i}", floats(n, k, seed=i) / 4, spelling, panels=True)
         programs.function(f"c{i}", *layer(f"c{i}", weight, rounding, n, k))
+    signs = np.repeat([1, -1], 8)[:, None]
+    weight = programs.parameter("ends", np.abs(floats(16, 64)) * signs, "dint4", panels=True)
+    programs.function("ends", *layer("ends", weight, "int8", 16, 64))
     for spelling in ("int8", "int4"):
         values = whole_numbers(16, 127 if spelling == "int8" else 7)
         weight = programs.parameter(f"exact_{spelling}", values, spelling, panels=True)
@@ -76,6 +79,16 @@ def test_against_the_interpreter(layers, floats, index: int, m: int) -> None:
     magnitude = np.abs(rounded).astype(np.float64) @ np.abs(layers.decoded[f"c{index}"]).T
     expected = layers.check(f"c{index}", x, bound=2 * (k + 2) * 2.0**-24 * magnitude)
     assert np.abs(expected).max() > 0
+
+
+@pytest.mark.parametrize("m", [1, 9])
+def test_zero_points_at_both_ends(layers, floats, m: int) -> None:
+    """The first and the last code: differences of codes are as wide as they can be."""
+    assert set(layers.stored["ends/zero_point"].ravel()) == {0, 13}
+    x = floats(m, 64)
+    rounded = parse_spelling("int8").quantize(x).dequantize()
+    magnitude = np.abs(rounded).astype(np.float64) @ np.abs(layers.decoded["ends"]).T
+    layers.check("ends", x, bound=128 * 2.0**-24 * magnitude)
 
 
 @pytest.mark.parametrize("spelling", ["int8", "int4"])
