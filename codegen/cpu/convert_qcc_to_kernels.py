@@ -27,8 +27,8 @@ from .integer_layers import IntegerLayers
 from .kv_cache import extend_cache, plain_rows
 from .library import KernelLibrary, grain_of
 from .matmul import convert_matmul
-from .panel_decode import panel_embedding_launcher
 from .panel_layers import PanelLayers
+from .panel_row import panel_embedding_launcher
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
 from .weights import weight_panels, weight_source

@@ -1,14 +1,12 @@
-"""Panels of weights as fp32 in memory: chunks for the matrix kernel, rows for the embedding."""
+"""Panels of weights as fp32 in memory, a chunk at a time, for the matrix kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ...dialects.formats.panels import PANEL_ROWS
-from .emit import Ptr, Val, f32, i64, repeat, size
-from .library import Arguments, KernelLibrary, scratch
+from .emit import Ptr, Val, repeat, size
 from .panel_reader import BlockScales, PanelReader
-from .rows import looked_up
 
 STRIDE = 32
 UNROLLED = 96
@@ -92,30 +90,3 @@ def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target:
 
     if length > whole * block:
         of_block(size(whole * block), length - whole * block)
-
-
-def panel_embedding_launcher(library: KernelLibrary, table: PanelReader) -> str:
-    """Arguments: indices (i64), y, N, then the table's parts; total is the number of indices."""
-
-    def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        indices, y = arguments.address(0, i64()), arguments.address(1, f32())
-        rows = arguments.integer(2)
-        table.bind(arguments, 3)
-        decoded = scratch(PANEL_ROWS * min(table.k, chunk_length(table)))
-
-        @repeat(begin, end)
-        def _(position: Val) -> None:
-            row, one = looked_up(indices.at(position).load(), rows)
-            column = decoded.at(row % PANEL_ROWS)
-
-            def copy(first: Val, length: int, later: bool) -> None:
-                decode_panel(table, row // PANEL_ROWS, (first, length), decoded)
-                target = y.at(position * table.k + first)
-
-                @repeat(0, length)
-                def _(k: Val) -> None:
-                    target.at(k).store(column.at(k * PANEL_ROWS).load() * one)
-
-            each_chunk(table, copy)
-
-    return library.launcher(f"embedding {table.k} {table.key}", 3 + table.part_count, emit)

@@ -151,13 +151,15 @@ class PanelReader:
         value = terms[0] * scales.factors[0] if scales.factors else terms[0]
         return value if len(terms) == 1 else fma(terms[1], scales.factors[1], value)
 
-    def _factor(self, role: str, panel: Val, block: Val) -> Val:
-        address, kind = self._addresses[role], self.specs[role][1]
+    def _stored(self, role: str, panel: Val, block: Val) -> Val:
+        """What is stored for a block of each lane."""
+        address = self._addresses[role]
         if role in self.format.tensor_roles:
-            stored = broadcast(address.load(), PANEL_ROWS)
-        else:
-            at = address.at((panel * self.blocks + block) * PANEL_ROWS)
-            stored = at.load(wide(stored_type(kind)))
+            return broadcast(address.load(), PANEL_ROWS)
+        return address.at((panel * self.blocks + block) * PANEL_ROWS).load(wide(address.element))
+
+    def _factor(self, role: str, panel: Val, block: Val) -> Val:
+        stored, kind = self._stored(role, panel, block), self.specs[role][1]
         if kind == np.float32:
             return stored
         if role == "zero_point":

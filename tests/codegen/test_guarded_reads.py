@@ -73,11 +73,11 @@ def calls(programs, floats):
             every.append((title, name, x, rank))
 
     for i in range(len(SPELLINGS)):
+        panels = panel_unit(parse_spelling(SPELLINGS[i])) is not None
         for k in LENGTHS:
-            add(embedding, i, k, (N, k), [np.arange(N)], 2)
+            add(embedding, i, k, (N, k), [np.arange(N)], 2, panels and k == LENGTHS[0])
         # Others decode the same rows; one length a format saves seconds of building.
         k = LENGTHS[i % len(LENGTHS)]
-        panels = panel_unit(parse_spelling(SPELLINGS[i])) is not None
         add(linear, i, k, (N, k), [floats(m, k) for m in (1, 5)], 2, panels)
         add(conv2d, i, k, (N, k, 1, 1), [floats(1, k, 3, 3)], 4)
     return every

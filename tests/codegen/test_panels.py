@@ -22,7 +22,10 @@ EMBEDDING = """
   %y = "qcc.embedding"(%w, %i) : ({weight}, tensor<?xi64>) -> tensor<?x{k}xf32>
   return %y : tensor<?x{k}xf32>
 """
-TABLES = [("int4<group=16>", 19, 37), ("nestedfp16", 16, 9), ("int8", 40, 2100), ("mxfp4", 33, 70)]
+TABLES = [
+    ("int4<group=16>", 19, 37), ("nestedfp16", 16, 9), ("int8", 40, 2100), ("mxfp4", 33, 70),
+    ("mxfp6_e2m3", 20, 545), ("int3<group=8>", 17, 43), ("int4<symmetric=false>", 33, 131),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=FEATURES)
