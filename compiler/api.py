@@ -55,6 +55,7 @@ def compile(
     """
     from .driver import compile_model
     from .frontend import sources
+    from .signature import eager_results
     from .targets import require_target
 
     thread_count(threads)  # before hours of work, not after
@@ -66,8 +67,9 @@ def compile(
     path = folder.path / "module.qcc"
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:
         report = compile_model(source, options, path, Silent())
-    module = Module(Artifact.open(path, verify=False), report, threads)
-    # The mapped file stays readable after it is unlinked, but `save` copies it by name.
+        results = eager_results(source.program)
+    module = Module(Artifact.open(path, verify=False), report, threads, None, results)
+    # The open file stays readable after it is unlinked; until then it can be found.
     weakref.finalize(module, folder.remove)
     return module
 

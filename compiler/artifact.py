@@ -34,7 +34,7 @@ from .artifact_frame import MANIFEST, check_frame, damaged, digest, whole
 from .file_kind import ARTIFACT, sound_kind
 from .frontend.archive import open_archive
 from .manifest import Manifest, Member, decode_manifest, encode_manifest, make_manifest
-from .publish import StagedFile
+from .publish import StagedFile, publish_copy
 from .tensor_layout import TensorLayout, TensorSpec, header_size, lay_out, parse_header
 from .zip_layout import Placed, directory, local_header
 
@@ -102,6 +102,10 @@ class Artifact:
 
     def close(self) -> None:
         self._file.close()
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the file as it was opened, even if it has been removed or replaced since."""
+        publish_copy(self._file.fileno(), path)
 
     def names(self) -> tuple[str, ...]:
         """Member names in the order of the file, the manifest last."""

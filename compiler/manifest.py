@@ -15,6 +15,7 @@ import msgspec
 
 from .. import __version__
 from ..dialects.errors import IntegrityError, UnsupportedError
+from .nesting import Nest
 
 SCHEMA = 1
 
@@ -43,11 +44,18 @@ class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the entry point takes and gives."""
+    """
+    What the entry point takes and gives.
+
+    `parameters` is how the model's own arguments nest, a dict by their names, and `results` what
+    it returns; None for a flat list of inputs, and for one output or a tuple of several.
+    """
 
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     dims: dict[str, Extent] = {}
+    parameters: Nest | None = None
+    results: Nest | None = None
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

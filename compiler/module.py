@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from ..codegen.cpu.features import missing_features
 from ..codegen.cpu.program import Code
 from ..dialects.errors import UnsupportedError, UsageError
 from .artifact import Artifact
-from .manifest import Precision, Signature
+from .manifest import Precision, Signature, Value
+from .nesting import bound, rebuilt
 from .plan import Plan
-from .publish import publish_copy
 from .replay import output_errors
 from .running import KeyValueCaches, RunningCode
-from .signature_check import check_count, check_inputs, check_prompt
+from .signature_check import check_count, check_inputs, check_prompt, flat_parameters
 from .tensor_layout import unpack_tensors
 
 
@@ -32,12 +32,14 @@ class Module:
         report: dict[str, Any],
         threads: int | None = None,
         precision: str | None = None,
+        eager_results: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         self._artifact = artifact
         self._threads = thread_count(threads)
         self._precision = _chosen(artifact.manifest.precisions, precision)
         self._by_precision: dict[str, Module] = {self._precision.name: self}
         self.report = report
+        self._eager_results = eager_results
 
     @property
     def signature(self) -> Signature:
@@ -60,28 +62,72 @@ class Module:
         Raises UnsupportedError for a precision that the artifact does not have.
         """
         if name not in self._by_precision:
-            other = Module(self._artifact, self.report, self._threads, name)
+            other = Module(self._artifact, self.report, self._threads, name, self._eager_results)
             other._by_precision = self._by_precision
             self._by_precision.setdefault(name, other)
         return self._by_precision[name]
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """
-        Run the model on NumPy arrays or torch tensors, given in the order of the signature.
+        Run the model on NumPy arrays, torch tensors or lists, given as the model takes them.
 
-        Returns one result, or a tuple of several, as torch tensors if any input was one. Raises
-        UsageError for inputs of another type or shape.
+        By position or by name, nested as in the model's own `forward`; shapes and dtypes are those
+        of `signature.inputs`. Returns what the model returns, nested alike, as torch tensors if any
+        input was one. Inputs are never written to. Raises UsageError for inputs of another type or
+        shape. May be called from several threads; calls take turns.
         """
-        as_torch = any(hasattr(value, "detach") for value in inputs)
-        arrays = [_as_array(value) for value in inputs]
-        check_inputs(self.signature, arrays)
-        # The IR's integers have no sign; what their bits mean the signature says.
-        results = [
-            array.view(value.dtype) if value.dtype.startswith("uint") else array
-            for array, value in zip(self._running.call(arrays), self.signature.outputs, strict=True)
-        ]
+        signature = self.signature
+        parameters = signature.parameters or flat_parameters(signature)
+        values = bound(parameters, len(signature.inputs), inputs, keywords)
+        as_torch = any(hasattr(value, "detach") for value in values)
+        results = self.run(values)
         converted = [_as_tensor(array) for array in results] if as_torch else results
+        if self._eager_results is not None:
+            return self._eager_results(converted)
+        if signature.results is not None:
+            return rebuilt(signature.results, iter(converted))
         return converted[0] if len(converted) == 1 else tuple(converted)
+
+    def run(self, inputs: Sequence[Any]) -> list[np.ndarray]:
+        """The results in the order of `signature.outputs`, of inputs in that of the signature."""
+        wanted = self.signature.inputs
+        if len(wanted) == len(inputs):
+            pairs = zip(inputs, wanted, strict=True)
+            inputs = [_as_array(value, entry) for value, entry in pairs]
+        check_inputs(self.signature, inputs)
+        # The IR's integers have no sign; what their bits mean the signature says.
+        return [
+            array.view(value.dtype) if value.dtype.startswith("uint") else array
+            for array, value in zip(self._running.call(inputs), self.signature.outputs, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        made = self._artifact.manifest
+        options = [f"target={made.target!r}", f"recipe={made.options.get('recipe')!r}"]
+        if len(self.precisions) > 1:
+            options.append(f"precision={self.precision!r}")
+        values = (", ".join(map(_described, each)) for each in self._entries())
+        size = sum(self._artifact.spec(name).nbytes for name in self._artifact.tensor_names())
+        model = repr(made.options.get("model", "?"))
+        return f"Module({model}, {', '.join(options)}, {' -> '.join(values)}, {size} bytes)"
+
+    def _entries(self) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        return self.signature.inputs, self.signature.outputs
+
+    def __copy__(self) -> Module:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Module:
+        """Itself: a module has no state that a call changes."""
+        return self
+
+    def __reduce__(self) -> Any:
+        raise UsageError(
+            "module-pickle",
+            "a compiled module cannot be pickled",
+            why="its weights and code are mapped from a file",
+            next_step="save it with module.save(path) and give the path to qcc.load there",
+        )
 
     @cached_property
     def _running(self) -> RunningCode:
@@ -178,7 +224,7 @@ class Module:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Copy the artifact to `path`; a file already there is replaced at once or not at all."""
-        publish_copy(self._artifact.path, Path(path))
+        self._artifact.copy_to(Path(path))
 
 
 def thread_count(threads: int | None) -> int | None:
@@ -210,16 +256,42 @@ def _in_order(tensors: dict[str, np.ndarray]) -> list[np.ndarray]:
     return [tensors[str(index)] for index in range(len(tensors))]
 
 
-def _as_array(value: Any) -> np.ndarray:
-    if not hasattr(value, "detach"):
+def _described(value: Value) -> str:
+    return f"{value.name}: {value.dtype}[{', '.join(map(str, value.shape))}]"
+
+
+def _as_array(value: Any, wanted: Value | None = None) -> np.ndarray:
+    """An array of a tensor or a list; numbers of Python take the dtype that is wanted."""
+    if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
+    if not hasattr(value, "detach"):
+        return _of_numbers(value, wanted)
     tensor = value.detach().cpu()
     if str(tensor.dtype) != "torch.bfloat16":
-        return tensor.numpy()
+        return tensor.resolve_conj().resolve_neg().numpy()
     import ml_dtypes
     import torch
 
     return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+
+
+def _of_numbers(value: Any, wanted: Value | None) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise UsageError(
+            "input-type",
+            f"input '{wanted.name if wanted else 'tokens'}' is a {type(value).__name__} that is "
+            "no array of numbers",
+            next_step="give a NumPy array, a torch tensor, or nested lists of equal lengths",
+        )
+    if wanted is None:
+        return array
+    target = np.dtype(wanted.dtype)
+    kinds = "biuf" if target.kind in "fV" else "biu" if target.kind in "iu" else "b"
+    return array.astype(target) if array.dtype.kind in kinds else array
 
 
 def _as_tensor(array: np.ndarray) -> Any:

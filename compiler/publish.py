@@ -213,11 +213,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def publish_copy(source: Path, path: Path) -> None:
-    """Replace `path` by a copy of the file `source`."""
-    with StagedFile(path) as staged, source.open("rb") as file:
+def publish_copy(source: int, path: Path) -> None:
+    """Replace `path` by a copy of the open file `source`, which may have lost its name."""
+    with StagedFile(path) as staged:
         offset = 0
-        while block := file.read(_COPY_STEP):
+        while block := os.pread(source, _COPY_STEP, offset):
             staged.write_at(offset, block)
             offset += len(block)
         staged.publish()

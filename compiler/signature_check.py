@@ -10,6 +10,7 @@ import numpy as np
 
 from ..dialects.errors import UsageError
 from .manifest import Extent, Signature, Value
+from .nesting import TENSOR, Nest
 
 
 def check_inputs(signature: Signature, arrays: Sequence[np.ndarray]) -> dict[str, int]:
@@ -29,6 +30,12 @@ def check_inputs(signature: Signature, arrays: Sequence[np.ndarray]) -> dict[str
     for value, array in zip(signature.inputs, arrays, strict=True):
         _check_input(value, array, signature, sizes)
     return sizes
+
+
+def flat_parameters(signature: Signature) -> Nest:
+    """The inputs themselves as the parameters, where the model's own are not known."""
+    names = tuple(value.name for value in signature.inputs)
+    return Nest("dict", keys=names, parts=(TENSOR,) * len(names))
 
 
 def _check_input(

@@ -35,8 +35,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     module = load(args.artifact, verify=not args.no_verify, precision=args.precision)
     names = [value.name for value in module.signature.inputs]
-    results = module(*in_order(arrays, names))
-    results = results if isinstance(results, tuple) else (results,)
+    results = module.run(in_order(arrays, names))
     outputs = {
         value.name: result for value, result in zip(module.signature.outputs, results, strict=True)
     }

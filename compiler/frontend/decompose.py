@@ -30,7 +30,7 @@ from ...dialects.errors import UnsupportedError
 from .inline_regions import inline_regions
 from .reasons import failed_node, line_of, name_of, refuse_effects, tracing_reason
 from .respell import RESPELLINGS
-from .written_inputs import without_written_inputs
+from .results import with_results_alone
 
 aten = torch.ops.aten
 
@@ -71,8 +71,8 @@ def decompose(program: ExportedProgram, context: Context, thorough: bool) -> Exp
     if thorough or any(_needs_tracing(node, table) for node in program.graph.nodes):
         traced = inline_regions(_traced(program, table | RESPELLINGS))
         refuse_effects(traced)
-        return without_written_inputs(traced)
-    return program
+        return with_results_alone(traced)
+    return with_results_alone(program)
 
 
 def _traced(program: ExportedProgram, table: dict[OpOverload, Any]) -> ExportedProgram:

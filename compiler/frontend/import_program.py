@@ -17,6 +17,7 @@ from ...dialects import qcc
 from ...dialects.bindings import Context, Operation, ir
 from ...dialects.errors import QccError, UnsupportedError
 from ...dialects.torch_types import builtin_tensor_type
+from ...passes.name_layers import READERS
 from .binding import has_values
 from .decompose import decompose
 from .reasons import failed_node, line_of, name_of, refuse_higher_order
@@ -54,6 +55,14 @@ def import_program(program: ExportedProgram, context: Context, thorough: bool = 
                 why="" if node else str(error)[:300],
                 next_step="replace the op in the model, or export with run_decompositions()",
             ) from error
+        shared = readers_of_shared_parameters(program)
+        if shared:
+            importer.module.operation.attributes[READERS] = ir.DictAttr.get(
+                {
+                    parameter: ir.ArrayAttr.get([ir.StringAttr.get(name) for name in readers])
+                    for parameter, readers in shared.items()
+                }
+            )
     return importer.module
 
 
@@ -76,6 +85,22 @@ class _ParametersStayOutside(FxImporterHooks):
     def resolve_literal(self, gni: Any, literal: Any, info: Any) -> ir.Value | None:
         is_complex = isinstance(literal, torch.Tensor) and literal.is_complex()
         return _complex_literal(gni, literal, "a constant") if is_complex else None
+
+
+def readers_of_shared_parameters(program: ExportedProgram) -> dict[str, list[str]]:
+    """The modules that read a parameter that several read, in the order of the graph."""
+    found: dict[str, list[str]] = {}
+    targets = {
+        spec.arg.name: spec.target
+        for spec in program.graph_signature.input_specs
+        if spec.target is not None
+    }
+    for node in program.graph.nodes:
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        for name in (source.name for source in node.all_input_nodes if source.name in targets):
+            if stack:
+                found.setdefault(targets[name], []).append(str(stack[-1][0]))
+    return {name: readers for name, readers in found.items() if len(set(readers)) > 1}
 
 
 def _complex_literal(gni: Any, tensor: torch.Tensor, name: str) -> ir.Value:

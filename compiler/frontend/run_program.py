@@ -40,7 +40,11 @@ def run_program(opened: OpenedModel, inputs: Sequence[np.ndarray]) -> list[np.nd
     with torch.no_grad():
         results = _Streaming(opened, names).run(*arguments, enable_io_processing=False)
     kept = zip(signature.output_specs, results, strict=True)
-    return [to_numpy(result) for spec, result in kept if spec.kind.name == "USER_OUTPUT"]
+    return [
+        to_numpy(result)
+        for spec, result in kept
+        if spec.kind.name == "USER_OUTPUT" and isinstance(result, torch.Tensor)
+    ]
 
 
 class _Streaming(fx.Interpreter):

@@ -40,7 +40,7 @@ OptionValue = str | int | float | bool | tuple[float, ...]
 SMALLEST_E4M3_BLOCK = 6 * 2.0**-10  # hazard 4: a block below it has a scale that rounds to zero
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Format:
     """
     A number format: element, block, scales and packing; all else is computed from these fields.
@@ -63,6 +63,9 @@ class Format:
     options: tuple[tuple[str, OptionValue], ...]
     spelling: str
     family: Family = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"Format({self.spelling!r}, {self.bits_per_value:.4g} bits per value)"
 
     @property
     def definition(self) -> str:

@@ -1,5 +1,5 @@
 """
-Inputs and buffers that a model writes to.
+What a program returns besides the results of the model: inputs and buffers that it wrote to.
 
 A traced program returns the new values as further results. Those of inputs are dropped: a compiled
 model computes with them and leaves the caller's arrays alone. A buffer would be hidden state.
@@ -11,15 +11,15 @@ import copy
 
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import OutputKind
+from torch.export.graph_signature import ConstantArgument, OutputKind, OutputSpec
 
 from ...dialects.errors import UnsupportedError
 from .reasons import line_of
 
 
-def without_written_inputs(program: ExportedProgram) -> ExportedProgram:
+def with_results_alone(program: ExportedProgram) -> ExportedProgram:
     """
-    The program with its user outputs alone; the given one is kept.
+    The program with its tensor results alone; the given one is kept.
 
     Raises UnsupportedError for a program that writes to a buffer or a parameter.
     """
@@ -29,7 +29,7 @@ def without_written_inputs(program: ExportedProgram) -> ExportedProgram:
     for spec, result in zip(specs, results, strict=True):
         if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION):
             raise _has_state(spec.target, result)
-    kept = [place for place, spec in enumerate(specs) if spec.kind is OutputKind.USER_OUTPUT]
+    kept = [place for place, spec in enumerate(specs) if _is_result(spec)]
     if len(kept) == len(specs):
         return program
     module = copy.deepcopy(program.graph_module)
@@ -43,6 +43,11 @@ def without_written_inputs(program: ExportedProgram) -> ExportedProgram:
     made._graph_signature = copy.deepcopy(program.graph_signature)
     made._graph_signature.output_specs = [specs[place] for place in kept]
     return made
+
+
+def _is_result(spec: OutputSpec) -> bool:
+    """Constants among the results stand in the signature."""
+    return spec.kind is OutputKind.USER_OUTPUT and not isinstance(spec.arg, ConstantArgument)
 
 
 def _has_state(target: str | None, result: object) -> UnsupportedError:
