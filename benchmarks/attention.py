@@ -4,8 +4,9 @@ Seconds of attention over KV caches in several formats, one token at a time or m
     python -m benchmarks.attention [--lengths N …] [--formats F …] [--tokens N] [--threads N]
 
 The heads are SmolLM2-135M's. A step runs the attention of all layers, each with its own cache, as
-decoding does; nothing else. All formats take turns within one process, and what counts is the
-ratio to fp32.
+decoding does; nothing else. All formats and torch's attention over fp32 take turns within one
+process, with a probe of the processor between the rounds; what counts is ratios: to fp32, and of
+the bytes and the multiply-adds of a step to what the probe found.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
+from benchmarks.cpu_probe import Limits, Probe
 from qcc.codegen.cpu.code import build_code
 from qcc.compiler.running import KeyValueCaches, RunningCode, default_threads
 from qcc.dialects.bindings import ir
@@ -24,7 +28,9 @@ from qcc.dialects.context import make_context
 from qcc.dialects.formats import parse_spelling
 
 HEADS, KEY_HEADS, DEPTH, LAYERS = 9, 3, 64, 30
-PLAIN = "fp32"
+PLAIN, PEER = "fp32", "torch"
+
+Step = Callable[[], object]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,24 +39,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{options.layers} layers, {HEADS} heads on {KEY_HEADS}, {options.threads} threads, "
         f"{options.tokens} tokens a step"
     )
+    torch.set_num_threads(options.threads)
     runs = {name: compiled(name, options) for name in (PLAIN, *options.formats)}
     caches = {name: KeyValueCaches(running.code, 1) for name, running in runs.items()}
+    probe = Probe(options.threads)
+    query = random_query(options.tokens)
     for length in sorted(options.lengths):
         for name in runs:
             fill(caches[name], length + options.tokens)
-        query = random_query(options.tokens)
-        times = interleaved(runs, caches, query, length, options.rounds)
-        say(f"{length} positions before")
+        steps = {name: stepper(runs[name], caches[name], query, length) for name in runs}
+        steps[PEER] = torch_stepper(query, length, options.layers)
+        times, limits = interleaved(steps, probe, options.rounds)
+        say(
+            f"{length} positions before; the probe reads {limits.bandwidth / 1e9:.1f} GB/s and "
+            f"does {limits.float_rate / 1e9:.0f} GFLOP/s"
+        )
+        work = operations(options, length) / limits.float_rate
         for name, seconds in times.items():
-            best, median = min(seconds) * 1e3, float(np.median(seconds)) * 1e3
-            per_token = sum(cache.position_bytes for cache in runs[name].code.caches)
-            say(
-                f"  {name:10} {median:8.3f} ms median, {best:8.3f} best   "
-                f"fp32 / this {ratio(times[PLAIN], seconds):5.2f}   {per_token} bytes a token"
-            )
+            running = runs[PLAIN if name == PEER else name]
+            per_token = sum(cache.position_bytes for cache in running.code.caches)
+            read = per_token * (length + options.tokens) / limits.bandwidth
+            say(row(name, seconds, times[PLAIN], (read, work)) + f"   {per_token} bytes a token")
     for running in runs.values():
         running.close()
+    probe.close()
     return 0
+
+
+def row(
+    name: str, seconds: Sequence[float], plain: Sequence[float], least: tuple[float, float]
+) -> str:
+    """`least` are the seconds that the probe would take to read and to multiply as much."""
+    best, median = min(seconds), float(np.median(seconds))
+    return (
+        f"  {name:10} {median * 1e3:8.3f} ms median, {best * 1e3:8.3f} best   "
+        f"fp32 / this {ratio(plain, seconds):5.2f}   "
+        f"of reading {least[0] / median:4.0%}, of multiplying {least[1] / median:4.0%}"
+    )
+
+
+def operations(options: argparse.Namespace, length: int) -> int:
+    """Multiplications and additions of the keys that are seen, and of their values."""
+    pairs = options.tokens * length + options.tokens * (options.tokens + 1) // 2
+    return 4 * pairs * HEADS * DEPTH * options.layers
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -119,28 +150,48 @@ def random_query(tokens: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((1, HEADS, tokens, DEPTH), np.float32)
 
 
+def stepper(running: RunningCode, caches: KeyValueCaches, query: np.ndarray, length: int) -> Step:
+    def step() -> None:
+        caches.length = length
+        running.step(query, caches)
+
+    return step
+
+
+def torch_stepper(query: np.ndarray, length: int, layers: int) -> Step:
+    """torch's attention over as many keys, each layer with its own."""
+    tokens = query.shape[2]
+    rows = torch.randn(layers, 1, KEY_HEADS, length + tokens, DEPTH)
+    seen = torch.ones(tokens, length + tokens, dtype=torch.bool).tril(length)
+    hidden = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+    given = torch.from_numpy(query)
+    # Without a mask where it can do without: that is its faster way.
+    causal, mask = length == 0 and tokens > 1, hidden if length and tokens > 1 else None
+
+    def step() -> None:
+        for layer in rows:
+            F.scaled_dot_product_attention(
+                given, layer, layer, mask, is_causal=causal, scale=0.125, enable_gqa=True
+            )
+
+    return step
+
+
 def interleaved(
-    runs: dict[str, RunningCode],
-    caches: dict[str, KeyValueCaches],
-    query: np.ndarray,
-    length: int,
-    rounds: int,
-) -> dict[str, list[float]]:
-    """Seconds of each step that follows `length` positions; the first round does not count."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    steps: dict[str, Step], probe: Probe, rounds: int
+) -> tuple[dict[str, list[float]], Limits]:
+    """Seconds of each step, of which the first round does not count; the median of the probes."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    probes = []
     for number in range(rounds + 1):
-        for name, running in runs.items():
-            seconds = step(running, caches[name], query, length)
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
             if number:
-                times[name].append(seconds)
-    return times
-
-
-def step(running: RunningCode, caches: KeyValueCaches, query: np.ndarray, length: int) -> float:
-    caches.length = length
-    start = time.perf_counter()
-    running.step(query, caches)
-    return time.perf_counter() - start
+                times[name].append(time.perf_counter() - start)
+        if number % max(1, rounds // 5) == 0:
+            probes.append(probe())
+    return times, sorted(probes, key=lambda limits: limits.bandwidth)[len(probes) // 2]
 
 
 def ratio(plain: Sequence[float], other: Sequence[float]) -> float:
