@@ -47,6 +47,7 @@ from .gemm import Source, decode_rows, padded
 from .library import Arguments, KernelLibrary, scratch
 
 ROWS = 8  # whose scores are held at a time
+TILE_ROWS = 4  # whose sums of values are held in registers
 UNIT_ROWS = 96
 KEYS_AT_ONCE = 4
 
@@ -195,17 +196,20 @@ class ManyRows(SegmentBody):
         def fold() -> None:
             self._multiply_keys(unit, rows, segment, count)
             self._weigh(unit, segment, start, count)
-            outs = [
-                either(size(i).compare("lt", unit.rows - start), self._result(unit, row), spare)
-                for i, row in enumerate(rows)
-            ]
-            for k in range(0, self.a.values.k, self.vectors_at_once * LANES):
-                chosen = vectors(self.a.values.k)[k // LANES :][: self.vectors_at_once]
-                for i in range(0, ROWS, 4):
-                    self._add_values(segment.values, i, count, chosen, outs[i : i + 4])
 
-        spare = self.state.spare
+            @repeat(0, ROWS, TILE_ROWS)
+            def _(i: Val) -> None:
+                outs = [self._target(unit, start + i + j) for j in range(TILE_ROWS)]
+                for k in range(0, self.a.values.k, self.vectors_at_once * LANES):
+                    chosen = vectors(self.a.values.k)[k // LANES :][: self.vectors_at_once]
+                    self._add_values(segment.values, i, count, chosen, outs)
+
         branch(count.compare("gt", 0), fold)
+
+    def _target(self, unit: Unit, i: Val) -> Ptr:
+        """Where row `i` of the unit is summed up; a spare row where the unit has fewer."""
+        inside = i.compare("lt", unit.rows)
+        return either(inside, self._result(unit, minimum(i, unit.rows - 1)), self.state.spare)
 
     def _multiply_keys(self, unit: Unit, rows: Sequence[Val], segment: Segment, count: Val) -> None:
         depth, pitch = self.a.keys.k, self.panels[0].pitch
@@ -242,7 +246,7 @@ class ManyRows(SegmentBody):
     def _add_values(
         self,
         values: Ptr,
-        start: int,
+        start: Val,
         count: Val,
         chosen: Sequence[tuple[int, int]],
         outs: Sequence[Ptr],
