@@ -36,6 +36,7 @@ from .panel_reader import BlockScales, PanelReader
 
 ROW_ARGUMENTS = 3
 LARGEST_SUM = 2**31 - 1
+CHAINS = 4
 
 Otherwise = Callable[[Val, int, list[Val], list[Val]], list[Val]]
 
@@ -165,21 +166,25 @@ class IntegerSums:
             for position in range(0, span, 4):
                 codes = units[position // self._w.unit]
                 quads = self._unit.operands(codes, position % self._w.unit, shift)
+                chain = position // 4 % chains * (len(running) // chains)
                 for i, x in enumerate(xs):
                     word = x.at(k).at(position).as_type(i32()).load(align=1)
                     lane = broadcast(word, PANEL_ROWS)
                     for j, quad in enumerate(quads):
-                        running[i * len(quads) + j].add(quad, lane)
+                        running[chain + i * len(quads) + j].add(quad, lane)
             return [one.value() for one in running]
 
         sums = [start for m, digit in digits for start in self._starts(m, segment, digit)]
+        # A long sum alone would wait for each of its additions; short ones overlap.
+        chains = max(1, CHAINS // len(sums)) if length > UNROLLED else 1
+        sums = [*sums, *[constant(0, wide(i32()))] * ((chains - 1) * len(sums))]
         done = 0
         if length > UNROLLED:
             done = length // STRIDE * STRIDE
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
         if length > done:
             sums = add(done, length - done, sums)
-        return self._by_digit(sums, len(ms))
+        return self._by_digit(_folded(sums, chains), len(ms))
 
     def _by_digit(self, sums: list[Val], rows: int) -> list[list[list[Val]]]:
         count, digits = self._elements.operands, self._rows.digits
@@ -218,6 +223,15 @@ class IntegerSums:
         """A block's zero points in steps (i32 lanes)."""
         assert scales.zero_point is not None
         return float_to_signed(scales.zero_point * (1 / self._elements.step), i32())
+
+
+def _folded(sums: list[Val], chains: int) -> list[Val]:
+    """The sums of so many chains, one after the other, added up."""
+    count = len(sums) // chains
+    totals = sums[:count]
+    for first in range(count, len(sums), count):
+        totals = [a + b for a, b in zip(totals, sums[first : first + count], strict=True)]
+    return totals
 
 
 def _whole(digits: list[Val]) -> Val:
