@@ -10,7 +10,7 @@ depend on values, is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -69,10 +69,26 @@ def decompose(program: ExportedProgram, context: Context, thorough: bool) -> Exp
         _refuse(node)
     table = _table(context) | (_core() if thorough else {})
     if thorough or any(_needs_tracing(node, table) for node in program.graph.nodes):
-        traced = inline_regions(_traced(program, table | RESPELLINGS))
+        traced = inline_regions(_traced(program, _with_respellings(table)))
         refuse_effects(traced)
         return with_results_alone(traced)
     return with_results_alone(program)
+
+
+def _with_respellings(table: Mapping[OpOverload, Any]) -> dict[OpOverload, Any]:
+    """Where an op is fine as it is spelled, it may still be one to decompose."""
+    return {**table} | {
+        op: _first_of(respell, table[op]) if op in table else respell
+        for op, respell in RESPELLINGS.items()
+    }
+
+
+def _first_of(respell: Callable[..., Any], decomposition: Callable[..., Any]) -> Callable[..., Any]:
+    def decomposed(*args: Any, **kwargs: Any) -> Any:
+        made = respell(*args, **kwargs)
+        return decomposition(*args, **kwargs) if made is NotImplemented else made
+
+    return decomposed
 
 
 def _traced(program: ExportedProgram, table: dict[OpOverload, Any]) -> ExportedProgram:

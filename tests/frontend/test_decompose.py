@@ -219,3 +219,12 @@ def test_an_input_that_is_written_to_is_left_alone() -> None:
     spelled = decompose(exported(doubled, x), make_context(), False)
     assert [spec.kind.name for spec in spelled.graph_signature.output_specs] == ["USER_OUTPUT"]
     assert torch.equal(spelled.module()(x), torch.full((3,), 3.0))
+
+
+def test_what_needs_no_other_spelling_is_still_decomposed() -> None:
+    x = torch.randn(1, 2, 11)
+    program = exported(lambda x: F.adaptive_avg_pool1d(x, 4), x)
+    spelled = decompose(program, make_context(), True)
+    names = {str(node.target) for node in spelled.graph.nodes}
+    assert not any("adaptive" in name for name in names)
+    torch.testing.assert_close(spelled.module()(x), F.adaptive_avg_pool1d(x, 4))
