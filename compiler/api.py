@@ -9,6 +9,7 @@ The Python API: `qcc.compile` and `qcc.load`.
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -68,6 +69,8 @@ def compile(
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:
         report = compile_model(source, options, path, Silent())
         results = eager_results(source.program)
+    for warning in report["warnings"]:
+        warnings.warn(warning, stacklevel=2)
     module = Module(Artifact.open(path, verify=False), report, threads, None, results)
     # The open file stays readable after it is unlinked; until then it can be found.
     weakref.finalize(module, folder.remove)

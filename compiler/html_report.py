@@ -55,13 +55,12 @@ def render(report: Report, manifest: Manifest) -> str:
 
 def _header(report: Report, manifest: Manifest) -> str:
     recipe = report.recipe.get("name") or "the model's own precision"
-    label = ""
+    label = "".join(f'<p class="warning">{_text(text)}</p>' for text in report.warnings)
     if manifest.calibration == "random":
-        label = (
+        label += (
             '<p class="warning">Calibrated with random data: figures that depend on activations '
             "say nothing about accuracy.</p>"
         )
-    label += "".join(f'<p class="warning">{_text(text)}</p>' for text in report.warnings)
     names = [precision.name for precision in manifest.precisions]
     precisions = f" · precisions {_text(', '.join(names))}" if len(names) > 1 else ""
     return (

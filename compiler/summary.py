@@ -11,6 +11,7 @@ from ..dialects.errors import UnsupportedError
 from .options import CompileOptions
 from .pack import Packed, Parameter
 from .plan import LayerPlan, Plan
+from .unquantized import nothing_quantized, reasons_of
 
 
 def summarize(
@@ -23,15 +24,17 @@ def summarize(
     """The fields of report_data.Report, without timings and golden errors."""
     shapes = {parameter.symbol: parameter.shape for parameter in parameters}
     sizes = {symbol: result.bytes_before for symbol, result in packed.items()}
+    layers = [_layer(layer, shapes, packed) for layer in plan.layers]
+    warning = nothing_quantized(layers) if options.quantizes else ""
     return {
         "model": model,
         "target": options.target,
         "recipe": {"name": plan.recipe},
-        "layers": [_layer(layer, shapes, packed) for layer in plan.layers],
+        "layers": layers,
         "coverage": plan.coverage(sizes),
         "bytes_before": sum(result.bytes_before for result in packed.values()),
         "bytes_after": sum(result.bytes_after for result in packed.values()),
-        "warnings": [*_nan_warnings(shapes, packed)],
+        "warnings": [*([warning] if warning else []), *_nan_warnings(shapes, packed)],
     }
 
 
@@ -102,10 +105,9 @@ def check_coverage(report: Mapping[str, Any], required: float | None) -> None:
     """UnsupportedError when less than `required` of the weight bytes are quantized."""
     if required is None or report["coverage"] >= required:
         return
-    plain = [layer["name"] for layer in report["layers"] if layer["weights"] is None]
     raise UnsupportedError(
         "coverage",
         f"coverage is {report['coverage']:.1%}, below the required {required:.1%}",
-        why=f"not quantized: {', '.join(plain[:5])}{' …' if len(plain) > 5 else ''}",
-        next_step="see --print-resolved for the reasons, or lower --require-coverage",
+        why=reasons_of(report["layers"]) or "the model has no layer with weights that qcc owns",
+        next_step="see --print-resolved for each layer's reason, or lower --require-coverage",
     )
