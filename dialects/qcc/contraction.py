@@ -12,6 +12,9 @@ class LinearOp(Qcc.Operation, name="linear", traits=[ext.Pure]):
 
     `weight` is [N, K], plain or packed (decoded exactly, blocks along K). Products are exact in
     fp32 or rounded once; the sum is fp32, in any order.
+
+    Input, bias and result are fp32, as of every op of this dialect: programs of other float types
+    convert before and after. A weight of theirs is packed in the format `fp16` or `bf16`.
     """
 
     input: Operand[Any]

