@@ -177,9 +177,7 @@ def encode(parameter: Parameter, values: np.ndarray) -> dict[str, np.ndarray]:
 
 def stored_values(parameter: Parameter, values: np.ndarray) -> np.ndarray:
     """`values` as they are once stored: what the program reads of this parameter."""
-    return decoded_parameter(
-        replace(parameter, in_panels=False), encode(parameter, values).__getitem__
-    )
+    return decoded_parameter(replace(parameter, layout=None), encode(parameter, values).__getitem__)
 
 
 def in_layout(parameter: Parameter, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
