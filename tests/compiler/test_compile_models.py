@@ -324,10 +324,11 @@ def test_model_matches_eager_torch(make: Callable[[], Case]) -> None:
     compiled = qcc.compile(module.eval(), inputs, dynamic_shapes=dynamic_shapes, validate=True)
     assert compiled.verify()["passed"]
     with torch.no_grad():
-        expected = pytree.tree_leaves(module(*pytree.tree_map(torch.clone, inputs)))
-    found = compiled(*pytree.tree_leaves(inputs))
-    results = found if isinstance(found, tuple) else (found,)
-    for result, wanted in zip(results, expected, strict=True):
+        expected = module(*pytree.tree_map(torch.clone, inputs))
+    found = compiled(*inputs)
+    assert pytree.tree_structure(found) == pytree.tree_structure(expected)
+    results, wholes = pytree.tree_leaves(found), pytree.tree_leaves(expected)
+    for result, wanted in zip(results, wholes, strict=True):
         assert result.dtype == wanted.dtype
         assert result.shape == wanted.shape
         error = (result.double() - wanted.double()).abs().max()
