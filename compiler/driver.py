@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .console import Progress
 from .frontend.import_program import import_program
 from .frontend.reasons import in_terms_of
 from .frontend.sources import OpenedModel
+from .frontend.transposes import WithTransposes
 from .generation import generation
 from .golden import CHECKED_LIMIT, Golden, add_golden, golden_errors
 from .layers import collect_layers, share_tied_parameters
@@ -68,6 +70,7 @@ class _Compilation:
     def __init__(
         self, source: OpenedModel, options: CompileOptions, out: Path, progress: Progress
     ) -> None:
+        source = replace(source, weights=WithTransposes(source.weights))
         self.source, self.options, self.out, self.progress = source, options, out, progress
         self.watch = Stopwatch()
         self.validation = (

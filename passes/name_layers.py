@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from .torch_constants import producer
 
@@ -44,9 +45,10 @@ def _name_layers_in(function: Operation, readers: dict[str, list[str]]) -> None:
             name = f"{kind}.{counts[kind]}"
             counts[kind] += 1
         else:
-            names = readers.get(symbol, [])
+            own = symbol.removesuffix(qcc.TRANSPOSE)
+            names = readers.get(own, [])
             fits = len(names) == users[symbol]
-            name = names[read[symbol]] if fits else symbol.removesuffix(".weight")
+            name = names[read[symbol]] if fits else own.removesuffix(".weight")
             read[symbol] += 1
         taken[name] += 1
         if taken[name] > 1:

@@ -73,44 +73,53 @@ def raise_linear(at: Raiser) -> ir.Value | None:
     source, weight, bias = at.op.operands
     if not at.floats(source, weight, bias) or rank(weight) != 2:
         return None
-    return _linear(at, source, weight, at.optional(bias))
-
-
-def _linear(
-    at: Raiser, source: ir.Value, weight: ir.Value, bias: ir.Value | None
-) -> ir.Value | None:
-    """None for a weight of dynamic size, which no kernel is made for."""
-    sizes = static_sizes(weight)
-    if sizes is None:
+    # No kernel is made for a weight of dynamic size.
+    if static_sizes(weight) is None:
         return None
-    data = at.tensor(source, sizes[1:])
-    return qcc.LinearOp(data, at.weight(weight), at.result_type, bias=bias).result
+    return _linear(at, source, at.weight(weight), at.optional(bias))
+
+
+def _linear(at: Raiser, source: ir.Value, weight: ir.Value, bias: ir.Value | None) -> ir.Value:
+    data = at.tensor(source, qcc.logical_type(weight.type).shape[1:])
+    return qcc.LinearOp(data, weight, at.result_type, bias=bias).result
 
 
 def raise_addmm(at: Raiser) -> ir.Value | None:
     """addmm(bias, x, transpose(w)) is what a decomposed linear looks like."""
-    bias, source, transposed, beta, alpha = at.op.operands
-    weight = _transposed_source(transposed)
+    bias, source, factor, beta, alpha = at.op.operands
     plain = int_constant(beta) == 1 and int_constant(alpha) == 1
-    if weight is None or not plain or not at.floats(bias, source, weight) or rank(bias) != 1:
+    if not plain or not at.floats(bias, source, factor) or rank(bias) != 1:
         return None
-    return _linear(at, source, weight, at.tensor(bias))
+    weight = _weight_of(at, factor)
+    return None if weight is None else _linear(at, source, weight, at.tensor(bias))
 
 
 def raise_mm(at: Raiser) -> ir.Value | None:
-    source, transposed = at.op.operands
-    weight = _transposed_source(transposed)
-    if weight is None or not at.floats(source, weight):
+    source, factor = at.op.operands
+    if not at.floats(source, factor):
         return None
-    return _linear(at, source, weight, None)
+    weight = _weight_of(at, factor)
+    return None if weight is None else _linear(at, source, weight, None)
 
 
 def raise_matmul(at: Raiser) -> ir.Value | None:
-    """x @ w.T, where x may have more axes than a matrix."""
-    source, transposed = at.op.operands
-    if not is_tensor(source.type) or not is_tensor(transposed.type):
+    """x @ w, where x may have more axes than a matrix."""
+    source, factor = at.op.operands
+    if not is_tensor(source.type) or not is_tensor(factor.type):
         return None
-    return raise_mm(at) if rank(source) > 1 and rank(transposed) == 2 else None
+    return raise_mm(at) if rank(source) > 1 and rank(factor) == 2 else None
+
+
+def _weight_of(at: Raiser, factor: ir.Value) -> ir.Value | None:
+    """
+    The weight [N, K] of a layer that multiplies by the matrix `factor` [K, N] from the right.
+
+    None unless `factor` is a transpose, or a parameter, whose transpose is then stored.
+    """
+    source = _transposed_source(factor)
+    if source is None:
+        return at.transposed_weight(factor)
+    return None if static_sizes(source) is None else at.weight(source)
 
 
 def _transposed_source(value: ir.Value) -> ir.Value | None:

@@ -72,6 +72,18 @@ class Raiser:
         type_ = single if held in (None, "fp32") else qcc.packed(single, held)
         return qcc.ParamOp(parameter.symbol, type_).value
 
+    def transposed_weight(self, value: ir.Value) -> ir.Value | None:
+        """The transpose of `value`, a matrix, as a layer's weight, if it is a parameter."""
+        parameter = _parameter(value)
+        if parameter is None or static_sizes(value) is None:
+            return None
+        rows, columns = builtin_tensor_type(value.type).shape
+        single = ir.RankedTensorType.get([columns, rows], ir.F32Type.get())
+        held = FLOATS[stored_element(element_of(parameter.value), element_of(value))]
+        type_ = single if held in (None, "fp32") else qcc.packed(single, held)
+        symbol = ir.StringAttr(parameter.symbol).value + qcc.TRANSPOSE
+        return qcc.ParamOp(ir.StringAttr.get(symbol), type_).value
+
     def optional(self, value: ir.Value) -> ir.Value | None:
         return None if is_none(value) else self.tensor(value)
 

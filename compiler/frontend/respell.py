@@ -139,9 +139,27 @@ def batched(spatial: int, op: OpOverload) -> Callable[..., Any]:
     return respelled
 
 
-def product_with_vector(left: Tensor, right: Tensor) -> Any:
+def product(left: Tensor, right: Tensor) -> Any:
+    """
+    Products of stacked matrices as one batch of them, which qcc has a kernel for.
+
+    One matrix on the right is shared by all rows, and so a layer's weight; it stays as it is.
+    """
+    if 1 in (left.ndim, right.ndim):
+        return _product_with_vector(left, right)
+    if right.ndim < 3 or not left.is_floating_point():
+        return NotImplemented
+    leading = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    stacks = (
+        each.expand([*leading, *each.shape[-2:]]).flatten(0, len(leading) - 1)
+        for each in (left, right)
+    )
+    return aten.bmm.default(*stacks).reshape([*leading, left.shape[-2], right.shape[-1]])
+
+
+def _product_with_vector(left: Tensor, right: Tensor) -> Any:
     """A vector times a stack of matrices, as a matrix of one row or column."""
-    if 1 not in (left.ndim, right.ndim) or max(left.ndim, right.ndim) < 3:
+    if max(left.ndim, right.ndim) < 3:
         return NotImplemented
     if left.ndim == 1:
         return torch.matmul(left[None], right).squeeze(-2)
@@ -234,7 +252,7 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.index.Tensor: gather_points,
     aten.index_put.default: write_where,
     aten.isfinite.default: lambda source: (source - source) == 0,
-    aten.matmul.default: product_with_vector,
+    aten.matmul.default: product,
     aten.meshgrid.default: grids,
     aten.meshgrid.indexing: grids,
     aten.pow.Tensor_Scalar: integer_power,

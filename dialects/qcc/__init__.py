@@ -6,6 +6,7 @@ from .dialect import PackedType, Qcc, format_spelling, is_packed, logical_type, 
 from .norm import LayerNormOp, RmsNormOp
 from .storage import (
     LAYOUT_ATTRIBUTE,
+    TRANSPOSE,
     DequantizeOp,
     ParamOp,
     QuantizeOp,
@@ -18,6 +19,7 @@ from .storage import (
 __all__ = [
     "CACHED_OPERANDS",
     "LAYOUT_ATTRIBUTE",
+    "TRANSPOSE",
     "AttentionOp",
     "Conv2dOp",
     "DequantizeOp",

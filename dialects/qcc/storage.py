@@ -10,6 +10,8 @@ from ..formats.tap_panels import TAP_LAYOUT, has_tap_panels
 from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
 
 LAYOUT_ATTRIBUTE = "layout"
+TRANSPOSE = "^T"
+"""Ends the symbol of a parameter that is the transpose of the model's parameter before it."""
 
 
 class ParamOp(Qcc.Operation, name="param", traits=[ext.Pure]):

@@ -1,0 +1,97 @@
+"""Products of matrices however a model spells them: layers where there is a weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import qcc
+
+
+class ByHand(nn.Module):
+    """Attention out of products, and weights of [inputs, outputs] as GPT-2's Conv1D has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Parameter(torch.randn(32, 96) / 6)
+        self.bias = nn.Parameter(torch.randn(96))
+        self.out = nn.Parameter(torch.randn(32, 40) / 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        rows = torch.addmm(self.bias, x.view(-1, width), self.project)
+        heads = rows.view(batch, tokens, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        scores = torch.tanh(heads[0] @ heads[1].transpose(-2, -1)).softmax(-1)
+        mixed = (scores @ heads[2]).transpose(1, 2).reshape(batch, tokens, width)
+        return mixed @ self.out
+
+
+FREE = ({0: Dim("batch", max=8), 1: Dim("tokens", max=64)},)
+
+
+@pytest.mark.parametrize("sizes", [None, FREE], ids=["static", "free"])
+def test_products_without_a_transpose(sizes: object) -> None:
+    model = ByHand().eval()
+    x = torch.randn(3, 10, 32)
+    module = qcc.compile(model, (x,), dynamic_shapes=sizes)
+    for example in [x] if sizes is None else [x, torch.randn(2, 37, 32)]:
+        assert torch.allclose(module(example), model(example), rtol=1e-4, atol=1e-5)
+    assert [layer["name"] for layer in module.report["layers"]] == [
+        "project", "matmul.0", "matmul.1", "out",
+    ]  # fmt: skip
+
+
+def test_weights_on_the_right_are_quantized() -> None:
+    model = ByHand().eval()
+    x = torch.randn(3, 10, 32)
+    module = qcc.compile(model, (x,), recipe={"default": {"weights": "int8"}})
+    layers = {layer["name"]: layer for layer in module.report["layers"]}
+    assert {name: layers[name]["weights"] for name in ("project", "out")} == {
+        "project": "int8", "out": "int8",
+    }  # fmt: skip
+    with torch.no_grad():
+        for weight in (model.project, model.out):
+            rounded = qcc.format("int8").quantize(weight.T.contiguous()).dequantize()
+            weight.copy_(torch.as_tensor(rounded).T)
+    assert torch.allclose(module(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+class Shared(nn.Module):
+    """A matrix that one layer reads as it is and another the other way round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(24, 40) / 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x @ self.weight, self.weight) + self.weight.sum()
+
+
+def test_a_weight_read_both_ways() -> None:
+    model = Shared().eval()
+    x = torch.randn(5, 24)
+    assert torch.allclose(qcc.compile(model, (x,))(x), model(x), rtol=1e-4, atol=1e-5)
+    module = qcc.compile(model, (x,), recipe={"default": {"weights": "int8"}})
+    assert torch.allclose(module(x), model(x), rtol=0.05, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((2, 3, 4, 5), (3, 5, 6)),
+        ((4, 5), (2, 3, 5, 6)),
+        ((2, 1, 4, 5), (1, 3, 5, 6)),
+        ((5,), (3, 5, 2)),
+    ],
+)
+def test_stacks_of_matrices(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    class Product(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a @ b
+
+    a, b = torch.randn(left), torch.randn(right)
+    module = qcc.compile(Product(), (a, b))
+    assert torch.allclose(module(a, b), a @ b, rtol=1e-4, atol=1e-5)
+    assert module(a, b).shape == (a @ b).shape
