@@ -1,0 +1,89 @@
+"""
+Matrix instructions: their shapes, operand types, and where each lane holds what.
+
+The fragments of `mma.sync` follow one closed form for every width of element. With g = lane >> 2,
+t = lane & 3, e elements in a 32-bit register and K = 8e:
+
+    A [16, K]    row = g + 8 ((v / e) & 1)   k = e t + v mod e + 4e (v / 2e)    v < 4e
+    B [8, K]     n   = g                     k = e t + v mod e + 4e (v / e)     v < 2e
+    C [16, 8]    row = g + 8 (v >> 1)        n = 2t + (v & 1)                   v < 4
+
+B is given as [n, k], the orientation of a linear layer's weight. `wgmma` has four warps, each
+with 16 rows of A and C in the same form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .layout import Layout
+
+REGISTER_BITS = 32
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """
+    One matrix multiply-accumulate: acc[m, n] += sum over k of a[m, k] * b[n, k].
+
+    `operand` and `accumulator` are element types as MLIR names them (f16, bf16, i8, i4,
+    f8E4M3FN, …); `name` is also the key of the capability table.
+    """
+
+    name: str
+    m: int
+    n: int
+    k: int
+    operand: str
+    operand_bits: int
+    accumulator: str
+
+    @property
+    def per_register(self) -> int:
+        """Elements of an operand in one 32-bit register."""
+        return REGISTER_BITS // self.operand_bits
+
+    @property
+    def a(self) -> Layout:
+        """(lane, value) → (m, k): the fragment of the left operand."""
+        e = self.per_register
+        return _fragment((16, 8 * e), e, [*_along_k(e), (8, 0), (0, 4 * e)])
+
+    @property
+    def b(self) -> Layout:
+        """(lane, value) → (n, k): the fragment of the right operand."""
+        e = self.per_register
+        return _fragment((8, 8 * e), e, [*_along_k(e), (0, 4 * e)])
+
+    @property
+    def c(self) -> Layout:
+        """(lane, value) → (m, n): the fragment of the accumulator."""
+        return _fragment((16, 8), 2, [(0, 1), (8, 0)])
+
+
+def _fragment(shape: tuple[int, int], e: int, values: list[tuple[int, int]]) -> Layout:
+    """Four lanes side by side, `e` elements each, in eight rows; then the values of a lane."""
+    lanes = ((0, e), (0, 2 * e), (1, 0), (2, 0), (4, 0))
+    return Layout(shape, {"value": tuple(values), "lane": lanes})
+
+
+def _along_k(e: int) -> list[tuple[int, int]]:
+    return [(0, 1 << bit) for bit in range(e.bit_length() - 1)]
+
+
+def _mma(name: str, k: int, operand: str, bits: int, accumulator: str) -> Instruction:
+    return Instruction(name, 16, 8, k, operand, bits, accumulator)
+
+
+INSTRUCTIONS: dict[str, Instruction] = {
+    each.name: each
+    for each in (
+        _mma("mma.m16n8k16.f16", 16, "f16", 16, "f32"),
+        _mma("mma.m16n8k16.bf16", 16, "bf16", 16, "f32"),
+        _mma("mma.m16n8k32.s8", 32, "i8", 8, "i32"),
+        _mma("mma.m16n8k64.s4", 64, "i4", 4, "i32"),
+        _mma("mma.m16n8k32.e4m3", 32, "f8E4M3FN", 8, "f32"),
+        _mma("mma.m16n8k32.e5m2", 32, "f8E5M2", 8, "f32"),
+    )
+}
+"""Instructions by name; which machine has which is in hardware.py."""
