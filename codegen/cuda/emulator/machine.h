@@ -1,0 +1,348 @@
+// One thread block in execution: its threads as fibers, warps, barriers and what orders them.
+//
+// A warp-wide instruction is a `gather`: every lane leaves its operands and sleeps, the last one
+// executes for all. Lanes that meet at different instructions have diverged, and a block in which
+// nobody can go on is a deadlock; both are found here and nowhere else.
+#pragma once
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "fibers.h"
+#include "launch.h"
+
+namespace qcc::emulator {
+
+constexpr int lanes = 32;
+constexpr int max_warps = 32;
+constexpr int max_threads = lanes * max_warps;
+constexpr u32 all_lanes = 0xffffffff;
+
+// Moments of a thread, comparable between threads that have synchronised: the number of the thread
+// and the time of its warp, which advances at every synchronisation. Zero is before all moments.
+using Moment = u32;
+constexpr int time_bits = 22;
+constexpr u32 last_time = (1u << time_bits) - 2;
+constexpr u32 in_flight = (1u << time_bits) - 1;  // the time of a write that was not waited for
+constexpr Moment moment_of(u32 thread, u32 time) { return thread << time_bits | time; }
+constexpr u32 thread_of(Moment moment) { return moment >> time_bits; }
+constexpr u32 time_of(Moment moment) { return moment & ((1u << time_bits) - 1); }
+
+struct Index3 {
+  u32 x, y, z;
+};
+
+// What a warp knows of every warp: times up to which their accesses happened before.
+struct Knowledge {
+  u32 time[max_warps];
+  Moment lane[max_warps];  // and one lane more exactly, that signalled for itself
+
+  void join(const Knowledge& other) {
+    for (int warp = 0; warp < max_warps; ++warp) {
+      if (other.time[warp] > time[warp]) time[warp] = other.time[warp];
+      if (time_of(other.lane[warp]) > time_of(lane[warp])) lane[warp] = other.lane[warp];
+    }
+  }
+};
+
+// The last accesses of a byte of shared memory.
+struct Tag {
+  Moment write, read;
+  u16 write_line, read_line;
+};
+
+struct Copy {
+  u32 to, bytes, group;
+  int line;
+  bool landed;
+  u8 data[16];
+};
+
+struct Access_record {
+  u64 address;
+  int line;
+  u16 bytes;
+  bool shared, write;
+};
+
+struct Machine;
+struct Warp;
+
+struct Thread {
+  Fiber fiber;
+  Machine* machine;
+  Warp* warp;
+  Index3 index;
+  u32 number, lane;
+  bool exited;
+  const char* waiting;  // the instruction it sleeps at
+  int line;
+  u32 copy_groups;
+  std::vector<Copy> copies;
+  std::vector<Access_record> accesses;
+};
+
+struct Warp {
+  u32 number;
+  u32 live, runnable, arrived;
+  const char* instruction;
+  int line;
+  void* operands[lanes];
+  Knowledge knows;
+  Thread* threads;
+
+  u32 time() const { return knows.time[number]; }
+  void tick() { ++knows.time[number]; }
+};
+
+constexpr u32 all_living = 0;
+
+struct Barrier {
+  u32 arrived, expected;  // threads; all_living: those that have not returned
+  u32 waiting;            // warps, a bit each
+  Knowledge brought;
+};
+
+// A transfer under way, such as a tensor copy: lands on its own when nobody can go on.
+struct Event {
+  void (*land)(Event&);
+  u64 state[24];
+};
+
+struct Machine {
+  Launch* launch;
+  const char* kernel;
+  void (*invoke)(void** arguments);
+  void** arguments;
+  Index3 block;
+  Stacks* stacks;
+  Fiber home;
+  bool stopped;
+  int warp_count, living_warps, last_warp;
+  u32 random, spins;
+  Thread threads[max_threads];
+  Warp warps[max_warps];
+  Barrier barriers[16];
+  std::vector<Event> events;
+  std::vector<u8> shared;
+  std::vector<Tag> tags;
+  u64 counters[counter_count];
+};
+
+inline thread_local Thread* current = nullptr;
+
+inline void count(Counter counter, u64 amount = 1) {
+  current->machine->counters[static_cast<int>(counter)] += amount;
+}
+
+// Once a warp, from within an instruction that every lane executes.
+inline void count_warp(Counter counter, u64 amount = 1) {
+  if (current->lane == 0) count(counter, amount);
+}
+
+// ---- violations
+
+inline void record(Machine& machine, const Thread* thread, Fault fault, int line, const char* form,
+                   va_list values) {
+  Violation& violation = machine.launch->violation;
+  Fault none = Fault::none;
+  machine.stopped = true;
+  if (!__atomic_compare_exchange_n(&violation.fault, &none, fault, false, __ATOMIC_SEQ_CST,
+                                   __ATOMIC_SEQ_CST))
+    return;  // another worker was first
+  violation.line = line;
+  const Index3 block = machine.block, index = thread ? thread->index : Index3{};
+  const u32 blocks[3] = {block.x, block.y, block.z}, threads[3] = {index.x, index.y, index.z};
+  memcpy(violation.block, blocks, sizeof blocks);
+  memcpy(violation.thread, threads, sizeof threads);
+  vsnprintf(violation.text, sizeof violation.text, form, values);
+}
+
+// Ends the launch with a report about the current thread; its fiber is never resumed.
+[[noreturn]] __attribute__((format(printf, 3, 4), noinline, cold)) inline void fail(
+    Fault fault, int line, const char* form, ...) {
+  va_list values;
+  va_start(values, form);
+  record(*current->machine, current, fault, line, form, values);
+  va_end(values);
+  for (;;) switch_fiber(current->fiber, current->machine->home);
+}
+
+__attribute__((format(printf, 5, 6))) inline void report(Machine& machine, const Thread* thread,
+                                                         Fault fault, int line, const char* form,
+                                                         ...) {
+  va_list values;
+  va_start(values, form);
+  record(machine, thread, fault, line, form, values);
+  va_end(values);
+}
+
+// ---- switching
+
+inline u32 random_bits(Machine& machine) {  // xorshift32
+  u32 bits = machine.random;
+  bits ^= bits << 13;
+  bits ^= bits >> 17;
+  bits ^= bits << 5;
+  return machine.random = bits;
+}
+
+inline bool descending(Machine& machine) {
+  switch (machine.launch->order) {
+    case Order::forward: return false;
+    case Order::reversed: return true;
+    default: return random_bits(machine) & 1;
+  }
+}
+
+inline Thread& next_thread(Warp& warp) {
+  const bool down = descending(*warp.threads->machine);
+  return warp.threads[down ? 31 - __builtin_clz(warp.runnable) : __builtin_ctz(warp.runnable)];
+}
+
+inline void go_to(Thread& next) {
+  Thread& here = *current;
+  current = &next;
+  switch_fiber(here.fiber, next.fiber);
+}
+
+// Let another lane of the warp run, or else another warp; returns when this lane is resumed.
+inline void suspend() {
+  Thread& here = *current;
+  if (here.warp->runnable)
+    go_to(next_thread(*here.warp));
+  else
+    switch_fiber(here.fiber, here.machine->home);
+}
+
+constexpr u32 most_spins = 1 << 22;
+
+// A step of a polling loop: everybody else gets a turn.
+inline void yield(const char* instruction, int line) {
+  Thread& here = *current;
+  if (++here.machine->spins > most_spins)
+    fail(Fault::deadlock, line, "%s polls for a value that no running or earlier block writes",
+         instruction);
+  const u32 later = here.lane == 31 ? 0 : here.warp->runnable & (all_lanes << (here.lane + 1));
+  if (later)
+    go_to(here.warp->threads[__builtin_ctz(later)]);
+  else
+    switch_fiber(here.fiber, here.machine->home);
+}
+
+// ---- warp-wide instructions
+
+[[noreturn]] inline void diverged(const char* instruction, int line) {
+  const Warp& warp = *current->warp;
+  fail(Fault::divergence, line,
+       "lane %u executes %s while lanes %08x of its warp are at %s (line %d)", current->lane,
+       instruction, warp.arrived, warp.instruction, warp.line);
+}
+
+void flush_accesses(Warp& warp);
+
+// True for the last lane, whose `warp->operands` are then those of all lanes; the others return
+// false when it has executed.
+inline bool gather(const char* instruction, int line, void* operands) {
+  Thread& here = *current;
+  Warp& warp = *here.warp;
+  if (!warp.arrived) {
+    warp.instruction = instruction;
+    warp.line = line;
+  } else if (warp.line != line || strcmp(warp.instruction, instruction) != 0) {
+    diverged(instruction, line);
+  }
+  const u32 bit = 1u << here.lane;
+  warp.operands[here.lane] = operands;
+  warp.arrived |= bit;
+  if (warp.arrived == all_lanes) {
+    warp.arrived = 0;
+    warp.runnable = all_lanes;
+    if (here.machine->launch->trace) flush_accesses(warp);
+    return true;
+  }
+  warp.runnable &= ~bit;
+  here.waiting = instruction;
+  here.line = line;
+  suspend();
+  here.waiting = nullptr;
+  return false;
+}
+
+// Execute body(operands of all lanes) once for the warp.
+template <typename Operands, typename Body>
+inline void collective(const char* instruction, int line, Operands& mine, Body body) {
+  if (gather(instruction, line, &mine))
+    body(reinterpret_cast<Operands* const*>(current->warp->operands));
+}
+
+// ---- ordering
+
+// Whether what happened at `moment` is seen by the current thread.
+inline bool seen(Moment moment) {
+  const Thread& here = *current;
+  const Warp& warp = *here.warp;
+  const u32 thread = thread_of(moment), time = time_of(moment), other = thread / lanes;
+  if (other == warp.number) return thread == here.number || time < warp.time();
+  const Moment lane = warp.knows.lane[other];
+  return time <= warp.knows.time[other] || (thread_of(lane) == thread && time <= time_of(lane));
+}
+
+inline Moment now() { return moment_of(current->number, current->warp->time()); }
+
+inline void release_waiting(Machine& machine, Barrier& barrier) {
+  for (int number = 0; number < machine.warp_count; ++number) {
+    if (!(barrier.waiting >> number & 1)) continue;
+    Warp& warp = machine.warps[number];
+    warp.knows.join(barrier.brought);
+    warp.tick();
+    warp.runnable = warp.live;
+  }
+  barrier = Barrier{};
+}
+
+inline bool complete(const Machine& machine, const Barrier& barrier) {
+  const u32 living = lanes * machine.living_warps;
+  return barrier.arrived == (barrier.expected == all_living ? living : barrier.expected);
+}
+
+inline void check_barrier(int id, int threads, int line) {
+  const int living = lanes * current->machine->living_warps;
+  if (id < 1 || id > 15)
+    fail(Fault::misuse, line, "named barriers are 1 to 15 (0 is sync_threads), not %d", id);
+  if (threads <= 0 || threads % lanes || threads > living)
+    fail(Fault::misuse, line, "barrier %d for %d threads: whole warps, at most %d", id, threads,
+         living);
+}
+
+// The warp arrives at barrier `id` and, if it is to wait, sleeps until all the others have.
+inline void arrive(int id, u32 expected, bool wait, const char* instruction, int line) {
+  if (!gather(instruction, line, nullptr)) return;
+  Machine& machine = *current->machine;
+  Warp& warp = *current->warp;
+  Barrier& barrier = machine.barriers[id];
+  if (barrier.arrived && barrier.expected != expected)
+    fail(Fault::misuse, line, "barrier %d is used for %u threads, and by other warps for %u", id,
+         expected, barrier.expected);
+  if (warp.time() >= last_time)
+    fail(Fault::resources, line, "more than %u synchronisations in a block", last_time);
+  count(Counter::block_syncs);
+  barrier.expected = expected;
+  barrier.arrived += lanes;
+  barrier.brought.join(warp.knows);
+  if (wait)
+    barrier.waiting |= 1u << warp.number;
+  else
+    warp.tick();
+  if (complete(machine, barrier)) return release_waiting(machine, barrier);
+  if (!wait) return;
+  warp.runnable = 0;
+  current->waiting = instruction;
+  current->line = line;
+  suspend();
+  current->waiting = nullptr;
+}
+
+}  // namespace qcc::emulator
