@@ -79,13 +79,13 @@ class Capability:
     """
     One instruction on all machines.
 
-    `opcode` is how its SASS begins where it is native. `instead` names what does the same work
-    where it is not, after decoding the operands.
+    `opcodes` are how its SASS begins where it is native, one of them. `instead` names what does
+    the same work where it is not, after decoding the operands.
     """
 
     instruction: str
     support: dict[str, Support]
-    opcode: str
+    opcodes: tuple[str, ...]
     instead: str = ""
 
 
@@ -147,8 +147,8 @@ bar.sync                         N  N  N  N  N  N  BAR.SYNC
 setmaxnreg                       -  -  -  N  N  N  USETMAXREG
 ld.global.v8                     -  -  -  -  N  N  LDG.E.256           ld.global.v4
 ld.global.v4                     N  N  N  N  N  N  LDG.E.128
-red.global.v4.f16x2              -  -  -  N  N  N  REDG.E.ADD          red.global.f16x2
-red.global.f16x2                 N  N  N  N  N  N  REDG.E.ADD
+red.global.v4.f16x2              -  -  -  N  N  N  REDG.E.ADD|RED.E.ADD red.global.f16x2
+red.global.f16x2                 N  N  N  N  N  N  REDG.E.ADD|RED.E.ADD
 redux.s32                        N  N  N  N  N  N  REDUX
 dp4a                             N  N  N  N  N  N  IDP.4A
 fma.f16x2                        N  N  N  N  N  N  HFMA2
@@ -167,7 +167,7 @@ def _read_table(text: str) -> dict[str, Capability]:
         name, *rest = line.split()
         letters, words = rest[: len(MACHINES)], [*rest[len(MACHINES) :], ""]
         support = {key: Support(letter) for key, letter in zip(MACHINES, letters, strict=True)}
-        table[name] = Capability(name, support, words[0], words[1])
+        table[name] = Capability(name, support, tuple(words[0].split("|")), words[1])
     return table
 
 

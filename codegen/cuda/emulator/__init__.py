@@ -1,6 +1,13 @@
 """The emitted CUDA on a CPU, with checks that hardware does not make."""
 
 from .build import build_emulated
-from .launch import EmulatedModule, KernelViolation, Mode
+from .launch import ALL_MODES, EmulatedModule, KernelViolation, Mode, device_array
 
-__all__ = ["EmulatedModule", "KernelViolation", "Mode", "build_emulated"]
+__all__ = [
+    "ALL_MODES",
+    "EmulatedModule",
+    "KernelViolation",
+    "Mode",
+    "build_emulated",
+    "device_array",
+]

@@ -17,6 +17,7 @@ Size = int | tuple[int, ...]
 
 MAX_THREADS = 1024
 LANES = 32
+ALIGNMENT = 256
 FAULTS = (
     "none",
     "out-of-bounds",
@@ -192,6 +193,15 @@ class EmulatedModule:
         text = self._lines[line - 1].strip() if 0 < line <= len(self._lines) else ""
         place = Place(self.name, kernel, line, tuple(record.block), tuple(record.thread))
         return KernelViolation(FAULTS[record.fault], record.text.decode(), place, text)
+
+
+def device_array(values: np.ndarray) -> np.ndarray:
+    """A copy that begins where GPU allocators begin, at a multiple of 256 bytes."""
+    raw = np.empty(values.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def _size(kernel: str, size: Size) -> tuple[int, int, int]:
