@@ -36,6 +36,7 @@ class Resources:
     spill_loads: int
     shared: int
     opcodes: Counter[str]
+    warnings: tuple[str, ...]  # of ptxas, such as products of warp groups that it serialized
 
     def count(self, *prefixes: str) -> int:
         """Instructions whose opcode is one of `prefixes`, alone or with modifiers: LDSM.16, HMMA"""
@@ -60,9 +61,22 @@ def resources(cubin: Cubin) -> dict[str, Resources]:
     """
     opcodes = sass_opcodes(cubin)
     return {
-        kernel: Resources(kernel, *usage, opcodes.get(kernel, Counter()))
+        kernel: Resources(
+            kernel, *usage, opcodes.get(kernel, Counter()), warnings_about(kernel, cubin.log)
+        )
         for kernel, usage in register_usage(cubin.log)
     }
+
+
+def warnings_about(kernel: str, log: str) -> tuple[str, ...]:
+    """
+    What ptxas found slow in `kernel`.
+
+    >>> warnings_about("k", "ptxas info : (C7518) Potential Performance Loss: in the function 'k'")
+    ("(C7518) Potential Performance Loss: in the function 'k'",)
+    """
+    found = re.findall(r"\(C\d+\) Potential Performance Loss[^\n]*", log)
+    return tuple(line for line in found if f"'{kernel}'" in line)
 
 
 def register_usage(log: str) -> Iterator[tuple[str, tuple[int, int, int, int, int]]]:

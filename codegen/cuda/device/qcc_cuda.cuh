@@ -18,6 +18,7 @@
 #include "arithmetic.cuh"
 #include "convert.cuh"
 #include "mma.cuh"
+#include "hopper.cuh"
 
 #else
 #include "../emulator/emulator.h"

@@ -1,7 +1,7 @@
 """The emitted CUDA on a CPU, with checks that hardware does not make."""
 
 from .build import build_emulated
-from .launch import ALL_MODES, EmulatedModule, KernelViolation, Mode, device_array
+from .launch import ALL_MODES, EmulatedModule, KernelViolation, Mode, device_array, tensor_map
 
 __all__ = [
     "ALL_MODES",
@@ -10,4 +10,5 @@ __all__ = [
     "Mode",
     "build_emulated",
     "device_array",
+    "tensor_map",
 ]

@@ -3,6 +3,7 @@
 
 #include "arithmetic.h"
 #include "convert.h"
+#include "hopper.h"
 #include "mma.h"
 #include "schedule.h"
 #include "views.h"
@@ -74,7 +75,13 @@ template <typename... Parameters, void (*kernel)(Parameters...)>
 struct Kernel<kernel> {
   template <int... numbers>
   static void call(void** arguments, Numbers<numbers...>) {
-    kernel(*static_cast<Parameters*>(arguments[numbers])...);
+    kernel(argument<Parameters>(arguments[numbers])...);
+  }
+  template <typename T>
+  static T argument(const void* address) {
+    T value;
+    memcpy(static_cast<void*>(&value), address, sizeof value);  // records may want alignment
+    return value;
   }
   // Arguments as cuLaunchKernel takes them: the address of each.
   static void invoke(void** arguments) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ Size = int | tuple[int, ...]
 MAX_THREADS = 1024
 LANES = 32
 ALIGNMENT = 256
+MAX_DIMENSIONS = 5
+TENSOR_MAP_BYTES = 128
 FAULTS = (
     "none",
     "out-of-bounds",
@@ -202,6 +205,28 @@ def device_array(values: np.ndarray) -> np.ndarray:
     copy = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
     copy[...] = values
     return copy
+
+
+def tensor_map(tensor: np.ndarray, box: Sequence[int], swizzle: int = 0) -> bytes:
+    """
+    The TensorMap argument for copies of `box`, whose axes are those of `tensor`, innermost last.
+
+    swizzle: bytes of a row of the box within which chunks of 16 are exchanged (0, 32, 64, 128).
+    """
+    missing = [0] * (MAX_DIMENSIONS - tensor.ndim)
+    sizes, boxes = [*tensor.shape[::-1], *missing], [*box[::-1], *missing]
+    strides = [*tensor.strides[-2::-1], *missing]
+    record = struct.pack(
+        "<QII5I5I4QI",
+        tensor.ctypes.data,
+        tensor.ndim,
+        tensor.itemsize,
+        *sizes,
+        *boxes,
+        *strides,
+        swizzle,
+    )
+    return record.ljust(TENSOR_MAP_BYTES, b"\0")
 
 
 def _size(kernel: str, size: Size) -> tuple[int, int, int]:

@@ -50,7 +50,8 @@ struct Knowledge {
 // The last accesses of a byte of shared memory.
 struct Tag {
   Moment write, read;
-  u16 write_line, read_line;
+  u16 write_line : 15, async : 1;  // written by a tensor copy rather than by a thread
+  u16 read_line;
 };
 
 struct Copy {
@@ -67,8 +68,37 @@ struct Access_record {
   bool shared, write;
 };
 
+
 struct Machine;
+struct Thread;
 struct Warp;
+
+// A transfer under way to shared memory: lands on its own when nobody can go on.
+struct Transfer {
+  u32 to, barrier;
+  Moment issued;
+  std::vector<u8> data;
+  std::vector<u32> places;  // of each 16 bytes of data, relative to `to`
+};
+
+// A barrier in shared memory, at byte `offset`, that counts arrivals and bytes.
+struct Mbarrier {
+  u32 offset, expected, pending;
+  s64 bytes;
+  u32 phase;
+  Knowledge brought, completed;
+  std::vector<Thread*> waiting;
+};
+
+// A product of a warp group that was issued and has not been waited for: the part of one warp.
+struct Product {
+  u32 group;
+  int line;
+  void (*execute)(Product&);
+  u64 a, b;                // descriptors
+  u32 registers_a[lanes][4];
+  void* d[lanes];
+};
 
 struct Thread {
   Fiber fiber;
@@ -80,6 +110,7 @@ struct Thread {
   const char* waiting;  // the instruction it sleeps at
   int line;
   u32 copy_groups;
+  u32 fenced;  // up to this time its writes are seen by tensor copies and products
   std::vector<Copy> copies;
   std::vector<Access_record> accesses;
 };
@@ -92,6 +123,8 @@ struct Warp {
   void* operands[lanes];
   Knowledge knows;
   Thread* threads;
+  u32 product_groups;
+  std::vector<Product> products;
 
   u32 time() const { return knows.time[number]; }
   void tick() { ++knows.time[number]; }
@@ -103,12 +136,6 @@ struct Barrier {
   u32 arrived, expected;  // threads; all_living: those that have not returned
   u32 waiting;            // warps, a bit each
   Knowledge brought;
-};
-
-// A transfer under way, such as a tensor copy: lands on its own when nobody can go on.
-struct Event {
-  void (*land)(Event&);
-  u64 state[24];
 };
 
 struct Machine {
@@ -125,7 +152,8 @@ struct Machine {
   Thread threads[max_threads];
   Warp warps[max_warps];
   Barrier barriers[16];
-  std::vector<Event> events;
+  std::vector<Transfer> transfers;
+  std::vector<Mbarrier> mbarriers;
   std::vector<u8> shared;
   std::vector<Tag> tags;
   u64 counters[counter_count];
@@ -251,7 +279,8 @@ inline bool gather(const char* instruction, int line, void* operands) {
   if (!warp.arrived) {
     warp.instruction = instruction;
     warp.line = line;
-  } else if (warp.line != line || strcmp(warp.instruction, instruction) != 0) {
+  } else if (warp.line != line ||
+             (warp.instruction != instruction && strcmp(warp.instruction, instruction) != 0)) {
     diverged(instruction, line);
   }
   const u32 bit = 1u << here.lane;

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "machine.h"
+#include "mbarriers.h"
 #include "traffic.h"
 
 namespace qcc::emulator {
@@ -27,8 +27,11 @@ inline void enter_thread() {
 
 inline void prepare_warp(Machine& machine, int number) {
   Warp& warp = machine.warps[number];
-  warp = Warp{};
   warp.number = number;
+  warp.arrived = 0;
+  warp.knows = Knowledge{};
+  warp.product_groups = 0;
+  warp.products.clear();
   warp.live = warp.runnable = all_lanes;
   warp.threads = machine.threads + number * lanes;
   warp.knows.time[number] = 1;
@@ -43,7 +46,7 @@ inline void prepare_warp(Machine& machine, int number) {
     thread.lane = lane;
     thread.exited = false;
     thread.waiting = nullptr;
-    thread.copy_groups = 0;
+    thread.copy_groups = thread.fenced = 0;
     thread.copies.clear();
     thread.accesses.clear();
     prepare_fiber(thread.fiber, machine.stacks->stack(index), enter_thread);
@@ -89,22 +92,14 @@ inline void report_deadlock(Machine& machine) {
   report(machine, first, Fault::deadlock, first ? first->line : 0, "nobody can go on: %s", text);
 }
 
-// A transfer that lands as late as it can: when everybody waits.
-inline bool land_event(Machine& machine) {
-  if (machine.events.empty()) return false;
-  Event event = machine.events.front();
-  machine.events.erase(machine.events.begin());
-  event.land(event);
-  return true;
-}
-
 inline void run_block(Machine& machine, Index3 block) {
   const Launch& launch = *machine.launch;
   machine.block = block;
   machine.last_warp = launch.order == Order::reversed ? 0 : machine.warp_count - 1;
   machine.living_warps = machine.warp_count;
   machine.spins = 0;
-  machine.events.clear();
+  machine.transfers.clear();
+  machine.mbarriers.clear();
   for (Barrier& barrier : machine.barriers) barrier = Barrier{};
   // All ones are NaN in every floating-point format: what was never written shows in the results.
   machine.shared.assign(launch.shared_bytes, 0xff);
@@ -116,7 +111,7 @@ inline void run_block(Machine& machine, Index3 block) {
       switch_fiber(machine.home, current->fiber);
     } else if (!machine.living_warps) {
       return;
-    } else if (!land_event(machine)) {
+    } else if (!land_first(machine)) {
       return report_deadlock(machine);
     }
   }
@@ -130,20 +125,48 @@ struct Work {
   u64 next_block;
 };
 
+// What a worker keeps from launch to launch; most launches are shorter than making it anew.
+struct Keep {
+  Machine machine{};
+  Stacks* stacks = nullptr;
+  u32 threads = 0;
+
+  ~Keep() { delete stacks; }
+  bool grow(u32 wanted) {
+    if (wanted > threads) {
+      delete stacks;
+      stacks = new Stacks(wanted);
+      threads = wanted;
+    }
+    return stacks->allocated();
+  }
+};
+
+struct Keeper {
+  Keep* keep = nullptr;
+
+  ~Keeper() { delete keep; }
+};
+
 // The body of a worker: blocks in order until none is left or one of them failed.
 inline void* run_blocks(void* shared_work) {
+  static thread_local Keeper keeper;  // a pointer: there is little room for such variables
+  if (!keeper.keep) keeper.keep = new Keep;
+  Keep* kept = keeper.keep;
   Work& work = *static_cast<Work*>(shared_work);
   Launch& launch = *work.launch;
   const u32 threads = launch.block[0] * launch.block[1] * launch.block[2];
-  const Stacks stacks(threads);
-  Machine* machine = new Machine{};
+  Machine* machine = &kept->machine;
+  machine->stopped = false;
+  memset(machine->counters, 0, sizeof machine->counters);
   machine->launch = &launch;
   machine->kernel = work.kernel;
   machine->invoke = work.invoke;
   machine->arguments = work.arguments;
-  machine->stacks = const_cast<Stacks*>(&stacks);
   machine->warp_count = threads / lanes;
-  if (!stacks.allocated())
+  const bool enough = kept->grow(threads);
+  machine->stacks = kept->stacks;
+  if (!enough)
     report(*machine, nullptr, Fault::resources, 0, "no memory for %u stacks", threads);
   const u64 blocks = u64(launch.grid[0]) * launch.grid[1] * launch.grid[2];
   while (__atomic_load_n(&launch.violation.fault, __ATOMIC_RELAXED) == Fault::none) {
@@ -156,7 +179,6 @@ inline void* run_blocks(void* shared_work) {
   for (int index = 0; index < counter_count; ++index)
     __atomic_fetch_add(&launch.counters[index], machine->counters[index], __ATOMIC_RELAXED);
   current = nullptr;
-  delete machine;
   return nullptr;
 }
 

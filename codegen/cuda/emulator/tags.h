@@ -64,7 +64,7 @@ inline void tag_write_at(u32 start, int bytes, Moment moment, int line) {
       checked_write = tag.write;
       checked_read = tag.read;
     }
-    tag = {moment, 0, u16(line), 0};
+    tag = {moment, 0, u16(line & 0x7fff), 0, 0};
   }
 }
 
