@@ -56,11 +56,11 @@ QCC_DEVICE float round_even(float a) { return rintf(a); }
 
 // Approximations: within 2 ulp (PTX ISA; tanh within 2^-11 relative, sine and cosine 2^-20
 // absolute on [-pi, pi]).
-#define QCC_APPROXIMATION(name, instruction)                     \
-  QCC_DEVICE float name(float a) {                               \
-    float result;                                                \
-    asm(instruction ".f32 %0, %1;" : "=f"(result) : "f"(a));     \
-    return result;                                               \
+#define QCC_APPROXIMATION(name, instruction)                 \
+  QCC_DEVICE float name(float a) {                           \
+    float result;                                            \
+    asm(instruction ".f32 %0, %1;" : "=f"(result) : "f"(a)); \
+    return result;                                           \
   }
 QCC_APPROXIMATION(exp2_approx, "ex2.approx")
 QCC_APPROXIMATION(log2_approx, "lg2.approx")
@@ -73,17 +73,17 @@ QCC_APPROXIMATION(cos_approx, "cos.approx")
 
 // ---- pairs of 16-bit floats, each operation rounded once
 
-#define QCC_PAIR_OPERATION(name, instruction)                                      \
-  QCC_DEVICE u32 name(u32 a, u32 b) {                                              \
-    u32 result;                                                                    \
-    asm(instruction " %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));               \
-    return result;                                                                 \
+#define QCC_PAIR_OPERATION(name, instruction)                        \
+  QCC_DEVICE u32 name(u32 a, u32 b) {                                \
+    u32 result;                                                      \
+    asm(instruction " %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b)); \
+    return result;                                                   \
   }
-#define QCC_PAIR_FMA(name, instruction)                                            \
-  QCC_DEVICE u32 name(u32 a, u32 b, u32 c) {                                       \
-    u32 result;                                                                    \
-    asm(instruction " %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));   \
-    return result;                                                                 \
+#define QCC_PAIR_FMA(name, instruction)                                          \
+  QCC_DEVICE u32 name(u32 a, u32 b, u32 c) {                                     \
+    u32 result;                                                                  \
+    asm(instruction " %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c)); \
+    return result;                                                               \
   }
 QCC_PAIR_FMA(fma_f16x2, "fma.rn.f16x2")
 QCC_PAIR_OPERATION(add_f16x2, "add.rn.f16x2")

@@ -43,9 +43,7 @@ QCC_DEVICE float high_bf16(u32 pair) { return float_of(pair & 0xffff0000); }
 
 QCC_DEVICE s32 s32_from_f32(float value) { return __float2int_rn(value); }  // NaN becomes 0
 QCC_DEVICE float f32_from_s32(s32 value) { return __int2float_rn(value); }
-QCC_DEVICE s32 s8_from_f32(float value) {
-  return minimum(maximum(s32_from_f32(value), -128), 127);
-}
+QCC_DEVICE s32 s8_from_f32(float value) { return minimum(maximum(s32_from_f32(value), -128), 127); }
 // Four saturated bytes, the first one lowest.
 QCC_DEVICE u32 s8x4_from_s32(s32 a, s32 b, s32 c, s32 d) {
   u32 high, bytes;
@@ -106,7 +104,8 @@ QCC_DEVICE u32 f16x2_from_e2m1x2(u32 codes) {
 #else
 
 QCC_DEVICE u32 e2m1x2_from_f32(float low, float high) {
-  return device::minifloat_from_f32<2, 1, 7, 7>(low) | device::minifloat_from_f32<2, 1, 7, 7>(high) << 4;
+  const u32 high_code = device::minifloat_from_f32<2, 1, 7, 7>(high);
+  return device::minifloat_from_f32<2, 1, 7, 7>(low) | high_code << 4;
 }
 // Both formats keep subnormals, so moving the fields and scaling by 2^14 is exact.
 QCC_DEVICE u32 f16x2_from_e2m1x2(u32 codes) {

@@ -38,9 +38,7 @@ QCC_DEVICE void mbarrier_wait(Shared<u64> barrier, u32 parity) {
   } while (!done);
 }
 // What this thread wrote to shared memory is seen by copies and products of the async proxy.
-QCC_DEVICE void fence_async_proxy() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
+QCC_DEVICE void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // ---- copies by the hardware, of one thread
 
@@ -124,12 +122,15 @@ QCC_DEVICE void wgmma_wait() {
 #define QCC_4 "%0, %1, %2, %3"
 #define QCC_8 QCC_4 ", %4, %5, %6, %7"
 #define QCC_16 QCC_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
-#define QCC_32 QCC_16                                                                            \
+#define QCC_32 \
+  QCC_16       \
   ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define QCC_64 QCC_32                                                                            \
+#define QCC_64                                                                                   \
+  QCC_32                                                                                         \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
   "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define QCC_128 QCC_64                                                                           \
+#define QCC_128                                                                                  \
+  QCC_64                                                                                         \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
   "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "   \
   "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, "   \
@@ -142,46 +143,47 @@ QCC_DEVICE void wgmma_wait() {
 #define QCC_D128(c, i) QCC_D64(c, i), QCC_D64(c, i + 64)
 
 // One instruction for `count` accumulators; `n` is its width, the rest are names of operands.
-#define QCC_FROM_REGISTERS(count, n, operands, b, types, c, ends)                                \
-  if constexpr (accumulators == count)                                                           \
-    asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n      \
-                 types " {" QCC_##count "}, " operands ", " b ", p" ends "; }"                   \
-                 : QCC_D##count(c, 0)                                                            \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_rows)                       \
+#define QCC_FROM_REGISTERS(count, n, operands, b, types, c, ends)                                 \
+  if constexpr (accumulators == count)                                                            \
+    asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n types \
+                 " {" QCC_##count "}, " operands ", " b ", p" ends "; }"                          \
+                 : QCC_D##count(c, 0)                                                             \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_rows)                        \
                  : "memory");
-#define QCC_FROM_SHARED(count, n, operands, types, c, ends)                                      \
-  if constexpr (accumulators == count)                                                           \
-    asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n      \
-                 types " {" QCC_##count "}, " operands ", p" ends "; }"                          \
-                 : QCC_D##count(c, 0)                                                            \
-                 : "l"(a_rows), "l"(b_rows)                                                      \
+#define QCC_FROM_SHARED(count, n, operands, types, c, ends)                                       \
+  if constexpr (accumulators == count)                                                            \
+    asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n types \
+                 " {" QCC_##count "}, " operands ", p" ends "; }"                                 \
+                 : QCC_D##count(c, 0)                                                             \
+                 : "l"(a_rows), "l"(b_rows)                                                       \
                  : "memory");
 
 // d += a b: A of registers or in shared memory, B in shared memory as rows of K; N is twice the
 // number of accumulators.
-#define QCC_WGMMA(name, depth, types, T, c, register_ends, shared_ends)                          \
-  template <int accumulators>                                                                    \
-  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], const u32 (&a)[4],             \
-                                             u64 b_rows) {                                       \
-    static_assert((accumulators & (accumulators - 1)) == 0 && accumulators >= 4 &&               \
-                      accumulators <= 128, "N is 8, 16, 32, 64, 128 or 256");                    \
-    QCC_FROM_REGISTERS(4, "8", "{%4, %5, %6, %7}", "%8", types, c, register_ends)                \
-    QCC_FROM_REGISTERS(8, "16", "{%8, %9, %10, %11}", "%12", types, c, register_ends)            \
-    QCC_FROM_REGISTERS(16, "32", "{%16, %17, %18, %19}", "%20", types, c, register_ends)         \
-    QCC_FROM_REGISTERS(32, "64", "{%32, %33, %34, %35}", "%36", types, c, register_ends)         \
-    QCC_FROM_REGISTERS(64, "128", "{%64, %65, %66, %67}", "%68", types, c, register_ends)        \
-    QCC_FROM_REGISTERS(128, "256", "{%128, %129, %130, %131}", "%132", types, c, register_ends)  \
-  }                                                                                              \
-  template <int accumulators>                                                                    \
-  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], u64 a_rows, u64 b_rows) {      \
-    static_assert((accumulators & (accumulators - 1)) == 0 && accumulators >= 4 &&               \
-                      accumulators <= 128, "N is 8, 16, 32, 64, 128 or 256");                    \
-    QCC_FROM_SHARED(4, "8", "%4, %5", types, c, shared_ends)                                     \
-    QCC_FROM_SHARED(8, "16", "%8, %9", types, c, shared_ends)                                    \
-    QCC_FROM_SHARED(16, "32", "%16, %17", types, c, shared_ends)                                 \
-    QCC_FROM_SHARED(32, "64", "%32, %33", types, c, shared_ends)                                 \
-    QCC_FROM_SHARED(64, "128", "%64, %65", types, c, shared_ends)                                \
-    QCC_FROM_SHARED(128, "256", "%128, %129", types, c, shared_ends)                             \
+#define QCC_WGMMA(name, depth, types, T, c, register_ends, shared_ends)                           \
+  template <int accumulators>                                                                     \
+  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], const u32(&a)[4], u64 b_rows) { \
+    static_assert(                                                                                \
+        (accumulators & (accumulators - 1)) == 0 && accumulators >= 4 && accumulators <= 128,     \
+        "N is 8, 16, 32, 64, 128 or 256");                                                        \
+    QCC_FROM_REGISTERS(4, "8", "{%4, %5, %6, %7}", "%8", types, c, register_ends)                 \
+    QCC_FROM_REGISTERS(8, "16", "{%8, %9, %10, %11}", "%12", types, c, register_ends)             \
+    QCC_FROM_REGISTERS(16, "32", "{%16, %17, %18, %19}", "%20", types, c, register_ends)          \
+    QCC_FROM_REGISTERS(32, "64", "{%32, %33, %34, %35}", "%36", types, c, register_ends)          \
+    QCC_FROM_REGISTERS(64, "128", "{%64, %65, %66, %67}", "%68", types, c, register_ends)         \
+    QCC_FROM_REGISTERS(128, "256", "{%128, %129, %130, %131}", "%132", types, c, register_ends)   \
+  }                                                                                               \
+  template <int accumulators>                                                                     \
+  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], u64 a_rows, u64 b_rows) {       \
+    static_assert(                                                                                \
+        (accumulators & (accumulators - 1)) == 0 && accumulators >= 4 && accumulators <= 128,     \
+        "N is 8, 16, 32, 64, 128 or 256");                                                        \
+    QCC_FROM_SHARED(4, "8", "%4, %5", types, c, shared_ends)                                      \
+    QCC_FROM_SHARED(8, "16", "%8, %9", types, c, shared_ends)                                     \
+    QCC_FROM_SHARED(16, "32", "%16, %17", types, c, shared_ends)                                  \
+    QCC_FROM_SHARED(32, "64", "%32, %33", types, c, shared_ends)                                  \
+    QCC_FROM_SHARED(64, "128", "%64, %65", types, c, shared_ends)                                 \
+    QCC_FROM_SHARED(128, "256", "%128, %129", types, c, shared_ends)                              \
   }
 QCC_WGMMA(f16, 16, "k16.f32.f16.f16", float, "+f", ", 1, 1, 0", ", 1, 1, 0, 0")
 QCC_WGMMA(bf16, 16, "k16.f32.bf16.bf16", float, "+f", ", 1, 1, 0", ", 1, 1, 0, 0")

@@ -7,20 +7,20 @@
 namespace qcc {
 
 // A of 4 registers, B of 2; the accumulators are "+f" (fp32) or "+r" (s32).
-#define QCC_MMA(name, instruction, T, constraint)                                          \
-  QCC_DEVICE void name(T(&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {                   \
-    asm volatile("mma.sync.aligned." instruction                                           \
-                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"        \
-                 : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3])  \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));      \
+#define QCC_MMA(name, instruction, T, constraint)                                         \
+  QCC_DEVICE void name(T(&d)[4], const u32(&a)[4], const u32(&b)[2]) {                    \
+    asm volatile("mma.sync.aligned." instruction                                          \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"       \
+                 : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3]) \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));     \
   }
 // The same with half the depth: A of 2 registers, B of 1.
-#define QCC_MMA_SHALLOW(name, instruction, T, constraint)                                  \
-  QCC_DEVICE void name(T(&d)[4], const u32 (&a)[2], const u32 (&b)[1]) {                   \
-    asm volatile("mma.sync.aligned." instruction                                           \
-                 " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"                    \
-                 : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3])  \
-                 : "r"(a[0]), "r"(a[1]), "r"(b[0]));                                       \
+#define QCC_MMA_SHALLOW(name, instruction, T, constraint)                                 \
+  QCC_DEVICE void name(T(&d)[4], const u32(&a)[2], const u32(&b)[1]) {                    \
+    asm volatile("mma.sync.aligned." instruction                                          \
+                 " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"                   \
+                 : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3]) \
+                 : "r"(a[0]), "r"(a[1]), "r"(b[0]));                                      \
   }
 
 QCC_MMA_SHALLOW(mma_m16n8k8_f16, "m16n8k8.row.col.f32.f16.f16.f32", float, "+f")
@@ -57,15 +57,15 @@ QCC_MMA(mma_m16n8k32_e5m2e4m3, "m16n8k32.row.col.f32.e5m2.e4m3.f32", float, "+f"
 
 // Block-scaled forms of sm_120a: a scale for 32 elements of K (e8m0) or for 16 (e4m3). The register
 // of a row of A is that of lane 4 (row & 7) + (row >> 3), of a column of B that of lane 4 column.
-#define QCC_MMA_SCALED(name, instruction)                                                       \
-  QCC_DEVICE void name(float(&d)[4], const u32 (&a)[4], const u32 (&b)[2], u32 scale_a,         \
-                       u32 scale_b) {                                                           \
-    asm volatile("mma.sync.aligned." instruction                                                \
-                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3}, "            \
-                 "{%10}, {%12, %12}, {%11}, {%12, %12};"                                        \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                               \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]),            \
-                   "r"(scale_a), "r"(scale_b), "n"(0));                                         \
+#define QCC_MMA_SCALED(name, instruction)                                                          \
+  QCC_DEVICE void name(float (&d)[4], const u32(&a)[4], const u32(&b)[2], u32 scale_a,             \
+                       u32 scale_b) {                                                              \
+    asm volatile("mma.sync.aligned." instruction                                                   \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3}, "               \
+                 "{%10}, {%12, %12}, {%11}, {%12, %12};"                                           \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                  \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(scale_a), \
+                   "r"(scale_b), "n"(0));                                                          \
   }
 QCC_MMA_SCALED(mma_m16n8k32_mxf8,
                "m16n8k32.row.col.kind::mxf8f6f4.block_scale.scale_vec::1X.f32.e4m3.e4m3.f32.ue8m0")

@@ -101,10 +101,10 @@ namespace emulator {
 template <typename Format, typename Operation>
 inline u32 on_pairs(u32 a, u32 b, u32 c, Operation operation) {
   count(Counter::half_arithmetic);
-  const u32 low = Format::round(operation(Format::value(a & 0xffff), Format::value(b & 0xffff),
-                                          Format::value(c & 0xffff)));
-  const u32 high = Format::round(operation(Format::value(a >> 16), Format::value(b >> 16),
-                                           Format::value(c >> 16)));
+  const u32 low = Format::round(
+      operation(Format::value(a & 0xffff), Format::value(b & 0xffff), Format::value(c & 0xffff)));
+  const u32 high = Format::round(
+      operation(Format::value(a >> 16), Format::value(b >> 16), Format::value(c >> 16)));
   return low | high << 16;
 }
 
@@ -124,9 +124,8 @@ inline double add_to_odd(double a, double b) {
 
 template <typename Format>
 inline u32 fma_pair(u32 a, u32 b, u32 c) {
-  return on_pairs<Format>(a, b, c, [](double x, double y, double z) {
-    return add_to_odd(x * y, z);
-  });
+  return on_pairs<Format>(a, b, c,
+                          [](double x, double y, double z) { return add_to_odd(x * y, z); });
 }
 template <typename Format>
 inline u32 add_pair(u32 a, u32 b) {

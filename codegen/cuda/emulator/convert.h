@@ -27,7 +27,8 @@ template <typename Format, int bits>
 inline u32 f16x2_of_pair(u32 codes) {
   constexpr u32 mask = (1u << bits) - 1;
   count(Counter::conversions);
-  return F16::round(Format::value(codes & mask)) | F16::round(Format::value(codes >> bits & mask)) << 16;
+  const u32 high = F16::round(Format::value(codes >> bits & mask));
+  return F16::round(Format::value(codes & mask)) | high << 16;
 }
 
 }  // namespace emulator
@@ -60,9 +61,7 @@ inline s32 s32_from_f32(float value) {  // saturating; NaN becomes 0
   return s32(__builtin_rintf(value));
 }
 inline float f32_from_s32(s32 value) { return float(value); }
-inline s32 s8_from_f32(float value) {
-  return minimum(maximum(s32_from_f32(value), -128), 127);
-}
+inline s32 s8_from_f32(float value) { return minimum(maximum(s32_from_f32(value), -128), 127); }
 // Four saturated bytes, the first one lowest.
 inline u32 s8x4_from_s32(s32 a, s32 b, s32 c, s32 d) {
   const s32 values[4] = {a, b, c, d};
@@ -84,15 +83,21 @@ inline u16 e4m3x2_from_f32(float low, float high) {
 inline u16 e5m2x2_from_f32(float low, float high) {
   return emulator::rounded_pair<emulator::E5M2, 8>(low, high);
 }
-inline u32 f16x2_from_e4m3x2(u16 codes) { return emulator::f16x2_of_pair<emulator::E4M3, 8>(codes); }
-inline u32 f16x2_from_e5m2x2(u16 codes) { return emulator::f16x2_of_pair<emulator::E5M2, 8>(codes); }
+inline u32 f16x2_from_e4m3x2(u16 codes) {
+  return emulator::f16x2_of_pair<emulator::E4M3, 8>(codes);
+}
+inline u32 f16x2_from_e5m2x2(u16 codes) {
+  return emulator::f16x2_of_pair<emulator::E5M2, 8>(codes);
+}
 
 // ---- 4-bit floats and scales
 
 inline u32 e2m1x2_from_f32(float low, float high) {
   return emulator::rounded_pair<emulator::E2M1, 4>(low, high);
 }
-inline u32 f16x2_from_e2m1x2(u32 codes) { return emulator::f16x2_of_pair<emulator::E2M1, 4>(codes); }
+inline u32 f16x2_from_e2m1x2(u32 codes) {
+  return emulator::f16x2_of_pair<emulator::E2M1, 4>(codes);
+}
 // 2^(code - 127); 255 is NaN.
 inline float f32_from_e8m0(u32 code) {
   return float_of(code == 0 ? 0x00400000 : code == 255 ? 0x7fffffff : code << 23);

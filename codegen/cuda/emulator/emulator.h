@@ -1,13 +1,17 @@
 // The CPU back end of qcc_cuda.cuh: the CUDA words that kernels use, and the launch of a kernel.
 #pragma once
 
+#include <type_traits>
+#include <utility>
+
 #include "arithmetic.h"
 #include "convert.h"
-#include "hopper.h"
 #include "mma.h"
 #include "schedule.h"
+#include "tensor_copies.h"
 #include "views.h"
 #include "warp.h"
+#include "wgmma.h"
 
 #define __global__
 #define __device__
@@ -33,65 +37,35 @@ inline Index3 grid_size() {
   return {size[0], size[1], size[2]};
 }
 
-// A letter and a size for each parameter: p8 a pointer, f4 a float, i4 an integer, s128 a record.
+// A pointer, an integer, a float or a record.
 template <typename T>
-struct Kind {
-  static constexpr char letter = 's';
-};
-template <typename T>
-struct Kind<T*> {
-  static constexpr char letter = 'p';
-};
-template <>
-struct Kind<float> {
-  static constexpr char letter = 'f';
-};
-template <>
-struct Kind<double> {
-  static constexpr char letter = 'f';
-};
-#define QCC_INTEGER(type)               \
-  template <>                           \
-  struct Kind<type> {                   \
-    static constexpr char letter = 'i'; \
-  };
-QCC_INTEGER(bool)
-QCC_INTEGER(u8) QCC_INTEGER(s8) QCC_INTEGER(u16) QCC_INTEGER(s16) QCC_INTEGER(u32)
-QCC_INTEGER(s32) QCC_INTEGER(u64) QCC_INTEGER(s64) QCC_INTEGER(long) QCC_INTEGER(unsigned long)
-#undef QCC_INTEGER
-
-template <int... numbers>
-struct Numbers {};
-template <int count, int... numbers>
-struct Counted : Counted<count - 1, count - 1, numbers...> {};
-template <int... numbers>
-struct Counted<0, numbers...> {
-  using type = Numbers<numbers...>;
-};
+constexpr char kind_of = std::is_pointer_v<T>          ? 'p'
+                         : std::is_integral_v<T>       ? 'i'
+                         : std::is_floating_point_v<T> ? 'f'
+                                                       : 's';
 
 template <auto kernel>
 struct Kernel;
 template <typename... Parameters, void (*kernel)(Parameters...)>
 struct Kernel<kernel> {
-  template <int... numbers>
-  static void call(void** arguments, Numbers<numbers...>) {
-    kernel(argument<Parameters>(arguments[numbers])...);
-  }
   template <typename T>
   static T argument(const void* address) {
     T value;
     memcpy(static_cast<void*>(&value), address, sizeof value);  // records may want alignment
     return value;
   }
-  // Arguments as cuLaunchKernel takes them: the address of each.
-  static void invoke(void** arguments) {
-    call(arguments, typename Counted<sizeof...(Parameters)>::type{});
+  template <size_t... numbers>
+  static void call(void** arguments, std::index_sequence<numbers...>) {
+    kernel(argument<Parameters>(arguments[numbers])...);
   }
+  // Arguments as cuLaunchKernel takes them: the address of each.
+  static void invoke(void** arguments) { call(arguments, std::index_sequence_for<Parameters...>{}); }
+
+  // A letter and a size for each parameter, such as "p8 i4 s128 ".
   static const char* signature() {
     static char text[8 * sizeof...(Parameters) + 8];
     int length = 0;
-    ((length += snprintf(text + length, 8, "%c%d ", Kind<Parameters>::letter,
-                         int(sizeof(Parameters)))),
+    ((length += snprintf(text + length, 8, "%c%d ", kind_of<Parameters>, int(sizeof(Parameters)))),
      ...);
     return text;
   }
@@ -100,7 +74,7 @@ struct Kernel<kernel> {
 }  // namespace qcc::emulator
 
 #define QCC_KERNEL(name)                                                                  \
-  extern "C" int qcc_emulate_##name(void** arguments, ::qcc::emulator::Launch* launch) { \
+  extern "C" int qcc_emulate_##name(void** arguments, ::qcc::emulator::Launch* launch) {  \
     return ::qcc::emulator::run(#name, ::qcc::emulator::Kernel<&name>::invoke, arguments, \
                                 *launch);                                                 \
   }                                                                                       \

@@ -7,7 +7,8 @@
 
 namespace qcc::emulator {
 
-enum class Specials { ieee, nan_only, none };  // all exponents ones: infinity and NaN, one NaN, none
+// What the codes with all exponent bits set mean: infinity and NaN, but one NaN, or numbers.
+enum class Specials { ieee, nan_only, none };
 
 // The nearest code, ties to even, of a double; overflow saturates or becomes infinity.
 template <int exponent_bits, int mantissa_bits, Specials specials, bool saturate>
@@ -15,8 +16,8 @@ struct Minifloat {
   static constexpr int bias = (1 << (exponent_bits - 1)) - 1;
   static constexpr u32 sign = 1u << (exponent_bits + mantissa_bits);
   static constexpr u32 infinity = ((1u << exponent_bits) - 1) << mantissa_bits;
-  static constexpr u32 nan = specials == Specials::nan_only ? sign - 1
-                                                            : infinity | ((1u << mantissa_bits) - 1);
+  static constexpr u32 nan =
+      specials == Specials::nan_only ? sign - 1 : infinity | ((1u << mantissa_bits) - 1);
   static constexpr u32 largest = specials == Specials::ieee       ? infinity - 1
                                  : specials == Specials::nan_only ? sign - 2
                                                                   : sign - 1;

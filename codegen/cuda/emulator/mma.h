@@ -1,93 +1,21 @@
 // mma.sync: the fragments of a warp become matrices, are multiplied and return.
 //
-// The layouts of all types are one closed form in e, the elements of a 32-bit register:
-//   A (16 x 8e)  element v of a lane: row g + 8 (v/e & 1), column e t + v%e + 4e (v / 2e)
-//   B (8e x 8)   element v: row e t + v%e + 4e (v / e), column g
-//   C (16 x 8)   element v: row g + 8 (v >> 1), column 2t + (v & 1)      g = lane >> 2, t = lane & 3
+// The layouts of all types are one closed form in e, the elements of a 32-bit register; with
+// g = lane >> 2 and t = lane & 3, element v of a lane is
+//   A (16 x 8e)  row g + 8 (v/e & 1), column e t + v%e + 4e (v / 2e)
+//   B (8e x 8)   row e t + v%e + 4e (v / e), column g
+//   C (16 x 8)   row g + 8 (v >> 1), column 2t + (v & 1)
 #pragma once
 
-#include "arithmetic.h"
+#include "collective.h"
+#include "decoders.h"
 
 namespace qcc {
 
 namespace emulator {
 
-typedef float Row __attribute__((vector_size(32)));       // the 8 columns of C
+typedef float Row __attribute__((vector_size(32)));  // the 8 columns of C
 typedef u32 Integer_row __attribute__((vector_size(32)));
-
-// ---- decoding a register into e values
-
-template <typename Format, int code_bits, int shift = 0>
-struct Table_decoder {
-  static constexpr int elements = 32 / (code_bits < 8 && shift == 0 ? code_bits : 8);
-  static constexpr int stride = 32 / elements;
-  using Element = float;
-
-  static const float* values() {
-    struct Values {
-      float value[1 << code_bits];
-      Values() {
-        for (u32 code = 0; code < 1u << code_bits; ++code) value[code] = float(Format::value(code));
-      }
-    };
-    static const Values table;
-    return table.value;
-  }
-  static void decode(u32 word, float* out) {
-    const float* table = values();
-    for (int index = 0; index < elements; ++index)
-      out[index] = table[word >> (stride * index + shift) & ((1 << code_bits) - 1)];
-  }
-};
-
-struct F16_decoder {
-  static constexpr int elements = 2;
-  using Element = float;
-  static void decode(u32 word, float* out) {
-#ifdef __F16C__
-    _Float16 halves[2];
-    memcpy(halves, &word, 4);
-    out[0] = halves[0], out[1] = halves[1];
-#else
-    out[0] = float(F16::value(word & 0xffff)), out[1] = float(F16::value(word >> 16));
-#endif
-  }
-};
-
-struct BF16_decoder {
-  static constexpr int elements = 2;
-  using Element = float;
-  static void decode(u32 word, float* out) {
-    out[0] = float_of(word << 16), out[1] = float_of(word & 0xffff0000);
-  }
-};
-
-// The device reads 19 bits of a register.
-struct TF32_decoder {
-  static constexpr int elements = 1;
-  using Element = float;
-  static void decode(u32 word, float* out) { out[0] = float_of(word & 0xffffe000); }
-};
-
-template <int bits, bool is_signed>
-struct Integer_decoder {
-  static constexpr int elements = 32 / bits;
-  using Element = u32;
-  static void decode(u32 word, u32* out) {
-    for (int index = 0; index < elements; ++index) {
-      const u32 top = word << (32 - bits * (index + 1));
-      out[index] = is_signed ? u32(s32(top) >> (32 - bits)) : top >> (32 - bits);
-    }
-  }
-};
-
-using E4M3_decoder = Table_decoder<E4M3, 8>;
-using E5M2_decoder = Table_decoder<E5M2, 8>;
-using E2M1_decoder = Table_decoder<E2M1, 4>;
-using S8_decoder = Integer_decoder<8, true>;
-using U8_decoder = Integer_decoder<8, false>;
-using S4_decoder = Integer_decoder<4, true>;
-using U4_decoder = Integer_decoder<4, false>;
 
 // ---- fragments
 
@@ -128,8 +56,7 @@ inline void spread(Operands* const* warp, Matrices<Element, K>& matrices) {
 inline float truncated_sum(const float* a, const float* b, int stride, int K, float start,
                            int bits) {
   double largest = std::fabs(double(start)), sum = 0;
-  for (int k = 0; k < K; ++k)
-    largest = std::fmax(largest, std::fabs(double(a[k]) * b[k * stride]));
+  for (int k = 0; k < K; ++k) largest = std::fmax(largest, std::fabs(double(a[k]) * b[k * stride]));
   if (!(largest > 0) || !std::isfinite(largest)) {
     sum = start;
     for (int k = 0; k < K; ++k) sum += double(a[k]) * b[k * stride];
@@ -151,8 +78,8 @@ inline void multiply(const Matrices<float, K>& matrices, Row (&d)[16]) {
   if (bits) {
     for (int row = 0; row < 16; ++row)
       for (int column = 0; column < 8; ++column)
-        d[row][column] = truncated_sum(matrices.a[row], &matrices.b[0][column], 8, K,
-                                       d[row][column], bits);
+        d[row][column] =
+            truncated_sum(matrices.a[row], &matrices.b[0][column], 8, K, d[row][column], bits);
     return;
   }
   for (int k = 0; k < K; ++k) {
@@ -281,11 +208,11 @@ struct E4M3_scale {  // unsigned: the sign bit is ignored
 }  // namespace emulator
 
 // d += a b, for the operand types in the name.
-#define QCC_MMA(name, counter, A, B, D, T, registers_d, registers_a)                             \
-  inline void name(T(&d)[registers_d], const u32 (&a)[registers_a],                              \
-                   const u32 (&b)[registers_a / 2], int line = __builtin_LINE()) {               \
-    emulator::mma<emulator::A, emulator::B, emulator::D>(#name, emulator::Counter::counter, d, a, \
-                                                         b, line);                               \
+#define QCC_MMA(name, counter, A, B, D, T, registers_d, registers_a)                               \
+  inline void name(T(&d)[registers_d], const u32(&a)[registers_a], const u32(&b)[registers_a / 2], \
+                   int line = __builtin_LINE()) {                                                  \
+    emulator::mma<emulator::A, emulator::B, emulator::D>(#name, emulator::Counter::counter, d, a,  \
+                                                         b, line);                                 \
   }
 QCC_MMA(mma_m16n8k8_f16, mma_half, F16_decoder, F16_decoder, Accumulator<float>, float, 4, 2)
 QCC_MMA(mma_m16n8k16_f16, mma_half, F16_decoder, F16_decoder, Accumulator<float>, float, 4, 4)
@@ -315,12 +242,11 @@ QCC_MMA_MINIFLOAT(mma_m16n8k32_e5m2e4m3, E5M2_decoder, E4M3_decoder)
 #undef QCC_MMA
 
 // Block-scaled forms of sm_120a: a scale for 32 elements of K (e8m0) or for 16 (e4m3).
-#define QCC_MMA_SCALED(name, A, B, Scale, blocks)                                                \
-  inline void name(float(&d)[4], const u32 (&a)[4], const u32 (&b)[2], u32 scale_a, u32 scale_b, \
-                   int line = __builtin_LINE()) {                                                \
-    emulator::mma_scaled<emulator::A, emulator::B, emulator::Scale, blocks>(#name, d, a, b,      \
-                                                                            scale_a, scale_b,    \
-                                                                            line);               \
+#define QCC_MMA_SCALED(name, A, B, Scale, blocks)                                               \
+  inline void name(float (&d)[4], const u32(&a)[4], const u32(&b)[2], u32 scale_a, u32 scale_b, \
+                   int line = __builtin_LINE()) {                                               \
+    emulator::mma_scaled<emulator::A, emulator::B, emulator::Scale, blocks>(                    \
+        #name, d, a, b, scale_a, scale_b, line);                                                \
   }
 QCC_MMA_SCALED(mma_m16n8k32_mxf8, E4M3_decoder, E4M3_decoder, E8M0_scale, 1)
 QCC_MMA_SCALED(mma_m16n8k64_mxf4, E2M1_decoder, E2M1_decoder, E8M0_scale, 2)

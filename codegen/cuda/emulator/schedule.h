@@ -166,8 +166,7 @@ inline void* run_blocks(void* shared_work) {
   machine->warp_count = threads / lanes;
   const bool enough = kept->grow(threads);
   machine->stacks = kept->stacks;
-  if (!enough)
-    report(*machine, nullptr, Fault::resources, 0, "no memory for %u stacks", threads);
+  if (!enough) report(*machine, nullptr, Fault::resources, 0, "no memory for %u stacks", threads);
   const u64 blocks = u64(launch.grid[0]) * launch.grid[1] * launch.grid[2];
   while (__atomic_load_n(&launch.violation.fault, __ATOMIC_RELAXED) == Fault::none) {
     const u64 number = __atomic_fetch_add(&work.next_block, 1, __ATOMIC_RELAXED);

@@ -2,7 +2,7 @@
 // that nobody waited for are found where they happen, whatever order the warps ran in.
 #pragma once
 
-#include "machine.h"
+#include "collective.h"
 
 namespace qcc::emulator {
 
@@ -30,9 +30,7 @@ namespace qcc::emulator {
        after_write ? tag.write_line : tag.read_line);
 }
 
-inline bool readable(Moment write) {
-  return write && time_of(write) != in_flight && seen(write);
-}
+inline bool readable(Moment write) { return write && time_of(write) != in_flight && seen(write); }
 
 inline void tag_read(u32 start, int bytes, int line) {
   Machine& machine = *current->machine;

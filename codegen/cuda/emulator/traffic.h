@@ -4,7 +4,7 @@
 // line, in the order of the program, are one instruction.
 #pragma once
 
-#include "machine.h"
+#include "collective.h"
 
 namespace qcc::emulator {
 

@@ -207,7 +207,8 @@ inline void copy_async(Shared<T> to, Global<S> from, u32 valid = bytes,
   using namespace emulator;
   if (valid > bytes) fail(Fault::misuse, line, "copies %u bytes of %d", valid, bytes);
   Thread& thread = *current;
-  Copy copy{to.checked("copies to", 0, bytes, true, line), bytes, thread.copy_groups, line, false, {}};
+  Copy copy{
+      to.checked("copies to", 0, bytes, true, line), bytes, thread.copy_groups, line, false, {}};
   tag_flight(copy.to, bytes, line);
   if (valid) memcpy(copy.data, from.copied(bytes, valid, line), valid);
   count(Counter::async_copies);
@@ -284,7 +285,8 @@ inline void store_matrix(Shared<T> row, const u32 (&s)[count], int line = __buil
         if constexpr (transposed) {
           const u16 halves[2] = {u16(word), u16(word >> 16)};
           for (int half = 0; half < 2; ++half)
-            memcpy(warp[8 * matrix + 2 * (lane & 3) + half]->row + 2 * (lane >> 2), &halves[half], 2);
+            memcpy(warp[8 * matrix + 2 * (lane & 3) + half]->row + 2 * (lane >> 2), &halves[half],
+                   2);
         } else {
           memcpy(warp[8 * matrix + (lane >> 2)]->row + 4 * (lane & 3), &word, 4);
         }

@@ -129,8 +129,9 @@ inline T atomic_max(Global<T> view, s64 index, Value<T> value, int line = __buil
 
 // Two f16 of a word at once; no value returns.
 inline void atomic_add_f16x2(Global<u32> view, s64 index, u32 pair, int line = __builtin_LINE()) {
-  emulator::atomic_update(view, index, line,
-                          [=](u32 before) { return emulator::add_pair<emulator::F16>(before, pair); });
+  emulator::atomic_update(view, index, line, [=](u32 before) {
+    return emulator::add_pair<emulator::F16>(before, pair);
+  });
 }
 
 // ---- flags between blocks

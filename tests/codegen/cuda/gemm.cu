@@ -78,11 +78,11 @@ QCC_DEVICE void gemm_block(const u16* a, const u16* b, float* c, int M, int N, i
       }
 }
 
-#define GEMM(name, bug)                                                                       \
-  extern "C" __global__ void __launch_bounds__(128)                                           \
-      name(const u16* a, const u16* b, float* c, int M, int N, int K) {                       \
-    gemm_block<bug>(a, b, c, M, N, K);                                                        \
-  }                                                                                           \
+#define GEMM(name, bug)                                                 \
+  extern "C" __global__ void __launch_bounds__(128)                     \
+      name(const u16* a, const u16* b, float* c, int M, int N, int K) { \
+    gemm_block<bug>(a, b, c, M, N, K);                                  \
+  }                                                                     \
   QCC_KERNEL(name)
 
 GEMM(gemm, Bug::none)

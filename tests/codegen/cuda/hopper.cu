@@ -80,16 +80,16 @@ QCC_DEVICE void product(const TensorMap& x, const TensorMap& w, const u32* w_wor
     result.store(s64(row + 8 * (v >> 1 & 1)) * tokens + v / 4 * 8 + lane % 4 * 2 + v % 2, d[v]);
 }
 
-#define PRODUCT(kernel, name, bug, w_in_shared, T, elements, a_or_rows)                          \
-  extern "C" __global__ void __launch_bounds__(160)                                              \
-      kernel(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap w,           \
-             const u32* w_words, T* y, int K) {                                                  \
-    product<bug, w_in_shared>(x, w, w_words, y, K, elements,                                     \
-                              [](T(&d)[tokens / 2], const u32 (&a)[4], u64 w_rows, u64 x_rows) { \
-                                (void)a, (void)w_rows;                                           \
-                                wgmma_##name(d, a_or_rows, x_rows);                              \
-                              });                                                                \
-  }                                                                                              \
+#define PRODUCT(kernel, name, bug, w_in_shared, T, elements, a_or_rows)                         \
+  extern "C" __global__ void __launch_bounds__(160)                                             \
+      kernel(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap w,          \
+             const u32* w_words, T* y, int K) {                                                 \
+    product<bug, w_in_shared>(x, w, w_words, y, K, elements,                                    \
+                              [](T(&d)[tokens / 2], const u32(&a)[4], u64 w_rows, u64 x_rows) { \
+                                (void)a, (void)w_rows;                                          \
+                                wgmma_##name(d, a_or_rows, x_rows);                             \
+                              });                                                               \
+  }                                                                                             \
   QCC_KERNEL(kernel)
 
 PRODUCT(f16_registers, m64k16_f16, Bug::none, false, float, 2, a)
@@ -105,5 +105,30 @@ PRODUCT(bug_no_wait, m64k16_f16, Bug::no_wait, true, float, 2, w_rows)
 PRODUCT(bug_no_expect, m64k16_f16, Bug::no_expect, true, float, 2, w_rows)
 PRODUCT(bug_released_too_early, m64k16_f16, Bug::released_too_early, true, float, 2, w_rows)
 PRODUCT(bug_not_awaited, m64k16_f16, Bug::not_awaited, true, float, 2, w_rows)
+
+// X is written by the threads themselves, all ones: products read it by another path of hardware.
+template <bool fenced>
+QCC_DEVICE void product_of_ones(float* y) {
+  x_tile(0).store<16>(32 * threadIdx.x, {0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00});
+  x_tile(0).store<16>(32 * threadIdx.x + 16, {0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00});
+  if (fenced) fence_async_proxy();
+  sync_threads();
+  const u32 ones[4] = {0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00};
+  float d[tokens / 2] = {};
+  wgmma_fence();
+  wgmma_m64k16_f16(d, ones, wgmma_operand<128>(x_tile(0)));
+  wgmma_commit();
+  wgmma_wait<0>();
+  Global<float>(y, 128).store(threadIdx.x, d[5]);
+}
+
+extern "C" __global__ void __launch_bounds__(128) ones_fenced(float* y) {
+  product_of_ones<true>(y);
+}
+QCC_KERNEL(ones_fenced)
+extern "C" __global__ void __launch_bounds__(128) ones_not_fenced(float* y) {
+  product_of_ones<false>(y);
+}
+QCC_KERNEL(ones_not_fenced)
 
 }  // namespace qcc

@@ -72,6 +72,14 @@ def test_planted_bugs_are_found(emulated, kernel, mode):
         assert hidden or not np.array_equal(y, expected)
 
 
+def test_what_threads_write_needs_a_fence_before_products(emulated):
+    y = np.zeros(128, np.float32)
+    emulated("hopper").launch("ones_fenced", 1, 128, SHARED, [y])
+    np.testing.assert_array_equal(y, 16)
+    with pytest.raises(KernelViolation, match="without fence_async_proxy"):
+        emulated("hopper").launch("ones_not_fenced", 1, 128, SHARED, [y])
+
+
 def test_sass_has_the_products_of_a_warp_group(tmp_path):
     text = (Path(__file__).parent / "hopper.cu").read_text()
     kernels = resources(build(Job("hopper", text, "sm_90a"), tmp_path))
