@@ -70,13 +70,13 @@ def resources(cubin: Cubin) -> dict[str, Resources]:
 
 def warnings_about(kernel: str, log: str) -> tuple[str, ...]:
     """
-    What ptxas found slow in `kernel`.
+    What ptxas found slow in `kernel`, or in a kernel that it does not name.
 
     >>> warnings_about("k", "ptxas info : (C7518) Potential Performance Loss: in the function 'k'")
     ("(C7518) Potential Performance Loss: in the function 'k'",)
     """
     found = re.findall(r"\(C\d+\) Potential Performance Loss[^\n]*", log)
-    return tuple(line for line in found if f"'{kernel}'" in line)
+    return tuple(line for line in found if f"'{kernel}'" in line or "function '" not in line)
 
 
 def register_usage(log: str) -> Iterator[tuple[str, tuple[int, int, int, int, int]]]:

@@ -85,7 +85,7 @@ QCC_DEVICE void prefetch_tensor_map(const TensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-// ---- registers of a warp group
+// ---- registers of a warp group; ptxas obeys only in a kernel with __launch_bounds__(threads, 1)
 
 template <int registers>
 QCC_DEVICE void increase_registers() {

@@ -131,4 +131,41 @@ extern "C" __global__ void __launch_bounds__(128) ones_not_fenced(float* y) {
 }
 QCC_KERNEL(ones_not_fenced)
 
+// Everything that moves data and is in no product: a bulk copy, boxes of three and four
+// dimensions, matrices stored, registers handed over. Thread 0 asks, all threads look.
+extern "C" __global__ void __launch_bounds__(128, 1)
+    move_boxes(const u32* words, const __grid_constant__ TensorMap cube,
+               const __grid_constant__ TensorMap tesseract, u32* results) {
+  const Global<const u32> source(words, 64);
+  const Global<u32> out(results, 4 * 64);
+  const Shared<u32> bulk(0, 64), box3(256, 64), box4(512, 64), matrix(768, 64);
+  const Shared<u64> ready(1024, 1);
+  const int i = threadIdx.x;
+  if (i == 0) {
+    mbarrier_init(ready, 1);
+    fence_mbarrier_init();
+    prefetch_tensor_map(cube);
+    mbarrier_expect(ready, 3 * 256);
+    copy_bulk(bulk, source, 256, ready);
+    load_tensor_3d(box3, cube, ready, 4, 1, 2);
+    load_tensor_4d(box4, tesseract, ready, 0, -1, 0, 1);
+  }
+  sync_threads();
+  decrease_registers<40>();
+  mbarrier_wait(ready, 0);
+  if (i < 64) {
+    out.store(i, bulk.load(i));
+    out.store(64 + i, box3.load(i));
+    out.store(128 + i, box4.load(i));
+  }
+  if (i < 32) {
+    const u32 fragment[2] = {bulk.load(i), bulk.load(32 + i)};
+    store_matrix<2>(matrix.at(4 * (i & 15)), fragment);
+    sync_warp();
+    out.store(192 + i, matrix.load(i));
+    out.store(224 + i, matrix.load(32 + i));
+  }
+}
+QCC_KERNEL(move_boxes)
+
 }  // namespace qcc

@@ -80,6 +80,22 @@ def test_what_threads_write_needs_a_fence_before_products(emulated):
         emulated("hopper").launch("ones_not_fenced", 1, 128, SHARED, [y])
 
 
+@pytest.mark.parametrize("mode", ALL_MODES, ids=lambda mode: f"{mode.copies}-{mode.order}")
+def test_bulk_copies_boxes_and_stored_matrices(emulated, mode):
+    """Boxes of 4 x 4 x 4 and 2 x 2 x 4 x 4 words; the second begins a row before the tensor."""
+    words = device_array(np.arange(64, dtype=np.uint32))
+    cube = device_array(np.arange(8 * 6 * 12, dtype=np.uint32).reshape(8, 6, 12))
+    four = device_array(np.arange(3 * 2 * 5 * 4, dtype=np.uint32).reshape(3, 2, 5, 4))
+    out = np.zeros((4, 64), np.uint32)
+    maps = tensor_map(cube, (4, 4, 4)), tensor_map(four, (2, 2, 4, 4))
+    emulated("hopper").launch("move_boxes", 1, 128, 1032, [words, *maps, out], mode)
+    np.testing.assert_array_equal(out[0], words)
+    np.testing.assert_array_equal(out[1].reshape(4, 4, 4), cube[2:6, 1:5, 4:8])
+    np.testing.assert_array_equal(out[2].reshape(2, 2, 4, 4)[:, :, 1:], four[1:3, :, :3])
+    np.testing.assert_array_equal(out[2].reshape(2, 2, 4, 4)[:, :, 0], 0)
+    np.testing.assert_array_equal(out[3], words)
+
+
 def test_sass_has_the_products_of_a_warp_group(tmp_path):
     text = (Path(__file__).parent / "hopper.cu").read_text()
     kernels = resources(build(Job("hopper", text, "sm_90a"), tmp_path))
@@ -92,3 +108,5 @@ def test_sass_has_the_products_of_a_warp_group(tmp_path):
         assert not cost.spills
         assert not cost.warnings, kernel
     assert kernels["bug_not_awaited"].warnings
+    for opcode in ("UBLKCP", "UTMALDG", "STSM.16", "USETMAXREG", "SYNCS"):
+        assert kernels["move_boxes"].count(opcode) > 0, opcode

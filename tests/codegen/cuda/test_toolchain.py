@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
 
 from qcc.codegen.cuda import compilers, toolchain
+from qcc.codegen.cuda import resources as resource_counts
 from qcc.codegen.cuda.compilers import Nvcc, Outcome, find_compiler, nvrtc_libraries
 from qcc.codegen.cuda.resources import resources
 from qcc.codegen.cuda.toolchain import Job, build
@@ -26,6 +28,11 @@ extern "C" __global__ void __launch_bounds__(32) second(float* d, const u32* wor
 }
 }  // namespace qcc
 """
+
+
+@pytest.mark.parametrize("module", [compilers, toolchain, resource_counts])
+def test_examples(module):
+    assert doctest.testmod(module).failed == 0
 
 
 class Counting:
