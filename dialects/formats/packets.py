@@ -1,0 +1,237 @@
+"""
+Stored orders of weights for matrix units: each lane of a warp reads the codes it needs in one go.
+
+A packet is 16 rows (n) by 64 columns (k): 1024 codes, 32 for each of 32 lanes. With g = lane >> 2,
+t = lane & 3 and e elements in a 32-bit register, register r of a lane holds
+
+    n = g + 8 h          r = (j, h, step) from the low bit, j one bit, h one bit
+    k = 8e step + 4e j + e t + s        s = 0 … e-1
+
+which is two fragments [8, 8e] of the unit's right operand for each step, or one [16, 8e] of its
+left operand with registers 1 and 2 exchanged (tests hold it against dialects/tile/fragments.py).
+
+The codes' bits are cut into planes of 16, 8, 4, 2, 1 bits, the widest first and lowest: 6 = 4 + 2.
+A plane of p bits has p words of 32 bits for each lane. Words are stored in groups of up to four,
+lane after lane, so that a lane reads 4 min(p, 4) bytes at once. In a word, the code of register
+r and element s begins at bit
+
+    p i + (32 / e) s         i = r mod (32 / e / p): one shift and one mask give a register
+    p (e i + s)              in "pairs" orders: the codes of a register are neighbours
+
+    codes   uint32 [ceil(n / 16), ceil(k / 64), 32 bits]
+    scales         [blocks, n to a multiple of 16]       a row of scales for each block
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .decoding import row_codes
+from .layout import Parts, PartSpecs, block_columns, padded_count
+from .number_format import Format
+from .packing import pack_codes
+
+PACKET_ROWS = 16
+PACKET_COLUMNS = 64
+LANES = 32
+CODES_PER_LANE = PACKET_ROWS * PACKET_COLUMNS // LANES
+WORD_BITS = 32
+WORDS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PacketOrder:
+    """One stored order: for operands with so many elements in a register, neighbours or spread."""
+
+    name: str
+    per_register: int
+    pairs: bool = False
+
+    @property
+    def registers(self) -> int:
+        """Registers of operands that a lane makes of a packet."""
+        return CODES_PER_LANE // self.per_register
+
+    @property
+    def widest_plane(self) -> int:
+        return WORD_BITS // self.per_register
+
+    def position(self, lane: Any, register: Any, element: Any) -> tuple[Any, Any]:
+        """(n, k) in the packet; integers or arrays that broadcast."""
+        e = self.per_register
+        half, row, step = register & 1, (register >> 1) & 1, register >> 2
+        n = (lane >> 2) + 8 * row
+        return n, 8 * e * step + 4 * e * half + e * (lane & 3) + element
+
+
+ORDERS = {
+    order.name: order
+    for order in (
+        PacketOrder("mma16", 2),
+        PacketOrder("mma16_pairs", 2, pairs=True),
+        PacketOrder("mma8", 4),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WordPlane:
+    """`bits` bits of each code from bit `low` on; its words begin `start` words into a packet."""
+
+    order: PacketOrder
+    bits: int
+    low: int
+
+    @property
+    def words(self) -> int:
+        """Words of one lane."""
+        return self.bits
+
+    @property
+    def start(self) -> int:
+        """First word in the packet, and 1/32 of it in a lane: wider planes come first."""
+        return LANES * self.low
+
+    @property
+    def at_once(self) -> int:
+        """Words that a lane finds one behind the other."""
+        return min(self.bits, WORDS_AT_ONCE)
+
+    @property
+    def registers(self) -> int:
+        """Registers that one word holds codes of."""
+        return WORD_BITS // (self.order.per_register * self.bits)
+
+    def place(self, register: int, element: int) -> tuple[int, int]:
+        """The word, and the bit in it, where this code begins."""
+        word, i = divmod(register, self.registers)
+        e = self.order.per_register
+        if self.order.pairs:
+            return word, self.bits * (e * i + element)
+        return word, self.bits * i + WORD_BITS // e * element
+
+    def offset(self, lane: Any, word: Any) -> Any:
+        """Where word `word` of a lane stands in a packet, in words."""
+        group, rest = word // self.at_once, word % self.at_once
+        return self.start + (group * LANES + lane) * self.at_once + rest
+
+
+def word_planes(order: PacketOrder, bits: int) -> tuple[WordPlane, ...]:
+    """
+    How codes of `bits` bits are cut.
+
+    >>> [(plane.bits, plane.low) for plane in word_planes(ORDERS["mma16"], 7)]
+    [(4, 0), (2, 4), (1, 6)]
+    """
+    if bits > order.widest_plane:
+        raise ValueError(f"{order.name} has no codes of {bits} bits")
+    planes, low = [], 0
+    for width in (16, 8, 4, 2, 1):
+        if bits & width:
+            planes.append(WordPlane(order, width, low))
+            low += width
+    return tuple(planes)
+
+
+def pack_packets(order: PacketOrder, codes: NDArray[Any], bits: int) -> NDArray[np.uint32]:
+    """Codes [rows, k] as packets; missing rows and columns hold code 0."""
+    rows, k = codes.shape
+    shape = -(-rows // PACKET_ROWS), -(-k // PACKET_COLUMNS)
+    padded = np.zeros((shape[0] * PACKET_ROWS, shape[1] * PACKET_COLUMNS), np.uint32)
+    padded[:rows, :k] = codes
+    tiles = padded.reshape(shape[0], PACKET_ROWS, shape[1], PACKET_COLUMNS).swapaxes(1, 2)
+    packets = np.zeros((*shape, LANES * bits), np.uint32)
+    for plane, register, element, n, k_of_lane, words, bit in _places(order, bits):
+        del register, element
+        field = (tiles[:, :, n, k_of_lane] >> plane.low) & ((1 << plane.bits) - 1)
+        packets[:, :, words] |= field << np.uint32(bit)
+    return packets
+
+
+def unpack_packets(
+    order: PacketOrder, packets: NDArray[np.uint32], bits: int, rows: int, k: int
+) -> NDArray[np.uint32]:
+    """Undo `pack_packets`: codes [rows, k]."""
+    strips, units = packets.shape[:2]
+    tiles = np.zeros((strips, units, PACKET_ROWS, PACKET_COLUMNS), np.uint32)
+    for plane, register, element, n, k_of_lane, words, bit in _places(order, bits):
+        del register, element
+        field = (packets[:, :, words] >> np.uint32(bit)) & ((1 << plane.bits) - 1)
+        tiles[:, :, n, k_of_lane] |= field << plane.low
+    codes = tiles.swapaxes(1, 2).reshape(strips * PACKET_ROWS, units * PACKET_COLUMNS)
+    return codes[:rows, :k]
+
+
+def packet_specs(fmt: Format, order: PacketOrder, rows: int, k: int) -> PartSpecs:
+    """
+    Shape and dtype of each stored part of [rows, k].
+
+    >>> from qcc.dialects.formats import format
+    >>> specs = packet_specs(format("int4", group=32), ORDERS["mma16"], 40, 96)
+    >>> {role: shape for role, (shape, _) in specs.items()}
+    {'codes': (3, 2, 128), 'scale': (3, 48)}
+    """
+    strips = -(-rows // PACKET_ROWS)
+    specs: PartSpecs = {}
+    for role, (shape, kind) in fmt.part_specs(rows, k).items():
+        if role == fmt.code_part:
+            shape = strips, -(-k // PACKET_COLUMNS), LANES * fmt.bits
+            kind = np.dtype("<u4")
+        elif role not in fmt.tensor_roles:
+            shape = block_columns(fmt.block_size, k)[1], strips * PACKET_ROWS
+        specs[role] = shape, kind
+    return specs
+
+
+def to_packets(fmt: Format, order: PacketOrder, parts: Parts, k: int) -> Parts:
+    """The parts of [rows, k] that `Format.encode_rows` gives, in packets."""
+    stored: Parts = {}
+    for role, part in parts.items():
+        if role == fmt.code_part:
+            stored[role] = pack_packets(order, row_codes(fmt, parts, k), fmt.bits)
+        elif role in fmt.tensor_roles:
+            stored[role] = part
+        else:
+            missing = -len(part) % PACKET_ROWS
+            stored[role] = np.ascontiguousarray(np.pad(part, [(0, missing), (0, 0)]).T)
+    return stored
+
+
+def from_packets(fmt: Format, order: PacketOrder, stored: Parts, rows: int, k: int) -> Parts:
+    """Undo `to_packets`: parts as `Format.decode_rows` takes them."""
+    parts: Parts = {}
+    for role, part in stored.items():
+        if role == fmt.code_part:
+            parts[role] = _packed_rows(fmt, unpack_packets(order, part, fmt.bits, rows, k))
+        elif role in fmt.tensor_roles:
+            parts[role] = part
+        else:
+            parts[role] = np.ascontiguousarray(part.T[:rows])
+    return parts
+
+
+_Place = tuple[WordPlane, int, int, NDArray[Any], NDArray[Any], NDArray[Any], int]
+
+
+def _places(order: PacketOrder, bits: int) -> Iterator[_Place]:
+    """For each code of a lane in each plane: (n, k) of all lanes, their words, and the bit."""
+    lanes = np.arange(LANES)
+    for plane in word_planes(order, bits):
+        for register in range(order.registers):
+            for element in range(order.per_register):
+                n, k = order.position(lanes, register, element)
+                word, bit = plane.place(register, element)
+                yield plane, register, element, n, k, plane.offset(lanes, word), bit
+
+
+def _packed_rows(fmt: Format, codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Codes as `Format.part_specs` stores them, row by row."""
+    rows, k = codes.shape
+    padded = np.zeros((rows, padded_count(k)), fmt.code_type)
+    padded[:, :k] = codes
+    return padded.view(np.uint8) if fmt.bits > 8 else pack_codes(padded, fmt.stored_bits)
