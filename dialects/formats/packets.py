@@ -75,6 +75,7 @@ ORDERS = {
         PacketOrder("mma16", 2),
         PacketOrder("mma16_pairs", 2, pairs=True),
         PacketOrder("mma8", 4),
+        PacketOrder("mma8_pairs", 4, pairs=True),
     )
 }
 
