@@ -20,6 +20,7 @@ r and element s begins at bit
 
     codes   uint32 [ceil(n / 16), ceil(k / 64), 32 bits]
     scales         [blocks, n to a multiple of 16]       a row of scales for each block
+    zero points    likewise
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def packet_specs(fmt: Format, order: PacketOrder, rows: int, k: int) -> PartSpec
         if role == fmt.code_part:
             shape = strips, -(-k // PACKET_COLUMNS), LANES * fmt.bits
             kind = np.dtype("<u4")
-        elif role not in fmt.tensor_roles:
+        elif _by_row(fmt, role):
             shape = block_columns(fmt.block_size, k)[1], strips * PACKET_ROWS
         specs[role] = shape, kind
     return specs
@@ -195,8 +196,11 @@ def to_packets(fmt: Format, order: PacketOrder, parts: Parts, k: int) -> Parts:
     for role, part in parts.items():
         if role == fmt.code_part:
             stored[role] = pack_packets(order, row_codes(fmt, parts, k), fmt.bits)
-        elif role in fmt.tensor_roles:
+        elif not _by_row(fmt, role):
             stored[role] = part
+        elif role in fmt.tensor_roles:
+            rows = stored[fmt.code_part].shape[0] * PACKET_ROWS
+            stored[role] = np.full((1, rows), part)
         else:
             missing = -len(part) % PACKET_ROWS
             stored[role] = np.ascontiguousarray(np.pad(part, [(0, missing), (0, 0)]).T)
@@ -209,11 +213,17 @@ def from_packets(fmt: Format, order: PacketOrder, stored: Parts, rows: int, k: i
     for role, part in stored.items():
         if role == fmt.code_part:
             parts[role] = _packed_rows(fmt, unpack_packets(order, part, fmt.bits, rows, k))
-        elif role in fmt.tensor_roles:
+        elif not _by_row(fmt, role):
             parts[role] = part
         else:
-            parts[role] = np.ascontiguousarray(part.T[:rows])
+            count = 1 if role in fmt.tensor_roles else rows
+            parts[role] = np.ascontiguousarray(part.T[:count])
     return parts
+
+
+def _by_row(fmt: Format, role: str) -> bool:
+    """Whether a part has a number for each row; a zero point of the whole tensor is repeated."""
+    return role == "zero_point" or role not in fmt.tensor_roles
 
 
 _Place = tuple[WordPlane, int, int, NDArray[Any], NDArray[Any], NDArray[Any], int]

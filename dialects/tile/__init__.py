@@ -1,0 +1,43 @@
+"""Index of the `tile` dialect: its types and its ops, in the order a program meets them."""
+
+from .compute import CombineOp, DecodeOp, MapOp, MmaOp, RescaleOp, ZerosOp
+from .control import (
+    BlockOffsetOp,
+    BlockRangeOp,
+    KernelOp,
+    PipelineOp,
+    ReturnOp,
+    StepsOp,
+    YieldOp,
+)
+from .dialect import FragmentType, GlobalType, SharedType, Tile
+from .movement import CopyOp, LoadOp, ReadOp, StoreOp
+from .schedule import LinearProblem, Schedule, default_schedule, illegal
+
+__all__ = [
+    "BlockOffsetOp",
+    "BlockRangeOp",
+    "CombineOp",
+    "CopyOp",
+    "DecodeOp",
+    "FragmentType",
+    "GlobalType",
+    "KernelOp",
+    "LinearProblem",
+    "LoadOp",
+    "MapOp",
+    "MmaOp",
+    "PipelineOp",
+    "ReadOp",
+    "RescaleOp",
+    "ReturnOp",
+    "Schedule",
+    "SharedType",
+    "StepsOp",
+    "StoreOp",
+    "Tile",
+    "YieldOp",
+    "ZerosOp",
+    "default_schedule",
+    "illegal",
+]

@@ -72,7 +72,7 @@ def test_registers_are_fragments_of_the_unit(order):
 @pytest.mark.parametrize(
     "spelling",
     ["int4", "int3<group=8>", "uint5<group=16>", "mxfp6_e2m3", "amxfp4", "nf4", "fp16", "dint4",
-     "nvfp4<two_level=true>", "int8<group=tensor>"],
+     "nvfp4<two_level=true>", "int8<group=tensor>", "dint4<group=tensor>"],
 )  # fmt: skip
 @pytest.mark.parametrize("rows", [1, 16, 37])
 def test_parts_come_back(spelling, rows):

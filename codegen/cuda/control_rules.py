@@ -1,0 +1,182 @@
+"""Rules for kernels, offsets, pipelines and steps: who computes what, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...dialects.bindings import ir
+from ...dialects.formats.packets import PACKET_COLUMNS
+from ...dialects.tile.dialect import is_tile, tensor_of
+from ...dialects.tile.schedule import SM80
+from .copy_rules import copy_into_stage, declare_stage_tile
+from .kernel_text import KernelText, c_type
+from .operand_rules import declare_lane_offset, load_words
+
+del SM80
+Rule = Callable[[KernelText, Any], None]
+WRITTEN = ("y", "workspace", "arrivals")
+
+
+def signature(text: KernelText) -> list[str]:
+    """The parameters of the kernel."""
+    parameters = []
+    for argument in text.op.body.blocks[0].arguments:
+        name = text.name(argument)
+        if not is_tile(argument.type, "global"):
+            parameters.append(f"int {name}")
+            continue
+        const = "" if name in WRITTEN else "const "
+        kind = c_type(tensor_of(argument.type).element_type)
+        parameters.append(f"{const}{kind}* {name}_pointer")
+    return parameters
+
+
+def declare_views(text: KernelText) -> None:
+    """A checked view for each tensor; scratch memory only where blocks share K."""
+    out, splits = text.out, text.schedule.splits
+    for argument in text.op.body.blocks[0].arguments:
+        name = text.name(argument)
+        scratch = name in ("workspace", "arrivals")
+        if not is_tile(argument.type, "global") or (scratch and splits == 1):
+            continue
+        const = "" if name in WRITTEN else "const "
+        kind = c_type(tensor_of(argument.type).element_type)
+        count = _scratch_count(text, name) if scratch else " * ".join(text.extents(argument))
+        if "tokens" in count:
+            count = count.replace("tokens", "s64(tokens)")
+        out.line(f"const Global<{const}{kind}> {name}({name}_pointer, {count});")
+
+
+def _scratch_count(text: KernelText, name: str) -> str:
+    tiles = "gridDim.x * gridDim.y"
+    if name == "arrivals":
+        return tiles
+    s = text.schedule
+    return f"s64({tiles}) * {s.splits * s.channels * s.tokens}"
+
+
+def block_offset(text: KernelText, op: Any) -> None:
+    axis = op.axis.value
+    name, size, index = {
+        "n": ("n0", text.schedule.channels, "y"),
+        "m": ("m0", text.schedule.tokens, "x"),
+    }[axis]
+    text.names[op.offset] = name
+    text.out.line(f"const int {name} = {size} * blockIdx.{index};")
+
+
+def block_range(text: KernelText, op: Any) -> None:
+    """All of K, or a share of its steps."""
+    out, splits = text.out, text.schedule.splits
+    extent, step = op.extent.value, op.step.value
+    steps = -(-extent // step)
+    text.names[op.first], text.names[op.last] = "first", "last"
+    if splits == 1:
+        out.line(f"constexpr int first = 0, last = {extent};")
+        return
+    out.comment(f"This block's share of K: of {steps} steps of {step} columns")
+    out.line(f"const int first = {step} * int({steps} * blockIdx.z / {splits});")
+    out.line(
+        f"const int last = minimum({extent}, {step} * int({steps} * (blockIdx.z + 1) / {splits}));"
+    )
+
+
+def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
+    """Fetch `stages - 1` steps ahead; one barrier a step both publishes and frees a stage."""
+    out, stages, step = text.out, op.stages.value, op.step.value
+    block = op.body.blocks[0]
+    k, carried = block.arguments
+    text.names[k], text.names[carried] = "k", text.name(op.initial)
+    text.names[op.result] = text.name(op.initial)
+    copies = [each for each in block.operations if each.operation.name == "tile.copy"]
+    for each in copies:
+        declare_stage_tile(text, each)
+    out.line()
+    out.comment(f"Starts the copies of the step at k into a stage")
+    with out.block("const auto fetch = [&](int stage, int k)", "};"):
+        for each in copies:
+            copy_into_stage(text, each)
+    out.line()
+    declare_lane_offset(text, block)
+    ahead = stages - 1
+    out.line("#pragma unroll")
+    with out.block(f"for (int stage = 0; stage < {ahead}; ++stage)"):
+        out.line(f"if (first + {step} * stage < last) fetch(stage, first + {step} * stage);")
+        out.line("commit_copies();")
+    with out.block(f"for (int k = first, stage = 0; k < last; k += {step})"):
+        out.line(f"wait_copies<{ahead - 1}>();  // this thread's part of the stage has arrived")
+        out.line("sync_threads();  // everybody's has, and the stage before is free again")
+        later = f"k + {step * ahead}"
+        out.line(f"if ({later} < last) fetch(stage == 0 ? {ahead} : stage - 1, {later});")
+        out.line("commit_copies();")
+        for each in block.operations:
+            if each.operation.name not in ("tile.copy", "tile.yield"):
+                rules[each.operation.name](text, each)
+        out.line(f"stage = stage == {ahead} ? 0 : stage + 1;")
+    out.line("wait_copies<0>();")
+
+
+LEVELS = {"tile.decode": 1, "tile.load": 2, "tile.mma": 2}
+
+
+def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
+    """
+    A warp's packets, their chunks; in a chunk, units are decoded and steps multiplied.
+
+    What decode programs make at once may be more steps than share a scale, or fewer.
+    """
+    out, s = text.out, text.schedule
+    block = op.body.blocks[0]
+    k, carried = block.arguments
+    chunk, packets = op.step.value, op.step.value * op.count.value // PACKET_COLUMNS
+    text.names[carried] = text.names[op.result] = text.name(op.initial)
+    text.names[k] = "column"
+    operations = [each for each in block.operations if each.operation.name != "tile.yield"]
+    levels = {
+        level: [e for e in operations if LEVELS.get(e.operation.name, 0) == level]
+        for level in (0, 1, 2)
+    }
+    before = [e for e in levels[0] if e.operation.name == "tile.zeros"]
+    after = [e for e in levels[0] if e.operation.name != "tile.zeros"]
+    program = text.program(levels[1][0])
+    depth = s.record.k
+    unit_columns = min(program.registers // 4 * depth, chunk)
+    start = "warp_k" if s.warps_k > 1 else "0"
+    out.comment(f"{packets} packets of {PACKET_COLUMNS} columns" + _in_turn(s.warps_k))
+    with out.loop("packet", packets, start, s.warps_k):
+        load_words(text, levels[1][0])
+        with out.loop("chunk", PACKET_COLUMNS // chunk):
+            for each in before:
+                rules[each.operation.name](text, each)
+            with out.loop("piece", chunk // unit_columns):
+                out.line(
+                    f"const int within = {chunk} * chunk + {unit_columns} * piece;  // of the packet"
+                )
+                for each in levels[1]:
+                    rules[each.operation.name](text, each)
+                with out.loop("step", unit_columns // depth):
+                    out.line(
+                        f"const int column = {PACKET_COLUMNS} * packet + within + {depth} * step;"
+                    )
+                    for each in levels[2]:
+                        rules[each.operation.name](text, each)
+            if after:
+                out.line(f"const int group_column = {PACKET_COLUMNS} * packet + {chunk} * chunk;")
+            for each in after:
+                rules[each.operation.name](text, each)
+
+
+def _in_turn(warps_k: int) -> str:
+    return f", of which this warp takes every {warps_k}th" if warps_k > 1 else ""
+
+
+__all__ = [
+    "block_offset",
+    "block_range",
+    "declare_views",
+    "ir",
+    "pipeline",
+    "signature",
+    "steps",
+]

@@ -1,0 +1,91 @@
+"""A decode program as a device function."""
+
+from __future__ import annotations
+
+from ...dialects.tile.decode_program import AND_OR, AND_XOR, DecodeProgram, Source, Step
+from .printer import Printer, bits
+
+LEFT_ORDER = (0, 2, 1, 3)
+"""Where a stored register of a step stands in the left operand: halves of rows come first there."""
+
+WORDS = {
+    "affine": "integers by a magic number",
+    "nibbles": "integers by two magic numbers",
+    "minifloat": "sign and magnitude moved to their places",
+    "table": "a table of values",
+}
+
+
+def function_name(program: DecodeProgram, spelling: str) -> str:
+    """
+    >>> from qcc.dialects.formats import format
+    >>> from qcc.dialects.tile.decode_rules import decode_program
+    >>> function_name(decode_program(format("int4"), "f16"), "int4<group=32>")
+    'decode_int4_f16'
+    """
+    family = spelling.split("<")[0]
+    return f"decode_{family}_{program.operand.name.lower()}"
+
+
+def decode_function(out: Printer, program: DecodeProgram, name: str) -> None:
+    """The function that makes the left operands of one unit out of a lane's words."""
+    steps = program.registers // 4
+    exact = "exact" if program.error == 0 else f"within {program.error:.2g} of each value"
+    meaning = f"Codes of {program.bits} bits to {program.operand.name}, {WORDS[program.rule]}; {exact}"
+    factor = "" if program.factor == 1 else f"; a value is {program.factor:.9g} times what it gives"
+    out.comment(f"{meaning}{factor}.")
+    out.comment(f"`unit` counts pieces of {16 * steps * 2 // program.order.per_register} … of k.")
+    parameters = [f"u32 (&a)[{steps}][4]", f"const u32 (&words)[{program.bits}]", "int unit"]
+    if program.offsets:
+        parameters.append(f"const u32 (&offsets)[{len(program.offsets)}][2]")
+    if program.table:
+        parameters.append("Shared<u8> table")
+    with out.block(f"QCC_DEVICE void {name}({', '.join(parameters)})"):
+        for index, word in enumerate(_words(program)):
+            out.line(f"const u32 w{index} = {word};")
+        for step in program.steps:
+            out.line(f"const u32 {step.result} = {_expression(program, step)};")
+        for register, value in enumerate(program.outputs):
+            place = f"a[{register // 4}][{LEFT_ORDER[register % 4]}]"
+            out.line(f"{place} = {value};")
+
+
+def _words(program: DecodeProgram) -> list[str]:
+    """Where each input word stands among a lane's words, plane after plane."""
+    texts = []
+    for plane, index in program.unit_words(0):
+        count = program.registers // plane.registers
+        first = plane.low + index
+        texts.append(f"words[{first} + {count} * unit]" if program.units > 1 else f"words[{first}]")
+    return texts
+
+
+def _expression(program: DecodeProgram, step: Step) -> str:
+    pair = f"{program.operand.name}x2"
+    given = [_source(source) for source in step.sources]
+    spelled = {
+        "and": "{0} & {1}",
+        "xor": "{0} ^ {1}",
+        "subtract": "{0} - {1}",
+        "shift_right": "{0} >> {1}",
+        "shift_left": "{0} << {1}",
+        "permute": "permute_bytes({0}, {1}, {2})",
+        "add": f"add_{pair}({{0}}, {{1}})",
+        "multiply": f"mul_{pair}({{0}}, {{1}})",
+        "fma": f"fma_{pair}({{0}}, {{1}}, {{2}})",
+        "lookup": "table.load<4>({0})",
+    }
+    if step.operation == "lop3":
+        what = {AND_XOR: "({0} & {1}) ^ {2}", AND_OR: "({0} & {1}) | {2}"}[int(step.sources[3])]
+        del what
+        return f"lop3<{bits(int(step.sources[3]))}>({', '.join(given[:3])})"
+    return spelled[step.operation].format(*given)
+
+
+def _source(source: Source) -> str:
+    if isinstance(source, int):
+        return bits(source)
+    if source.startswith("offset"):
+        index, half = source.removeprefix("offset").split("_")
+        return f"offsets[{index}][{half}]"
+    return source

@@ -1,0 +1,133 @@
+"""Kernels over tiles to CUDA C++: one rule for each op, in the order a kernel meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...dialects.bindings import ir
+from ...dialects.errors import UnsupportedError
+from ...dialects.tile.decode_program import TABLE_STRIDE
+from .control_rules import (
+    Rule,
+    block_offset,
+    block_range,
+    declare_views,
+    pipeline,
+    signature,
+    steps,
+)
+from .decode_text import decode_function
+from .epilogue_rules import combine, map_, store
+from .kernel_text import KernelText
+from .operand_rules import decode, load, mma, rescale, zeros
+from .printer import Printer
+
+PRELUDE = '#include "qcc_cuda.cuh"'
+
+
+class Rules(dict[str, Rule]):
+    """Rules by op; one that is missing is an error that names it."""
+
+    def __missing__(self, name: str) -> Rule:
+        raise UnsupportedError(
+            "cuda-no-rule", f"cuda: no rule for {name}", next_step="report the kernel's IR"
+        )
+
+
+RULES = Rules(
+    {
+        "tile.block_offset": block_offset,
+        "tile.block_range": block_range,
+        "tile.zeros": zeros,
+        "tile.pipeline": lambda text, op: pipeline(text, op, RULES),
+        "tile.steps": lambda text, op: steps(text, op, RULES),
+        "tile.load": load,
+        "tile.decode": decode,
+        "tile.mma": mma,
+        "tile.rescale": rescale,
+        "tile.combine": combine,
+        "tile.map": map_,
+        "tile.store": store,
+        "tile.return": lambda text, op: None,
+    }
+)
+
+
+def emit_source(kernels: Sequence[Any]) -> str:
+    """One translation unit of `tile.kernel` ops; decode functions are written once."""
+    out = Printer()
+    out.line(PRELUDE)
+    out.line()
+    out.line("namespace qcc {")
+    written: set[str] = set()
+    for kernel in kernels:
+        text = KernelText.of(Printer(), kernel)
+        for name, program in text.programs.items():
+            if name not in written:
+                out.line()
+                decode_function(out, program, name)
+                written.add(name)
+        out.line()
+        emit_kernel(text)
+        for line in text.out.text().splitlines():
+            out.line(line)
+    out.line()
+    out.line("}  // namespace qcc")
+    return out.text()
+
+
+def emit_kernel(text: KernelText) -> None:
+    out, s = text.out, text.schedule
+    name = ir.StringAttr(text.op.symbol).value
+    _say_what(text)
+    parameters = signature(text)
+    out.line(f'extern "C" __global__ void __launch_bounds__({s.threads})')
+    with out.block(f"{name}({', '.join(parameters)})"):
+        declare_views(text)
+        _who_am_i(text)
+        _fill_table(text)
+        for op in text.op.body.blocks[0].operations:
+            RULES[op.operation.name](text, op)
+    out.line(f"QCC_KERNEL({name})")
+
+
+def _say_what(text: KernelText) -> None:
+    out, s = text.out, text.schedule
+    (decoded, *_) = text.decodes
+    out.comment(f"y[tokens, n] = x[tokens, k] · w[n, k], w in {decoded.format.value}")
+    out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
+                f"{s.stages} stages of {text.stage_bytes} bytes")  # fmt: skip
+    out.comment(f"Its warps: {s.warps_n} along channels, {s.warps_m} along tokens, {s.warps_k} along "
+                f"K; {s.splits} blocks share K")  # fmt: skip
+
+
+def _who_am_i(text: KernelText) -> None:
+    out, s = text.out, text.schedule
+    out.line("const int thread = threadIdx.x, lane = thread % 32;")
+    if s.warps_n * s.warps_m * s.warps_k > 1:
+        out.line("const int warp = thread / 32;")
+    if s.warps_n > 1:
+        out.line(f"const int warp_n = warp % {s.warps_n};")
+    if s.warps_m > 1:
+        out.line(f"const int warp_m = warp / {s.warps_n} % {s.warps_m};")
+    if s.warps_k > 1:
+        out.line(f"const int warp_k = warp / {s.warps_n * s.warps_m};")
+    first = f"{16 * s.strips} * warp_n + " if s.warps_n > 1 else ""
+    out.line(f"const int channel = {first}lane / 4;  // of the first row that this lane accumulates")
+
+
+def _fill_table(text: KernelText) -> None:
+    """A copy of the table in every bank; the first barrier of the pipeline publishes it."""
+    tables = {op.table for op in text.decodes if op.table is not None}
+    for table in tables:
+        out, count = text.out, text.static_size(table)
+        entries = count << (TABLE_STRIDE - 2)
+        name = text.name(table)
+        out.line()
+        out.comment(f"The values of codes, {count} entries, a copy in each bank of shared memory")
+        out.line(f"const Shared<u32> copies({text.table_offset}, {entries});")
+        with out.block(f"for (int i = thread; i < {entries}; i += {text.schedule.threads})"):
+            out.line(f"copies.store(i, {name}.load(i / 32));")
+        place = f"{text.table_offset} + 4 * lane, {4 * entries} - 4 * lane"
+        out.line(f"const Shared<u8> table_of_lane({place});")

@@ -1,0 +1,186 @@
+"""Rules for the end of a kernel: sums across warps and blocks, the epilogue, the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import gcd
+from typing import Any
+
+from ...dialects.bindings import ir
+from ...dialects.tile.dialect import element_bytes, tensor_of
+from .copy_rules import COPY_BYTES
+from .kernel_text import PAD_BYTES, KernelText, c_type
+from .printer import number
+
+ADDED = "[strip][token][value]"
+
+
+def combine(text: KernelText, op: Any) -> None:
+    """Warps along K add up through shared memory, then blocks through global memory."""
+    s, name = text.schedule, text.name(op.fragment)
+    text.names[op.result] = name
+    kind = c_type(tensor_of(op.fragment.type).element_type)
+    text.out.line("sync_threads();  // shared memory is free for the epilogue")
+    if s.warps_k > 1:
+        _add_warps(text, name, kind)
+    if s.splits > 1:
+        _add_blocks(text, name, kind)
+
+
+def _each(text: KernelText) -> Any:
+    """Loops over the accumulators of a lane."""
+    from contextlib import ExitStack
+
+    stack, s = ExitStack(), text.schedule
+    stack.enter_context(text.out.loop("strip", s.strips))
+    stack.enter_context(text.out.loop("token", s.columns))
+    stack.enter_context(text.out.loop("value", 4))
+    return stack
+
+
+def _number_of_value(text: KernelText) -> str:
+    return f"(strip * {text.schedule.columns} + token) * 4 + value"
+
+
+def _add_warps(text: KernelText, name: str, kind: str) -> None:
+    out, s = text.out, text.schedule
+    values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
+    count = (s.warps_k - 1) * values * lanes
+    out.line()
+    out.comment(f"Sums of the {s.warps_k} warps along K, in their order")
+    out.line(f"const Shared<{kind}> sums(0, {count});")
+    out.line(f"const int place = thread % {lanes};")
+    with out.block("if (warp_k > 0)"), _each(text):
+        where = f"((warp_k - 1) * {values} + {_number_of_value(text)}) * {lanes} + place"
+        out.line(f"sums.store({where}, {name}{ADDED});")
+    out.line("sync_threads();")
+    with out.block("if (warp_k == 0)"):
+        with out.loop("other", s.warps_k - 1), _each(text):
+            where = f"(other * {values} + {_number_of_value(text)}) * {lanes} + place"
+            out.line(f"{name}{ADDED} += sums.load({where});")
+    out.line("sync_threads();")
+
+
+def _add_blocks(text: KernelText, name: str, kind: str) -> None:
+    """The block that arrives last adds the sums of all, in the order of their shares."""
+    out, s = text.out, text.schedule
+    values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
+    out.line()
+    out.comment(f"Sums of the {s.splits} blocks that share K: the last to arrive adds them in order")
+    out.line("const int tile = blockIdx.y * gridDim.x + blockIdx.x;")
+    where = f"(s64(tile * {s.splits} + split) * {values} + {_number_of_value(text)}) * {lanes}"
+    place = f"{where} + thread"
+    with out.block("if (warp_k == 0)"):
+        out.line("const int split = blockIdx.z;")
+        with _each(text):
+            out.line(f"workspace.store({place}, {name}{ADDED});")
+    out.line("fence();")
+    out.line("sync_threads();")
+    out.line("const Shared<u32> arrived(0, 1);")
+    out.line("if (thread == 0) arrived.store(0, atomic_add(arrivals, tile, 1));")
+    out.line("sync_threads();")
+    out.line(f"if (arrived.load(0) != {s.splits - 1}) return;")
+    out.line("fence();")
+    out.line("sync_threads();")
+    with out.block("if (warp_k == 0)"):
+        with _each(text):
+            out.line(f"{name}{ADDED} = 0;")
+        out.line("#pragma unroll 1")
+        with out.block(f"for (int split = 0; split < {s.splits}; ++split)"), _each(text):
+            out.line(f"{name}{ADDED} += workspace.load({place});")
+    out.line("if (thread == 0) arrivals.store(tile, 0);  // for the next launch")
+    del kind
+
+
+def map_(text: KernelText, op: Any) -> None:
+    """Kept for the store, which walks over the elements."""
+    text.element_body = op
+    text.names[op.result] = text.name(op.fragment)
+
+
+def store(text: KernelText, op: Any) -> None:
+    """Through shared memory, so that rows of the result are written by neighbouring threads."""
+    out, s, mapped = text.out, text.schedule, text.element_body
+    tensor = tensor_of(op.fragment.type)
+    kind, size = c_type(tensor.element_type), element_bytes(tensor.element_type)
+    pitch = s.channels + PAD_BYTES // size
+    out.line()
+    out.comment(f"Epilogue: {s.channels} channels x {s.tokens} tokens, a row for each token")
+    out.line(f"const Shared<{kind}> staged(0, {s.tokens * pitch});")
+    with out.block("if (warp_k == 0)" if s.warps_k > 1 else ""):
+        with _each(text):
+            out.line("const int i = channel + 16 * strip + 8 * (value / 2);")
+            first = "token" if s.warps_m == 1 else f"({s.columns} * warp_m + token)"
+            out.line(f"const int j = 8 * {first} + lane % 4 * 2 + value % 2;")
+            result = _element(text, mapped, f"{text.name(op.fragment)}{ADDED}")
+            out.line(f"staged.store(j * {pitch} + i, {result});")
+    out.line("sync_threads();")
+    _write_rows(text, op, pitch, size)
+
+
+def _write_rows(text: KernelText, op: Any, pitch: int, size: int) -> None:
+    out, s = text.out, text.schedule
+    target = text.name(op.target)
+    row, column = (text.name(offset) for offset in op.offsets)
+    rows, width = text.extents(op.target)
+    vector = gcd(int(width), s.channels, COPY_BYTES // size)
+    per_row, threads = s.channels // vector, s.threads
+    with out.block(f"for (int piece = thread; piece < {s.tokens * per_row}; piece += {threads})"):
+        out.line(f"const int j = piece / {per_row}, i = piece % {per_row} * {vector};")
+        with out.block(f"if ({row} + j < {rows} && {column} + i < {width})"):
+            bytes_ = vector * size
+            to, at = f"s64({row} + j) * {width} + {column} + i", f"j * {pitch} + i"
+            out.line(f"{target}.store<{bytes_}>({to}, staged.load<{bytes_}>({at}));"
+                     if vector > 1 else f"{target}.store({to}, staged.load({at}));")  # fmt: skip
+
+
+def _element(text: KernelText, mapped: Any, value: str) -> str:
+    """Prints the scalar ops of the body; the name of what it yields."""
+    block = mapped.body.blocks[0]
+    names: dict[Any, str] = {block.arguments[0]: value}
+    for op in block.operations:
+        if op.operation.name == "tile.yield":
+            return names[op.operation.operands[0]]
+        given = [names.get(operand, "") for operand in op.operation.operands]
+        result = op.operation.results[0]
+        expression = SCALAR_RULES[op.operation.name](text, op, given)
+        if op.operation.name == "arith.constant":
+            names[result] = expression
+            continue
+        name = names[result] = f"e{len(names)}"
+        text.out.line(f"const {c_type(result.type)} {name} = {expression};")
+    raise ValueError("the body of tile.map yields nothing")
+
+
+def _read(text: KernelText, op: Any, _: list[str]) -> str:
+    source, axis = text.name(op.source), op.axis.value
+    if axis == "one":
+        return f"{source}.load(0)"
+    index = {"n": "n0 + i", "m": "m0 + j"}[axis]
+    shape = tensor_of(op.source.type).shape
+    extent = "tokens" if axis == "m" else str(shape[-1])
+    return f"{index} < {extent} ? {source}.load({index}) : {c_type(op.element.type)}(0)"
+
+
+def _narrow(_: KernelText, op: Any, given: list[str]) -> str:
+    return f"{op.operation.results[0].type}_from_f32({given[0]})"
+
+
+def _widen(_: KernelText, op: Any, given: list[str]) -> str:
+    return f"f32_from_{op.operation.operands[0].type}({given[0]})"
+
+
+def _constant(_: KernelText, op: Any, __: list[str]) -> str:
+    return number(ir.FloatAttr(op.operation.attributes["value"]).value)
+
+
+SCALAR_RULES: dict[str, Callable[[KernelText, Any, list[str]], str]] = {
+    "tile.read": _read,
+    "arith.constant": _constant,
+    "arith.mulf": lambda _, __, given: f"{given[0]} * {given[1]}",
+    "arith.addf": lambda _, __, given: f"{given[0]} + {given[1]}",
+    "arith.divf": lambda _, __, given: f"{given[0]} / {given[1]}",
+    "arith.sitofp": lambda _, __, given: f"f32_from_s32({given[0]})",
+    "arith.truncf": _narrow,
+    "arith.extf": _widen,
+}

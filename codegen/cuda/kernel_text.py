@@ -1,0 +1,99 @@
+"""What the rules of one kernel share: names of values, places in shared memory, C++ types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from ...dialects.bindings import ir
+from ...dialects.formats import parse_spelling
+from ...dialects.tile.control import shared_copies, walk
+from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
+from ...dialects.tile.decode_rules import decode_program
+from ...dialects.tile.dialect import element_bytes, shared_size, tensor_of
+from ...dialects.tile.schedule import Schedule
+from .decode_text import function_name
+from .printer import Printer
+
+DYNAMIC = ir.ShapedType.get_dynamic_size()
+PAD_BYTES = 16
+C_TYPES = {
+    "f32": "float", "f16": "u16", "bf16": "u16", "i32": "s32", "ui32": "u32", "i8": "u8",
+    "ui8": "u8", "si8": "s8", "f8E4M3FN": "u8", "f8E5M2": "u8",
+}  # fmt: skip
+
+
+def c_type(element: ir.Type) -> str:
+    return C_TYPES[str(element)]
+
+
+@dataclass
+class KernelText:
+    """A kernel under way to text."""
+
+    out: Printer
+    op: Any
+    schedule: Schedule
+    names: dict[Any, str] = field(default_factory=dict)
+    stage_offsets: dict[Any, int] = field(default_factory=dict)
+    stage_bytes: int = 0
+    table_offset: int = 0
+    shared_bytes: int = 0
+    element_body: Any = None
+
+    @staticmethod
+    def of(out: Printer, op: Any) -> KernelText:
+        text = KernelText(out, op, Schedule.of(op.schedule))
+        text.place_tiles()
+        for name, argument in zip(op.arguments, op.body.blocks[0].arguments, strict=True):
+            text.names[argument] = ir.StringAttr(name).value
+        return text
+
+    def name(self, value: ir.Value) -> str:
+        return self.names[value]
+
+    def place_tiles(self) -> None:
+        """Stages of the pipeline one behind the other; the epilogue reuses them; then the table."""
+        s = self.schedule
+        for copy in shared_copies(self.op):
+            self.stage_offsets[copy.tile] = self.stage_bytes
+            self.stage_bytes += shared_size(copy.tile.type)
+        tile = s.channels * s.tokens * 4
+        epilogue = max(1, s.warps_k - 1) * tile + s.tokens * PAD_BYTES
+        self.table_offset = max(self.stage_bytes * s.stages, epilogue)
+        table = max((len(program.table) for program in self.programs.values()), default=0)
+        self.shared_bytes = self.table_offset + (table << TABLE_STRIDE)
+
+    @property
+    def decodes(self) -> list[Any]:
+        return [op for op in walk(self.op.body) if op.operation.name == "tile.decode"]
+
+    @property
+    def programs(self) -> dict[str, DecodeProgram]:
+        """Decode programs by the name of their function."""
+        return {self.function(op): self.program(op) for op in self.decodes}
+
+    def program(self, decode: Any) -> DecodeProgram:
+        operand = str(tensor_of(decode.fragment.type).element_type)
+        return decode_program(parse_spelling(decode.format.value), operand)
+
+    def function(self, decode: Any) -> str:
+        return function_name(self.program(decode), decode.format.value)
+
+    def extents(self, value: ir.Value) -> list[str]:
+        """The extents of a global tensor; a dynamic one is the number of tokens."""
+        shape = tensor_of(value.type).shape
+        return ["tokens" if extent == DYNAMIC else str(extent) for extent in shape]
+
+    def static_size(self, value: ir.Value) -> int:
+        return prod(extent for extent in tensor_of(value.type).shape if extent != DYNAMIC)
+
+    def element_bytes(self, value: ir.Value) -> int:
+        return element_bytes(tensor_of(value.type).element_type)
+
+    def stage_tile(self, tile: ir.Value, stage: str = "stage") -> str:
+        return f"{self.name(tile)}({stage})"
+
+
+Rule = Any

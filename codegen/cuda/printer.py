@@ -1,0 +1,80 @@
+"""Text with indentation: what every rule of this target writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+INDENT = "  "
+PTX_WIDTH = 100
+
+
+class Printer:
+    """Lines, their indentation, and names that are used once."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._depth = 0
+        self._taken: dict[str, int] = {}
+
+    def line(self, text: str = "") -> None:
+        self._lines.append(INDENT * self._depth + text if text else "")
+
+    def comment(self, text: str) -> None:
+        self.line(f"// {text}")
+
+    @contextmanager
+    def block(self, header: str, end: str = "}") -> Iterator[None]:
+        """`header {` … `}`."""
+        self.line(f"{header} {{" if header else "{")
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self.line(end)
+
+    @contextmanager
+    def loop(self, name: str, count: int, start: str = "0", step: int = 1) -> Iterator[None]:
+        """An unrolled loop over `name` from `start` to before `count`; none where it runs once."""
+        if start == "0" and count <= step:
+            with self.block(""):
+                self.line(f"constexpr int {name} = 0;")
+                yield
+            return
+        advance = f"++{name}" if step == 1 else f"{name} += {step}"
+        self.line("#pragma unroll")
+        with self.block(f"for (int {name} = {start}; {name} < {count}; {advance})"):
+            yield
+
+    def fresh(self, name: str) -> str:
+        """`name`, or with a number where it is taken."""
+        count = self._taken[name] = self._taken.get(name, 0) + 1
+        return name if count == 1 else f"{name}_{count}"
+
+    def text(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+
+def number(value: float) -> str:
+    """
+    A float literal that is exactly this fp32 value.
+
+    >>> number(2.0 ** -14), number(0.1), number(3)
+    ('0x1p-14f', '0.1f', '3.0f')
+    """
+    single = np.float32(value)
+    mantissa, exponent = np.frexp(single)
+    if abs(mantissa) == 0.5 and not -4 < exponent < 8:
+        return f"{'-' if mantissa < 0 else ''}0x1p{exponent - 1}f"
+    return f"{single!s}f" if "." in str(single) or "e" in str(single) else f"{single!s}.0f"
+
+
+def bits(value: int) -> str:
+    """A mask or pattern: hexadecimal, eight digits where it has them."""
+    return str(value) if value < 10 else f"0x{value:08x}" if value > 0xFFFF else f"0x{value:x}"
+
+
+def times(factor: Any, value: str) -> str:
+    return value if factor == 1 else f"{factor} * {value}"

@@ -1,0 +1,117 @@
+"""Ops that compute on fragments: decode, multiply, rescale, combine, map."""
+
+from typing import Any, Optional
+
+from ..bindings import Operand, Result, ext, ir
+from ..errors import QccError
+from ..formats import parse_spelling
+from .decode_rules import decode_program
+from .dialect import Tile, tensor_of
+from .fragments import INSTRUCTIONS
+
+
+class ZerosOp(Tile.Operation, name="zeros", traits=[ext.Pure]):
+    """A fragment of zeros."""
+
+    fragment: Result[Any]
+
+
+class DecodeOp(Tile.Operation, name="decode", traits=[ext.Pure]):
+    """
+    Packets of codes, columns k mod depth …, as operands: what they mean in `format` without
+    scales, less `zeros`, over the `factor` of the decode program; rounded once to the operand type.
+
+    `zeros` has a row for each group of `group` columns; `table` is that of the program, if it has
+    one. `sign` is "all", or "positive" or
+    "negative" for the part of the values above or below zero, the rest zero.
+    """
+
+    codes: Operand[Any]
+    k: Operand[Any]
+    format: ir.StringAttr
+    sign: ir.StringAttr
+    group: ir.IntegerAttr
+    fragment: Result[Any]
+    zeros: Optional[Operand[Any]] = None
+    table: Optional[Operand[Any]] = None
+
+    def verify_invariants(self) -> bool:
+        operand = str(tensor_of(self.fragment.type).element_type)
+        try:
+            decode_program(parse_spelling(self.format.value), operand)
+        except QccError as error:
+            self.location.emit_error(f"tile.decode: {error.what}")
+            return False
+        return True
+
+
+class MmaOp(Tile.Operation, name="mma", traits=[ext.Pure]):
+    """
+    result[i, j] = accumulator[i, j] + sum over k of a[i, k] * b[j, k].
+
+    Products exact; sums fp32 in any order, or exact in i32.
+    """
+
+    a: Operand[Any]
+    b: Operand[Any]
+    accumulator: Operand[Any]
+    instruction: ir.StringAttr
+    result: Result[Any]
+
+    def verify_invariants(self) -> bool:
+        name = self.instruction.value
+        if name not in INSTRUCTIONS:
+            self.location.emit_error(f"tile.mma: no instruction {name!r}")
+            return False
+        record, a, b = INSTRUCTIONS[name], tensor_of(self.a.type), tensor_of(self.b.type)
+        shapes = [*a.shape, b.shape[0]]
+        wrong = [s for s, unit in zip(shapes, (record.m, record.k, record.n), strict=True) if s % unit]
+        if wrong or a.shape[1] != b.shape[1] or str(a.element_type) != record.operand:
+            self.location.emit_error(f"tile.mma: {name} does not multiply {a} by {b}")
+            return False
+        return True
+
+
+class RescaleOp(Tile.Operation, name="rescale", traits=[ext.Pure]):
+    """
+    result[i, j] = accumulator[i, j] + fp32(part[i, j]) * (scale[group of k, i] * factor).
+
+    `kind` is how a stored scale becomes fp32 (ScaleDecoding); with `apply` = "divide"
+    instead of "multiply" its inverse is meant.
+    """
+
+    accumulator: Operand[Any]
+    part: Operand[Any]
+    scales: Operand[Any]
+    k: Operand[Any]
+    kind: ir.StringAttr
+    apply: ir.StringAttr
+    group: ir.IntegerAttr
+    factor: ir.FloatAttr
+    result: Result[Any]
+
+
+class CombineOp(Tile.Operation, name="combine"):
+    """
+    The sum of what all warps along K, and all blocks that split it, hold of a fragment.
+
+    In a fixed order, so that results repeat. Blocks exchange through `workspace` and count
+    through `arrivals`; only the last of them goes on. Meaning: the sum.
+    """
+
+    fragment: Operand[Any]
+    workspace: Operand[Any]
+    arrivals: Operand[Any]
+    result: Result[Any]
+
+
+class MapOp(Tile.Operation, name="map"):
+    """
+    result[i, j] = body(fragment[i, j]): the epilogue.
+
+    The body has scalar ops of arith and math, and `tile.read`.
+    """
+
+    fragment: Operand[Any]
+    result: Result[Any]
+    body: ext.Region

@@ -1,0 +1,138 @@
+"""Ops that say who computes what, and when: kernel, offsets of a block, pipeline, steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..bindings import Operand, Result, ext, ir
+from .dialect import Tile, shared_size
+from .schedule import REGISTER_FILE, Schedule
+
+LARGEST_SHARED = 227 * 1024  # of a block, on any target
+
+
+class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrait]):
+    """
+    A function that every block of a grid runs.
+
+    The body's arguments are tensors in global memory and numbers, called `arguments`. The grid
+    is (tiles of tokens, tiles of channels, splits of K).
+    """
+
+    symbol: ir.StringAttr
+    schedule: Any
+    arguments: ir.ArrayAttr
+    body: ext.Region
+
+    def verify_invariants(self) -> bool:
+        block = self.body.blocks[0]
+        if len(block.arguments) != len(self.arguments):
+            self.location.emit_error(
+                f"tile.kernel: {len(self.arguments)} names for {len(block.arguments)} arguments"
+            )
+            return False
+        return _schedule_is_whole(self) and _fits_budgets(self)
+
+
+class BlockOffsetOp(Tile.Operation, name="block_offset", traits=[ext.Pure]):
+    """The first index of this block's tile along `axis`, "n" or "m"."""
+
+    axis: ir.StringAttr
+    offset: Result[Any]
+
+
+class BlockRangeOp(Tile.Operation, name="block_range", traits=[ext.Pure]):
+    """
+    The share of 0 … extent - 1 of this block, in whole steps, ceil(extent / step) of them.
+
+    Share s of S is the steps from s * steps / S to before (s + 1) * steps / S.
+    """
+
+    extent: ir.IntegerAttr
+    step: ir.IntegerAttr
+    first: Result[Any]
+    last: Result[Any]
+
+
+class PipelineOp(Tile.Operation, name="pipeline"):
+    """
+    carried = body(k, carried) for k = first, first + step, … while k < last.
+
+    One iteration is written down. Shared tiles made inside exist `stages` times: an emitter may
+    fetch those of later iterations while it computes.
+    """
+
+    first: Operand[Any]
+    last: Operand[Any]
+    initial: Operand[Any]
+    step: ir.IntegerAttr
+    stages: ir.IntegerAttr
+    result: Result[Any]
+    body: ext.Region
+
+
+class StepsOp(Tile.Operation, name="steps"):
+    """
+    carried = body(k, carried) for k = start, start + step, … , `count` times.
+
+    Warps along K may take packets of 64 in turn: `result` is then a sum that `tile.combine` ends.
+    """
+
+    start: Operand[Any]
+    initial: Operand[Any]
+    step: ir.IntegerAttr
+    count: ir.IntegerAttr
+    result: Result[Any]
+    body: ext.Region
+
+
+class YieldOp(Tile.Operation, name="yield", traits=[ir.IsTerminatorTrait]):
+    """What a region hands on."""
+
+    values: Sequence[Operand[Any]]
+
+
+class ReturnOp(Tile.Operation, name="return", traits=[ir.IsTerminatorTrait]):
+    """The end of a kernel."""
+
+
+def shared_copies(kernel: Any) -> list[Any]:
+    """The `tile.copy` ops of a kernel, in order."""
+    return [op for op in walk(kernel.body) if op.operation.name == "tile.copy"]
+
+
+def walk(region: Any) -> list[Any]:
+    """All ops inside a region, outer ones first."""
+    found = []
+    for block in region.blocks:
+        for op in block.operations:
+            found.append(op)
+            for inner in op.operation.regions:
+                found += walk(inner)
+    return found
+
+
+def _schedule_is_whole(op: KernelOp) -> bool:
+    try:
+        Schedule.of(op.schedule)
+    except (KeyError, ValueError, TypeError) as error:
+        op.location.emit_error(f"tile.kernel: the schedule has no valid {error}")
+        return False
+    return True
+
+
+def _fits_budgets(op: KernelOp) -> bool:
+    """Verifier part: accumulators fit the registers, stages the largest shared memory there is."""
+    schedule = Schedule.of(op.schedule)
+    if schedule.threads > 1024 or schedule.threads * 4 * schedule.strips * schedule.columns > (
+        REGISTER_FILE
+    ):
+        op.location.emit_error(
+            f"tile.kernel: {schedule.threads} threads with accumulators of {schedule.strips} x "
+            f"{schedule.columns} fragments do not fit a multiprocessor"
+        )
+        return False
+    need = schedule.stages * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
+    if need > LARGEST_SHARED:
+        op.location.emit_error(f"tile.kernel: stages of {need} bytes exceed {LARGEST_SHARED}")
+        return False
+    return True

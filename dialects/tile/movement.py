@@ -1,0 +1,75 @@
+"""Ops that move tiles: global to shared memory, to registers, and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..bindings import Operand, Result, ir
+from .dialect import Tile, element_bytes, is_tile, note_of, swizzle_period, tensor_of
+
+
+class CopyOp(Tile.Operation, name="copy"):
+    """
+    tile[i, j, …] = source[offsets[0] / divisors[0] + i, offsets[1] / divisors[1] + j, …], zero
+    outside of the source.
+
+    Asynchronous: an emitter may start it iterations ahead of the pipeline it stands in. `cache`
+    is a hint: "normal", or "evict_first" for data that is read once.
+    """
+
+    source: Operand[Any]
+    offsets: Sequence[Operand[Any]]
+    divisors: Any
+    cache: ir.StringAttr
+    tile: Result[Any]
+
+    def verify_invariants(self) -> bool:
+        source, tile = self.source.type, self.tile.type
+        if not is_tile(source, "global") or not is_tile(tile, "shared"):
+            self.location.emit_error(f"tile.copy goes from global to shared, not {source} to {tile}")
+            return False
+        return _same_element(self, source, tile) and _swizzle_fits(self, tile)
+
+
+class LoadOp(Tile.Operation, name="load"):
+    """Columns k mod depth … of a shared tile as an operand: fragment[i, j] = tile[i, k + j]."""
+
+    tile: Operand[Any]
+    k: Operand[Any]
+    fragment: Result[Any]
+
+
+class ReadOp(Tile.Operation, name="read"):
+    """
+    Inside `tile.map`, for element [i, j]: source[offset + i] along `axis` "n", source[offset + j]
+    along "m", source[0] for "one"; zero outside.
+    """
+
+    source: Operand[Any]
+    offset: Operand[Any]
+    axis: ir.StringAttr
+    element: Result[Any]
+
+
+class StoreOp(Tile.Operation, name="store"):
+    """target[offsets[0] + j, offsets[1] + i] = fragment[i, j] where that is inside."""
+
+    fragment: Operand[Any]
+    target: Operand[Any]
+    offsets: Sequence[Operand[Any]]
+
+
+def _same_element(op: Any, source: ir.Type, tile: ir.Type) -> bool:
+    kinds = tensor_of(source).element_type, tensor_of(tile).element_type
+    if kinds[0] != kinds[1]:
+        op.location.emit_error(f"tile.copy changes no element type: {kinds[0]} to {kinds[1]}")
+        return False
+    return True
+
+
+def _swizzle_fits(op: Any, tile: ir.Type) -> bool:
+    """Verifier part: rows hold as many vectors of 16 bytes as are exchanged."""
+    period, tensor = swizzle_period(note_of(tile)), tensor_of(tile)
+    if period > 1 and tensor.shape[1] * element_bytes(tensor.element_type) < 16 * period:
+        op.location.emit_error(f"tile.copy: rows of {tensor} have no {period} vectors of 16 bytes")
+        return False
+    return True
