@@ -62,7 +62,7 @@ class _Linear:
         }
         for role, kind in row_roles(p).items():
             kinds[role] = _global([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
-        kinds |= {role: _global([1], "f32") for role in sorted(p.format.tensor_roles)}
+        kinds |= {role: _global([1], "f32") for role in self.tensor_factors()}
         if p.activation == "i8":
             kinds["x_scale"] = _global([DYNAMIC], "f32")
         if p.bias is not None:
@@ -180,7 +180,7 @@ class _Linear:
         """Scales of rows, tokens and the tensor; bias; one rounding to the type of the result."""
         p = self.problem
         factors = [] if p.group is not None else [(role, "n") for role in self.row_scales()]
-        factors += [(role, "one") for role in sorted(p.format.tensor_roles - {"zero_point"})]
+        factors += [(role, "one") for role in self.tensor_factors()]
         factors += [("x_scale", "m")] * ("x_scale" in given)
         factors += [("bias", "n")] * ("bias" in given)
         result = _fragment([self.schedule.channels, self.schedule.tokens], p.result, "c")
@@ -208,6 +208,10 @@ class _Linear:
         if role != "x_scale" and p.format.scale_decoding(role).divide:
             return arith.divf(value, factor)
         return arith.mulf(value, factor)
+
+    def tensor_factors(self) -> list[str]:
+        """Scales of the whole tensor; its zero point is stored for each row."""
+        return sorted(self.problem.format.tensor_roles - {"zero_point"})
 
     def row_scales(self) -> list[str]:
         return [scale.role for scale in self.problem.format.block_scales

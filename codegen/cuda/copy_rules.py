@@ -43,25 +43,32 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
     """
     out, tile = text.out, tensor_of(op.tile.type)
     source = tensor_of(op.source.type)
-    inner = prod(tile.shape[2:])
     columns, pitch = prod(tile.shape[1:]), prod(source.shape[1:])
     vector = vector_of(tile, pitch)
-    pieces, per_row = tile.shape[0] * columns // vector, columns // vector
-    threads = text.schedule.threads
-    row0, column0 = _origins(text, op, inner)
+    threads, per_row = text.schedule.threads, columns // vector
+    pieces = tile.shape[0] * per_row
+    row0, column0 = _origins(text, op, prod(tile.shape[2:]))
     rows, name = text.extents(op.source)[0], text.name(op.source)
     out.comment(f"{name}: {tile.shape[0]} rows of {columns}, {vector} at once")
+    row, column = _piece(threads, per_row, vector)
     with out.loop("turn", -(-pieces // threads)):
-        out.line(f"const int piece = {threads} * turn + thread;")
-        if pieces % threads:
-            out.line(f"if (piece >= {pieces}) break;" if pieces > threads else
-                     f"if (piece < {pieces})")  # fmt: skip
-        with out.block(""):
-            out.line(f"const int row = piece / {per_row}, column = piece % {per_row} * {vector};")
-            out.line(f"const int from_row = {row0} + row, from_column = {column0} + column;")
-            out.line(f"const bool inside = from_row < {rows} && from_column < {pitch};")
-            out.line(f"const s64 from = inside ? s64(from_row) * {pitch} + from_column : 0;")
-            _move(text, op, vector, f"{row_offset(op.tile.type, vector)}")
+        out.line(f"const int row = {row}, column = {column};")
+        out.line(f"const int from_row = {row0} + row, from_column = {column0} + column;")
+        out.line(f"const bool inside = from_row < {rows} && from_column < {pitch};")
+        out.line(f"const s64 from = s64(from_row) * {pitch} + from_column;")
+        guard = f"if (row < {tile.shape[0]}) " if pieces % threads else ""
+        out.line(guard + _move(text, op, vector))
+
+
+def _piece(threads: int, per_row: int, vector: int) -> tuple[str, str]:
+    """Row and column of a thread's vector in each turn, with all that is constant in it."""
+    if threads % per_row == 0:
+        return f"thread / {per_row} + {threads // per_row} * turn", f"thread % {per_row} * {vector}"
+    if per_row % threads == 0:
+        turns = per_row // threads
+        return f"turn / {turns}", f"(turn % {turns} * {threads} + thread) * {vector}"
+    piece = f"({threads} * turn + thread)"
+    return f"{piece} / {per_row}", f"{piece} % {per_row} * {vector}"
 
 
 def _origins(text: KernelText, op: Any, inner: int) -> tuple[str, str]:
@@ -73,13 +80,12 @@ def _origins(text: KernelText, op: Any, inner: int) -> tuple[str, str]:
     return row0, column0 if inner == 1 else f"{column0} * {inner}"
 
 
-def row_offset(type_: ir.Type, vector: int) -> str:
+def row_offset(type_: ir.Type) -> str:
     """The element of a shared tile at (row, column), `column` a multiple of the vector."""
-    tile, period = tensor_of(type_), swizzle_period(note_of(type_))
-    columns = prod(tile.shape[1:])
-    exchanged = "column" if period == 1 else f"(column ^ {exchange(type_, 'row')})"
-    del vector
-    return f"row * {columns} + {exchanged}"
+    columns = prod(tensor_of(type_).shape[1:])
+    if swizzle_period(note_of(type_)) == 1:
+        return f"row * {columns} + column"
+    return f"row * {columns} + (column ^ {exchange(type_, 'row')})"
 
 
 def exchange(type_: ir.Type, row: str) -> str:
@@ -91,17 +97,14 @@ def exchange(type_: ir.Type, row: str) -> str:
     return f"({term.index} & {term.mask}) * {1 << term.place}"
 
 
-def _move(text: KernelText, op: Any, vector: int, to: str) -> None:
-    out, name = text.out, text.name(op.source)
-    tile, size = tensor_of(op.tile.type), text.element_bytes(op.tile)
-    size = element_bytes(tile.element_type)
-    target = text.stage_tile(op.tile)
-    if vector * size >= SMALLEST_COPY:
-        cache = op.cache.value
-        hint = "" if cache == "normal" or vector * size < COPY_BYTES else f", Cache::{cache}"
-        moved = f"copy_async<{vector * size}{hint}>"
-        valid = f"inside ? {vector * size} : 0"
-        out.line(f"{moved}({target}.at({to}), {name}.at(from), {valid});")
-        return
-    out.line(f"{target}.store({to}, inside ? {name}.load(from) : 0);" if vector == 1 else
-             f"{target}.store<{vector * size}>({to}, inside ? {name}.load<{vector * size}>(from) : 0);")  # fmt: skip
+def _move(text: KernelText, op: Any, vector: int) -> str:
+    name, to, target = text.name(op.source), row_offset(op.tile.type), text.stage_tile(op.tile)
+    size = vector * element_bytes(tensor_of(op.tile.type).element_type)
+    if size < SMALLEST_COPY:
+        access = f"<{size}>" if vector > 1 else ""
+        return f"{target}.store{access}({to}, inside ? {name}.load{access}(from) : 0);"
+    cache = op.cache.value
+    hint = "" if cache == "normal" or size < COPY_BYTES else f", Cache::{cache}"
+    return (
+        f"copy_async<{size}{hint}>({target}.at({to}), {name}.at(from), inside ? {size} : 0);"
+    )

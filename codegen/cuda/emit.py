@@ -19,7 +19,7 @@ from .control_rules import (
 )
 from .decode_text import decode_function
 from .epilogue_rules import combine, map_, store
-from .kernel_text import KernelText
+from .kernel_text import Functions, KernelText
 from .operand_rules import decode, load, mma, rescale, zeros
 from .printer import Printer
 
@@ -60,9 +60,9 @@ def emit_source(kernels: Sequence[Any]) -> str:
     out.line(PRELUDE)
     out.line()
     out.line("namespace qcc {")
-    written: set[str] = set()
+    functions, written = Functions(), set[str]()
     for kernel in kernels:
-        text = KernelText.of(Printer(), kernel)
+        text = KernelText.of(Printer(), functions, kernel)
         for name, program in text.programs.items():
             if name not in written:
                 out.line()

@@ -28,11 +28,25 @@ def c_type(element: ir.Type) -> str:
     return C_TYPES[str(element)]
 
 
+class Functions:
+    """Names of decode functions in one source text: one for each program."""
+
+    def __init__(self) -> None:
+        self._names: dict[DecodeProgram, str] = {}
+        self._taken = Printer()
+
+    def name(self, program: DecodeProgram, spelling: str) -> str:
+        if program not in self._names:
+            self._names[program] = self._taken.fresh(function_name(program, spelling))
+        return self._names[program]
+
+
 @dataclass
 class KernelText:
     """A kernel under way to text."""
 
     out: Printer
+    functions: Functions
     op: Any
     schedule: Schedule
     names: dict[Any, str] = field(default_factory=dict)
@@ -43,8 +57,8 @@ class KernelText:
     element_body: Any = None
 
     @staticmethod
-    def of(out: Printer, op: Any) -> KernelText:
-        text = KernelText(out, op, Schedule.of(op.schedule))
+    def of(out: Printer, functions: Functions, op: Any) -> KernelText:
+        text = KernelText(out, functions, op, Schedule.of(op.schedule))
         text.place_tiles()
         for name, argument in zip(op.arguments, op.body.blocks[0].arguments, strict=True):
             text.names[argument] = ir.StringAttr(name).value
@@ -79,7 +93,7 @@ class KernelText:
         return decode_program(parse_spelling(decode.format.value), operand)
 
     def function(self, decode: Any) -> str:
-        return function_name(self.program(decode), decode.format.value)
+        return self.functions.name(self.program(decode), decode.format.value)
 
     def extents(self, value: ir.Value) -> list[str]:
         """The extents of a global tensor; a dynamic one is the number of tokens."""

@@ -11,6 +11,7 @@ from ...dialects.formats.scales import SCALE_MINIFLOATS
 from ...dialects.tile.control import walk
 from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import element_bytes, note_of, swizzle_period, tensor_of
+from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.layout import Layout, Term, swizzled
 from .copy_rules import COPY_BYTES
 from .kernel_text import KernelText, c_type
@@ -208,9 +209,10 @@ def scaled(kind: str, apply: str, stored: str, factor: float) -> str:
     elif kind == "fp32":
         value = stored
     else:
-        form = SCALE_MINIFLOATS[kind]
-        value = f"float_of(u32({stored}) << {23 - form.mantissa})"
-        factor *= 2.0 ** (127 - form.bias)
+        form, half = SCALE_MINIFLOATS[kind], OPERAND_TYPES["f16"]
+        shift = half.mantissa - form.mantissa  # scales have no sign, and f16 holds them all
+        value = f"f32_from_f16({stored} << {shift})"
+        factor *= 2.0 ** (half.bias - form.bias)
     if apply == "divide":
         return f"{number(factor)} / {value}"
     return value if factor == 1 else f"{value} * {number(factor)}"
