@@ -170,9 +170,10 @@ class _Linear:
         zeros = tile.ZerosOp(self.accumulator(self.part_type)).fragment
         part = tile.MmaOp(rows, columns, zeros, name, zeros.type).result
         decoding = p.format.scale_decoding(role)
+        apply = "divide" if decoding.divide else "multiply"
         return tile.RescaleOp(
             total, part, tiles[role], k, ir.StringAttr.get(decoding.kind),
-            ir.StringAttr.get("divide" if decoding.divide else "multiply"), _number(p.group or NO_GROUP),
+            ir.StringAttr.get(apply), _number(p.group or NO_GROUP),
             ir.FloatAttr.get_f64(p.program.factor), total.type,
         ).result  # fmt: skip
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...dialects.bindings import ir
 from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.dialect import is_tile, tensor_of
-from ...dialects.tile.schedule import SM80
 from .copy_rules import copy_into_stage, declare_stage_tile
-from .kernel_text import KernelText, c_type
-from .operand_rules import declare_lane_offset, load_words
+from .kernel_text import KernelText, Walk, c_type
+from .operand_rules import declare_lane_offset, load_words, unit_columns
 
-del SM80
 Rule = Callable[[KernelText, Any], None]
 WRITTEN = ("y", "workspace", "arrivals")
 
@@ -93,7 +90,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     for each in copies:
         declare_stage_tile(text, each)
     out.line()
-    out.comment(f"Starts the copies of the step at k into a stage")
+    out.comment("Starts the copies of the step at k into a stage")
     with out.block("const auto fetch = [&](int stage, int k)", "};"):
         for each in copies:
             copy_into_stage(text, each)
@@ -117,9 +114,6 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     out.line("wait_copies<0>();")
 
 
-LEVELS = {"tile.decode": 1, "tile.load": 2, "tile.mma": 2}
-
-
 def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     """
     A warp's packets, their chunks; in a chunk, units are decoded and steps multiplied.
@@ -132,51 +126,39 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     chunk, packets = op.step.value, op.step.value * op.count.value // PACKET_COLUMNS
     text.names[carried] = text.names[op.result] = text.name(op.initial)
     text.names[k] = "column"
-    operations = [each for each in block.operations if each.operation.name != "tile.yield"]
-    levels = {
-        level: [e for e in operations if LEVELS.get(e.operation.name, 0) == level]
-        for level in (0, 1, 2)
-    }
-    before = [e for e in levels[0] if e.operation.name == "tile.zeros"]
-    after = [e for e in levels[0] if e.operation.name != "tile.zeros"]
-    program = text.program(levels[1][0])
-    depth = s.record.k
-    unit_columns = min(program.registers // 4 * depth, chunk)
-    start = "warp_k" if s.warps_k > 1 else "0"
+    groups = _by_level(block)
+    decoded = groups["unit"][0]
+    walk = Walk(chunk, unit_columns(text.program(decoded)), s.record.k)
     out.comment(f"{packets} packets of {PACKET_COLUMNS} columns" + _in_turn(s.warps_k))
-    with out.loop("packet", packets, start, s.warps_k):
-        load_words(text, levels[1][0])
-        with out.loop("chunk", PACKET_COLUMNS // chunk):
-            for each in before:
-                rules[each.operation.name](text, each)
-            with out.loop("piece", chunk // unit_columns):
-                out.line(
-                    f"const int within = {chunk} * chunk + {unit_columns} * piece;  // of the packet"
-                )
-                for each in levels[1]:
-                    rules[each.operation.name](text, each)
-                with out.loop("step", unit_columns // depth):
-                    out.line(
-                        f"const int column = {PACKET_COLUMNS} * packet + within + {depth} * step;"
-                    )
-                    for each in levels[2]:
-                        rules[each.operation.name](text, each)
-            if after:
-                out.line(f"const int group_column = {PACKET_COLUMNS} * packet + {chunk} * chunk;")
-            for each in after:
-                rules[each.operation.name](text, each)
+    start = "warp_k" if s.warps_k > 1 else "0"
+    with out.loop("packet", packets, start, s.warps_k) as walk.packet:
+        text.walk = walk
+        load_words(text, decoded)
+        with out.loop("chunk", PACKET_COLUMNS // chunk) as walk.chunk:
+            _print_all(text, groups["before"], rules)
+            with out.loop("unit", walk.units) as walk.unit:
+                _print_all(text, groups["unit"], rules)
+                with out.loop("step", walk.steps) as walk.step:
+                    _print_all(text, groups["step"], rules)
+            _print_all(text, groups["after"], rules)
+
+
+LEVELS = {"tile.zeros": "before", "tile.decode": "unit", "tile.load": "step", "tile.mma": "step"}
+
+
+def _by_level(block: Any) -> dict[str, list[Any]]:
+    """Which loop each op of a chunk belongs to; within one, they keep their order."""
+    groups: dict[str, list[Any]] = {"before": [], "unit": [], "step": [], "after": []}
+    for op in block.operations:
+        if op.operation.name != "tile.yield":
+            groups[LEVELS.get(op.operation.name, "after")].append(op)
+    return groups
+
+
+def _print_all(text: KernelText, operations: list[Any], rules: dict[str, Rule]) -> None:
+    for op in operations:
+        rules[op.operation.name](text, op)
 
 
 def _in_turn(warps_k: int) -> str:
     return f", of which this warp takes every {warps_k}th" if warps_k > 1 else ""
-
-
-__all__ = [
-    "block_offset",
-    "block_range",
-    "declare_views",
-    "ir",
-    "pipeline",
-    "signature",
-    "steps",
-]

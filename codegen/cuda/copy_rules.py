@@ -9,6 +9,7 @@ from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, note_of, swizzle_period, tensor_of
 from ...dialects.tile.layout import Layout, swizzled
 from .kernel_text import KernelText, c_type
+from .printer import divided, linear
 
 COPY_BYTES = 16
 SMALLEST_COPY = 4
@@ -50,8 +51,8 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
     row0, column0 = _origins(text, op, prod(tile.shape[2:]))
     rows, name = text.extents(op.source)[0], text.name(op.source)
     out.comment(f"{name}: {tile.shape[0]} rows of {columns}, {vector} at once")
-    row, column = _piece(threads, per_row, vector)
-    with out.loop("turn", -(-pieces // threads)):
+    with out.block(""), out.loop("turn", -(-pieces // threads)) as turn:
+        row, column = _piece(threads, per_row, vector, turn)
         out.line(f"const int row = {row}, column = {column};")
         out.line(f"const int from_row = {row0} + row, from_column = {column0} + column;")
         out.line(f"const bool inside = from_row < {rows} && from_column < {pitch};")
@@ -60,14 +61,15 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
         out.line(guard + _move(text, op, vector))
 
 
-def _piece(threads: int, per_row: int, vector: int) -> tuple[str, str]:
+def _piece(threads: int, per_row: int, vector: int, turn: str) -> tuple[str, str]:
     """Row and column of a thread's vector in each turn, with all that is constant in it."""
     if threads % per_row == 0:
-        return f"thread / {per_row} + {threads // per_row} * turn", f"thread % {per_row} * {vector}"
+        row = linear(divided("thread", per_row), (threads // per_row, turn))
+        return row, f"thread % {per_row} * {vector}"
     if per_row % threads == 0:
         turns = per_row // threads
-        return f"turn / {turns}", f"(turn % {turns} * {threads} + thread) * {vector}"
-    piece = f"({threads} * turn + thread)"
+        return divided(turn, turns), f"({turn} % {turns} * {threads} + thread) * {vector}"
+    piece = f"({linear((threads, turn), 'thread')})"
     return f"{piece} / {per_row}", f"{piece} % {per_row} * {vector}"
 
 
@@ -105,6 +107,4 @@ def _move(text: KernelText, op: Any, vector: int) -> str:
         return f"{target}.store{access}({to}, inside ? {name}.load{access}(from) : 0);"
     cache = op.cache.value
     hint = "" if cache == "normal" or size < COPY_BYTES else f", Cache::{cache}"
-    return (
-        f"copy_async<{size}{hint}>({target}.at({to}), {name}.at(from), inside ? {size} : 0);"
-    )
+    return f"copy_async<{size}{hint}>({target}.at({to}), {name}.at(from), inside ? {size} : 0);"

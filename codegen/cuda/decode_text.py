@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...dialects.tile.decode_program import AND_OR, AND_XOR, DecodeProgram, Source, Step
-from .printer import Printer, bits
+from ...dialects.tile.decode_program import DecodeProgram, Source, Step
+from .printer import Printer, bits, linear
 
 LEFT_ORDER = (0, 2, 1, 3)
 """Where a stored register of a step stands in the left operand: halves of rows come first there."""
@@ -31,11 +31,15 @@ def decode_function(out: Printer, program: DecodeProgram, name: str) -> None:
     """The function that makes the left operands of one unit out of a lane's words."""
     steps = program.registers // 4
     exact = "exact" if program.error == 0 else f"within {program.error:.2g} of each value"
-    meaning = f"Codes of {program.bits} bits to {program.operand.name}, {WORDS[program.rule]}; {exact}"
+    meaning = (
+        f"Codes of {program.bits} bits to {program.operand.name}, {WORDS[program.rule]}; {exact}"
+    )
     factor = "" if program.factor == 1 else f"; a value is {program.factor:.9g} times what it gives"
     out.comment(f"{meaning}{factor}.")
-    out.comment(f"`unit` counts pieces of {16 * steps * 2 // program.order.per_register} … of k.")
-    parameters = [f"u32 (&a)[{steps}][4]", f"const u32 (&words)[{program.bits}]", "int unit"]
+    if program.units > 1:
+        out.comment(f"`unit` counts the {program.units} pieces of a packet.")
+    parameters = [f"u32 (&a)[{steps}][4]", f"const u32 (&words)[{program.bits}]"]
+    parameters += ["int unit"] * (program.units > 1)
     if program.offsets:
         parameters.append(f"const u32 (&offsets)[{len(program.offsets)}][2]")
     if program.table:
@@ -56,7 +60,8 @@ def _words(program: DecodeProgram) -> list[str]:
     for plane, index in program.unit_words(0):
         count = program.registers // plane.registers
         first = plane.low + index
-        texts.append(f"words[{first} + {count} * unit]" if program.units > 1 else f"words[{first}]")
+        unit = "unit" if program.units > 1 else "0"
+        texts.append(f"words[{linear((count, unit), first)}]")
     return texts
 
 
@@ -76,8 +81,6 @@ def _expression(program: DecodeProgram, step: Step) -> str:
         "lookup": "table.load<4>({0})",
     }
     if step.operation == "lop3":
-        what = {AND_XOR: "({0} & {1}) ^ {2}", AND_OR: "({0} & {1}) | {2}"}[int(step.sources[3])]
-        del what
         return f"lop3<{bits(int(step.sources[3]))}>({', '.join(given[:3])})"
     return spelled[step.operation].format(*given)
 

@@ -21,7 +21,7 @@ from .decode_text import decode_function
 from .epilogue_rules import combine, map_, store
 from .kernel_text import Functions, KernelText
 from .operand_rules import decode, load, mma, rescale, zeros
-from .printer import Printer
+from .printer import Printer, divided
 
 PRELUDE = '#include "qcc_cuda.cuh"'
 
@@ -83,7 +83,11 @@ def emit_kernel(text: KernelText) -> None:
     _say_what(text)
     parameters = signature(text)
     out.line(f'extern "C" __global__ void __launch_bounds__({s.threads})')
-    with out.block(f"{name}({', '.join(parameters)})"):
+    *others, last = parameters
+    out.line(f"{name}(")
+    for parameter in others:
+        out.line(f"    {parameter},")
+    with out.block(f"    {last})"):
         declare_views(text)
         _who_am_i(text)
         _fill_table(text)
@@ -98,8 +102,8 @@ def _say_what(text: KernelText) -> None:
     out.comment(f"y[tokens, n] = x[tokens, k] · w[n, k], w in {decoded.format.value}")
     out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
                 f"{s.stages} stages of {text.stage_bytes} bytes")  # fmt: skip
-    out.comment(f"Its warps: {s.warps_n} along channels, {s.warps_m} along tokens, {s.warps_k} along "
-                f"K; {s.splits} blocks share K")  # fmt: skip
+    out.comment(f"Its warps: {s.warps_n} along channels, {s.warps_m} along tokens, "
+                f"{s.warps_k} along K; {s.splits} blocks share K")  # fmt: skip
 
 
 def _who_am_i(text: KernelText) -> None:
@@ -112,9 +116,11 @@ def _who_am_i(text: KernelText) -> None:
     if s.warps_m > 1:
         out.line(f"const int warp_m = warp / {s.warps_n} % {s.warps_m};")
     if s.warps_k > 1:
-        out.line(f"const int warp_k = warp / {s.warps_n * s.warps_m};")
+        out.line(f"const int warp_k = {divided('warp', s.warps_n * s.warps_m)};")
     first = f"{16 * s.strips} * warp_n + " if s.warps_n > 1 else ""
-    out.line(f"const int channel = {first}lane / 4;  // of the first row that this lane accumulates")
+    out.line(
+        f"const int channel = {first}lane / 4;  // of the first row that this lane accumulates"
+    )
 
 
 def _fill_table(text: KernelText) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
@@ -10,9 +12,24 @@ from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
 from .copy_rules import COPY_BYTES
 from .kernel_text import PAD_BYTES, KernelText, c_type
-from .printer import number
+from .printer import linear, number
 
-ADDED = "[strip][token][value]"
+
+@dataclass(frozen=True)
+class Place:
+    """The loops over the accumulators of a lane, as texts of their indices."""
+
+    strip: str
+    token: str
+    value: str = "value"
+
+    @property
+    def of(self) -> str:
+        return f"[{self.strip}][{self.token}][{self.value}]"
+
+    def number(self, columns: int) -> str:
+        """Which of a lane's accumulators it is."""
+        return linear((4 * columns, self.strip), (4, self.token), self.value)
 
 
 def combine(text: KernelText, op: Any) -> None:
@@ -24,56 +41,55 @@ def combine(text: KernelText, op: Any) -> None:
     if s.warps_k > 1:
         _add_warps(text, name, kind)
     if s.splits > 1:
-        _add_blocks(text, name, kind)
+        _add_blocks(text, name)
 
 
-def _each(text: KernelText) -> Any:
+@contextmanager
+def _each(text: KernelText) -> Iterator[Place]:
     """Loops over the accumulators of a lane."""
-    from contextlib import ExitStack
-
-    stack, s = ExitStack(), text.schedule
-    stack.enter_context(text.out.loop("strip", s.strips))
-    stack.enter_context(text.out.loop("token", s.columns))
-    stack.enter_context(text.out.loop("value", 4))
-    return stack
-
-
-def _number_of_value(text: KernelText) -> str:
-    return f"(strip * {text.schedule.columns} + token) * 4 + value"
+    out, s = text.out, text.schedule
+    with (
+        out.loop("strip", s.strips) as strip,
+        out.loop("token", s.columns) as token,
+        out.loop("value", 4),
+    ):
+        yield Place(strip, token)
 
 
 def _add_warps(text: KernelText, name: str, kind: str) -> None:
     out, s = text.out, text.schedule
     values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
-    count = (s.warps_k - 1) * values * lanes
     out.line()
     out.comment(f"Sums of the {s.warps_k} warps along K, in their order")
-    out.line(f"const Shared<{kind}> sums(0, {count});")
-    out.line(f"const int place = thread % {lanes};")
-    with out.block("if (warp_k > 0)"), _each(text):
-        where = f"((warp_k - 1) * {values} + {_number_of_value(text)}) * {lanes} + place"
-        out.line(f"sums.store({where}, {name}{ADDED});")
+    out.line(f"const Shared<{kind}> sums(0, {(s.warps_k - 1) * values * lanes});")
+    with out.block("if (warp_k > 0)"), _each(text) as place:
+        number_ = place.number(s.columns)
+        at = linear((values * lanes, "(warp_k - 1)"), (lanes, f"({number_})"), f"thread % {lanes}")
+        out.line(f"sums.store({at}, {name}{place.of});")
     out.line("sync_threads();")
-    with out.block("if (warp_k == 0)"):
-        with out.loop("other", s.warps_k - 1), _each(text):
-            where = f"(other * {values} + {_number_of_value(text)}) * {lanes} + place"
-            out.line(f"{name}{ADDED} += sums.load({where});")
+    with (
+        out.block("if (warp_k == 0)"),
+        out.loop("other", s.warps_k - 1) as other,
+        _each(text) as place,
+    ):
+        at = linear((values * lanes, other), (lanes, f"({place.number(s.columns)})"), "thread")
+        out.line(f"{name}{place.of} += sums.load({at});")
     out.line("sync_threads();")
 
 
-def _add_blocks(text: KernelText, name: str, kind: str) -> None:
+def _add_blocks(text: KernelText, name: str) -> None:
     """The block that arrives last adds the sums of all, in the order of their shares."""
     out, s = text.out, text.schedule
     values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
+    first = "if (warp_k == 0)" if s.warps_k > 1 else ""
     out.line()
-    out.comment(f"Sums of the {s.splits} blocks that share K: the last to arrive adds them in order")
+    out.comment(f"Sums of the {s.splits} blocks that share K: the last to come adds them in order")
     out.line("const int tile = blockIdx.y * gridDim.x + blockIdx.x;")
-    where = f"(s64(tile * {s.splits} + split) * {values} + {_number_of_value(text)}) * {lanes}"
-    place = f"{where} + thread"
-    with out.block("if (warp_k == 0)"):
-        out.line("const int split = blockIdx.z;")
-        with _each(text):
-            out.line(f"workspace.store({place}, {name}{ADDED});")
+    share = f"workspace.at((s64({s.splits} * tile) + %s) * {values * lanes} + thread)"
+    with out.block(first):
+        out.line(f"const auto mine = {share % 'blockIdx.z'};")
+        with _each(text) as place:
+            out.line(f"mine.store({lanes} * ({place.number(s.columns)}), {name}{place.of});")
     out.line("fence();")
     out.line("sync_threads();")
     out.line("const Shared<u32> arrived(0, 1);")
@@ -82,14 +98,16 @@ def _add_blocks(text: KernelText, name: str, kind: str) -> None:
     out.line(f"if (arrived.load(0) != {s.splits - 1}) return;")
     out.line("fence();")
     out.line("sync_threads();")
-    with out.block("if (warp_k == 0)"):
-        with _each(text):
-            out.line(f"{name}{ADDED} = 0;")
+    with out.block(first):
+        with _each(text) as place:
+            out.line(f"{name}{place.of} = 0;")
         out.line("#pragma unroll 1")
-        with out.block(f"for (int split = 0; split < {s.splits}; ++split)"), _each(text):
-            out.line(f"{name}{ADDED} += workspace.load({place});")
+        with out.block(f"for (int split = 0; split < {s.splits}; ++split)"):
+            out.line(f"const auto share = {share % 'split'};")
+            with _each(text) as place:
+                at = f"{lanes} * ({place.number(s.columns)})"
+                out.line(f"{name}{place.of} += share.load({at});")
     out.line("if (thread == 0) arrivals.store(tile, 0);  // for the next launch")
-    del kind
 
 
 def map_(text: KernelText, op: Any) -> None:
@@ -107,13 +125,12 @@ def store(text: KernelText, op: Any) -> None:
     out.line()
     out.comment(f"Epilogue: {s.channels} channels x {s.tokens} tokens, a row for each token")
     out.line(f"const Shared<{kind}> staged(0, {s.tokens * pitch});")
-    with out.block("if (warp_k == 0)" if s.warps_k > 1 else ""):
-        with _each(text):
-            out.line("const int i = channel + 16 * strip + 8 * (value / 2);")
-            first = "token" if s.warps_m == 1 else f"({s.columns} * warp_m + token)"
-            out.line(f"const int j = 8 * {first} + lane % 4 * 2 + value % 2;")
-            result = _element(text, mapped, f"{text.name(op.fragment)}{ADDED}")
-            out.line(f"staged.store(j * {pitch} + i, {result});")
+    with out.block("if (warp_k == 0)" if s.warps_k > 1 else ""), _each(text) as place:
+        i = linear("channel", (16, place.strip), (8, "(value / 2)"))
+        column = linear((8 * s.columns, text.warp("warp_m")), (8, place.token))
+        out.line(f"const int i = {i}, j = {linear(column, 'lane % 4 * 2 + value % 2')};")
+        result = _element(text, mapped, f"{text.name(op.fragment)}{place.of}")
+        out.line(f"staged.store(j * {pitch} + i, {result});")
     out.line("sync_threads();")
     _write_rows(text, op, pitch, size)
 

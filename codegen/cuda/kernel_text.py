@@ -8,13 +8,14 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.formats import parse_spelling
+from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.control import shared_copies, walk
 from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.decode_rules import decode_program
 from ...dialects.tile.dialect import element_bytes, shared_size, tensor_of
 from ...dialects.tile.schedule import Schedule
 from .decode_text import function_name
-from .printer import Printer
+from .printer import Printer, divided, linear
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()
 PAD_BYTES = 16
@@ -42,6 +43,59 @@ class Functions:
 
 
 @dataclass
+class Walk:
+    """
+    The loops over a packet, as texts of their indices: packet, chunk, unit, step.
+
+    A chunk is the columns that share a scale, a unit what a decode program makes at once
+    (`columns`), a step one instruction (`depth`). Chunks may be shorter than units.
+    """
+
+    chunk_columns: int
+    columns: int
+    depth: int
+    packet: str = "0"
+    chunk: str = "0"
+    unit: str = "0"
+    step: str = "0"
+
+    @property
+    def units(self) -> int:
+        return max(1, self.chunk_columns // self.columns)
+
+    @property
+    def steps(self) -> int:
+        return min(self.columns, self.chunk_columns) // self.depth
+
+    @property
+    def column(self) -> str:
+        """Of the step, in the tile."""
+        return linear(self.chunk_column, (self.columns, self.unit), (self.depth, self.step))
+
+    @property
+    def chunk_column(self) -> str:
+        return linear((PACKET_COLUMNS, self.packet), (self.chunk_columns, self.chunk))
+
+    @property
+    def unit_of_packet(self) -> str:
+        if self.columns <= self.chunk_columns:
+            return linear((self.units, self.chunk), self.unit)
+        return divided(self.chunk, self.columns // self.chunk_columns)
+
+    @property
+    def step_of_unit(self) -> str:
+        if self.columns <= self.chunk_columns:
+            return self.step
+        chunks = self.columns // self.chunk_columns
+        within = (
+            self.chunk
+            if chunks * self.chunk_columns == PACKET_COLUMNS
+            else (f"({self.chunk} % {chunks})")
+        )
+        return linear((self.steps, within), self.step)
+
+
+@dataclass
 class KernelText:
     """A kernel under way to text."""
 
@@ -54,6 +108,7 @@ class KernelText:
     stage_bytes: int = 0
     table_offset: int = 0
     shared_bytes: int = 0
+    walk: Walk = field(default_factory=lambda: Walk(1, 1, 1))
     element_body: Any = None
 
     @staticmethod
@@ -106,8 +161,9 @@ class KernelText:
     def element_bytes(self, value: ir.Value) -> int:
         return element_bytes(tensor_of(value.type).element_type)
 
+    def warp(self, name: str) -> str:
+        """The index of this warp along an axis: `warp_n`, `warp_m`, `warp_k`, or 0."""
+        return name if getattr(self.schedule, name.replace("warp", "warps")) > 1 else "0"
+
     def stage_tile(self, tile: ir.Value, stage: str = "stage") -> str:
         return f"{self.name(tile)}({stage})"
-
-
-Rule = Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from ...dialects.bindings import ir
@@ -11,11 +10,11 @@ from ...dialects.formats.scales import SCALE_MINIFLOATS
 from ...dialects.tile.control import walk
 from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import element_bytes, note_of, swizzle_period, tensor_of
-from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.layout import Layout, Term, swizzled
+from ...dialects.tile.operand_types import OPERAND_TYPES
 from .copy_rules import COPY_BYTES
 from .kernel_text import KernelText, c_type
-from .printer import number
+from .printer import divided, linear, number
 
 
 def zeros(text: KernelText, op: Any) -> None:
@@ -36,7 +35,9 @@ def declare_lane_offset(text: KernelText, block: Any) -> None:
     lanes = Layout((16, tile.shape[1]), {"lane": ((1, 0), (2, 0), (4, 0), (0, vector), wide)})
     memory = swizzled((16, tile.shape[1]), vector, swizzle_period(note_of(load.tile.type)))
     terms = lanes.then(memory).terms(0)
-    text.out.comment("Where this lane points ldmatrix: its row and its vector in the first matrices")
+    text.out.comment(
+        "Where this lane points ldmatrix: its row and its vector in the first matrices"
+    )
     text.out.line(f"const int x_lane = {' ^ '.join(map(spelled, terms))};")
     text.out.line()
 
@@ -62,67 +63,79 @@ def spelled(term: Term) -> str:
 def load_words(text: KernelText, decode: Any) -> None:
     """The words of a packet that belong to this lane, strip by strip."""
     out, s, program = text.out, text.schedule, text.program(decode)
-    tile = tensor_of(decode.codes.type)
-    packets, words = tile.shape[1], tile.shape[2]
+    _, packets, words = tensor_of(decode.codes.type).shape
     out.line(f"u32 words[{s.strips}][{program.bits}];")
-    with out.loop("strip", s.strips):
-        strip = "strip" if s.warps_n == 1 else f"{s.strips} * warp_n + strip"
-        place = f"(({strip}) * {packets} + packet) * {words}"
-        out.line(f"const auto packet_words = {text.stage_tile(decode.codes)}.at({place});")
+    with out.loop("strip", s.strips) as strip:
+        place = linear(
+            (words * packets * s.strips, text.warp("warp_n")),
+            (words * packets, strip),
+            (words, text.walk.packet),
+        )
+        out.line(f"const auto codes_of_strip = {text.stage_tile(decode.codes)}.at({place});")
         for plane in word_planes(program.order, program.bits):
-            for group in range(plane.bits // plane.at_once):
-                start = plane.offset(0, group * plane.at_once)
-                target = f"words[strip][{plane.low + group * plane.at_once}"
-                access = f"packet_words.load<{4 * plane.at_once}>({start} + {plane.at_once} * lane)"
-                _spread_words(text, target, access, plane.at_once)
+            for first in range(0, plane.bits, plane.at_once):
+                start, low = plane.offset(0, first), plane.low + first
+                at = linear((plane.at_once, "lane"), start)
+                access = f"codes_of_strip.load<{4 * plane.at_once}>({at})"
+                _spread_words(text, f"words[{strip}]", low, access, plane.at_once)
 
 
-def _spread_words(text: KernelText, target: str, access: str, count: int) -> None:
+def _spread_words(text: KernelText, target: str, low: int, access: str, count: int) -> None:
     if count == 1:
-        text.out.line(f"{target}] = {access};")
+        text.out.line(f"{target}[{low}] = {access};")
         return
-    name = text.out.fresh("read")
-    text.out.line(f"const auto {name} = {access};")
-    for index in range(count):
-        text.out.line(f"{target} + {index}] = {name}[{index}];" if index else
-                      f"{target}] = {name}[0];")  # fmt: skip
+    read = f"read_{low}"
+    text.out.line(f"const auto {read} = {access};")
+    parts = [f"{target}[{low + index}] = {read}[{index}]" for index in range(count)]
+    text.out.line(", ".join(parts) + ";")
 
 
 def load(text: KernelText, op: Any) -> None:
     """Columns of 8 tokens as right operands: two columns to an ldmatrix, if there are two."""
     out, s = text.out, text.schedule
     name = text.names[op.fragment] = "columns"
-    width = tensor_of(op.tile.type).shape[1]
+    width = 8 * tensor_of(op.tile.type).shape[1]
     out.line(f"u32 {name}[{s.columns}][2];")
     at_once = 2 if s.columns % 2 == 0 else 1
-    with out.loop("token", s.columns, step=at_once):
-        first = "token" if s.warps_m == 1 else f"{s.columns} * warp_m + token"
-        place = f"(x_lane ^ column) + {8 * width} * ({first})"
-        tile = text.stage_tile(op.tile)
+    column, tile = text.walk.column, text.stage_tile(op.tile)
+    lane = "x_lane" if column == "0" else f"(x_lane ^ {_grouped(column)})"
+    with out.loop("token", s.columns, step=at_once) as token:
+        place = linear(lane, (width * s.columns, text.warp("warp_m")), (width, token))
         if at_once == 1:
-            out.line(f"load_matrix<2>({name}[token], {tile}.at({place}));")
+            out.line(f"load_matrix<2>({name}[{token}], {tile}.at({place}));")
         else:
-            out.line("u32 matrices[4];")
-            out.line(f"load_matrix<4>(matrices, {tile}.at({place}));")
-            out.line(f"{name}[token][0] = matrices[0], {name}[token][1] = matrices[1];")
-            out.line(f"{name}[token + 1][0] = matrices[2], {name}[token + 1][1] = matrices[3];")
+            _load_two(text, name, token, f"{tile}.at({place})")
+
+
+def _load_two(text: KernelText, name: str, token: str, place: str) -> None:
+    out = text.out
+    out.line("u32 both[4];  // of these 8 tokens, and of the next 8")
+    out.line(f"load_matrix<4>(both, {place});")
+    for index in range(2):
+        target, first = f"{name}[{linear(token, index)}]", 2 * index
+        out.line(f"{target}[0] = both[{first}], {target}[1] = both[{first + 1}];")
+
+
+def _grouped(value: str) -> str:
+    return f"({value})" if " " in value else value
 
 
 def decode(text: KernelText, op: Any) -> None:
     """Left operands of a unit, strip by strip."""
     out, s, program = text.out, text.schedule, text.program(op)
-    name = text.names[op.fragment] = out.fresh("weights")
-    steps, columns = program.registers // 4, unit_columns(program)
-    out.line(f"u32 {name}[{s.strips}][{steps}][4];")
-    with out.loop("strip", s.strips):
-        given = [f"{name}[strip]", "words[strip]", f"within / {columns}"]
+    name = text.names[op.fragment] = "weights" if op.sign.value == "all" else op.sign.value
+    out.line(f"u32 {name}[{s.strips}][{program.registers // 4}][4];")
+    with out.loop("strip", s.strips) as strip:
+        given = [f"{name}[{strip}]", f"words[{strip}]"]
+        if program.units > 1:
+            given.append(text.walk.unit_of_packet)
         if program.offsets:
-            given.append(_offsets(text, op, program))
+            given.append(_offsets(text, op, program, strip))
         if program.table:
             given.append("table_of_lane")
         out.line(f"{text.function(op)}({', '.join(given)});")
         if op.sign.value != "all":
-            _half(text, name, steps, program, op.sign.value)
+            _half(text, f"{name}[{strip}]", program, op.sign.value)
 
 
 def unit_columns(program: DecodeProgram) -> int:
@@ -130,31 +143,37 @@ def unit_columns(program: DecodeProgram) -> int:
     return PACKET_COLUMNS // program.units
 
 
-def _half(text: KernelText, name: str, steps: int, program: DecodeProgram, sign: str) -> None:
+def _half(text: KernelText, target: str, program: DecodeProgram, sign: str) -> None:
     """Only what is above zero, or below."""
     function = f"{'max' if sign == 'positive' else 'min'}_{program.operand.name}x2"
-    with text.out.loop("register_", 4 * steps):
-        value = f"{name}[strip][register_ / 4][register_ % 4]"
+    with text.out.loop("step", program.registers // 4) as step, text.out.loop("i", 4) as i:
+        value = f"{target}[{step}][{i}]"
         text.out.line(f"{value} = {function}({value}, 0);")
 
 
-def _offsets(text: KernelText, op: Any, program: DecodeProgram) -> str:
+def _offsets(text: KernelText, op: Any, program: DecodeProgram, strip: str) -> str:
     """Arguments made of the zero points of both halves of the rows, in every element."""
     out = text.out
     kind = "float" if program.operand.is_float else "s32"
     out.line(f"u32 offsets[{len(program.offsets)}][2];")
-    row = scale_row(op.group.value, op.codes, f"{PACKET_COLUMNS} * packet + within")
-    with out.loop("half", 2):
-        place = f"{row} * {tensor_of(op.zeros.type).shape[1]} + channel + 16 * strip + 8 * half"
+    row = scale_row(op.group.value, op.codes, text.walk.chunk_column)
+    with out.loop("half", 2) as half:
+        place = _row_place(row, op.zeros, strip, half)
         out.line(f"const {kind} zero = {text.stage_tile(op.zeros)}.load({place});")
         for index, offset in enumerate(program.offsets):
-            value = f"{number(offset.base)} + {number(offset.times)} * zero"
             if program.operand.is_float:
+                value = f"{number(offset.base)} + {number(offset.times)} * zero"
                 repeated = f"{program.operand.name}x2_from_f32({value}, {value})"
             else:
-                repeated = f"u32({offset.base:.0f} + {offset.times} * zero) * 0x01010101"
-            out.line(f"offsets[{index}][half] = {repeated};")
+                repeated = f"u32({linear((offset.times, 'zero'), int(offset.base))}) * 0x01010101"
+            out.line(f"offsets[{index}][{half}] = {repeated};")
     return "offsets"
+
+
+def _row_place(row: str, tile: ir.Value, strip: str, half: str) -> str:
+    """Where the number of a group and of this lane's row stands."""
+    channels = tensor_of(tile.type).shape[1]
+    return linear((channels, row), "channel", (16, strip), (8, half))
 
 
 def scale_row(group: int, codes: ir.Value, column: str) -> str:
@@ -163,43 +182,36 @@ def scale_row(group: int, codes: ir.Value, column: str) -> str:
     if group % depth == 0:
         return "0"
     if depth % group == 0:
-        return f"({column}) / {group}"
+        return f"({divided(column, group)})"
     return f"((k + {column}) / {group} - k / {group})"
 
 
 def mma(text: KernelText, op: Any) -> None:
     out, s = text.out, text.schedule
     total = text.names[op.result] = text.name(op.accumulator)
-    decoded = op.a.owner.opview
-    columns, depth = unit_columns(text.program(decoded)), s.record.k
-    step = "step" if columns == depth else f"within % {columns} / {depth} + step"
     function = s.instruction.replace(".", "_")
-    with out.loop("strip", s.strips), out.loop("token", s.columns):
-        left, right = f"{text.name(op.a)}[strip][{step}]", f"{text.name(op.b)}[token]"
-        out.line(f"{function}({total}[strip][token], {left}, {right});")
+    with out.loop("strip", s.strips) as strip, out.loop("token", s.columns) as token:
+        left = f"{text.name(op.a)}[{strip}][{text.walk.step_of_unit}]"
+        out.line(f"{function}({total}[{strip}][{token}], {left}, {text.name(op.b)}[{token}]);")
 
 
 def rescale(text: KernelText, op: Any) -> None:
     out, s = text.out, text.schedule
     total = text.names[op.result] = text.name(op.accumulator)
     part, integer = text.name(op.part), str(tensor_of(op.part.type).element_type) == "i32"
-    row = _row_of_chunk(text, op)
-    channels = tensor_of(op.scales.type).shape[1]
-    out.comment("What the chunk adds, times the scale of its group")
-    with out.loop("strip", s.strips), out.loop("half", 2):
-        place = f"{row} * {channels} + channel + 16 * strip + 8 * half"
-        stored = f"{text.stage_tile(op.scales)}.load({place})"
-        factor = ir.FloatAttr(op.factor).value
-        out.line(f"const float scale = {scaled(op.kind.value, op.apply.value, stored, factor)};")
-        with out.loop("token", s.columns), out.loop("which", 2):
-            place = "[strip][token][2 * half + which]"
-            value = f"f32_from_s32({part}{place})" if integer else f"{part}{place}"
-            out.line(f"{total}{place} = fma({value}, scale, {total}{place});")
-
-
-def _row_of_chunk(text: KernelText, op: Any) -> str:
     codes = next(each.codes for each in text.decodes)
-    return scale_row(op.group.value, codes, "group_column")
+    row = scale_row(op.group.value, codes, text.walk.chunk_column)
+    factor = ir.FloatAttr(op.factor).value
+    out.comment("What the chunk adds, times the scale of its group")
+    with out.loop("strip", s.strips) as strip, out.loop("half", 2) as half:
+        stored = f"{text.stage_tile(op.scales)}.load({_row_place(row, op.scales, strip, half)})"
+        out.line(f"const float factor = {scaled(op.kind.value, op.apply.value, stored, factor)};")
+        with out.loop("token", s.columns) as token:
+            out.line(f"auto& sum = {total}[{strip}][{token}];")
+            out.line(f"const auto& added = {part}[{strip}][{token}];")
+            for value in (f"2 * {half}", f"2 * {half} + 1"):
+                new = f"f32_from_s32(added[{value}])" if integer else f"added[{value}]"
+                out.line(f"sum[{value}] = fma({new}, factor, sum[{value}]);")
 
 
 def scaled(kind: str, apply: str, stored: str, factor: float) -> str:
@@ -216,7 +228,3 @@ def scaled(kind: str, apply: str, stored: str, factor: float) -> str:
     if apply == "divide":
         return f"{number(factor)} / {value}"
     return value if factor == 1 else f"{value} * {number(factor)}"
-
-
-def tile_words(value: ir.Value) -> int:
-    return prod(tensor_of(value.type).shape)

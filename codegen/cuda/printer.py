@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 INDENT = "  "
-PTX_WIDTH = 100
 
 
 class Printer:
@@ -36,17 +34,19 @@ class Printer:
         self.line(end)
 
     @contextmanager
-    def loop(self, name: str, count: int, start: str = "0", step: int = 1) -> Iterator[None]:
-        """An unrolled loop over `name` from `start` to before `count`; none where it runs once."""
+    def loop(self, name: str, count: int, start: str = "0", step: int = 1) -> Iterator[str]:
+        """
+        An unrolled loop over `name` from `start` to before `count`; its index.
+
+        What runs once has no loop, and the index 0.
+        """
         if start == "0" and count <= step:
-            with self.block(""):
-                self.line(f"constexpr int {name} = 0;")
-                yield
+            yield "0"
             return
         advance = f"++{name}" if step == 1 else f"{name} += {step}"
         self.line("#pragma unroll")
         with self.block(f"for (int {name} = {start}; {name} < {count}; {advance})"):
-            yield
+            yield name
 
     def fresh(self, name: str) -> str:
         """`name`, or with a number where it is taken."""
@@ -55,6 +55,40 @@ class Printer:
 
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"
+
+
+def linear(*parts: str | int | tuple[int, str]) -> str:
+    """
+    A sum of numbers, names, and names times a number, as short as it can be.
+
+    >>> linear((4, "0"), "lane", (16, "strip"), 0), linear((1, "i"), 8), linear(0, (3, "0"))
+    ('lane + 16 * strip', 'i + 8', '0')
+    """
+    constant, terms = 0, []
+    for part in parts:
+        if isinstance(part, int):
+            constant += part
+            continue
+        factor, name = (1, part) if isinstance(part, str) else part
+        if name.isdigit():
+            constant += factor * int(name)
+        elif factor == 1:
+            terms.append(name)
+        elif factor:
+            terms.append(f"{factor} * {name}")
+    if constant or not terms:
+        terms.append(str(constant))
+    return " + ".join(terms)
+
+
+def divided(value: str, by: int) -> str:
+    """
+    >>> divided("k", 1), divided("0", 4), divided("a + b", 4), divided("k", 4)
+    ('k', '0', '(a + b) / 4', 'k / 4')
+    """
+    if by == 1 or value == "0":
+        return value
+    return f"({value}) / {by}" if " " in value else f"{value} / {by}"
 
 
 def number(value: float) -> str:
@@ -74,7 +108,3 @@ def number(value: float) -> str:
 def bits(value: int) -> str:
     """A mask or pattern: hexadecimal, eight digits where it has them."""
     return str(value) if value < 10 else f"0x{value:08x}" if value > 0xFFFF else f"0x{value:x}"
-
-
-def times(factor: Any, value: str) -> str:
-    return value if factor == 1 else f"{factor} * {value}"

@@ -65,7 +65,9 @@ class MmaOp(Tile.Operation, name="mma", traits=[ext.Pure]):
             return False
         record, a, b = INSTRUCTIONS[name], tensor_of(self.a.type), tensor_of(self.b.type)
         shapes = [*a.shape, b.shape[0]]
-        wrong = [s for s, unit in zip(shapes, (record.m, record.k, record.n), strict=True) if s % unit]
+        wrong = [
+            s for s, unit in zip(shapes, (record.m, record.k, record.n), strict=True) if s % unit
+        ]
         if wrong or a.shape[1] != b.shape[1] or str(a.element_type) != record.operand:
             self.location.emit_error(f"tile.mma: {name} does not multiply {a} by {b}")
             return False

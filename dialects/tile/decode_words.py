@@ -167,7 +167,7 @@ def _reads_as(question: Question, mantissa: int, factor: float) -> bool:
     if (magnitude >> (operand.bits - 1)).any():
         return False
     moved = magnitude | (codes >> (bits - 1)) << np.uint32(operand.bits - 1)
-    values = operand.split(moved)[:, 0]
+    values = operand.split(moved.astype(np.uint32))[:, 0]
     finite = np.isfinite(question.values)
     with np.errstate(invalid="ignore"):
         return np.array_equal(values[finite] * factor, question.values[finite])

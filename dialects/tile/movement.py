@@ -25,7 +25,9 @@ class CopyOp(Tile.Operation, name="copy"):
     def verify_invariants(self) -> bool:
         source, tile = self.source.type, self.tile.type
         if not is_tile(source, "global") or not is_tile(tile, "shared"):
-            self.location.emit_error(f"tile.copy goes from global to shared, not {source} to {tile}")
+            self.location.emit_error(
+                f"tile.copy goes from global to shared, not {source} to {tile}"
+            )
             return False
         return _same_element(self, source, tile) and _swizzle_fits(self, tile)
 

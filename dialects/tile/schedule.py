@@ -24,7 +24,7 @@ from .fragments import INSTRUCTIONS, Instruction
 from .operand_types import OPERAND_TYPES, OperandType
 
 COPY_BYTES = 16
-MOST_REGISTERS = 255
+MOST_REGISTERS = 250
 REGISTER_FILE = 65536
 OTHER_REGISTERS = 48  # addresses, indices and what a decode program has under way
 LONGEST_INTEGER_SUM = (1 << 31) // (128 * 128)
@@ -146,7 +146,10 @@ class Schedule:
         given = ir.DictAttr(attribute)
         kinds = {"str": ir.StringAttr, "bool": ir.BoolAttr, "int": ir.IntegerAttr}
         return Schedule(
-            **{each.name: kinds[str(each.type)](given[each.name]).value for each in fields(Schedule)}
+            **{
+                each.name: kinds[str(each.type)](given[each.name]).value
+                for each in fields(Schedule)
+            }
         )
 
 
@@ -235,13 +238,12 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     """An estimate of the registers of a thread: accumulators, operands, codes, the rest."""
     accumulators = 4 * schedule.strips * schedule.columns
     sums = (1 + problem.format.splits_signs) * accumulators if problem.group else 0
-    operands = problem.program.registers * schedule.strips + 2 * schedule.columns
+    program = problem.program
+    operands = program.registers * schedule.strips + 2 * schedule.columns + len(program.steps) // 2
     return accumulators + sums + operands + problem.format.bits * schedule.strips + OTHER_REGISTERS
 
 
-def illegal(
-    problem: LinearProblem, schedule: Schedule, machine: Machine = SM80
-) -> Iterator[str]:
+def illegal(problem: LinearProblem, schedule: Schedule, machine: Machine = SM80) -> Iterator[str]:
     """The reasons why this schedule cannot be built, none if it can."""
     s, record = schedule, schedule.record
     if record.operand != problem.activation:
