@@ -1,0 +1,266 @@
+"""
+Emitted linear layers, every format of at most eight bits, run by the emulator against NumPy.
+
+One translation unit for each type of activations; every kernel runs on 1 to 65 tokens, in all
+modes of the emulator. K and N are odd wherever the format allows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from qcc.codegen.cuda.emit import emit_source
+from qcc.codegen.cuda.emulator.build import build_emulated
+from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, Mode
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.formats import format
+from qcc.dialects.formats.packets import to_packets
+from qcc.dialects.tile.launch import LinearLaunch
+from qcc.dialects.tile.schedule import (
+    INSTRUCTION_OF,
+    LinearProblem,
+    Schedule,
+    default_schedule,
+    illegal,
+)
+from qcc.passes.schedule_linear import linear_kernel
+
+TOKENS = (1, 7, 16, 33, 65)
+DTYPES: dict[str, Any] = {
+    "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
+}  # fmt: skip
+UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
+USER_TABLE = "lut4<table=[0,1,2,3.25,4,5,6,7.5,-1,-2,-3,-4,-5,-6,-7.5,-9]>"
+FORMATS = [
+    "int2", "int3<group=64>", "int4", "int4<group=32>", "int5<group=16>", "int6<group=48>", "int7",
+    "int8", "int8<group=tensor>", "int4<group=32,symmetric=false>", "int8<symmetric=false>",
+    "uint2<group=16>", "uint4<group=tensor>", "uint4<symmetric=true>", "uint8", "dint3<group=16>",
+    "dint4", "dint4<group=64>", "dint4<symmetric=true,group=32>", "nf4<group=64>", USER_TABLE,
+    "mxfp4", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8", "nvfp4",
+    "nvfp4<two_level=true>", "amxfp4", "amxfp4<scale=e4m3>", "amxfp4<scale=pot>", "fp8_e4m3",
+    "fp8_e5m2<group=channel>", "fp8_152", "sawb2", "sawb3", "sawb4<group=channel>", "sawb5",
+    "sawb7", "sawb8", "pact4", "fp16",
+]  # fmt: skip
+INTEGERS = [
+    "int2", "int3<group=64>", "int4", "int4<group=32>", "int8", "int8<group=128>", "dint4",
+    "dint4<group=64>", "dint3<group=32>", "dint4<symmetric=true>", "uint4<group=tensor>",
+    "int4<group=32,symmetric=false>", "mxint8", "mxfp4", "sawb4", "pact4", "int5", "int6", "int7",
+]  # fmt: skip
+# Channels, tokens, depth, warps along them, stages, splits: each takes any number of tokens.
+SHAPES = (
+    (64, 16, 128, 1, 1, 2, 3, 1), (32, 8, 256, 1, 1, 4, 2, 2), (64, 32, 128, 2, 2, 1, 2, 1),
+    (16, 16, 128, 1, 2, 1, 4, 3), (48, 8, 128, 3, 1, 1, 3, 1), (64, 24, 128, 2, 1, 2, 2, 2),
+)  # fmt: skip
+
+
+def columns(spelling: str) -> int:
+    """An odd K, or the nearest thing that divides into groups."""
+    fmt = format(spelling)
+    size = fmt.block_size
+    if not isinstance(size, int) or fmt.block.ragged:
+        return 391
+    return size * (3 if size > 64 else 7)
+
+
+def problems(activation: str, spellings: list[str]) -> list[tuple[LinearProblem, Schedule]]:
+    made = []
+    result = "bf16" if activation == "bf16" else "f16"
+    for index, (spelling, shape) in enumerate(zip(spellings, cycle(SHAPES), strict=False)):
+        spelling = "bf16" if (spelling, activation) == ("fp16", "bf16") else spelling
+        bias = (None, "f32", result)[index % 3]
+        problem = LinearProblem(
+            49 - index % 2, columns(spelling), 16, spelling, activation, result, bias
+        )
+        schedule = Schedule(INSTRUCTION_OF[activation], *shape)
+        assert not list(illegal(problem, schedule))
+        made.append((problem, schedule))
+    return made
+
+
+@dataclass(frozen=True)
+class Built:
+    launches: dict[str, LinearLaunch]
+    module: EmulatedModule
+
+
+def built(cases: list[tuple[LinearProblem, Schedule]], folder: Path) -> Built:
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        with ir.InsertionPoint(module.body):
+            launches = [
+                linear_kernel(problem, schedule, f"linear_{index}")
+                for index, (problem, schedule) in enumerate(cases)
+            ]
+        assert module.operation.verify()
+        source = emit_source(list(module.body.operations))
+    names = [f"{problem.weight}" for problem, _ in cases]
+    return Built(dict(zip(names, launches, strict=True)), build_emulated(source, folder))
+
+
+@pytest.fixture(scope="module")
+def f16(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built(problems("f16", FORMATS), tmp_path_factory.mktemp("f16"))
+
+
+@pytest.fixture(scope="module")
+def bf16(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built(problems("bf16", FORMATS[::2]), tmp_path_factory.mktemp("bf16"))
+
+
+@pytest.fixture(scope="module")
+def i8(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built(problems("i8", INTEGERS), tmp_path_factory.mktemp("i8"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments by role, the exact result, and how far sums of fp32 may be from it."""
+
+    arguments: dict[str, Any]
+    wanted: np.ndarray
+    bound: np.ndarray
+
+
+def case(problem: LinearProblem, launch: LinearLaunch, tokens: int) -> Case:
+    rng = np.random.default_rng(tokens)
+    fmt, result = problem.format, problem.result
+    parts = fmt.encode_rows(rng.normal(size=(problem.n, problem.k)).astype(np.float32))
+    weight = fmt.decode_rows(parts, problem.k).astype(np.float64)
+    given = dict(to_packets(fmt, problem.program.order, parts, problem.k))
+    x = _activations(rng, problem.activation, (tokens, problem.k))
+    wide = x.astype(np.float64)
+    if problem.activation == "i8":
+        given["x_scale"] = rng.uniform(0.01, 2, tokens).astype(np.float32)
+        wide = wide * given["x_scale"][:, None].astype(np.float64)
+    wanted, magnitude = wide @ weight.T, np.abs(wide) @ np.abs(weight).T
+    if problem.bias is not None:
+        given["bias"] = rng.normal(size=problem.n).astype(DTYPES[problem.bias])
+        wanted = wanted + given["bias"].astype(np.float64)
+    # Sums of k terms, each rounded; a few more roundings of scales and the epilogue.
+    sums = (problem.k + 8) * 2.0**-24 + problem.program.error
+    bound = sums * magnitude + UNIT[result] * np.abs(wanted) + 2.0**-24
+    given |= {
+        "x": x,
+        "table": np.array(problem.program.table, np.uint32),
+        "y": np.zeros((tokens, problem.n), DTYPES[result]),
+        "workspace": np.full(max(1, launch.workspace_words(tokens)), 0x7FC00000, np.uint32),
+        "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
+    }
+    return Case(given, wanted, bound)
+
+
+def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    if kind == "i8":
+        return rng.integers(-128, 128, shape).astype(np.int8)
+    return rng.normal(size=shape).astype(np.float32).astype(DTYPES[kind])
+
+
+def launched(built_: Built, launch: LinearLaunch, given: Case, mode: Mode) -> np.ndarray:
+    tokens = len(given.arguments["y"])
+    given.arguments["y"][:] = 0
+    arguments = [tokens if role == "tokens" else given.arguments[role] for role in launch.arguments]
+    built_.module.launch(
+        launch.kernel, launch.grid(tokens), launch.threads, launch.shared_bytes, arguments, mode
+    )
+    assert not given.arguments["arrivals"].any()
+    return given.arguments["y"]
+
+
+def check(built_: Built, launch: LinearLaunch) -> None:
+    for tokens in TOKENS:
+        given = case(launch.problem, launch, tokens)
+        first = None
+        for mode in ALL_MODES:
+            result = launched(built_, launch, given, mode)
+            error = np.abs(result.astype(np.float64) - given.wanted)
+            assert (error <= given.bound).all(), (launch.problem, tokens, mode)
+            first = result.copy() if first is None else first
+            np.testing.assert_array_equal(result, first)
+
+
+@pytest.mark.parametrize("spelling", FORMATS)
+def test_f16(f16: Built, spelling: str) -> None:
+    check(f16, f16.launches[spelling])
+
+
+@pytest.mark.parametrize("spelling", FORMATS[::2])
+def test_bf16(bf16: Built, spelling: str) -> None:
+    check(bf16, bf16.launches["bf16" if spelling == "fp16" else spelling])
+
+
+@pytest.mark.parametrize("spelling", INTEGERS)
+def test_i8(i8: Built, spelling: str) -> None:
+    check(i8, i8.launches[spelling])
+
+
+@pytest.mark.parametrize("spelling", ["int8", "int4", "dint4", "dint4<symmetric=true>"])
+def test_integers_are_exact(i8: Built, spelling: str) -> None:
+    """One exact sum of integers, then the epilogue's three roundings in its order."""
+    launch = i8.launches[spelling]
+    problem = launch.problem
+    given = case(problem, launch, 7)
+    rng = np.random.default_rng(7)
+    fmt = problem.format
+    parts = fmt.encode_rows(rng.normal(size=(problem.n, problem.k)).astype(np.float32))
+    steps = fmt.decode_rows(parts | {"scale": np.ones_like(parts["scale"])}, problem.k)
+    factor = problem.program.factor
+    sums = given.arguments["x"].astype(np.int64) @ np.rint(steps / factor).astype(np.int64).T
+    value = sums.astype(np.float32)
+    value = value * np.float32(factor) * parts["scale"].reshape(1, -1)
+    value = value * given.arguments["x_scale"][:, None]
+    if problem.bias is not None:
+        value = value + given.arguments["bias"].astype(np.float32)
+    wanted = value.astype(DTYPES[problem.result])
+    for mode in ALL_MODES:
+        np.testing.assert_array_equal(launched(i8, launch, given, mode), wanted)
+
+
+def test_default_schedules(tmp_path: Path) -> None:
+    """One for each class of tokens, with blocks that share K, on their own numbers of tokens."""
+    small = LinearProblem(100, 1037, 1, "int4", bias="f16")
+    cases = []
+    for tokens, k, weight in ((1, 2051, "int4"), (16, 1037, "mxfp4"), (40, 1037, "int8"),
+                              (130, 261, "uint4")):  # fmt: skip
+        problem = replace(small, tokens=tokens, k=k, weight=weight)
+        cases.append((problem, default_schedule(problem)))
+    assert cases[0][1].splits > 1
+    made = built(cases, tmp_path)
+    for problem, _ in cases:
+        launch = made.launches[problem.weight]
+        given = case(problem, launch, problem.tokens)
+        for mode in ALL_MODES:
+            result = launched(made, launch, given, mode).astype(np.float64)
+            assert (np.abs(result - given.wanted) <= given.bound).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 13, 16, 40, 64, 127, 5000])
+@pytest.mark.parametrize("n", [1, 17, 4096, 11008])
+@pytest.mark.parametrize("k", [1, 31, 4096])
+def test_every_shape_has_a_legal_schedule(tokens: int, n: int, k: int) -> None:
+    for spelling in ("int4", "int3", "mxfp6_e2m3", "dint4", "amxfp4", "fp16", "int8"):
+        problem = LinearProblem(n, k, tokens, spelling)
+        assert not list(illegal(problem, default_schedule(problem)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "reason"),
+    [
+        ("int4<group=8>", "f16", "use group=16"),
+        ("int4<group=40>", "f16", "use group=32"),
+        ("nvfp4", "i8", "no multiple of the 32 columns"),
+        ("amxfp4", "i8", "16-bit activations"),
+        ("nf4", "i8", "no exact form in i8"),
+    ],
+)
+def test_refusals_name_the_nearest(weight: str, activation: str, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        default_schedule(LinearProblem(64, 640, 1, weight, activation))
