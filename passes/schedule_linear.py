@@ -18,17 +18,14 @@ from ..dialects import tile
 from ..dialects.bindings import arith, ir
 from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
 from ..dialects.tile.launch import LinearLaunch
-from ..dialects.tile.schedule import (
-    PACKET_COLUMNS,
-    PACKET_ROWS,
+from ..dialects.tile.problem import (
     SCALE_ELEMENTS,
     LinearProblem,
-    Schedule,
     checked,
     chunk_of,
     row_roles,
-    stage_tiles,
 )
+from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()
 SWIZZLE = "swizzle8"
@@ -36,12 +33,16 @@ NO_GROUP = 1 << 30
 Values = dict[str, ir.Value]
 
 
-def linear_kernel(problem: LinearProblem, schedule: Schedule, name: str) -> LinearLaunch:
+def linear_kernel(
+    problem: LinearProblem, schedule: Schedule, name: str, target: str = "sm_80"
+) -> LinearLaunch:
     """Write `tile.kernel @name` at the insertion point; what the host must launch."""
     writer = _Linear(checked(problem), schedule)
     kinds = writer.argument_types()
     names = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in kinds])
-    kernel = tile.KernelOp(ir.StringAttr.get(name), schedule.attribute(), names)
+    kernel = tile.KernelOp(
+        ir.StringAttr.get(name), ir.StringAttr.get(target), schedule.attribute(), names
+    )
     block = kernel.body.blocks.append(*kinds.values())
     with ir.InsertionPoint(block):
         writer.write(dict(zip(kinds, block.arguments, strict=True)))

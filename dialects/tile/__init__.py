@@ -10,9 +10,11 @@ from .control import (
     StepsOp,
     YieldOp,
 )
+from .default_schedule import default_schedule
 from .dialect import FragmentType, GlobalType, SharedType, Tile
 from .movement import CopyOp, LoadOp, ReadOp, StoreOp
-from .schedule import LinearProblem, Schedule, default_schedule, illegal
+from .problem import LinearProblem
+from .schedule import Schedule, illegal
 
 __all__ = [
     "BlockOffsetOp",

@@ -4,21 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..bindings import Operand, Result, ext, ir
+from ..errors import QccError
 from .dialect import Tile, shared_size
-from .schedule import REGISTER_FILE, Schedule
-
-LARGEST_SHARED = 227 * 1024  # of a block, on any target
+from .hardware import machine, require_native
+from .schedule import Schedule
 
 
 class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrait]):
     """
     A function that every block of a grid runs.
 
-    The body's arguments are tensors in global memory and numbers, called `arguments`. The grid
-    is (tiles of tokens, tiles of channels, splits of K).
+    `target` is a machine of hardware.py. The body's arguments are tensors in global memory and
+    numbers, called `arguments`. The grid is (tiles of tokens, tiles of channels, splits of K).
     """
 
     symbol: ir.StringAttr
+    target: ir.StringAttr
     schedule: Any
     arguments: ir.ArrayAttr
     body: ext.Region
@@ -30,7 +31,7 @@ class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrai
                 f"tile.kernel: {len(self.arguments)} names for {len(block.arguments)} arguments"
             )
             return False
-        return _schedule_is_whole(self) and _fits_budgets(self)
+        return _schedule_is_whole(self) and _fits(self)
 
 
 class BlockOffsetOp(Tile.Operation, name="block_offset", traits=[ext.Pure]):
@@ -120,19 +121,24 @@ def _schedule_is_whole(op: KernelOp) -> bool:
     return True
 
 
-def _fits_budgets(op: KernelOp) -> bool:
-    """Verifier part: accumulators fit the registers, stages the largest shared memory there is."""
-    schedule = Schedule.of(op.schedule)
-    if schedule.threads > 1024 or schedule.threads * 4 * schedule.strips * schedule.columns > (
-        REGISTER_FILE
+def _fits(op: KernelOp) -> bool:
+    """Verifier part: what the target holds, and which instructions it has."""
+    try:
+        device, schedule = machine(op.target.value), Schedule.of(op.schedule)
+        for each in walk(op.body):
+            if each.operation.name == "tile.mma":
+                require_native(device.name, each.instruction.value)
+    except QccError as error:
+        op.location.emit_error(f"tile.kernel: {error.what}; {error.next_step}")
+        return False
+    accumulators = schedule.threads * 4 * schedule.strips * schedule.columns
+    stages = schedule.stages * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
+    for what, need, most in (
+        ("threads", schedule.threads, device.threads_per_block),
+        ("accumulators", accumulators, device.registers_per_processor),
+        ("bytes of shared memory", stages, device.shared_per_block),
     ):
-        op.location.emit_error(
-            f"tile.kernel: {schedule.threads} threads with accumulators of {schedule.strips} x "
-            f"{schedule.columns} fragments do not fit a multiprocessor"
-        )
-        return False
-    need = schedule.stages * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
-    if need > LARGEST_SHARED:
-        op.location.emit_error(f"tile.kernel: stages of {need} bytes exceed {LARGEST_SHARED}")
-        return False
+        if need > most:
+            op.location.emit_error(f"tile.kernel: {need} {what} exceed the {most} of {device.name}")
+            return False
     return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .schedule import LinearProblem, Schedule, shared_bytes
+from .problem import LinearProblem
+from .schedule import Schedule, shared_bytes
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,11 @@ from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats import format
 from qcc.dialects.formats.packets import to_packets
+from qcc.dialects.tile.default_schedule import default_schedule
+from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.launch import LinearLaunch
-from qcc.dialects.tile.schedule import (
-    INSTRUCTION_OF,
-    LinearProblem,
-    Schedule,
-    default_schedule,
-    illegal,
-)
+from qcc.dialects.tile.problem import INSTRUCTION_OF, LinearProblem
+from qcc.dialects.tile.schedule import Schedule, illegal
 from qcc.passes.schedule_linear import linear_kernel
 
 TOKENS = (1, 7, 16, 33, 65)
@@ -81,7 +78,7 @@ def problems(activation: str, spellings: list[str]) -> list[tuple[LinearProblem,
             49 - index % 2, columns(spelling), 16, spelling, activation, result, bias
         )
         schedule = Schedule(INSTRUCTION_OF[activation], *shape)
-        assert not list(illegal(problem, schedule))
+        assert not list(illegal(problem, schedule, machine("sm_80")))
         made.append((problem, schedule))
     return made
 
@@ -248,7 +245,9 @@ def test_default_schedules(tmp_path: Path) -> None:
 def test_every_shape_has_a_legal_schedule(tokens: int, n: int, k: int) -> None:
     for spelling in ("int4", "int3", "mxfp6_e2m3", "dint4", "amxfp4", "fp16", "int8"):
         problem = LinearProblem(n, k, tokens, spelling)
-        assert not list(illegal(problem, default_schedule(problem)))
+        for target in ("sm_80", "sm_86", "sm_90a"):
+            schedule = default_schedule(problem, target)
+            assert not list(illegal(problem, schedule, machine(target)))
 
 
 @pytest.mark.parametrize(

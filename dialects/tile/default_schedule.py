@@ -1,0 +1,74 @@
+"""A legal schedule for every shape: what is used until one has been measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..errors import UnsupportedError
+from ..formats.packets import PACKET_ROWS
+from .dialect import BANK_ROW
+from .hardware import Machine, machine
+from .problem import INSTRUCTION_OF, LinearProblem, checked
+from .schedule import Schedule, illegal
+
+MULTIPROCESSORS = {
+    "sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90a": 132, "sm_100a": 148, "sm_120a": 170,
+}  # fmt: skip
+"""Of the usual product with each machine; how many blocks it takes to fill it."""
+
+
+def default_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
+    """
+    A legal schedule for any shape.
+
+    Few tokens: the memory must be kept busy, so warps share K and blocks are many. Many tokens:
+    each warp has its own channels, so that nothing is decoded twice.
+    """
+    checked(problem)
+    device = machine(target)
+    name = INSTRUCTION_OF[problem.activation]
+    for candidate in _preferred(problem, name):
+        fitted = _fitted(problem, candidate)
+        if not any(illegal(problem, fitted, device)):
+            return replace(fitted, splits=_splits(problem, fitted, device))
+    raise UnsupportedError(
+        "schedule-none",
+        f"no schedule for {problem}",
+        why="; ".join(illegal(problem, _fitted(problem, _smallest(name)), device)),
+        next_step="report this shape",
+    )
+
+
+def _preferred(problem: LinearProblem, name: str) -> Iterator[Schedule]:
+    if problem.tokens <= 16:
+        tokens = 8 if problem.tokens <= 8 else 16
+        yield Schedule(name, 64, tokens, 256, 1, 1, 4, 4)
+    elif problem.tokens <= 64:
+        yield Schedule(name, 64, 32 if problem.tokens <= 32 else 64, 128, 2, 1, 2, 4)
+    else:
+        yield Schedule(name, 128, 128, 64, 4, 1, 1, 4)
+        yield Schedule(name, 128, 64, 64, 4, 1, 1, 4)
+    yield Schedule(name, 64, 32, 128, 2, 1, 2, 3)
+    yield Schedule(name, 64, 8, 128, 2, 1, 2, 2)
+    yield _smallest(name)
+
+
+def _smallest(name: str) -> Schedule:
+    return Schedule(name, 16, 8, 128, 1, 1, 1, 2)
+
+
+def _fitted(problem: LinearProblem, schedule: Schedule) -> Schedule:
+    """No more channels than there are, and rows of at least 128 bytes."""
+    depth = max(schedule.depth, BANK_ROW * 8 // schedule.record.operand_bits)
+    strips = schedule.channels // PACKET_ROWS
+    while strips > problem.strips and strips > schedule.warps_n:
+        strips //= 2
+    return replace(schedule, depth=depth, channels=strips * PACKET_ROWS)
+
+
+def _splits(problem: LinearProblem, schedule: Schedule, device: Machine) -> int:
+    """Enough blocks for two on each multiprocessor, as long as each has four steps of K."""
+    tiles = -(-problem.n // schedule.channels) * -(-problem.tokens // schedule.tokens)
+    wanted = 2 * MULTIPROCESSORS[device.name] // tiles
+    return max(1, min(wanted, -(-problem.k // schedule.depth) // 4, 16))
