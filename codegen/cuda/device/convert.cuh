@@ -1,6 +1,7 @@
 // Conversions between formats; to fewer bits they round to nearest, ties to even.
 #pragma once
 
+#include "arithmetic.cuh"
 #include "minifloats.cuh"
 
 namespace qcc {
@@ -80,7 +81,12 @@ QCC_DEVICE u32 f16x2_from_e5m2x2(u16 codes) {
   return pair;
 }
 
-#endif  // minifloats.cuh has them for earlier targets
+#else
+using device::e4m3x2_from_f32;
+using device::e5m2x2_from_f32;
+using device::f16x2_from_e4m3x2;
+using device::f16x2_from_e5m2x2;
+#endif
 
 // ---- 4-bit floats and scales
 
@@ -102,17 +108,8 @@ QCC_DEVICE u32 f16x2_from_e2m1x2(u32 codes) {
 }
 
 #else
-
-QCC_DEVICE u32 e2m1x2_from_f32(float low, float high) {
-  const u32 high_code = device::minifloat_from_f32<2, 1, 7, 7>(high);
-  return device::minifloat_from_f32<2, 1, 7, 7>(low) | high_code << 4;
-}
-// Both formats keep subnormals, so moving the fields and scaling by 2^14 is exact.
-QCC_DEVICE u32 f16x2_from_e2m1x2(u32 codes) {
-  const u32 spread = (codes & 0xf) | (codes & 0xf0) << 12;
-  return mul_f16x2((spread & 0x00080008) << 12 | (spread & 0x00070007) << 9, 0x74007400);
-}
-
+using device::e2m1x2_from_f32;
+using device::f16x2_from_e2m1x2;
 #endif
 
 // 2^(code - 127); 255 is NaN.

@@ -95,6 +95,7 @@ class Global {
     if constexpr (is_const<T>) return __ldg(pointer + index);
     return pointer[index];
   }
+  // The hint is obeyed where the elements are const.
   template <int bytes, Cache cache = Cache::normal>
   QCC_DEVICE Accessed<bytes> load(s64 index) const {
     const auto* from = reinterpret_cast<const Accessed<bytes>*>(pointer + index);
@@ -102,7 +103,7 @@ class Global {
     return *from;
   }
   QCC_DEVICE void store(s64 index, Value<T> value) const { pointer[index] = value; }
-  template <int bytes, Cache cache = Cache::normal>
+  template <int bytes>
   QCC_DEVICE void store(s64 index, Accessed<bytes> value) const {
     *reinterpret_cast<Accessed<bytes>*>(pointer + index) = value;
   }
@@ -150,13 +151,18 @@ QCC_DEVICE void copy_async(Shared<T> to, Global<S> from, u32 valid = bytes) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async moves 4, 8 or 16 bytes");
   const u32 shared = to.address();
   const auto* global = from.address();
-  if constexpr (bytes == 16 && (cache == Cache::normal || cache == Cache::no_allocate))
+  constexpr bool hinted = cache == Cache::evict_first || cache == Cache::evict_last;
+  if constexpr (bytes == 16 && hinted)
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared),
+                 "l"(global), "r"(valid), "l"(device::policy<cache>())
+                 : "memory");
+  else if constexpr (bytes == 16)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
                  "r"(valid)
                  : "memory");
-  else if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared),
-                 "l"(global), "r"(valid), "l"(device::policy<cache>())
+  else if constexpr (hinted)
+    asm volatile("cp.async.ca.shared.global.L2::cache_hint [%0], [%1], %2, %3, %4;" ::"r"(shared),
+                 "l"(global), "n"(bytes), "r"(valid), "l"(device::policy<cache>())
                  : "memory");
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared), "l"(global),

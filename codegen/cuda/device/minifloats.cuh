@@ -1,10 +1,10 @@
-// Small floats by integer arithmetic, for targets without the instruction.
+// Conversions of small floats in a few instructions, for targets that have none for them. Needs the
+// functions of arithmetic.cuh, of either back end: the tests run these on a CPU over all codes.
 #pragma once
 
-#include "arithmetic.cuh"
+#include "words.cuh"
 
-namespace qcc {
-namespace device {
+namespace qcc::device {
 
 // The nearest code, ties to even, sign on top; what is too large becomes `largest`.
 template <int exponent_bits, int mantissa_bits, u32 largest, u32 nan>
@@ -26,17 +26,13 @@ QCC_DEVICE u32 minifloat_from_f32(float value) {
   return sign | (code > largest ? largest : code);
 }
 
-}  // namespace device
-
-#if __CUDA_ARCH__ < 890
-
 QCC_DEVICE u16 e4m3x2_from_f32(float low, float high) {
-  return u16(device::minifloat_from_f32<4, 3, 0x7e, 0x7f>(low) |
-             device::minifloat_from_f32<4, 3, 0x7e, 0x7f>(high) << 8);
+  return u16(minifloat_from_f32<4, 3, 0x7e, 0x7f>(low) |
+             minifloat_from_f32<4, 3, 0x7e, 0x7f>(high) << 8);
 }
 QCC_DEVICE u16 e5m2x2_from_f32(float low, float high) {
-  return u16(device::minifloat_from_f32<5, 2, 0x7b, 0x7f>(low) |
-             device::minifloat_from_f32<5, 2, 0x7b, 0x7f>(high) << 8);
+  return u16(minifloat_from_f32<5, 2, 0x7b, 0x7f>(low) |
+             minifloat_from_f32<5, 2, 0x7b, 0x7f>(high) << 8);
 }
 // f16 keeps the subnormals of e4m3, so moving the fields and scaling by 2^8 is exact.
 QCC_DEVICE u32 f16x2_from_e4m3x2(u16 codes) {
@@ -51,6 +47,13 @@ QCC_DEVICE u32 f16x2_from_e5m2x2(u16 codes) {
   return add_f16x2(permute_bytes(codes, 0, 0x1404), 0x80008000);
 }
 
-#endif
+QCC_DEVICE u32 e2m1x2_from_f32(float low, float high) {
+  return minifloat_from_f32<2, 1, 7, 7>(low) | minifloat_from_f32<2, 1, 7, 7>(high) << 4;
+}
+// Both formats keep subnormals, so moving the fields and scaling by 2^14 is exact.
+QCC_DEVICE u32 f16x2_from_e2m1x2(u32 codes) {
+  const u32 spread = (codes & 0xf) | (codes & 0xf0) << 12;
+  return mul_f16x2((spread & 0x00080008) << 12 | (spread & 0x00070007) << 9, 0x74007400);
+}
 
-}  // namespace qcc
+}  // namespace qcc::device

@@ -80,7 +80,7 @@ class Global {
   void store(s64 index, Value<T> value, int line = __builtin_LINE()) const {
     memcpy(writing(index, sizeof(T), line), &value, sizeof value);
   }
-  template <int bytes, Cache cache = Cache::normal>
+  template <int bytes>
   void store(s64 index, Accessed<bytes> value, int line = __builtin_LINE()) const {
     memcpy(writing(index, bytes, line), &value, bytes);
   }

@@ -54,6 +54,19 @@ APPLY(f32_from_e8m0, bits_of(f32_from_e8m0(a)))
 APPLY(s8_from_f32, u32(s8_from_f32(float_of(a))))
 APPLY(s8x4_from_f32, s8x4_from_f32(float_of(a), float_of(b), float_of(c), 0.5f))
 
+// What older targets compute where newer ones convert.
+#ifndef __CUDACC__
+}  // namespace qcc
+#include "minifloats.cuh"
+namespace qcc {
+APPLY(plain_f16x2_from_e4m3x2, device::f16x2_from_e4m3x2(u16(a)))
+APPLY(plain_f16x2_from_e5m2x2, device::f16x2_from_e5m2x2(u16(a)))
+APPLY(plain_f16x2_from_e2m1x2, device::f16x2_from_e2m1x2(a))
+APPLY(plain_e4m3x2_from_f32, device::e4m3x2_from_f32(float_of(a), float_of(b)))
+APPLY(plain_e5m2x2_from_f32, device::e5m2x2_from_f32(float_of(a), float_of(b)))
+APPLY(plain_e2m1x2_from_f32, device::e2m1x2_from_f32(float_of(a), float_of(b)))
+#endif
+
 // One warp: d += a b, the registers of each lane side by side.
 #define MULTIPLY(name, T, registers_d, registers_a)                                           \
   extern "C" __global__ void __launch_bounds__(32)                                            \

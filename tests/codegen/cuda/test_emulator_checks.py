@@ -119,3 +119,19 @@ def test_unknown_kernels_and_bad_sources_are_refused(emulated, tmp_path):
         build_emulated("nonsense;", tmp_path, "broken")
     assert caught.value.code == "emulated-build"
     assert "broken.cu:1" in caught.value.why
+
+
+def test_arrays_that_no_stack_holds_are_refused_when_built(tmp_path):
+    text = """#include "qcc_cuda.cuh"
+namespace qcc {
+extern "C" __global__ void large(float* y, int n) {
+  float values[16384];
+  for (int i = 0; i < 16384; ++i) values[i] = float(i * n);
+  Global<float>(y, 1).store(0, values[n]);
+}
+QCC_KERNEL(large)
+}
+"""
+    with pytest.raises(QccError, match="refuses the emitted source") as caught:
+        build_emulated(text, tmp_path, "large")
+    assert "frame size" in caught.value.why

@@ -222,6 +222,20 @@ def test_4_bit_codes_and_scales_all(functions):
     assert np.isnan(scales[255])
 
 
+@pytest.mark.parametrize("name", ["e4m3x2", "e5m2x2", "e2m1x2"])
+def test_plain_arithmetic_converts_as_the_instructions_do(functions, name):
+    """All codes to f16; to codes, every f16 value and its neighbours among the floats."""
+    codes = ALL_HALVES if name != "e2m1x2" else ALL_HALVES[:256]
+    found = apply(functions, f"plain_f16x2_from_{name}", codes)
+    np.testing.assert_array_equal(found, apply(functions, f"f16x2_from_{name}", codes))
+    halves = ALL_HALVES.astype(np.uint16).view(np.float16).astype(np.float32)
+    beside = halves.view(np.int32) + np.array([[-1], [1]], np.int32)
+    values = np.concatenate([halves, beside.view(np.float32).ravel(), A.view(np.float32)])
+    found = apply(functions, f"plain_{name}_from_f32", values, values[::-1])
+    expected = apply(functions, f"{name}_from_f32", values, values[::-1])
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_saturating_bytes(functions):
     x = np.array([0.5, 1.5, -0.5, 127.4, 127.5, 300, -128.5, -1e20, np.nan, np.inf], np.float32)
     expected = np.array([0, 2, 0, 127, 127, 127, -128, -128, 0, 127])
