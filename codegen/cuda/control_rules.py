@@ -139,16 +139,18 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
             with out.loop("unit", walk.units) as walk.unit:
                 _print_all(text, groups["unit"], rules)
                 with out.loop("step", walk.steps) as walk.step:
-                    _print_all(text, groups["step"], rules)
+                    at_once = text.columns_at_once
+                    with out.loop("token", s.columns, step=at_once) as walk.token:
+                        _print_all(text, groups["token"], rules)
             _print_all(text, groups["after"], rules)
 
 
-LEVELS = {"tile.zeros": "before", "tile.decode": "unit", "tile.load": "step", "tile.mma": "step"}
+LEVELS = {"tile.zeros": "before", "tile.decode": "unit", "tile.load": "token", "tile.mma": "token"}
 
 
 def _by_level(block: Any) -> dict[str, list[Any]]:
     """Which loop each op of a chunk belongs to; within one, they keep their order."""
-    groups: dict[str, list[Any]] = {"before": [], "unit": [], "step": [], "after": []}
+    groups: dict[str, list[Any]] = {"before": [], "unit": [], "token": [], "after": []}
     for op in block.operations:
         if op.operation.name != "tile.yield":
             groups[LEVELS.get(op.operation.name, "after")].append(op)

@@ -2,92 +2,126 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, note_of, swizzle_period, tensor_of
 from ...dialects.tile.layout import Layout, swizzled
-from .kernel_text import KernelText, c_type
+from .kernel_text import DYNAMIC, KernelText, c_type
 from .printer import divided, linear
 
 COPY_BYTES = 16
 SMALLEST_COPY = 4
 
 
-def declare_stage_tile(text: KernelText, op: Any) -> None:
-    """A lambda from the number of a stage to the view of this tile in it."""
-    tensor = tensor_of(op.tile.type)
-    name = text.out.fresh(f"{text.name(op.source)}_tile")
-    text.names[op.tile] = name
-    kind, count = c_type(tensor.element_type), prod(tensor.shape)
-    offset = text.stage_offsets[op.tile]
-    shape = " x ".join(map(str, tensor.shape))
-    text.out.line(f"// {name}: {shape}, {note_of(op.tile.type)}")
-    place = f"{text.stage_bytes} * stage" + (f" + {offset}" if offset else "")
-    text.out.line(
-        f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};"
-    )
-
-
-def vector_of(tile: ir.RankedTensorType, pitch: int) -> int:
-    """Elements that one copy moves: as many as rows of both memories divide into."""
-    size = element_bytes(tile.element_type)
-    return gcd(pitch, prod(tile.shape[1:]), COPY_BYTES // size)
-
-
-def copy_into_stage(text: KernelText, op: Any) -> None:
+@dataclass(frozen=True)
+class Plan:
     """
-    Rows of a tile, a vector a thread; zeros outside of the source.
+    Which vectors of a tile a thread copies: always the same distance apart.
 
-    Where a row begins on no multiple of 4 bytes, elements go through registers.
+    In turn t: row `row` + `rows_at_once` * (t / `turns_of_row`), and as many vectors further
+    along the row as there are threads, t % `turns_of_row` times.
     """
-    out, tile = text.out, tensor_of(op.tile.type)
-    source = tensor_of(op.source.type)
+
+    rows: int
+    columns: int
+    vector: int
+    threads: int
+
+    @property
+    def per_row(self) -> int:
+        return self.columns // self.vector
+
+    @property
+    def rows_at_once(self) -> int:
+        return max(1, min(self.threads // self.per_row, self.rows))
+
+    @property
+    def turns_of_row(self) -> int:
+        return -(-self.per_row // self.threads)
+
+    @property
+    def turns(self) -> int:
+        return -(-self.rows // self.rows_at_once) * self.turns_of_row
+
+    @property
+    def row(self) -> str:
+        return divided("thread", self.per_row) if self.rows_at_once > 1 else "0"
+
+    @property
+    def column(self) -> str:
+        within = f"thread % {self.per_row}" if self.rows_at_once > 1 else "thread"
+        return within if self.vector == 1 else f"{within} * {self.vector}"
+
+    def idle(self) -> str:
+        """The threads that have a vector in every turn, where not all have one."""
+        busy = self.rows_at_once * self.per_row
+        return f"thread < {busy}" if self.turns_of_row == 1 and busy < self.threads else ""
+
+    def row_step(self, turn: str) -> str:
+        return linear((self.rows_at_once, divided(turn, self.turns_of_row)))
+
+    def column_step(self, turn: str) -> str:
+        if self.turns_of_row == 1:
+            return "0"
+        return linear((self.threads * self.vector, f"({turn} % {self.turns_of_row})"))
+
+
+def plan_of(text: KernelText, op: Any) -> Plan:
+    """Vectors as wide as rows of both memories divide into."""
+    tile, source = tensor_of(op.tile.type), tensor_of(op.source.type)
     columns, pitch = prod(tile.shape[1:]), prod(source.shape[1:])
-    vector = vector_of(tile, pitch)
-    threads, per_row = text.schedule.threads, columns // vector
-    pieces = tile.shape[0] * per_row
-    row0, column0 = _origins(text, op, prod(tile.shape[2:]))
-    rows, name = text.extents(op.source)[0], text.name(op.source)
-    out.comment(f"{name}: {tile.shape[0]} rows of {columns}, {vector} at once")
-    with out.block(""), out.loop("turn", -(-pieces // threads)) as turn:
-        row, column = _piece(threads, per_row, vector, turn)
-        out.line(f"const int row = {row}, column = {column};")
-        out.line(f"const int from_row = {row0} + row, from_column = {column0} + column;")
-        out.line(f"const bool inside = from_row < {rows} && from_column < {pitch};")
-        out.line(f"const s64 from = s64(from_row) * {pitch} + from_column;")
-        guard = f"if (row < {tile.shape[0]}) " if pieces % threads else ""
-        out.line(guard + _move(text, op, vector))
+    vector = gcd(pitch, columns, COPY_BYTES // element_bytes(tile.element_type))
+    return Plan(tile.shape[0], columns, vector, text.schedule.threads)
 
 
-def _piece(threads: int, per_row: int, vector: int, turn: str) -> tuple[str, str]:
-    """Row and column of a thread's vector in each turn, with all that is constant in it."""
-    if threads % per_row == 0:
-        row = linear(divided("thread", per_row), (threads // per_row, turn))
-        return row, f"thread % {per_row} * {vector}"
-    if per_row % threads == 0:
-        turns = per_row // threads
-        return divided(turn, turns), f"({turn} % {turns} * {threads} + thread) * {vector}"
-    piece = f"({linear((threads, turn), 'thread')})"
-    return f"{piece} / {per_row}", f"{piece} % {per_row} * {vector}"
+def declare_stage_tile(text: KernelText, op: Any) -> None:
+    """The tile in each stage, and where this thread's first vector comes from and goes to."""
+    out, tensor, plan = text.out, tensor_of(op.tile.type), plan_of(text, op)
+    source = text.name(op.source)
+    name = text.names[op.tile] = out.fresh(f"{source}_tile")
+    kind, count = c_type(tensor.element_type), prod(tensor.shape)
+    shape = " x ".join(map(str, tensor.shape))
+    out.comment(f"{name}: {shape} of {tensor.element_type}, {note_of(op.tile.type)}")
+    place = linear((text.stage_bytes, "stage"), text.stage_offsets[op.tile])
+    out.line(f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};")
+    (row0, column0), pitch = origins(text, op), prod(tensor_of(op.source.type).shape[1:])
+    row, column = f"{source}_row", f"{source}_column"
+    first_row = linear("0" if _moves(row0) else row0, row)
+    first_column = linear("0" if _moves(column0) else column0, column)
+    out.line(f"const int {row} = {plan.row}, {column} = {plan.column};")
+    from_ = linear((pitch, f"s64({first_row})"), first_column)
+    out.line(f"const auto {source}_from = {source}.at({from_});")
+    out.line(f"const int {source}_to = {shared_place(op.tile.type, row, column)};")
 
 
-def _origins(text: KernelText, op: Any, inner: int) -> tuple[str, str]:
+def origins(text: KernelText, op: Any) -> tuple[str, str]:
+    """Row and column of the source where the tile begins."""
+    inner = prod(tensor_of(op.tile.type).shape[2:])
     divisors = list(ir.DenseI64ArrayAttr(op.divisors))
-    row0, column0 = (
-        text.name(value) if divisor == 1 else f"{text.name(value)} / {divisor}"
+    row, column = (
+        divided(text.name(value), divisor) if divisor < LONGEST else "0"
         for value, divisor in zip(op.offsets, divisors, strict=True)
     )
-    return row0, column0 if inner == 1 else f"{column0} * {inner}"
+    return row, linear((inner, column))
 
 
-def row_offset(type_: ir.Type) -> str:
+LONGEST = 1 << 30  # a divisor that every k is below: one group for all
+
+
+def _moves(origin: str) -> bool:
+    """Whether an origin goes with k, or else stays with the block."""
+    return "k" in origin
+
+
+def shared_place(type_: ir.Type, row: str, column: str) -> str:
     """The element of a shared tile at (row, column), `column` a multiple of the vector."""
     columns = prod(tensor_of(type_).shape[1:])
     if swizzle_period(note_of(type_)) == 1:
-        return f"row * {columns} + column"
-    return f"row * {columns} + (column ^ {exchange(type_, 'row')})"
+        return linear((columns, row), column)
+    return f"{columns} * {row} + ({column} ^ {exchange(type_, row)})"
 
 
 def exchange(type_: ir.Type, row: str) -> str:
@@ -99,12 +133,79 @@ def exchange(type_: ir.Type, row: str) -> str:
     return f"({term.index} & {term.mask}) * {1 << term.place}"
 
 
-def _move(text: KernelText, op: Any, vector: int) -> str:
-    name, to, target = text.name(op.source), row_offset(op.tile.type), text.stage_tile(op.tile)
+def copy_into_stage(text: KernelText, op: Any) -> None:
+    """
+    This thread's vectors of a tile; zeros outside of the source.
+
+    Turns are a constant distance apart in both memories: a row of 8 further on has the same
+    exchange of vectors. Where a row begins on no multiple of 4 bytes, elements go through
+    registers.
+    """
+    out, plan = text.out, plan_of(text, op)
+    name, pitch = text.name(op.source), prod(tensor_of(op.source.type).shape[1:])
+    row0, column0 = origins(text, op)
+    out.comment(f"{name}: rows of {plan.columns}, {plan.vector} at once")
+    with out.loop("turn", plan.turns) as turn:
+        rows, columns = plan.row_step(turn), plan.column_step(turn)
+        row, column = linear(row0, f"{name}_row", rows), linear(column0, f"{name}_column", columns)
+        moving_row = f"s64({row0})" if _moves(row0) else "0"
+        from_ = linear(
+            (pitch, moving_row), column0 if _moves(column0) else "0", scaled(pitch, rows), columns
+        )
+        to = _to(op, plan, name, rows, columns)
+        inside = " && ".join(_bounds(text, op, row, column)) or "true"
+        guard = " && ".join(filter(None, (plan.idle(), _left_over(plan, name, rows, columns))))
+        move = _move(text, op, plan.vector, to, from_, inside)
+        out.line(f"if ({guard}) {move}" if guard else move)
+
+
+def scaled(factor: int, value: str) -> str:
+    """A product of a number and a text that `linear` made: a number times a name, or a name."""
+    parts = value.split(" * ", 1)
+    if len(parts) == 2 and parts[0].isdigit():
+        return f"{factor * int(parts[0])} * {parts[1]}"
+    return linear((factor, value))
+
+
+def _to(op: Any, plan: Plan, name: str, rows: str, columns: str) -> str:
+    period = swizzle_period(note_of(op.tile.type))
+    if period > 1 and plan.turns > 1 and plan.rows_at_once % period:
+        return shared_place(op.tile.type, f"({linear(f'{name}_row', rows)})",
+                            linear(f"{name}_column", columns))  # fmt: skip
+    return linear(f"{name}_to", scaled(plan.columns, rows), columns)
+
+
+def _bounds(text: KernelText, op: Any, row: str, column: str) -> list[str]:
+    """Comparisons that a vector inside of the source fulfils, without those that all do."""
+    tile, source = tensor_of(op.tile.type), tensor_of(op.source.type)
+    extents = (source.shape[0], prod(source.shape[1:]))
+    sizes = (tile.shape[0], prod(tile.shape[1:]))
+    names = (text.extents(op.source)[0], str(extents[1]))
+    return [
+        f"{at} < {name}"
+        for at, name, extent, size in zip((row, column), names, extents, sizes, strict=True)
+        if extent == DYNAMIC or extent % size
+    ]
+
+
+def _left_over(plan: Plan, name: str, rows: str, columns: str) -> str:
+    """What keeps a thread from copying beyond the tile in the last turn of a row, or of all."""
+    checks = []
+    if plan.rows % plan.rows_at_once:
+        checks.append(f"{linear(f'{name}_row', rows)} < {plan.rows}")
+    if plan.turns_of_row > 1 and plan.per_row % plan.threads:
+        checks.append(f"{linear(f'{name}_column', columns)} < {plan.columns}")
+    return " && ".join(checks)
+
+
+def _move(text: KernelText, op: Any, vector: int, to: str, from_: str, inside: str) -> str:
+    target, source = text.stage_tile(op.tile), f"{text.name(op.source)}_from"
     size = vector * element_bytes(tensor_of(op.tile.type).element_type)
     if size < SMALLEST_COPY:
         access = f"<{size}>" if vector > 1 else ""
-        return f"{target}.store{access}({to}, inside ? {name}.load{access}(from) : 0);"
+        loaded = f"{source}.load{access}({from_})"
+        return f"{target}.store{access}({to}, {inside} ? {loaded} : 0);"
     cache = op.cache.value
     hint = "" if cache == "normal" or size < COPY_BYTES else f", Cache::{cache}"
-    return f"copy_async<{size}{hint}>({target}.at({to}), {name}.at(from), inside ? {size} : 0);"
+    valid = f", {inside} ? {size} : 0" if inside != "true" else ""
+    return f"copy_async<{size}{hint}>({target}.at({to}), {source}.at({from_}){valid});"

@@ -16,15 +16,14 @@ WORDS = {
 }
 
 
-def function_name(program: DecodeProgram, spelling: str) -> str:
+def function_name(program: DecodeProgram) -> str:
     """
     >>> from qcc.dialects.formats import format
     >>> from qcc.dialects.tile.decode_rules import decode_program
-    >>> function_name(decode_program(format("int4"), "f16"), "int4<group=32>")
-    'decode_int4_f16'
+    >>> function_name(decode_program(format("mxfp4"), "f16"))
+    'decode_minifloat4_f16'
     """
-    family = spelling.split("<")[0]
-    return f"decode_{family}_{program.operand.name.lower()}"
+    return f"decode_{program.rule}{program.bits}_{program.operand.name.lower()}"
 
 
 def decode_function(out: Printer, program: DecodeProgram, name: str) -> None:

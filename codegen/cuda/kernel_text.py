@@ -36,19 +36,20 @@ class Functions:
         self._names: dict[DecodeProgram, str] = {}
         self._taken = Printer()
 
-    def name(self, program: DecodeProgram, spelling: str) -> str:
+    def name(self, program: DecodeProgram) -> str:
         if program not in self._names:
-            self._names[program] = self._taken.fresh(function_name(program, spelling))
+            self._names[program] = self._taken.fresh(function_name(program))
         return self._names[program]
 
 
 @dataclass
 class Walk:
     """
-    The loops over a packet, as texts of their indices: packet, chunk, unit, step.
+    The loops over a packet, as texts of their indices: packet, chunk, unit, step, token.
 
     A chunk is the columns that share a scale, a unit what a decode program makes at once
-    (`columns`), a step one instruction (`depth`). Chunks may be shorter than units.
+    (`columns`), a step one instruction (`depth`). Chunks may be shorter than units. `token` counts
+    columns of 8 tokens.
     """
 
     chunk_columns: int
@@ -58,6 +59,7 @@ class Walk:
     chunk: str = "0"
     unit: str = "0"
     step: str = "0"
+    token: str = "0"
 
     @property
     def units(self) -> int:
@@ -148,7 +150,7 @@ class KernelText:
         return decode_program(parse_spelling(decode.format.value), operand)
 
     def function(self, decode: Any) -> str:
-        return self.functions.name(self.program(decode), decode.format.value)
+        return self.functions.name(self.program(decode))
 
     def extents(self, value: ir.Value) -> list[str]:
         """The extents of a global tensor; a dynamic one is the number of tokens."""
@@ -160,6 +162,11 @@ class KernelText:
 
     def element_bytes(self, value: ir.Value) -> int:
         return element_bytes(tensor_of(value.type).element_type)
+
+    @property
+    def columns_at_once(self) -> int:
+        """Columns of 8 tokens that one ldmatrix brings."""
+        return 2 if self.schedule.columns % 2 == 0 else 1
 
     def warp(self, name: str) -> str:
         """The index of this warp along an axis: `warp_n`, `warp_m`, `warp_k`, or 0."""

@@ -14,7 +14,7 @@ from ...dialects.tile.layout import Layout, Term, swizzled
 from ...dialects.tile.operand_types import OPERAND_TYPES
 from .copy_rules import COPY_BYTES
 from .kernel_text import KernelText, c_type
-from .printer import divided, linear, number
+from .printer import divided, grouped, linear, number
 
 
 def zeros(text: KernelText, op: Any) -> None:
@@ -91,33 +91,15 @@ def _spread_words(text: KernelText, target: str, low: int, access: str, count: i
 
 
 def load(text: KernelText, op: Any) -> None:
-    """Columns of 8 tokens as right operands: two columns to an ldmatrix, if there are two."""
-    out, s = text.out, text.schedule
+    """Right operands: as many columns of 8 tokens as one ldmatrix brings."""
+    out, s, walk = text.out, text.schedule, text.walk
     name = text.names[op.fragment] = "columns"
     width = 8 * tensor_of(op.tile.type).shape[1]
-    out.line(f"u32 {name}[{s.columns}][2];")
-    at_once = 2 if s.columns % 2 == 0 else 1
-    column, tile = text.walk.column, text.stage_tile(op.tile)
-    lane = "x_lane" if column == "0" else f"(x_lane ^ {_grouped(column)})"
-    with out.loop("token", s.columns, step=at_once) as token:
-        place = linear(lane, (width * s.columns, text.warp("warp_m")), (width, token))
-        if at_once == 1:
-            out.line(f"load_matrix<2>({name}[{token}], {tile}.at({place}));")
-        else:
-            _load_two(text, name, token, f"{tile}.at({place})")
-
-
-def _load_two(text: KernelText, name: str, token: str, place: str) -> None:
-    out = text.out
-    out.line("u32 both[4];  // of these 8 tokens, and of the next 8")
-    out.line(f"load_matrix<4>(both, {place});")
-    for index in range(2):
-        target, first = f"{name}[{linear(token, index)}]", 2 * index
-        out.line(f"{target}[0] = both[{first}], {target}[1] = both[{first + 1}];")
-
-
-def _grouped(value: str) -> str:
-    return f"({value})" if " " in value else value
+    lane = "x_lane" if walk.column == "0" else f"(x_lane ^ {grouped(walk.column)})"
+    at = linear(lane, (width * s.columns, text.warp("warp_m")), (width, walk.token))
+    count = text.columns_at_once
+    out.line(f"u32 {name}[{2 * count}];")
+    out.line(f"load_matrix<{2 * count}>({name}, {text.stage_tile(op.tile)}.at({at}));")
 
 
 def decode(text: KernelText, op: Any) -> None:
@@ -187,12 +169,15 @@ def scale_row(group: int, codes: ir.Value, column: str) -> str:
 
 
 def mma(text: KernelText, op: Any) -> None:
-    out, s = text.out, text.schedule
+    out, s, walk = text.out, text.schedule, text.walk
     total = text.names[op.result] = text.name(op.accumulator)
     function = s.instruction.replace(".", "_")
-    with out.loop("strip", s.strips) as strip, out.loop("token", s.columns) as token:
-        left = f"{text.name(op.a)}[{strip}][{text.walk.step_of_unit}]"
-        out.line(f"{function}({total}[{strip}][{token}], {left}, {text.name(op.b)}[{token}]);")
+    with out.loop("strip", s.strips) as strip:
+        left = f"{text.name(op.a)}[{strip}][{walk.step_of_unit}]"
+        for column in range(text.columns_at_once):
+            sums = f"{total}[{strip}][{linear(walk.token, column)}]"
+            right = f"{{{text.name(op.b)}[{2 * column}], {text.name(op.b)}[{2 * column + 1}]}}"
+            out.line(f"{function}({sums}, {left}, {right});")
 
 
 def rescale(text: KernelText, op: Any) -> None:

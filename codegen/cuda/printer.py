@@ -75,10 +75,22 @@ def linear(*parts: str | int | tuple[int, str]) -> str:
         elif factor == 1:
             terms.append(name)
         elif factor:
-            terms.append(f"{factor} * {name}")
+            terms.append(f"{factor} * {grouped(name)}")
     if constant or not terms:
         terms.append(str(constant))
     return " + ".join(terms)
+
+
+def grouped(value: str) -> str:
+    """
+    >>> grouped("k"), grouped("k / 2"), grouped("(k / 2)"), grouped("at(k)"), grouped("(a) + (b)")
+    ('k', '(k / 2)', '(k / 2)', 'at(k)', '((a) + (b))')
+    """
+    depth, outside = 0, value.startswith("(")
+    for index, letter in enumerate(value):
+        depth += (letter == "(") - (letter == ")")
+        outside = outside and (depth > 0 or index == len(value) - 1)
+    return value if outside or " " not in value else f"({value})"
 
 
 def divided(value: str, by: int) -> str:
@@ -88,7 +100,7 @@ def divided(value: str, by: int) -> str:
     """
     if by == 1 or value == "0":
         return value
-    return f"({value}) / {by}" if " " in value else f"{value} / {by}"
+    return f"{grouped(value)} / {by}"
 
 
 def number(value: float) -> str:

@@ -148,7 +148,7 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     accumulators = 4 * schedule.strips * schedule.columns
     sums = (1 + problem.format.splits_signs) * accumulators if problem.group else 0
     program = problem.program
-    operands = program.registers * schedule.strips + 2 * schedule.columns + len(program.steps) // 2
+    operands = program.registers * schedule.strips + len(program.steps) // 2
     return accumulators + sums + operands + problem.format.bits * schedule.strips + OTHER_REGISTERS
 
 
