@@ -61,7 +61,7 @@ class MmaOp(Tile.Operation, name="mma", traits=[ext.Pure]):
     def verify_invariants(self) -> bool:
         name = self.instruction.value
         if name not in INSTRUCTIONS:
-            self.location.emit_error(f"tile.mma: no instruction {name!r}")
+            self.location.emit_error(f"tile.mma: {name!r} has no fragments; see fragments.py")
             return False
         record, a, b = INSTRUCTIONS[name], tensor_of(self.a.type), tensor_of(self.b.type)
         shapes = [*a.shape, b.shape[0]]

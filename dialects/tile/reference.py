@@ -1,0 +1,256 @@
+"""
+The NumPy meaning of tile ops: a kernel run block by block, on whole tiles.
+
+It knows nothing of lanes, warps, stages or decode programs, and so is the oracle of what an
+emitter makes of a kernel. Sums are those of float64, rounded to the accumulator after each op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bindings import ir
+from ..formats import parse_spelling
+from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, unpack_packets
+from ..formats.scales import decode_scale
+from .decode_rules import decode_program
+from .dialect import tensor_of
+from .schedule import Schedule
+
+Array = NDArray[Any]
+DTYPES: dict[str, Any] = {
+    "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8,
+    "i32": np.int32, "ui32": np.uint32, "ui8": np.uint8, "si8": np.int8,
+    "f8E4M3FN": ml_dtypes.float8_e4m3fn,
+}  # fmt: skip
+
+
+def run_kernel(kernel: Any, arguments: Mapping[str, Any], grid: tuple[int, int, int]) -> None:
+    """Run a `tile.kernel` on arrays by the names of its arguments; it writes into them."""
+    names = [ir.StringAttr(name).value for name in kernel.arguments]
+    body = kernel.body.blocks[0]
+    given = {}
+    for name, argument in zip(names, body.arguments, strict=True):
+        value = arguments[name]
+        given[argument] = _shaped(argument.type, value) if isinstance(value, np.ndarray) else value
+    for y in range(grid[1]):
+        for x in range(grid[0]):
+            _Block(Schedule.of(kernel.schedule), (x, y), grid[2], dict(given)).run(body)
+
+
+def _shaped(type_: ir.Type, value: Array) -> Array:
+    tensor = tensor_of(type_)
+    static = all(extent >= 0 for extent in tensor.shape)
+    return value.reshape(tensor.shape) if static else value
+
+
+@dataclass
+class _Block:
+    """One block of all that share K; `split` is the one that runs."""
+
+    schedule: Schedule
+    place: tuple[int, int]
+    splits: int
+    values: dict[Any, Any] = field(default_factory=dict)
+    split: int = 0
+
+    def run(self, block: Any) -> list[Any]:
+        """Run a region's block; what it yields."""
+        for op in block.operations:
+            name = op.operation.name
+            if name in ("tile.yield", "tile.return"):
+                return [self.values[value] for value in op.operation.operands]
+            if name == "tile.combine":
+                self.combine(block, op)
+                continue
+            made = MEANINGS[name](self, op)
+            for result, value in zip(op.operation.results, _listed(made), strict=True):
+                self.values[result] = value
+        return []
+
+    def combine(self, block: Any, op: Any) -> None:
+        """Every split by itself, then their sum in order."""
+        parts = [self.values[op.fragment]]
+        for split in range(1, self.splits):
+            other = _Block(self.schedule, self.place, self.splits, dict(self.values), split)
+            for each in block.operations:
+                if each.operation.name == "tile.combine":
+                    break
+                made = MEANINGS[each.operation.name](other, each)
+                other.values.update(zip(each.operation.results, _listed(made), strict=True))
+            parts.append(other.values[op.fragment])
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        self.values[op.result] = total
+
+    def get(self, value: Any) -> Any:
+        return self.values[value]
+
+
+def _listed(made: Any) -> list[Any]:
+    return list(made) if isinstance(made, tuple) else [] if made is None else [made]
+
+
+def _dtype(type_: ir.Type) -> Any:
+    return DTYPES[str(tensor_of(type_).element_type)]
+
+
+def _offset(block: _Block, op: Any) -> int:
+    s = block.schedule
+    return block.place[1] * s.channels if op.axis.value == "n" else block.place[0] * s.tokens
+
+
+def _range(block: _Block, op: Any) -> tuple[int, int]:
+    extent, step = op.extent.value, op.step.value
+    steps = -(-extent // step)
+    first, last = (steps * (block.split + each) // block.splits * step for each in (0, 1))
+    return first, min(last, extent)
+
+
+def _zeros(_: _Block, op: Any) -> Array:
+    return np.zeros(tensor_of(op.fragment.type).shape, _dtype(op.fragment.type))
+
+
+def _pipeline(block: _Block, op: Any) -> Array:
+    places = range(block.get(op.first), block.get(op.last), op.step.value)
+    return _repeated(block, op, places, block.get(op.initial))
+
+
+def _steps(block: _Block, op: Any) -> Array:
+    start, step = block.get(op.start), op.step.value
+    places = range(start, start + step * op.count.value, step)
+    return _repeated(block, op, places, block.get(op.initial))
+
+
+def _repeated(block: _Block, op: Any, places: range, carried: Array) -> Array:
+    body = op.body.blocks[0]
+    for k in places:
+        block.values[body.arguments[0]], block.values[body.arguments[1]] = k, carried
+        (carried,) = block.run(body)
+    return carried
+
+
+def _copy(block: _Block, op: Any) -> Array:
+    source = block.get(op.source)
+    shape = tensor_of(op.tile.type).shape
+    tile = np.zeros(shape, source.dtype)
+    divisors = list(ir.DenseI64ArrayAttr(op.divisors))
+    starts = [block.get(v) // by for v, by in zip(op.offsets, divisors, strict=True)]
+    starts += [0] * (len(shape) - len(starts))
+    part = source[tuple(slice(s, s + n) for s, n in zip(starts, shape, strict=True))]
+    tile[tuple(slice(0, n) for n in part.shape)] = part
+    return tile
+
+
+def _load(block: _Block, op: Any) -> Array:
+    tile, count = block.get(op.tile), tensor_of(op.fragment.type).shape[1]
+    first = block.get(op.k) % tile.shape[1]
+    return tile[:, first : first + count].view(_dtype(op.tile.type)).astype(np.float64)
+
+
+def _decode(block: _Block, op: Any) -> Array:
+    fmt = parse_spelling(op.format.value)
+    rows, count = tensor_of(op.fragment.type).shape
+    program = decode_program(fmt, str(tensor_of(op.fragment.type).element_type))
+    packets = block.get(op.codes)
+    depth = packets.shape[1] * PACKET_COLUMNS
+    codes = unpack_packets(program.order, packets, fmt.bits, packets.shape[0] * PACKET_ROWS, depth)
+    k = block.get(op.k)
+    codes = codes[:rows, k % depth : k % depth + count]
+    values = fmt.element_values().astype(np.float64)[codes]
+    if op.zeros is not None:
+        zeros = block.get(op.zeros)[_group(k, op.group.value, depth)].astype(np.float64)
+        values = values - fmt.zero_point_codes()[codes] * zeros[:rows, None]
+    half = {"all": values, "positive": np.maximum(values, 0), "negative": np.minimum(values, 0)}
+    return program.operand.rounded(half[op.sign.value] / program.factor)
+
+
+def _group(k: int, group: int, depth: int) -> int:
+    """The row of the group of k, among those that a tile of `depth` columns holds."""
+    return k // group - (k - k % depth) // group
+
+
+def _mma(block: _Block, op: Any) -> Array:
+    total = block.get(op.accumulator)
+    return (total + block.get(op.a) @ block.get(op.b).T).astype(total.dtype)
+
+
+def _rescale(block: _Block, op: Any) -> Array:
+    scales = block.get(op.scales)
+    depth = block.schedule.depth
+    stored = scales[_group(block.get(op.k), op.group.value, depth)]
+    scale = decode_scale(op.kind.value, stored).astype(np.float64)
+    factor = ir.FloatAttr(op.factor).value
+    with np.errstate(divide="ignore"):
+        by = factor / scale if op.apply.value == "divide" else scale * factor
+    total, part = block.get(op.accumulator), block.get(op.part).astype(np.float64)
+    return (total + part * by[:, None]).astype(np.float32)
+
+
+def _map(block: _Block, op: Any) -> Array:
+    body = op.body.blocks[0]
+    block.values[body.arguments[0]] = block.get(op.fragment)
+    (result,) = block.run(body)
+    return result
+
+
+def _read(block: _Block, op: Any) -> Array:
+    source, axis, start = block.get(op.source).reshape(-1), op.axis.value, block.get(op.offset)
+    if axis == "one":
+        return source[:1].reshape(1, 1)
+    count = block.schedule.channels if axis == "n" else block.schedule.tokens
+    window = np.zeros(count, source.dtype)
+    part = source[start : start + count]
+    window[: len(part)] = part
+    return window.reshape((-1, 1) if axis == "n" else (1, -1))
+
+
+def _store(block: _Block, op: Any) -> None:
+    target = block.get(op.target)
+    row, column = (block.get(each) for each in op.offsets)
+    part = target[row : row + block.schedule.tokens, column : column + block.schedule.channels]
+    part[:] = block.get(op.fragment).T[: part.shape[0], : part.shape[1]]
+
+
+def _cast(block: _Block, op: Any) -> Array:
+    return block.get(op.operation.operands[0]).astype(DTYPES[str(op.operation.results[0].type)])
+
+
+def _constant(_: _Block, op: Any) -> Any:
+    return np.float32(ir.FloatAttr(op.operation.attributes["value"]).value)
+
+
+def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[_Block, Any], Any]:
+    return lambda block, op: operation(*(block.get(each) for each in op.operation.operands))
+
+
+MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
+    "tile.block_offset": _offset,
+    "tile.block_range": _range,
+    "tile.zeros": _zeros,
+    "tile.pipeline": _pipeline,
+    "tile.steps": _steps,
+    "tile.copy": _copy,
+    "tile.load": _load,
+    "tile.decode": _decode,
+    "tile.mma": _mma,
+    "tile.rescale": _rescale,
+    "tile.map": _map,
+    "tile.read": _read,
+    "tile.store": _store,
+    "arith.constant": _constant,
+    "arith.mulf": _binary(np.multiply),
+    "arith.addf": _binary(np.add),
+    "arith.divf": _binary(np.divide),
+    "arith.sitofp": _cast,
+    "arith.extf": _cast,
+    "arith.truncf": _cast,
+}
+"""What each op makes of a block's values; `tile.combine` is the block's own."""
