@@ -6,6 +6,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -28,6 +29,26 @@ def filecheck(directives: str, text: str, name: str = "test") -> None:
     parser = Parser(options, io.StringIO(directives), *pattern_for_opts(options))
     matcher = Matcher(options, FInput(name, text), parser)
     assert matcher.run() == 0, f"{name}: FileCheck failed on\n{text}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(text, suffix) holds a whole text against tests/golden/<file>/<test><suffix>."""
+
+    def compare(text: str, suffix: str) -> None:
+        name = request.node.name.replace("[", "-").rstrip("]")
+        path = Path(__file__).parent / "golden" / request.path.stem / f"{name}{suffix}"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        kept = path.read_text() if path.exists() else ""
+        assert text == kept, f"{path} differs: pytest --update-golden, then read the difference"
+
+    return compare
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,6 +14,7 @@ from .printer import divided, linear
 
 COPY_BYTES = 16
 SMALLEST_COPY = 4
+LONG_PLACE = 40
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def declare_stage_tile(text: KernelText, op: Any) -> None:
     kind, count = c_type(tensor.element_type), prod(tensor.shape)
     shape = " x ".join(map(str, tensor.shape))
     out.comment(f"{name}: {shape} of {tensor.element_type}, {note_of(op.tile.type)}")
-    place = linear((text.stage_bytes, "stage"), text.stage_offsets[op.tile])
+    place = linear((text.plan.stage_bytes, "stage"), text.stage_offsets[op.tile])
     out.line(f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};")
     (row0, column0), pitch = origins(text, op), prod(tensor_of(op.source.type).shape[1:])
     row, column = f"{source}_row", f"{source}_column"
@@ -153,6 +154,9 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
             (pitch, moving_row), column0 if _moves(column0) else "0", scaled(pitch, rows), columns
         )
         to = _to(op, plan, name, rows, columns)
+        if len(to) > LONG_PLACE:
+            out.line(f"const int to = {to};")
+            to = "to"
         inside = " && ".join(_bounds(text, op, row, column)) or "true"
         guard = " && ".join(filter(None, (plan.idle(), _left_over(plan, name, rows, columns))))
         move = _move(text, op, plan.vector, to, from_, inside)

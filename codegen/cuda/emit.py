@@ -101,9 +101,10 @@ def _say_what(text: KernelText) -> None:
     (decoded, *_) = text.decodes
     out.comment(f"y[tokens, n] = x[tokens, k] · w[n, k], w in {decoded.format.value}")
     out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
-                f"{s.stages} stages of {text.stage_bytes} bytes")  # fmt: skip
+                f"{s.stages} stages of {text.plan.stage_bytes} bytes")  # fmt: skip
+    shared = f"; {s.splits} blocks share K" if s.splits > 1 else ""
     out.comment(f"Its warps: {s.warps_n} along channels, {s.warps_m} along tokens, "
-                f"{s.warps_k} along K; {s.splits} blocks share K")  # fmt: skip
+                f"{s.warps_k} along K{shared}")  # fmt: skip
 
 
 def _who_am_i(text: KernelText) -> None:
@@ -132,8 +133,8 @@ def _fill_table(text: KernelText) -> None:
         name = text.name(table)
         out.line()
         out.comment(f"The values of codes, {count} entries, a copy in each bank of shared memory")
-        out.line(f"const Shared<u32> copies({text.table_offset}, {entries});")
+        out.line(f"const Shared<u32> copies({text.plan.table}, {entries});")
         with out.block(f"for (int i = thread; i < {entries}; i += {text.schedule.threads})"):
             out.line(f"copies.store(i, {name}.load(i / 32));")
-        place = f"{text.table_offset} + 4 * lane, {4 * entries} - 4 * lane"
+        place = f"{text.plan.table} + 4 * lane, {4 * entries} - 4 * lane"
         out.line(f"const Shared<u8> table_of_lane({place});")

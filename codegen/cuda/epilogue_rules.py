@@ -10,8 +10,9 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
+from ...dialects.tile.launch import PAD_BYTES
 from .copy_rules import COPY_BYTES
-from .kernel_text import PAD_BYTES, KernelText, c_type
+from .kernel_text import KernelText, c_type
 from .printer import linear, number
 
 

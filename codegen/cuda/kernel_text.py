@@ -7,18 +7,16 @@ from math import prod
 from typing import Any
 
 from ...dialects.bindings import ir
-from ...dialects.formats import parse_spelling
 from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.control import shared_copies, walk
-from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
-from ...dialects.tile.decode_rules import decode_program
-from ...dialects.tile.dialect import element_bytes, shared_size, tensor_of
+from ...dialects.tile.decode_program import DecodeProgram
+from ...dialects.tile.dialect import element_bytes, tensor_of
+from ...dialects.tile.launch import SharedPlan, program_of, shared_plan
 from ...dialects.tile.schedule import Schedule
 from .decode_text import function_name
 from .printer import Printer, divided, linear
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()
-PAD_BYTES = 16
 C_TYPES = {
     "f32": "float", "f16": "u16", "bf16": "u16", "i32": "s32", "ui32": "u32", "i8": "u8",
     "ui8": "u8", "si8": "s8", "f8E4M3FN": "u8", "f8E5M2": "u8",
@@ -105,36 +103,23 @@ class KernelText:
     functions: Functions
     op: Any
     schedule: Schedule
+    plan: SharedPlan
     names: dict[Any, str] = field(default_factory=dict)
     stage_offsets: dict[Any, int] = field(default_factory=dict)
-    stage_bytes: int = 0
-    table_offset: int = 0
-    shared_bytes: int = 0
     walk: Walk = field(default_factory=lambda: Walk(1, 1, 1))
     element_body: Any = None
 
     @staticmethod
     def of(out: Printer, functions: Functions, op: Any) -> KernelText:
-        text = KernelText(out, functions, op, Schedule.of(op.schedule))
-        text.place_tiles()
+        text = KernelText(out, functions, op, Schedule.of(op.schedule), shared_plan(op))
         for name, argument in zip(op.arguments, op.body.blocks[0].arguments, strict=True):
             text.names[argument] = ir.StringAttr(name).value
+        for copy, offset in zip(shared_copies(op), text.plan.offsets, strict=True):
+            text.stage_offsets[copy.tile] = offset
         return text
 
     def name(self, value: ir.Value) -> str:
         return self.names[value]
-
-    def place_tiles(self) -> None:
-        """Stages of the pipeline one behind the other; the epilogue reuses them; then the table."""
-        s = self.schedule
-        for copy in shared_copies(self.op):
-            self.stage_offsets[copy.tile] = self.stage_bytes
-            self.stage_bytes += shared_size(copy.tile.type)
-        tile = s.channels * s.tokens * 4
-        epilogue = max(1, s.warps_k - 1) * tile + s.tokens * PAD_BYTES
-        self.table_offset = max(self.stage_bytes * s.stages, epilogue)
-        table = max((len(program.table) for program in self.programs.values()), default=0)
-        self.shared_bytes = self.table_offset + (table << TABLE_STRIDE)
 
     @property
     def decodes(self) -> list[Any]:
@@ -146,8 +131,7 @@ class KernelText:
         return {self.function(op): self.program(op) for op in self.decodes}
 
     def program(self, decode: Any) -> DecodeProgram:
-        operand = str(tensor_of(decode.fragment.type).element_type)
-        return decode_program(parse_spelling(decode.format.value), operand)
+        return program_of(decode)
 
     def function(self, decode: Any) -> str:
         return self.functions.name(self.program(decode))

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 
 INDENT = "  "
+LONGEST_LINE = 100
+BREAKS = (", ", " && ", " ? ", " + ", " ^ ", "= ")
 
 
 class Printer:
@@ -54,7 +56,43 @@ class Printer:
         return name if count == 1 else f"{name}_{count}"
 
     def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
+        return "\n".join(part for line in self._lines for part in wrapped(line)) + "\n"
+
+
+def wrapped(line: str) -> Iterator[str]:
+    """
+    The line, broken behind its operators and commas where it is too long.
+
+    >>> list(wrapped("  store(" + "a" * 60 + ", " + "b" * 60 + ");"))[1].strip().startswith("bbb")
+    True
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    while len(line) > LONGEST_LINE and not line.lstrip().startswith("//"):
+        place = _break(line, len(indent))
+        if place is None:
+            break
+        yield line[:place].rstrip()
+        line = f"{indent}    {line[place:]}"
+    yield line
+
+
+def _nesting(line: str, place: int) -> int:
+    """1 where brackets open, those of a template too, -1 where they close."""
+    letter, before, after = line[place], line[place - 1 : place], line[place + 1 : place + 2]
+    opens = letter in "([{" or (letter == "<" and after.isalnum())
+    closes = letter in ")]}" or (letter == ">" and before.isalnum())
+    return opens - closes
+
+
+def _break(line: str, indent: int) -> int | None:
+    """Behind the outermost mark, the last of them that leaves no more than a line."""
+    depth, best = 0, None
+    for place in range(indent, LONGEST_LINE - 1):
+        depth += _nesting(line, place)
+        found = next((mark for mark in BREAKS if line.startswith(mark, place)), None)
+        if found and place > indent + 12 and (best is None or depth <= best[0]):
+            best = depth, place + len(found)
+    return best and best[1]
 
 
 def linear(*parts: str | int | tuple[int, str]) -> str:
@@ -83,14 +121,17 @@ def linear(*parts: str | int | tuple[int, str]) -> str:
 
 def grouped(value: str) -> str:
     """
-    >>> grouped("k"), grouped("k / 2"), grouped("(k / 2)"), grouped("at(k)"), grouped("(a) + (b)")
-    ('k', '(k / 2)', '(k / 2)', 'at(k)', '((a) + (b))')
+    A factor of a product, in parentheses where it needs them.
+
+    >>> grouped("k"), grouped("k / 2"), grouped("(k / 2)"), grouped("at(k, 1)")
+    ('k', '(k / 2)', '(k / 2)', 'at(k, 1)')
     """
-    depth, outside = 0, value.startswith("(")
-    for index, letter in enumerate(value):
+    depth = 0
+    for letter in value:
         depth += (letter == "(") - (letter == ")")
-        outside = outside and (depth > 0 or index == len(value) - 1)
-    return value if outside or " " not in value else f"({value})"
+        if letter == " " and depth == 0:
+            return f"({value})"
+    return value
 
 
 def divided(value: str, by: int) -> str:

@@ -141,9 +141,15 @@ def _from_sixteen(build: Builder, register: int, banks: list[int]) -> str:
     word, bit = build.empty.place(plane, register, 0)
     inside = build.moved(build("and", word, 0x77777777), bit)
     bank = build("lop3", build("shift_right", word, 1), 0x44444444, 0x32103210, AND_OR)
-    low = build("permute", banks[0], banks[1], inside)
-    high = build("permute", banks[2], banks[3], inside)
+    low, high = (_of_eight(build, banks[first : first + 2], inside) for first in (0, 2))
     return build("permute", low, high, build.moved(bank, bit))
+
+
+def _of_eight(build: Builder, banks: list[int], inside: str) -> Source:
+    """The selected bytes of two registers; eight equal ones need no selection."""
+    if banks[0] == banks[1] == (banks[0] & 0xFF) * 0x01010101:
+        return banks[0]
+    return build("permute", *banks, inside)
 
 
 def _from_eight(build: Builder, register: int, banks: list[int]) -> str:

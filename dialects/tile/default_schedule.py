@@ -48,7 +48,9 @@ def _preferred(problem: LinearProblem, name: str) -> Iterator[Schedule]:
         yield Schedule(name, 64, 32 if problem.tokens <= 32 else 64, 128, 2, 1, 2, 4)
     else:
         yield Schedule(name, 128, 128, 64, 4, 1, 1, 4)
+        yield Schedule(name, 128, 128, 64, 4, 2, 1, 4)
         yield Schedule(name, 128, 64, 64, 4, 1, 1, 4)
+        yield Schedule(name, 128, 32, 64, 4, 1, 1, 4)
     yield Schedule(name, 64, 32, 128, 2, 1, 2, 3)
     yield Schedule(name, 64, 8, 128, 2, 1, 2, 2)
     yield _smallest(name)

@@ -1,40 +1,59 @@
-"""What a host must launch: arguments by name, grid, scratch memory."""
+"""What a host must launch, read from a kernel: arguments by name, grid, memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from .problem import LinearProblem
-from .schedule import Schedule, shared_bytes
+from ..bindings import ir
+from ..formats import parse_spelling
+from .control import shared_copies, walk
+from .decode_program import TABLE_STRIDE, DecodeProgram
+from .decode_rules import decode_program
+from .dialect import shared_size, tensor_of
+from .schedule import Schedule
+
+PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
 
 
 @dataclass(frozen=True)
-class LinearLaunch:
+class Launch:
     """
-    One kernel of a linear layer.
+    One kernel of a linear layer of `n` channels.
 
     `arguments` in order: "x", the roles of the packed weight (packets.py), "x_scale" (fp32
-    [tokens]), "bias", "table" (the decode program's), "y", "workspace", "arrivals", "tokens" (an
-    i32). `arrivals` is u32, zero before the first launch, and zero again after each.
+    [tokens]), "bias", "table" (see `table`), "y", "workspace", "arrivals", "tokens" (an i32).
+    `arrivals` is u32, zero before the first launch, and zero again after each. `table` is what the
+    argument of that name holds, u32, empty where there is none.
     """
 
     kernel: str
+    target: str
     arguments: tuple[str, ...]
-    problem: LinearProblem
     schedule: Schedule
+    n: int
+    shared_bytes: int
+    table: tuple[int, ...]
+
+    @staticmethod
+    def of(kernel: Any) -> Launch:
+        """The launch of a `tile.kernel`."""
+        names = tuple(ir.StringAttr(name).value for name in kernel.arguments)
+        result = kernel.body.blocks[0].arguments[names.index("y")]
+        return Launch(
+            kernel.symbol.value, kernel.target.value, names, Schedule.of(kernel.schedule),
+            tensor_of(result.type).shape[1], shared_plan(kernel).total,
+            next((program.table for program in programs(kernel) if program.table), ()),
+        )  # fmt: skip
 
     @property
     def threads(self) -> int:
         return self.schedule.threads
 
-    @property
-    def shared_bytes(self) -> int:
-        return shared_bytes(self.problem, self.schedule)
-
     def grid(self, tokens: int) -> tuple[int, int, int]:
         """Tiles of tokens, which run together and share weights; tiles of channels; splits."""
         s = self.schedule
-        return -(-tokens // s.tokens), -(-self.problem.n // s.channels), s.splits
+        return -(-tokens // s.tokens), -(-self.n // s.channels), s.splits
 
     def workspace_words(self, tokens: int) -> int:
         """Words of 4 bytes for partial sums, none without splits."""
@@ -44,3 +63,38 @@ class LinearLaunch:
     def arrival_words(self, tokens: int) -> int:
         x, y, splits = self.grid(tokens)
         return x * y * (splits > 1)
+
+
+@dataclass(frozen=True)
+class SharedPlan:
+    """
+    Where a block's shared memory goes: stages one behind the other, then the table of decoding.
+
+    The epilogue reuses the stages. `offsets` are those of the copied tiles in a stage.
+    """
+
+    offsets: tuple[int, ...]
+    stage_bytes: int
+    table: int
+    total: int
+
+
+def shared_plan(kernel: Any) -> SharedPlan:
+    s, offsets, stage = Schedule.of(kernel.schedule), [], 0
+    for copy in shared_copies(kernel):
+        offsets.append(stage)
+        stage += shared_size(copy.tile.type)
+    epilogue = max(1, s.warps_k - 1) * s.channels * s.tokens * 4 + s.tokens * PAD_BYTES
+    table = max(stage * s.stages, epilogue)
+    entries = max((len(program.table) for program in programs(kernel)), default=0)
+    return SharedPlan(tuple(offsets), stage, table, table + (entries << TABLE_STRIDE))
+
+
+def programs(kernel: Any) -> list[DecodeProgram]:
+    """The decode programs of a kernel, in order."""
+    return [program_of(op) for op in walk(kernel.body) if op.operation.name == "tile.decode"]
+
+
+def program_of(decode: Any) -> DecodeProgram:
+    operand = str(tensor_of(decode.fragment.type).element_type)
+    return decode_program(parse_spelling(decode.format.value), operand)

@@ -19,8 +19,9 @@ from .fragments import INSTRUCTIONS, Instruction
 from .hardware import Machine, is_native
 from .problem import SCALE_ELEMENTS, LinearProblem, row_roles
 
-MOST_REGISTERS = 250
-OTHER_REGISTERS = 48  # addresses, indices and what a decode program has under way
+MOST_REGISTERS = 254
+OTHER_REGISTERS = 48
+DECODED_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,18 @@ def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
 
 
 def registers(problem: LinearProblem, schedule: Schedule) -> int:
-    """An estimate of the registers of a thread: accumulators, operands, codes, the rest."""
-    accumulators = 4 * schedule.strips * schedule.columns
-    sums = (1 + problem.format.splits_signs) * accumulators if problem.group else 0
-    program = problem.program
-    operands = program.registers * schedule.strips + len(program.steps) // 2
-    return accumulators + sums + operands + problem.format.bits * schedule.strips + OTHER_REGISTERS
+    """
+    An estimate of the registers of a thread: accumulators and what surrounds them, operands,
+    codes, the values of a decode program under way, addresses.
+
+    Fitted to what ptxas 13.0 needs for default schedules of all formats.
+    """
+    accumulators, program = 4 * schedule.strips * schedule.columns, problem.program
+    total = accumulators + accumulators * 3 // 8 + OTHER_REGISTERS
+    if problem.group is not None:
+        total += accumulators * (1 + problem.format.splits_signs)
+    of_strip = min(program.registers, DECODED_AHEAD) + problem.format.bits
+    return total + of_strip * schedule.strips + len(program.steps) // 2
 
 
 def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iterator[str]:

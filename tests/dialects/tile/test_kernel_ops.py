@@ -9,9 +9,9 @@ from qcc.dialects.bindings import MLIRError, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.formats.packets import to_packets
 from qcc.dialects.tile import LinearProblem, Schedule, default_schedule
-from qcc.dialects.tile.launch import LinearLaunch
+from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.reference import run_kernel
-from qcc.passes.schedule_linear import linear_kernel
+from qcc.passes.linear_kernel import linear_kernel
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def context() -> Iterator[None]:
         yield
 
 
-def kernel_of(problem: LinearProblem, **fields: int) -> tuple[ir.Module, LinearLaunch]:
+def kernel_of(problem: LinearProblem, **fields: int) -> tuple[ir.Module, Launch]:
     schedule = default_schedule(problem)
     schedule = Schedule(**{**vars(schedule), **fields})
     module = ir.Module.create()

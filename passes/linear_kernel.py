@@ -1,0 +1,247 @@
+"""
+The kernel of a linear layer, over tiles.
+
+    y = qcc.linear x, w : !qcc.packed<tensor<NxKxf32>, "int4<group=128>">
+      =>  tile.kernel { pipeline over K { copy x, codes, scales; steps { decode, load, mma,
+                        rescale } } combine; map; store }
+
+Codes are decoded to the type of the activations, rounded at most once (DecodeProgram.error); the
+sums of a group are fp32, or exact in i32, and multiplied by the group's fp32 scale: no product of
+scale and weight is rounded to 16 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..dialects import tile
+from ..dialects.bindings import arith, ir
+from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
+from ..dialects.tile.launch import Launch
+from ..dialects.tile.problem import (
+    SCALE_ELEMENTS,
+    LinearProblem,
+    checked,
+    chunk_of,
+    row_roles,
+)
+from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
+
+DYNAMIC = ir.ShapedType.get_dynamic_size()
+SWIZZLE = "swizzle8"
+NO_GROUP = 1 << 30
+Values = dict[str, ir.Value]
+
+
+def linear_kernel(
+    problem: LinearProblem, schedule: Schedule, name: str, target: str = "sm_80"
+) -> Launch:
+    """Write `tile.kernel @name` at the insertion point; what the host must launch."""
+    writer = _Linear(checked(problem), schedule)
+    kinds = writer.argument_types()
+    names = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in kinds])
+    kernel = tile.KernelOp(
+        ir.StringAttr.get(name), ir.StringAttr.get(target), schedule.attribute(), names
+    )
+    block = kernel.body.blocks.append(*kinds.values())
+    with ir.InsertionPoint(block):
+        writer.write(dict(zip(kinds, block.arguments, strict=True)))
+    return Launch.of(kernel)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    problem: LinearProblem
+    schedule: Schedule
+
+    def argument_types(self) -> dict[str, ir.Type]:
+        p = self.problem
+        packets = [p.strips, p.units, 32 * p.format.bits]
+        kinds = {
+            "x": _global([DYNAMIC, p.k], p.activation),
+            p.format.code_part: _global(packets, "ui32"),
+        }
+        for role, kind in row_roles(p).items():
+            kinds[role] = _global([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
+        kinds |= {role: _global([1], "f32") for role in self.tensor_factors()}
+        if p.activation == "i8":
+            kinds["x_scale"] = _global([DYNAMIC], "f32")
+        if p.bias is not None:
+            kinds["bias"] = _global([p.n], p.bias)
+        if p.program.table:
+            kinds["table"] = _global([len(p.program.table)], "ui32")
+        kinds["y"] = _global([DYNAMIC, p.n], p.result)
+        kinds["workspace"] = _global([DYNAMIC], self.sum_type)
+        kinds["arrivals"] = _global([DYNAMIC], "ui32")
+        return kinds | {"tokens": ir.IndexType.get()}
+
+    @property
+    def part_type(self) -> str:
+        return self.schedule.record.accumulator
+
+    @property
+    def sum_type(self) -> str:
+        """Of the whole sum over K: integers become fp32 where groups have scales."""
+        return self.part_type if self.problem.group is None else "f32"
+
+    def write(self, given: Values) -> None:
+        s, index = self.schedule, ir.IndexType.get()
+        n0 = tile.BlockOffsetOp(ir.StringAttr.get("n"), index).offset
+        m0 = tile.BlockOffsetOp(ir.StringAttr.get("m"), index).offset
+        share = tile.BlockRangeOp(_number(self.problem.k), _number(s.depth), index, index)
+        initial = tile.ZerosOp(self.accumulator(self.sum_type)).fragment
+        pipeline = tile.PipelineOp(
+            share.first, share.last, initial, _number(s.depth), _number(s.stages), initial.type
+        )
+        body = pipeline.body.blocks.append(index, initial.type)
+        with ir.InsertionPoint(body):
+            k, carried = body.arguments
+            tiles = self.copies(given, n0, m0, k)
+            tile.YieldOp([self.steps(given, tiles, k, carried)])
+        whole = tile.CombineOp(
+            pipeline.result, given["workspace"], given["arrivals"], initial.type
+        ).result
+        tile.StoreOp(self.epilogue(given, whole, n0, m0), given["y"], [m0, n0])
+        tile.ReturnOp()
+
+    def accumulator(self, element: str) -> ir.Type:
+        return _fragment([self.schedule.channels, self.schedule.tokens], element, "c")
+
+    def copies(self, given: Values, n0: ir.Value, m0: ir.Value, k: ir.Value) -> Values:
+        """Shared tiles of one iteration, by role."""
+        p, s = self.problem, self.schedule
+        stream = "evict_first" if s.stream_weights else "normal"
+        made: Values = {}
+        for each in stage_tiles(p, s):
+            if each.name == "x":
+                kind = _shared([each.rows, each.columns], each.element, SWIZZLE)
+                made["x"] = _copy(given["x"], [m0, k], [1, 1], "normal", kind)
+            elif each.name == "codes":
+                units = s.depth // PACKET_COLUMNS
+                kind = _shared([each.rows, units, each.columns // units], each.element, "rows")
+                divisors = [PACKET_ROWS, PACKET_COLUMNS]
+                made["codes"] = _copy(given[p.format.code_part], [n0, k], divisors, stream, kind)
+            else:
+                kind = _shared([each.rows, each.columns], each.element, "rows")
+                divisors = [p.group or NO_GROUP, 1]
+                made[each.name] = _copy(given[each.name], [k, n0], divisors, "normal", kind)
+        return made
+
+    def steps(self, given: Values, tiles: Values, k: ir.Value, carried: ir.Value) -> ir.Value:
+        chunk = chunk_of(self.problem)
+        count = _number(self.schedule.depth // chunk)
+        steps = tile.StepsOp(k, carried, _number(chunk), count, carried.type)
+        body = steps.body.blocks.append(k.type, carried.type)
+        with ir.InsertionPoint(body):
+            at, total = body.arguments
+            columns = _fragment([self.schedule.tokens, chunk], self.problem.activation, "b")
+            loaded = tile.LoadOp(tiles["x"], at, columns).fragment
+            for sign, role in self.signed_scales():
+                total = self.accumulate(given, tiles, at, loaded, total, sign, role)
+            tile.YieldOp([total])
+        return steps.result
+
+    def signed_scales(self) -> list[tuple[str, str | None]]:
+        """For each scale of a group, whom it serves; one without a role where rows have one."""
+        fmt = self.problem.format
+        if self.problem.group is None or not fmt.block_scales:
+            return [("all", None)]
+        return [(scale.of if fmt.splits_signs else "all", scale.role) for scale in fmt.block_scales]
+
+    def accumulate(
+        self,
+        given: Values,
+        tiles: Values,
+        k: ir.Value,
+        columns: ir.Value,
+        total: ir.Value,
+        sign: str,
+        role: str | None,
+    ) -> ir.Value:
+        p, chunk, instruction = self.problem, chunk_of(self.problem), self.schedule.instruction
+        rows = tile.DecodeOp(
+            tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
+            _number(p.group or NO_GROUP),
+            _fragment([self.schedule.channels, chunk], p.activation, "a"),
+            zeros=tiles.get("zero_point"), table=given.get("table"),
+        ).fragment  # fmt: skip
+        name = ir.StringAttr.get(instruction)
+        if role is None:
+            return tile.MmaOp(rows, columns, total, name, total.type).result
+        zeros = tile.ZerosOp(self.accumulator(self.part_type)).fragment
+        part = tile.MmaOp(rows, columns, zeros, name, zeros.type).result
+        decoding = p.format.scale_decoding(role)
+        apply = "divide" if decoding.divide else "multiply"
+        return tile.RescaleOp(
+            total, part, tiles[role], k, ir.StringAttr.get(decoding.kind),
+            ir.StringAttr.get(apply), _number(p.group or NO_GROUP),
+            ir.FloatAttr.get_f64(p.program.factor), total.type,
+        ).result  # fmt: skip
+
+    def epilogue(self, given: Values, whole: ir.Value, n0: ir.Value, m0: ir.Value) -> ir.Value:
+        """Scales of rows, tokens and the tensor; bias; one rounding to the type of the result."""
+        p = self.problem
+        factors = [] if p.group is not None else [(role, "n") for role in self.row_scales()]
+        factors += [(role, "one") for role in self.tensor_factors()]
+        factors += [("x_scale", "m")] * ("x_scale" in given)
+        factors += [("bias", "n")] * ("bias" in given)
+        result = _fragment([self.schedule.channels, self.schedule.tokens], p.result, "c")
+        mapped = tile.MapOp(whole, result)
+        with ir.InsertionPoint(mapped.body.blocks.append(_element(self.sum_type))) as inside:
+            value = inside.block.arguments[0]
+            value = value if self.sum_type == "f32" else arith.sitofp(ir.F32Type.get(), value)
+            if p.group is None and p.program.factor != 1:
+                value = arith.mulf(value, arith.constant(value.type, p.program.factor))
+            for role, axis in factors:
+                kind = tensor_of(given[role].type).element_type
+                offset = m0 if axis == "m" else n0
+                factor = tile.ReadOp(given[role], offset, ir.StringAttr.get(axis), kind).element
+                value = self.applied(value, role, factor)
+            if p.result != "f32":
+                value = arith.truncf(_element(p.result), value)
+            tile.YieldOp([value])
+        return mapped.result
+
+    def applied(self, value: ir.Value, role: str, factor: ir.Value) -> ir.Value:
+        """The value with the bias added, or multiplied by a scale, as its format decodes it."""
+        p = self.problem
+        if role == "bias":
+            return arith.addf(value, factor if p.bias == "f32" else arith.extf(value.type, factor))
+        if role != "x_scale" and p.format.scale_decoding(role).divide:
+            return arith.divf(value, factor)
+        return arith.mulf(value, factor)
+
+    def tensor_factors(self) -> list[str]:
+        """Scales of the whole tensor; its zero point is stored for each row."""
+        return sorted(self.problem.format.tensor_roles - {"zero_point"})
+
+    def row_scales(self) -> list[str]:
+        return [scale.role for scale in self.problem.format.block_scales
+                if scale.role not in self.problem.format.tensor_roles]  # fmt: skip
+
+
+def _number(value: int) -> ir.IntegerAttr:
+    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+
+
+def _element(name: str) -> ir.Type:
+    return ir.Type.parse(name)
+
+
+def _global(shape: list[int], element: str) -> ir.Type:
+    return global_of(ir.RankedTensorType.get(shape, _element(element)))
+
+
+def _shared(shape: list[int], element: str, order: str) -> ir.Type:
+    return shared_of(ir.RankedTensorType.get(shape, _element(element)), order)
+
+
+def _copy(
+    source: ir.Value, offsets: list[ir.Value], divisors: list[int], cache: str, kind: ir.Type
+) -> ir.Value:
+    by = ir.DenseI64ArrayAttr.get(divisors)
+    return tile.CopyOp(source, offsets, by, ir.StringAttr.get(cache), kind).tile
+
+
+def _fragment(shape: list[int], element: str, role: str) -> ir.Type:
+    return fragment_of(ir.RankedTensorType.get(shape, _element(element)), role)

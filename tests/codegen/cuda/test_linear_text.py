@@ -1,0 +1,68 @@
+"""Whole emitted kernels as a reader sees them, and what nvcc makes of default schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qcc.codegen.cuda.compilers import find_compiler
+from qcc.codegen.cuda.emit import emit_source
+from qcc.codegen.cuda.resources import Resources, resources
+from qcc.codegen.cuda.toolchain import Job, build_all
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+from qcc.dialects.tile.default_schedule import default_schedule
+from qcc.dialects.tile.problem import LinearProblem
+from qcc.passes.linear_kernel import linear_kernel
+
+DECODE = LinearProblem(4096, 4096, 1, "int4<group=128>", bias="f16")
+PREFILL = LinearProblem(4096, 4096, 512, "dint4", "i8")
+DEFAULTS = {
+    "decode": DECODE,
+    "prefill_i8": PREFILL,
+    "skinny_nvfp4": LinearProblem(4096, 4096, 16, "nvfp4"),
+    "middle_int3": LinearProblem(4096, 4096, 48, "int3<group=64>", "bf16", "bf16"),
+    "prefill_int4": LinearProblem(4096, 4096, 512, "int4"),
+    "prefill_mxfp6": LinearProblem(4096, 4096, 512, "mxfp6_e2m3"),
+}
+OPCODE = {"f16": "HMMA.16816.F32", "bf16": "HMMA.16816.F32.BF16", "i8": "IMMA.16832.S8.S8"}
+
+
+def source_of(problems: dict[str, LinearProblem], target: str) -> str:
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        with ir.InsertionPoint(module.body):
+            for name, problem in problems.items():
+                linear_kernel(problem, default_schedule(problem, target), name, target)
+        return emit_source(list(module.body.operations))
+
+
+@pytest.mark.parametrize(("name", "problem"), [("decode", DECODE), ("prefill_i8", PREFILL)],
+                         ids=["decode", "prefill_i8"])  # fmt: skip
+def test_source(golden: Callable[[str, str], None], name: str, problem: LinearProblem) -> None:
+    golden(source_of({name: problem}, "sm_80"), ".cu")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Resources]]:
+    """By machine, then by kernel: what they cost."""
+    jobs = [Job("linear", source_of(DEFAULTS, target), target) for target in ("sm_80", "sm_90a")]
+    folder: Path = tmp_path_factory.mktemp("cubins")
+    cubins = build_all(jobs, folder, compiler=find_compiler())
+    return {cubin.target: resources(cubin) for cubin in cubins}
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_default_schedules_spill_nothing(
+    built: dict[str, dict[str, Resources]], name: str, target: str
+) -> None:
+    """And have the matrix instructions of one step of K, as many as its tile needs, no others."""
+    found, problem = built[target][name], DEFAULTS[name]
+    s = default_schedule(problem, target)
+    assert not found.spills
+    assert found.count("RET") == 0  # no function is called
+    products = s.strips * s.columns * s.depth // s.record.k // s.warps_k
+    assert found.count(OPCODE[problem.activation]) == found.count("HMMA", "IMMA") == products

@@ -1,0 +1,90 @@
+"""Linear layers to kernels: which share one, what a parameter's layout becomes, what is refused."""
+
+import pytest
+
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.tile.launch import Launch
+from qcc.passes.schedule_linear import LinearScheduling, schedule_linear
+
+LAYERS = """
+func.func @main(%x: tensor<3x2x128xf16>) -> (tensor<3x2x48xf16>, tensor<3x2x48xf16>) {
+  %a = "qcc.param"() {symbol = "a"} : () -> !qcc.packed<tensor<48x128xf32>, "W">
+  %b = "qcc.param"() {symbol = "b"} : () -> !qcc.packed<tensor<48x128xf32>, "W">
+  %0 = "qcc.linear"(%x, %a) {SEGMENTS} : (tensor<3x2x128xf16>, !qcc.packed<tensor<48x128xf32>, "W">)
+    -> tensor<3x2x48xf16>
+  %1 = "qcc.linear"(%x, %b) {SEGMENTS} : (tensor<3x2x128xf16>, !qcc.packed<tensor<48x128xf32>, "W">)
+    -> tensor<3x2x48xf16>
+  return %0, %1 : tensor<3x2x48xf16>, tensor<3x2x48xf16>
+}
+"""
+ROUNDED = """
+func.func @main(%x: tensor<?x128xf16>) -> tensor<?x48xf16> {
+  %w = "qcc.param"() {symbol = "w"} : () -> !qcc.packed<tensor<48x128xf32>, "W">
+  %q = "qcc.quantize"(%x) : (tensor<?x128xf16>) -> !qcc.packed<tensor<?x128xf16>, "int8">
+  %d = "qcc.dequantize"(%q) : (!qcc.packed<tensor<?x128xf16>, "int8">) -> tensor<?x128xf16>
+  %0 = "qcc.linear"(%d, %w) {SEGMENTS} : (tensor<?x128xf16>, !qcc.packed<tensor<48x128xf32>, "W">)
+    -> tensor<?x48xf16>
+  return %0 : tensor<?x48xf16>
+}
+"""
+
+SEGMENTS = "operandSegmentSizes = array<i32: 1, 1, 0>"
+
+
+def scheduled(text: str, options: LinearScheduling | None = None) -> str:
+    with make_context():
+        module = ir.Module.parse(text.replace("SEGMENTS", SEGMENTS))
+        schedule_linear(options or LinearScheduling())(module.operation, None)
+        assert module.operation.verify()
+        return str(module)
+
+
+def test_equal_layers_share_a_kernel(check):
+    # CHECK: "tile.kernel"
+    # CHECK-NOT: "tile.kernel"
+    # CHECK: "qcc.param"() {layout = "mma16", symbol = "a"}
+    # CHECK: "qcc.param"() {layout = "mma16", symbol = "b"}
+    # CHECK: "tile.launch"(%arg0, %{{.*}}) {kernel = "linear_int4_0"
+    # CHECK: "tile.launch"(%arg0, %{{.*}}) {kernel = "linear_int4_0"
+    # CHECK-NOT: qcc.linear
+    check(scheduled(LAYERS.replace("W", "int4<group=32>")))
+
+
+def test_tables_are_stored_in_pairs(check):
+    # CHECK: layout = "mma16_pairs"
+    check(scheduled(LAYERS.replace("W", "nf4")))
+
+
+def test_rounded_activations_are_read_as_codes(check):
+    # CHECK: mma.m16n8k32.s8
+    # CHECK: layout = "mma8_pairs"
+    # CHECK: %[[Q:.*]] = "qcc.quantize"
+    # CHECK: "tile.launch"(%[[Q]]
+    check(scheduled(ROUNDED.replace("W", "dint4")))
+
+
+def test_weights_without_bytes_read_the_decoded_activations(check):
+    # CHECK: mma.m16n8k16.f16
+    # CHECK: %[[D:.*]] = "qcc.dequantize"
+    # CHECK: "tile.launch"(%[[D]]
+    check(scheduled(ROUNDED.replace("W", "nf4")))
+
+
+def test_open_tokens_are_the_option_s():
+    options = LinearScheduling("sm_90a", tokens=100)
+    with make_context():
+        module = ir.Module.parse(ROUNDED.replace("W", "int8").replace("SEGMENTS", SEGMENTS))
+        schedule_linear(options)(module.operation, None)
+        launch = Launch.of(module.body.operations[0])
+    assert (launch.target, launch.schedule.tokens) == ("sm_90a", 128)
+    assert launch.grid(300) == (3, 1, launch.schedule.splits)
+
+
+def test_refusals():
+    with pytest.raises(UnsupportedError, match="activations are f32"):
+        scheduled(LAYERS.replace("W", "int4").replace("128xf16", "128xf32"))
+    plain = LAYERS.replace('!qcc.packed<tensor<48x128xf32>, "W">', "tensor<48x128xf16>")
+    with pytest.raises(UnsupportedError, match="give the parameter a format"):
+        scheduled(plain)
