@@ -19,14 +19,7 @@ from ..dialects import qcc
 from ..dialects.bindings import ir
 from ..dialects.errors import QccError
 from ..dialects.formats import Format, parse_spelling
-from ..dialects.formats.layout import Parts, PartSpecs
-from ..dialects.formats.panels import LAYOUT, from_panels, panel_specs, to_panels
-from ..dialects.formats.tap_panels import (
-    TAP_LAYOUT,
-    from_tap_panels,
-    tap_panel_specs,
-    to_tap_panels,
-)
+from ..dialects.formats.stored import from_layout, stored_specs, to_layout
 from ..passes.assign_formats import parameter_ops
 from .artifact import ArtifactWriter, TensorSpec
 from .console import Progress
@@ -41,7 +34,7 @@ class Parameter:
     """
     A parameter of the program: its symbol, IR element type and shape, and format if packed.
 
-    `layout` names the order in which its parts are stored; None is row by row.
+    `layout` names how its parts are stored (dialects/formats/stored.py); None is row by row.
     """
 
     symbol: str
@@ -62,35 +55,11 @@ class Parameter:
         """The stored tensors: the plain one, or one for each part of its format."""
         if self.format is None:
             return [TensorSpec(self.symbol, self.shape, numpy_dtype(self.element))]
+        parts = stored_specs(self.format, self.layout, self.shape)
         return [
             TensorSpec(f"{self.symbol}/{role}", shape, dtype)
-            for role, (shape, dtype) in self._part_specs(self.format).items()
+            for role, (shape, dtype) in parts.items()
         ]
-
-    def laid_out(self, parts: Parts) -> Parts:
-        """Parts row by row, as they are stored."""
-        assert self.format is not None
-        if self.layout == LAYOUT:
-            return to_panels(self.format, parts, self.k)
-        if self.layout == TAP_LAYOUT:
-            return to_tap_panels(self.format, parts, self.shape)
-        return parts
-
-    def by_row(self, stored: Parts) -> Parts:
-        """Undo `laid_out`."""
-        assert self.format is not None
-        if self.layout == LAYOUT:
-            return from_panels(self.format, stored, self.rows, self.k)
-        if self.layout == TAP_LAYOUT:
-            return from_tap_panels(self.format, stored, self.shape)
-        return stored
-
-    def _part_specs(self, fmt: Format) -> PartSpecs:
-        if self.layout == LAYOUT:
-            return panel_specs(fmt, self.rows, self.k)
-        if self.layout == TAP_LAYOUT:
-            return tap_panel_specs(fmt, self.shape)
-        return fmt.part_specs(self.rows, self.k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +153,7 @@ def in_layout(parameter: Parameter, parts: dict[str, np.ndarray]) -> dict[str, n
     """The tensors of `encode` as they are stored."""
     if parameter.format is None:
         return parts
-    stored = parameter.laid_out(_by_role(parts))
+    stored = to_layout(parameter.format, parameter.layout, _by_role(parts), parameter.shape)
     return {f"{parameter.symbol}/{role}": array for role, array in stored.items()}
 
 
@@ -225,7 +194,7 @@ def decoded_parameter(parameter: Parameter, tensor: Callable[[str], np.ndarray])
         return tensor(parameter.symbol)
     roles = parameter.format.part_specs(parameter.rows, parameter.k)
     stored = {role: tensor(f"{parameter.symbol}/{role}") for role in roles}
-    by_row = parameter.by_row(stored)
+    by_row = from_layout(parameter.format, parameter.layout, stored, parameter.shape)
     return parameter.format.decode_rows(by_row, parameter.k).reshape(parameter.shape)
 
 

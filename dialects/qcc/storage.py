@@ -5,9 +5,7 @@ from typing import Any
 from ..bindings import Operand, Operation, Result, ext, ir
 from ..errors import QccError
 from ..formats import Range, parse_spelling
-from ..formats.packets import ORDERS
-from ..formats.panels import LAYOUT, panel_unit
-from ..formats.tap_panels import TAP_LAYOUT, has_tap_panels
+from ..formats.stored import layout_refusal
 from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
 
 LAYOUT_ATTRIBUTE = "layout"
@@ -135,18 +133,11 @@ def _layout_is_known(parameter: Operation) -> bool:
         return True
     type_ = parameter.results[0].type
     spelling = format_spelling(type_)
-    rank = {LAYOUT: 2, TAP_LAYOUT: 4}.get(layout, 2 if layout in ORDERS else None)
-    if rank is None:
-        reason = f"there is no layout {layout!r}, only {', '.join([LAYOUT, TAP_LAYOUT, *ORDERS])}"
-    elif spelling is None or logical_type(type_).rank != rank:
-        reason = f"{layout!r} is a layout of packed tensors of rank {rank}, not of {type_}"
-    elif layout == LAYOUT and panel_unit(parse_spelling(spelling)) is None:
-        reason = f"blocks of {spelling} do not divide into the units of {layout!r}"
-    elif layout == TAP_LAYOUT and not has_tap_panels(parse_spelling(spelling)):
-        reason = f"{layout!r} is for integers times a scale a row, not for {spelling}"
-    elif layout in ORDERS and parse_spelling(spelling).bits > ORDERS[layout].widest_plane:
-        reason = f"{layout!r} has no codes of {parse_spelling(spelling).bits} bits, as {spelling} has"
+    if spelling is None:
+        reason = f"{layout!r} is a layout of packed tensors, not of {type_}"
     else:
+        reason = layout_refusal(parse_spelling(spelling), layout, tuple(logical_type(type_).shape))
+    if reason is None:
         return True
     parameter.location.emit_error(f"qcc.param: {reason}")
     return False

@@ -126,6 +126,19 @@ REFUSED = {
         '"qcc.param"() {symbol = "w"} : () -> !qcc.packed<tensor<4x4xf32>, "int4000">',
         "`qcc list formats` names the known ones",
     ),
+    "unknown layout": (
+        '"qcc.param"() {symbol = "w", layout = "mma9"} : () -> !qcc.packed<tensor<4x4xf32>, "int4">',
+        "qcc.param: there is no layout 'mma9', only panel16, panel16-taps, mma16",
+    ),
+    "layout of plain values": (
+        '"qcc.param"() {symbol = "w", layout = "panel16"} : () -> tensor<4x4xf32>',
+        "'panel16' is a layout of packed tensors, not of tensor<4x4xf32>",
+    ),
+    "layout of images for a matrix": (
+        '"qcc.param"() {symbol = "w", layout = "panel16-taps"} : () -> '
+        '!qcc.packed<tensor<4x4xf32>, "int8">',
+        "'panel16-taps' is a layout of tensors of rank 4, not 2",
+    ),
     "quantize to a plain tensor": (
         '"qcc.quantize"(%x) : (tensor<4x4xf32>) -> tensor<4x4xf32>',
         "qcc.quantize must produce a !qcc.packed value",
