@@ -8,9 +8,10 @@ Linear layers become launches of kernels over tiles.
           y = tile.launch x, w, b {kernel = "linear_int4_0"}
 
 Layers of equal shapes and formats share a kernel. Activations are f16 or bf16, or the codes of a
-`qcc.quantize` to symmetric int8 with a scale for each token, whose products with integer weights
-are exact. Codes are decoded to the type of the activations, rounded at most once
-(DecodeProgram.error); sums are fp32 or i32, and scales fp32: see linear_kernel.py.
+`qcc.quantize`: symmetric int8 with a scale for each token, whose products with integer weights are
+exact, or fp8_e4m3 without scales where the target multiplies it. Codes are decoded to the type of
+the activations, rounded at most once (DecodeProgram.error); sums are fp32 or i32, and scales
+fp32: see linear_kernel.py.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from typing import Any
 from ..dialects import qcc, tile
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import UnsupportedError
-from ..dialects.formats import parse_spelling
 from ..dialects.tile.control import walk
 from ..dialects.tile.default_schedule import default_schedule
-from ..dialects.tile.problem import LinearProblem
+from ..dialects.tile.hardware import is_native
+from ..dialects.tile.problem import INSTRUCTION_OF, LinearProblem, refusal
 from .linear_kernel import linear_kernel
 
 Chooser = Callable[[LinearProblem, str], tile.Schedule]
-INTEGER_ACTIVATIONS = "int8"
+BYTE_ACTIVATIONS = {"int8": "i8", "fp8_e4m3": "f8E4M3FN"}
+"""What a layer's input may be rounded to, and the operands that its codes are."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def _schedule(
     options: LinearScheduling,
     kernels: dict[LinearProblem, str],
 ) -> None:
-    problem, source = linear_problem(op, options.tokens)
+    problem, source = linear_problem(op, options)
     if problem not in kernels:
         name = f"linear_{problem.format.name}_{len(kernels)}"
         schedule = options.choose(problem, options.target)
@@ -74,7 +76,7 @@ def _schedule(
     op.operation.erase()
 
 
-def linear_problem(op: qcc.LinearOp, tokens: int) -> tuple[LinearProblem, ir.Value]:
+def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearProblem, ir.Value]:
     """
     What a layer computes, and what its kernel reads in place of the input.
 
@@ -85,26 +87,34 @@ def linear_problem(op: qcc.LinearOp, tokens: int) -> tuple[LinearProblem, ir.Val
     if spelling is None or producer_name(op.weight) != "qcc.param":
         raise _refused(op, f"its weight is {op.weight.type}", "give the parameter a format")
     n, k = qcc.logical_type(op.weight.type).shape
-    source, activation = _activation(op, spelling)
+    source, activation = _activation(op, spelling, options.target)
     result = ir.RankedTensorType(op.result.type)
     rows = [result.shape[axis] for axis in range(result.rank - 1)]
     known = 1
     for extent in rows:
         known = known * extent if extent >= 0 and known >= 0 else -1
+    count = known if known >= 0 else options.tokens
     bias = None if op.bias is None else str(ir.RankedTensorType(op.bias.type).element_type)
     problem = LinearProblem(
-        n, k, known if known >= 0 else tokens, spelling, activation, str(result.element_type), bias
+        n,
+        k,
+        known if known >= 0 else options.tokens,
+        spelling,
+        activation,
+        str(result.element_type),
+        bias,
     )
     return problem, source
 
 
-def _activation(op: qcc.LinearOp, weight: str) -> tuple[ir.Value, str]:
+def _activation(op: qcc.LinearOp, weight: str, target: str) -> tuple[ir.Value, str]:
     """Codes of rounded activations, if the weight is made of bytes; else the input itself."""
     if producer_name(op.input) == "qcc.dequantize":
         producer: Any = op.input.owner
         codes = producer.operands[0]
-        if _is_integer_pair(codes, weight):
-            return codes, "i8"
+        kind = BYTE_ACTIVATIONS.get(qcc.format_spelling(codes.type) or "")
+        if kind is not None and _multiplies(kind, weight, target):
+            return codes, kind
     element = str(ir.RankedTensorType(op.input.type).element_type)
     if element not in ("f16", "bf16"):
         raise _refused(op, f"its activations are {element}", "compile the model in f16 or bf16")
@@ -117,14 +127,14 @@ def producer_name(value: ir.Value) -> str:
     return "" if isinstance(owner, ir.Block) else owner.name
 
 
-def _is_integer_pair(codes: Any, weight: str) -> bool:
-    if qcc.format_spelling(codes.type) != INTEGER_ACTIVATIONS:
-        return False
+def _multiplies(kind: str, weight: str, target: str) -> bool:
+    """Whether the target has the instruction, and the weight decodes to its operands."""
     try:
-        _ = LinearProblem(1, 1, 1, weight, "i8").program
+        return is_native(target, INSTRUCTION_OF[kind]) and not refusal(
+            LinearProblem(1, 1, 1, weight, kind)
+        )
     except UnsupportedError:
         return False
-    return parse_spelling(weight).bits <= 8
 
 
 def _refused(op: qcc.LinearOp, why: str, next_step: str) -> UnsupportedError:

@@ -96,6 +96,7 @@ def refusal(problem: LinearProblem) -> str | None:
         nearest = max(record.k, round(group / record.k) * record.k)
         return f"groups of {group} are no multiple of the {record.k} columns of {record.name}; " \
             f"use group={nearest}"  # fmt: skip
+    _ = problem.program
     if record.accumulator == "i32" and problem.k > LONGEST_INTEGER_SUM and group is None:
         return f"sums of {problem.k} products of bytes may leave 32 bits; use groups"
     if problem.format.splits_signs and record.operand_bits != 16:

@@ -65,6 +65,21 @@ def test_rounded_activations_are_read_as_codes(check):
     check(scheduled(ROUNDED.replace("W", "dint4")))
 
 
+def test_fp8_is_multiplied_where_the_target_can(check):
+    # CHECK: mma.m16n8k32.e4m3
+    # CHECK: layout = "mma8"
+    # CHECK: %[[Q:.*]] = "qcc.quantize"
+    # CHECK: "tile.launch"(%[[Q]]
+    text = ROUNDED.replace('"int8"', '"fp8_e4m3"').replace("W", "mxfp4")
+    check(scheduled(text, LinearScheduling("sm_89")))
+
+
+def test_fp8_is_decoded_where_it_cannot(check):
+    # CHECK: mma.m16n8k16.f16
+    text = ROUNDED.replace('"int8"', '"fp8_e4m3"').replace("W", "mxfp4")
+    check(scheduled(text, LinearScheduling("sm_90a")))
+
+
 def test_weights_without_bytes_read_the_decoded_activations(check):
     # CHECK: mma.m16n8k16.f16
     # CHECK: %[[D:.*]] = "qcc.dequantize"

@@ -34,6 +34,7 @@ from qcc.passes.linear_kernel import linear_kernel
 TOKENS = (1, 7, 16, 33, 65)
 DTYPES: dict[str, Any] = {
     "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
+    "f8E4M3FN": ml_dtypes.float8_e4m3fn,
 }  # fmt: skip
 UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
 USER_TABLE = "lut4<table=[0,1,2,3.25,4,5,6,7.5,-1,-2,-3,-4,-5,-6,-7.5,-9]>"
@@ -52,6 +53,7 @@ INTEGERS = [
     "dint4<group=64>", "dint3<group=32>", "dint4<symmetric=true>", "uint4<group=tensor>",
     "int4<group=32,symmetric=false>", "mxint8", "mxfp4", "sawb4", "pact4", "int5", "int6", "int7",
 ]  # fmt: skip
+SMALL_FLOATS = ["fp8_e4m3", "fp8_e4m3<group=64>", "mxfp4", "mxfp6_e3m2", "dint4<symmetric=true>"]
 # Channels, tokens, depth, warps along them, stages, splits: each takes any number of tokens.
 SHAPES = (
     (64, 16, 128, 1, 1, 2, 3, 1), (32, 8, 256, 1, 1, 4, 2, 2), (64, 32, 128, 2, 2, 1, 2, 1),
@@ -68,6 +70,10 @@ def columns(spelling: str) -> int:
     return size * (3 if size > 64 else 7)
 
 
+def target_of(activation: str) -> str:
+    return "sm_89" if activation == "f8E4M3FN" else "sm_80"
+
+
 def problems(activation: str, spellings: list[str]) -> list[tuple[LinearProblem, Schedule]]:
     made = []
     result = "bf16" if activation == "bf16" else "f16"
@@ -78,7 +84,7 @@ def problems(activation: str, spellings: list[str]) -> list[tuple[LinearProblem,
             49 - index % 2, columns(spelling), 16, spelling, activation, result, bias
         )
         schedule = Schedule(INSTRUCTION_OF[activation], *shape)
-        assert not list(illegal(problem, schedule, machine("sm_80")))
+        assert not list(illegal(problem, schedule, machine(target_of(activation))))
         made.append((problem, schedule))
     return made
 
@@ -95,7 +101,7 @@ def built(cases: list[tuple[LinearProblem, Schedule]], folder: Path) -> Built:
         module = ir.Module.create()
         with ir.InsertionPoint(module.body):
             launches = [
-                linear_kernel(problem, schedule, f"linear_{index}")
+                linear_kernel(problem, schedule, f"linear_{index}", target_of(problem.activation))
                 for index, (problem, schedule) in enumerate(cases)
             ]
         assert module.operation.verify()
@@ -119,6 +125,11 @@ def bf16(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def i8(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(problems("i8", INTEGERS), tmp_path_factory.mktemp("i8"))
+
+
+@pytest.fixture(scope="module")
+def f8(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built(problems("f8E4M3FN", SMALL_FLOATS), tmp_path_factory.mktemp("f8"))
 
 
 @dataclass(frozen=True)
@@ -201,6 +212,11 @@ def test_bf16(bf16: Built, spelling: str) -> None:
 @pytest.mark.parametrize("spelling", INTEGERS)
 def test_i8(i8: Built, spelling: str) -> None:
     check(i8, spelling)
+
+
+@pytest.mark.parametrize("spelling", SMALL_FLOATS)
+def test_fp8(f8: Built, spelling: str) -> None:
+    check(f8, spelling)
 
 
 @pytest.mark.parametrize("spelling", ["int8", "int4", "dint4", "dint4<symmetric=true>"])
