@@ -95,15 +95,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
         known = known * extent if extent >= 0 and known >= 0 else -1
     count = known if known >= 0 else options.tokens
     bias = None if op.bias is None else str(ir.RankedTensorType(op.bias.type).element_type)
-    problem = LinearProblem(
-        n,
-        k,
-        known if known >= 0 else options.tokens,
-        spelling,
-        activation,
-        str(result.element_type),
-        bias,
-    )
+    problem = LinearProblem(n, k, count, spelling, activation, str(result.element_type), bias)
     return problem, source
 
 

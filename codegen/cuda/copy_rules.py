@@ -95,7 +95,8 @@ def declare_stage_tile(text: KernelText, op: Any) -> None:
     out.line(f"const int {row} = {plan.row}, {column} = {plan.column};")
     from_ = linear((pitch, f"s64({first_row})"), first_column)
     out.line(f"const auto {source}_from = {source}.at({from_});")
-    out.line(f"const int {source}_to = {shared_place(op.tile.type, row, column)};")
+    if not _exchanges_by_turn(op, plan):
+        out.line(f"const int {source}_to = {shared_place(op.tile.type, row, column)};")
 
 
 def origins(text: KernelText, op: Any) -> tuple[str, str]:
@@ -171,9 +172,14 @@ def scaled(factor: int, value: str) -> str:
     return linear((factor, value))
 
 
-def _to(op: Any, plan: Plan, name: str, rows: str, columns: str) -> str:
+def _exchanges_by_turn(op: Any, plan: Plan) -> bool:
+    """Whether turns are not whole periods of the exchange of vectors apart."""
     period = swizzle_period(note_of(op.tile.type))
-    if period > 1 and plan.turns > 1 and plan.rows_at_once % period:
+    return period > 1 and plan.turns > 1 and bool(plan.rows_at_once % period)
+
+
+def _to(op: Any, plan: Plan, name: str, rows: str, columns: str) -> str:
+    if _exchanges_by_turn(op, plan):
         return shared_place(op.tile.type, f"({linear(f'{name}_row', rows)})",
                             linear(f"{name}_column", columns))  # fmt: skip
     return linear(f"{name}_to", scaled(plan.columns, rows), columns)

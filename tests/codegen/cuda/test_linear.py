@@ -18,7 +18,12 @@ import pytest
 
 from qcc.codegen.cuda.emit import emit_source
 from qcc.codegen.cuda.emulator.build import build_emulated
-from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, Mode
+from qcc.codegen.cuda.emulator.launch import (
+    ALL_MODES,
+    EmulatedModule,
+    KernelViolation,
+    Mode,
+)
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
@@ -282,3 +287,45 @@ def test_every_shape_has_a_legal_schedule(tokens: int, n: int, k: int) -> None:
 def test_refusals_name_the_nearest(weight: str, activation: str, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
         default_schedule(LinearProblem(64, 640, 1, weight, activation))
+
+
+FAULTS = {
+    "no wait": ("    wait_copies<1>();", "    wait_copies<2>();"),
+    "no barrier": ("    sync_threads();  // everybody's", "    // everybody's"),
+    "no barrier in the epilogue": ("sync_threads();  // shared memory is free", "// not free"),
+    "registers in another order": ("  a[0][1] = t6;", "  a[0][1] = t3;"),
+    "a swizzle of the writer alone": ("(x_column ^ ((x_row + 4 * turn) & 7) * 8)", "x_column"),
+    "a copy beyond the tokens": (" < tokens ? 16 : 0)", " < 99 ? 16 : 0)"),
+}
+
+
+def test_planted_faults_are_found(tmp_path: Path) -> None:
+    """Each in some mode: by the emulator's checks, or in the result."""
+    problem = LinearProblem(64, 512, 7, "int4<group=32>")
+    schedule = Schedule(INSTRUCTION_OF["f16"], 64, 16, 128, 1, 1, 2, 3)
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        with ir.InsertionPoint(module.body):
+            launch = linear_kernel(problem, schedule, "linear_0")
+        source = emit_source(list(module.body.operations))
+    texts = []
+    for index, (old, new) in enumerate(FAULTS.values()):
+        assert old in source
+        text = source.replace(old, new).replace("linear_0", f"linear_{index}")
+        texts.append(text.replace("decode_affine4_f16", f"decode_{index}"))
+    module_ = build_emulated("\n".join(texts), tmp_path)
+    for index, name in enumerate(FAULTS):
+        faulty = Built({}, {}, module_)
+        given = case(problem, launch, 7)
+        assert _fails(faulty, replace(launch, kernel=f"linear_{index}"), given), name
+
+
+def _fails(faulty: Built, launch: Launch, given: Case) -> bool:
+    for mode in ALL_MODES:
+        try:
+            result = launched(faulty, launch, given, mode).astype(np.float64)
+        except KernelViolation:
+            return True
+        if not (np.abs(result - given.wanted) <= given.bound).all():
+            return True
+    return False

@@ -55,7 +55,6 @@ decode(
   const auto x_tile = [](int stage) { return Shared<u16>(12800 * stage, 2048); };
   const int x_row = thread / 32, x_column = thread % 32 * 8;
   const auto x_from = x.at(4096 * s64(m0 + x_row) + x_column);
-  const int x_to = 256 * x_row + (x_column ^ (x_row & 7) * 8);
   // codes_tile: 4 x 4 x 128 of ui32, rows
   const auto codes_tile = [](int stage) { return Shared<u32>(12800 * stage + 4096, 2048); };
   const int codes_row = 0, codes_column = thread * 4;
