@@ -127,7 +127,8 @@ REFUSED = {
         "`qcc list formats` names the known ones",
     ),
     "unknown layout": (
-        '"qcc.param"() {symbol = "w", layout = "mma9"} : () -> !qcc.packed<tensor<4x4xf32>, "int4">',
+        '"qcc.param"() {symbol = "w", layout = "mma9"} : () -> '
+        '!qcc.packed<tensor<4x4xf32>, "int4">',
         "qcc.param: there is no layout 'mma9', only panel16, panel16-taps, mma16",
     ),
     "layout of plain values": (
