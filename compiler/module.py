@@ -13,6 +13,7 @@ import numpy as np
 from ..codegen.cpu.features import missing_features
 from ..codegen.cpu.program import Code
 from ..dialects.errors import UnsupportedError, UsageError
+from .arrays import as_array, as_integers, as_tensor
 from .artifact import Artifact
 from .manifest import Precision, Signature, Value
 from .nesting import bound, rebuilt
@@ -81,7 +82,7 @@ class Module:
         values = bound(parameters, len(signature.inputs), inputs, keywords)
         as_torch = any(hasattr(value, "detach") for value in values)
         results = self.run(values)
-        converted = [_as_tensor(array) for array in results] if as_torch else results
+        converted = [as_tensor(array) for array in results] if as_torch else results
         if self._eager_results is not None:
             return self._eager_results(converted)
         if signature.results is not None:
@@ -93,7 +94,7 @@ class Module:
         wanted = self.signature.inputs
         if len(wanted) == len(inputs):
             pairs = zip(inputs, wanted, strict=True)
-            inputs = [_as_array(value, entry) for value, entry in pairs]
+            inputs = [as_array(value, entry) for value, entry in pairs]
         check_inputs(self.signature, inputs)
         # The IR's integers have no sign; what their bits mean the signature says.
         return [
@@ -165,9 +166,9 @@ class Module:
                 next_step=told.get("next_step", ""),
             )
         count = check_count(max_new_tokens)
-        prompt = np.atleast_2d(_as_array(tokens))
+        prompt = np.atleast_2d(as_array(tokens))
         check_prompt(self.signature, prompt, count)
-        prompt = prompt.astype(np.int64)
+        prompt = as_integers(prompt, np.dtype(np.int64), "tokens")
         caches = KeyValueCaches(self._running.code, len(prompt))
         produced = np.zeros((len(prompt), 0), np.int64)
         following = prompt
@@ -258,45 +259,3 @@ def _in_order(tensors: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 def _described(value: Value) -> str:
     return f"{value.name}: {value.dtype}[{', '.join(map(str, value.shape))}]"
-
-
-def _as_array(value: Any, wanted: Value | None = None) -> np.ndarray:
-    """An array of a tensor or a list; numbers of Python take the dtype that is wanted."""
-    if isinstance(value, np.ndarray | np.generic):
-        return np.asarray(value)
-    if not hasattr(value, "detach"):
-        return _of_numbers(value, wanted)
-    tensor = value.detach().cpu()
-    if str(tensor.dtype) != "torch.bfloat16":
-        return tensor.resolve_conj().resolve_neg().numpy()
-    import ml_dtypes
-    import torch
-
-    return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-
-
-def _of_numbers(value: Any, wanted: Value | None) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError):  # rows of different lengths
-        array = np.empty(0, object)
-    if array.dtype.kind not in "biuf":
-        raise UsageError(
-            "input-type",
-            f"input '{wanted.name if wanted else 'tokens'}' is a {type(value).__name__} that is "
-            "no array of numbers",
-            next_step="give a NumPy array, a torch tensor, or nested lists of equal lengths",
-        )
-    if wanted is None:
-        return array
-    target = np.dtype(wanted.dtype)
-    kinds = "biuf" if target.kind in "fV" else "biu" if target.kind in "iu" else "b"
-    return array.astype(target) if array.dtype.kind in kinds else array
-
-
-def _as_tensor(array: np.ndarray) -> Any:
-    import torch
-
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)

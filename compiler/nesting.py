@@ -7,27 +7,51 @@ a `Record`.
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from ..dialects.errors import UsageError
 
-Kind = Literal["tensor", "constant", "tuple", "list", "dict", "namedtuple", "record"]
+Kind = Literal["tensor", "constant", "float", "tuple", "list", "dict", "namedtuple", "record"]
 
 
 class Nest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A tensor, a constant that tracing fixed, or a container of `parts`, by `keys` if it has."""
+    """
+    A tensor, a constant that tracing fixed, or a container of `parts`, by `keys` if it has.
+
+    A constant that JSON has no number for is a "float" with its spelling: nan, inf or -inf.
+    """
 
     kind: Kind
     value: bool | int | float | str | None = None
     keys: tuple[str | int, ...] = ()
     parts: tuple[Nest, ...] = ()
 
+    @property
+    def is_constant(self) -> bool:
+        return self.kind in ("constant", "float")
+
+    @property
+    def constant(self) -> bool | int | float | str | None:
+        if self.kind == "constant":
+            return self.value
+        return {"inf": math.inf, "-inf": -math.inf}.get(str(self.value), math.nan)
+
 
 TENSOR = Nest("tensor")
+
+
+def constant(value: Any) -> Nest:
+    """Of what is neither a number, a text nor None, its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return Nest("float", str(value))
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return Nest("constant", value if plain else str(value))
 
 
 class Record(dict[str, Any]):
@@ -43,8 +67,8 @@ def rebuilt(nest: Nest, tensors: Iterator[Any]) -> Any:
     """The nested object, its tensors taken from `tensors` in order."""
     if nest.kind == "tensor":
         return next(tensors)
-    if nest.kind == "constant":
-        return nest.value
+    if nest.is_constant:
+        return nest.constant
     parts = [rebuilt(part, tensors) for part in nest.parts]
     if nest.kind in ("tuple", "list"):
         return parts if nest.kind == "list" else tuple(parts)
@@ -67,7 +91,7 @@ def bound(
         return list(args)
     names = [str(key) for key in parameters.keys]
     parts = dict(zip(names, parameters.parts, strict=True))
-    varying = [name for name in names if parts[name].kind != "constant"]
+    varying = [name for name in names if not parts[name].is_constant]
     places = varying if len(args) == len(varying) and not keywords else names
     if len(args) > len(places):
         raise _miscounted(len(args), tensors, names)
@@ -97,16 +121,27 @@ def _miscounted(given: int, wanted: int, names: Sequence[str]) -> UsageError:
 def _leaves(nest: Nest, value: Any, path: str) -> Iterator[Any]:
     if nest.kind == "tensor":
         yield value
-    elif nest.kind == "constant":
-        if value is not nest.value and value != nest.value:
+    elif nest.is_constant:
+        if not _is_same(value, nest.constant):
+            plain = value is None or isinstance(value, bool | int | float | str)
+            given = repr(value) if plain else f"a {type(value).__name__}"
             raise UsageError(
                 "input-constant",
-                f"'{path}' is {value!r}, the model was compiled for {nest.value!r}",
+                f"'{path}' is {given}, the model was compiled for {nest.constant!r}",
                 next_step="compile it for this value, or leave it out",
             )
     else:
         for key, part in zip(nest.keys or range(len(nest.parts)), nest.parts, strict=True):
             yield from _leaves(part, _member(nest, value, key, path), f"{path}[{key!r}]")
+
+
+def _is_same(value: Any, fixed: bool | int | float | str | None) -> bool:
+    """Whether `value` is the constant; arrays and tensors never are, NaN is itself."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(fixed, bool | int | float):
+        same = isinstance(value, bool | int | float)
+        return same and (value == fixed or (value != value and fixed != fixed))
+    return value is None if fixed is None else isinstance(value, str) and value == fixed
 
 
 def _member(nest: Nest, value: Any, key: str | int, path: str) -> Any:

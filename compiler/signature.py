@@ -18,7 +18,7 @@ from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
 from .layers import entry_function, index_limit
 from .manifest import Extent, Signature, Value
-from .nesting import TENSOR, Nest
+from .nesting import TENSOR, Nest, constant
 
 _UNBOUNDED = 2**31
 _SYMBOL = re.compile(r"\b[su]\d+\b")
@@ -181,8 +181,7 @@ def nest_of(spec: pytree.TreeSpec, leaves: Iterator[Any]) -> Nest:
     if spec.is_leaf():
         leaf = next(leaves)
         if isinstance(leaf, ConstantArgument):
-            plain = leaf.value is None or isinstance(leaf.value, bool | int | float | str)
-            return Nest("constant", leaf.value if plain else str(leaf.value))
+            return constant(leaf.value)
         return TENSOR
     parts = tuple(nest_of(child, leaves) for child in spec.children())
     if spec.type in (tuple, list):

@@ -21,8 +21,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from .assign_formats import parameter_ops
 from .float_casts import cast_to
-from .raise_torch import TRANSPOSES
-from .raiser import CASTS, FLOATS
+from .raiser import CASTS, FLOATS, TRANSPOSES
 
 UNREAD = frozenset(("qcc.param", "torch_c.from_builtin_tensor", *CASTS, *TRANSPOSES))
 

@@ -45,7 +45,7 @@ def _name_layers_in(function: Operation, readers: dict[str, list[str]]) -> None:
             name = f"{kind}.{counts[kind]}"
             counts[kind] += 1
         else:
-            own = symbol.removesuffix(qcc.TRANSPOSE)
+            own = symbol if symbol in readers else symbol.removesuffix(qcc.TRANSPOSE)
             names = readers.get(own, [])
             fits = len(names) == users[symbol]
             name = names[read[symbol]] if fits else own.removesuffix(".weight")

@@ -22,16 +22,18 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
 from .raise_attention import raise_attention
-from .raiser import FLOATS, Raiser, converted, element_of, rank, static_sizes, unconverted
+from .raiser import (
+    FLOATS,
+    TRANSPOSES,
+    Raiser,
+    converted,
+    element_of,
+    rank,
+    static_sizes,
+    unconverted,
+)
 from .tanh_gelu import tanh_gelu
 from .torch_constants import float_constant, int_constant, int_list, is_none, producer
-
-TRANSPOSES = (
-    "torch.aten.numpy_T",
-    "torch.aten.permute",
-    "torch.aten.t",
-    "torch.aten.transpose.int",
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,12 @@ FLOATS = {"f16": "fp16", "bf16": "bf16", "f32": "fp32", "f64": None}
 """Element types that layers may have, and the format that holds exactly their values."""
 
 CASTS = ("torch.aten._to_copy", "torch.aten.to.dtype", "torch.prims.convert_element_type")
+TRANSPOSES = (
+    "torch.aten.numpy_T",
+    "torch.aten.permute",
+    "torch.aten.t",
+    "torch.aten.transpose.int",
+)
 _SCALAR_TYPES = {"f16": 5, "f32": 6, "f64": 7, "bf16": 15}  # torch's numbers
 _WIDTHS = {"f16": 11, "bf16": 8, "f32": 24, "f64": 53}  # of significands
 

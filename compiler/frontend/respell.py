@@ -37,9 +37,12 @@ def attention(
 
     torch-mlir's own op, to which all else is lowered, rounds every step in half precision.
     """
-    half = query.dtype in HALF
+    half, given = query.dtype in HALF, query
+    query = _spread(query, key, value)
     rank_ = query.ndim
-    if (rank_ == 4 and not half) or (rank_ > 4 and attn_mask is not None and attn_mask.ndim > 2):
+    if (rank_ == 4 and not half and query is given) or (
+        rank_ > 4 and attn_mask is not None and attn_mask.ndim > 2
+    ):
         return NotImplemented
     mask = attn_mask
     if mask is not None:
@@ -48,6 +51,21 @@ def attention(
     q, k, v = (_of_rank_4(each.float() if half else each) for each in (query, key, value))
     result = aten.scaled_dot_product_attention.default(q, k, v, mask, *rest, **more)
     return result.reshape([*query.shape[:-1], value.shape[-1]]).to(query.dtype)
+
+
+def _spread(query: Tensor, *others: Tensor) -> Tensor:
+    """`query`, once for each of the others' batches and heads where it is shared by them."""
+    for _ in range(max(other.ndim for other in others) - query.ndim):
+        query = query.unsqueeze(0)
+    shared = [isinstance(size, int) and size == 1 for size in query.shape]
+    wider = {
+        axis: other.shape[axis]
+        for other in others
+        for axis in range(-other.ndim, -2)
+        if shared[axis] and not (isinstance(other.shape[axis], int) and other.shape[axis] == 1)
+    }
+    axes = range(-query.ndim, 0)
+    return query.expand([wider.get(axis, -1) for axis in axes]) if wider else query
 
 
 def _of_rank_4(tensor: Tensor) -> Tensor:

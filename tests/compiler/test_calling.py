@@ -98,6 +98,10 @@ def test_a_loaded_module_needs_none_of_the_classes(module: qcc.Module, tmp_path:
         ((X, EXTRA), {"scale": {"j": X}}, "input-nesting"),
         ((X, 3), {"scale": SCALE}, "input-nesting"),
         ((X, EXTRA), {"scale": SCALE, "flag": False}, "input-constant"),
+        ((X, EXTRA), {"scale": SCALE, "flag": None}, "input-constant"),
+        ((X, EXTRA), {"scale": SCALE, "flag": "True"}, "input-constant"),
+        ((X, EXTRA), {"scale": SCALE, "flag": torch.tensor([True, True])}, "input-constant"),
+        ((X, EXTRA), {"scale": SCALE, "flag": np.ones(3)}, "input-constant"),
         ((X, EXTRA), {"scale": SCALE, "other": 1}, "input-name"),
         ((X, EXTRA), {"scale": SCALE, "tokens": X}, "input-name"),
         (("text", EXTRA), {"scale": SCALE}, "input-type"),
@@ -110,6 +114,58 @@ def test_calls_that_do_not_fit(module, args: Any, keywords: dict[str, Any], code
     with pytest.raises(UsageError) as refused:
         module(*args, **keywords)
     assert refused.value.code == code
+
+
+class Fixed(nn.Module):
+    def forward(
+        self, x: Tensor, sizes: tuple[int, int], fill: float, most: float, name: str
+    ) -> dict[str, Any]:
+        return {"x": x.reshape(sizes) + len(name), "most": most}
+
+
+def test_constants_may_be_given_again() -> None:
+    given = ((3, 4), float("nan"), float("inf"), "ab")
+    module = qcc.compile(Fixed(), (torch.randn(12), *given))
+    x = torch.randn(12)
+    for sizes in ((3, 4), [np.int64(3), 4.0]):
+        got = module(x, sizes, np.float32("nan"), float("inf"), "ab")
+        assert torch.equal(got["x"], x.reshape(3, 4) + 2)
+    with pytest.raises(UsageError, match=r"most.* is -inf, the model was compiled for inf"):
+        module(x, (3, 4), float("nan"), float("-inf"), "ab")
+    for fill in (0.0, None, "nan", np.zeros(2)):
+        with pytest.raises(UsageError, match="compiled for nan"):
+            module(x, (3, 4), fill, float("inf"), "ab")
+    with pytest.raises(UsageError, match=r"sizes'?\[0\]. is a Tensor"):
+        module(x, torch.ones(2, 2), float("nan"), float("inf"), "ab")
+
+
+def test_constants_are_kept_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "fixed.qcc"
+    qcc.compile(Fixed(), (torch.ones(12), (3, 4), float("nan"), float("-inf"), "ab")).save(path)
+    module, x = qcc.load(path), np.ones(12, np.float32)
+    assert module(x, (3, 4), np.nan, float("-inf"), "ab")["most"] == float("-inf")
+    with pytest.raises(UsageError, match="compiled for nan"):
+        module(x, (3, 4), 1.0, float("-inf"), "ab")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fits", "others"),
+    [
+        (torch.int32, [2**31 - 1, -(2**31)], ([2**32 + 1, 5], [2**63, 2**63])),
+        (torch.uint8, [255, True], ([-1, 30], [300, 1])),
+    ],
+)
+def test_integers_that_the_dtype_cannot_hold(dtype: torch.dtype, fits: Any, others: Any) -> None:
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flip(0)
+
+    module = qcc.compile(Same(), (torch.ones(2, dtype=dtype),))
+    assert module(fits).tolist() == [int(each) for each in reversed(fits)]
+    for values in others:
+        with pytest.raises(UsageError, match="the model takes") as refused:
+            module(values)
+        assert refused.value.code == "input-range"
 
 
 def test_sizes_have_the_names_of_their_dimensions(module: qcc.Module) -> None:

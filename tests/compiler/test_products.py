@@ -77,6 +77,52 @@ def test_a_weight_read_both_ways() -> None:
     assert torch.allclose(module(x), model(x), rtol=0.05, atol=0.3)
 
 
+class Caret(nn.Module):
+    """Parameters that are called as the transposes of others are."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.randn(24, 40) / 6))
+        self.names = names
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.get_parameter(self.names[0])
+        return nn.functional.linear(x @ weight, weight)
+
+
+def test_a_parameter_called_as_a_transpose() -> None:
+    model, x = Caret("w^T").eval(), torch.randn(5, 24)
+    module = qcc.compile(model, (x,))
+    assert torch.allclose(module(x), model(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(qcc.QccError, match="rename"):
+        qcc.compile(Caret("w", "w^T").eval(), (x,))
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "value"),
+    [
+        ((2, 1, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)),
+        ((1, 4, 5, 8), (3, 4, 7, 8), (3, 4, 7, 8)),
+        ((1, 5, 8), (3, 7, 8), (3, 7, 8)),
+        ((5, 8), (3, 7, 8), (3, 7, 8)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_query_shared_by_heads_or_batches(
+    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    class Attend(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    given = tuple(torch.randn(shape, dtype=dtype) for shape in (query, key, value))
+    module, expected = qcc.compile(Attend(), given), Attend()(*given)
+    assert module(*given).shape == expected.shape
+    assert torch.allclose(module(*given), expected, rtol=1e-3, atol=1e-3)
+    assert [layer["op"] for layer in module.report["layers"]] == ["attention"]
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [
