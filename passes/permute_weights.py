@@ -12,13 +12,14 @@ whole panel of rows, and those not empty, and the layout must know its format.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import Format, parse_spelling
 from ..dialects.formats.panels import LAYOUT, PANEL_ROWS, panel_unit
-from ..dialects.formats.scaled_integers import holds_integers
+from ..dialects.formats.scaled_integers import holds_integers, products_fit
 from ..dialects.formats.tap_panels import TAP_LAYOUT, has_tap_panels, tap_unit
 from .assign_formats import parameter_ops
 from .name_layers import WEIGHT_OPERAND
@@ -57,7 +58,10 @@ def _layout_for(parameters: list[qcc.ParamOp]) -> str | None:
 
 
 def _takes_taps(op: qcc.Conv2dOp, weight: Format) -> bool:
-    """Whether a convolution meets integers, and no panel or unit has parts of two groups."""
+    """
+    Whether a convolution meets integers whose products it can add up in 32 bits, and no panel or
+    unit has parts of two groups.
+    """
     quantize = qcc.rounding_of(op.input)
     if quantize is None or not isinstance(
         ir.RankedTensorType(op.input.type).element_type, ir.F32Type
@@ -69,5 +73,7 @@ def _takes_taps(op: qcc.Conv2dOp, weight: Format) -> bool:
     if activations.block_size != "tensor" or not holds_integers(activations):
         return False
     groups = ir.IntegerAttr(op.groups).value
-    outputs, channels, *_ = qcc.logical_type(op.weight.type).shape
+    outputs, channels, *taps = qcc.logical_type(op.weight.type).shape
+    if not products_fit(weight, activations, channels * math.prod(taps)):
+        return False
     return groups == 1 or (outputs // groups % PANEL_ROWS == 0 and channels % tap_unit(weight) == 0)

@@ -25,3 +25,20 @@ def holds_integers(fmt: Format) -> bool:
         and len(fmt.block_scales) == 1
         and fmt.block_scales[0].rule != "inverse"
     )
+
+
+def products_fit(weight: Format, activations: Format, count: int) -> bool:
+    """
+    Whether the sum of `count` products of their integers always fits 32 bits.
+
+    >>> from qcc.dialects.formats import format
+    >>> [products_fit(format("int8"), format("int8"), count) for count in (133144, 133145)]
+    [True, False]
+    """
+    return _largest(weight) * _largest(activations) * count < 1 << 31
+
+
+def _largest(fmt: Format) -> int:
+    element = fmt.element
+    assert isinstance(element, Integer)
+    return max(abs(element.low), abs(element.high))

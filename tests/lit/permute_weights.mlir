@@ -60,3 +60,19 @@ func.func @images(%x: tensor<1x16x4x4xf32>) -> (tensor<1x32x4x4xf32>, tensor<1x3
   %z = "qcc.conv2d"(%x, %e) {dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x16x4x4xf32>, !qcc.packed<tensor<32x16x1x1xf32>, "int8">) -> tensor<1x32x4x4xf32>
   return %u, %v, %w, %z : tensor<1x32x4x4xf32>, tensor<1x32x4x4xf32>, tensor<1x24x4x4xf32>, tensor<1x32x4x4xf32>
 }
+
+// So many products as still fit 32 bits, and one more.
+// CHECK-LABEL: @long
+// CHECK: "qcc.param"() {layout = "panel16-taps", symbol = "fits"}
+// CHECK: "qcc.param"() {symbol = "overflows"}
+func.func @long(%x: tensor<1x133144x1x1xf32>, %z: tensor<1x133145x1x1xf32>) -> (tensor<1x16x1x1xf32>, tensor<1x16x1x1xf32>) {
+  %q = "qcc.quantize"(%x) : (tensor<1x133144x1x1xf32>) -> !qcc.packed<tensor<1x133144x1x1xf32>, "int8<group=tensor>">
+  %d = "qcc.dequantize"(%q) : (!qcc.packed<tensor<1x133144x1x1xf32>, "int8<group=tensor>">) -> tensor<1x133144x1x1xf32>
+  %a = "qcc.param"() {symbol = "fits"} : () -> !qcc.packed<tensor<16x133144x1x1xf32>, "int8">
+  %u = "qcc.conv2d"(%d, %a) {dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x133144x1x1xf32>, !qcc.packed<tensor<16x133144x1x1xf32>, "int8">) -> tensor<1x16x1x1xf32>
+  %r = "qcc.quantize"(%z) : (tensor<1x133145x1x1xf32>) -> !qcc.packed<tensor<1x133145x1x1xf32>, "int8<group=tensor>">
+  %e = "qcc.dequantize"(%r) : (!qcc.packed<tensor<1x133145x1x1xf32>, "int8<group=tensor>">) -> tensor<1x133145x1x1xf32>
+  %b = "qcc.param"() {symbol = "overflows"} : () -> !qcc.packed<tensor<16x133145x1x1xf32>, "int8">
+  %v = "qcc.conv2d"(%e, %b) {dilation = array<i64: 1, 1>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>, padding = array<i64: 0, 0>, stride = array<i64: 1, 1>} : (tensor<1x133145x1x1xf32>, !qcc.packed<tensor<16x133145x1x1xf32>, "int8">) -> tensor<1x16x1x1xf32>
+  return %u, %v : tensor<1x16x1x1xf32>, tensor<1x16x1x1xf32>
+}
