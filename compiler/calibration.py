@@ -258,6 +258,14 @@ class Calibration:
         """
         names = list(names)
         empty = [name for name in names if not self._seen(name)]
+        if names and not self.layers:
+            raise UsageError(
+                "calibration-no-samples",
+                "there are no samples to calibrate with",
+                where=self.label,
+                why="static scales come from the values that samples give",
+                next_step="give samples of the model's inputs, or choose dynamic activations",
+            )
         if empty:
             raise UsageError(
                 "calibration-no-samples",

@@ -24,7 +24,7 @@ trace it with a dynamic length:
 _NEXT_STEPS = {
     "inputs": "for generation, its only input has to be token ids, integers [batch, length]",
     "length": DYNAMIC,
-    "attention": WHOLE,
+    "attention": f"{SPELL_CAUSAL}, or {WHOLE}",
     "mask": SPELL_CAUSAL,
 }
 
@@ -72,7 +72,7 @@ def _reason(kind: str, signature: Signature) -> str:
     if kind == "mask":
         return "its attention is not causal, or has a mask of its own"
     if kind == "attention":
-        return "it has no attention in which tokens meet"
+        return "it has no scaled_dot_product_attention, in which tokens would meet"
     given = ", ".join(
         f"{value.name}: {value.dtype}{list(value.shape)}" for value in signature.inputs
     )

@@ -20,7 +20,7 @@ from .nesting import bound, rebuilt
 from .plan import Plan
 from .replay import output_errors
 from .running import KeyValueCaches, RunningCode
-from .signature_check import check_count, check_inputs, check_prompt, flat_parameters
+from .signature_check import check_count, check_inputs, check_prompt, check_stop, flat_parameters
 from .tensor_layout import unpack_tensors
 
 
@@ -149,13 +149,15 @@ class Module:
         """Whether the model computes token by token, with a KV cache."""
         return self._artifact.manifest.generation is not None
 
-    def generate(self, tokens: Any, max_new_tokens: int, stop: int | None = None) -> np.ndarray:
+    def generate(
+        self, tokens: Any, max_new_tokens: int, stop: int | Sequence[int] | None = None
+    ) -> np.ndarray:
         """
         Greedy continuation of `tokens` (int64 [T] or [batch, T]) by up to `max_new_tokens`.
 
         Returns the new tokens, [n] or [batch, n]; ends early when every sequence has produced
-        `stop`. Raises UsageError for a model that does not compute token by token, and before the
-        first step for tokens, a count or a length that the model cannot take.
+        `stop`, or one of several. Raises UsageError for a model that does not compute token by
+        token, and before the first step for tokens, a count or a length that it cannot take.
         """
         if not self.generates:
             told = self.report.get("generation") or {}
@@ -168,6 +170,7 @@ class Module:
         count = check_count(max_new_tokens)
         prompt = np.atleast_2d(as_array(tokens))
         check_prompt(self.signature, prompt, count)
+        ends = check_stop(stop, self.signature.inputs[0].limit)
         prompt = as_integers(prompt, np.dtype(np.int64), "tokens")
         caches = KeyValueCaches(self._running.code, len(prompt))
         produced = np.zeros((len(prompt), 0), np.int64)
@@ -177,7 +180,7 @@ class Module:
             last = logits if logits.ndim == 2 else logits[:, -1]
             following = last.argmax(-1)[:, None]
             produced = np.concatenate([produced, following], 1)
-            if stop is not None and (produced == stop).any(1).all():
+            if ends and np.isin(produced, ends).any(1).all():
                 break
         return produced[0] if np.ndim(tokens) == 1 else produced
 

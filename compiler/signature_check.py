@@ -83,6 +83,25 @@ def check_count(count: Any) -> int:
     )
 
 
+def check_stop(stop: Any, limit: int | None) -> list[int]:
+    """
+    The token ids that end a sequence, from one, several, or None; `limit` is that of the inputs.
+
+    Raises UsageError for anything but integers that the model could produce.
+    """
+    ids = [] if stop is None else list(stop) if isinstance(stop, list | tuple | set) else [stop]
+    for token in ids:
+        whole = isinstance(token, int | np.integer) and not isinstance(token, bool)
+        if not whole or token < 0 or (limit is not None and token >= limit):
+            raise UsageError(
+                "stop-token",
+                f"{token!r} is no token that the model could produce",
+                why="" if limit is None else f"its tokens are 0…{limit - 1}",
+                next_step="give a token id, or several as a list",
+            )
+    return [int(token) for token in ids]
+
+
 def check_prompt(signature: Signature, prompt: np.ndarray, count: int) -> None:
     """
     Whether a decoder can continue `prompt` [batch, T] by `count` tokens.

@@ -18,6 +18,7 @@ from torch._ops import OpOverload
 
 from .respell_complex import COMPLEX
 from .respell_images import IMAGES
+from .respell_limits import LIMITS
 from .respell_order import ORDER, along_counted_axis
 
 aten = torch.ops.aten
@@ -250,6 +251,7 @@ def _is_dynamic(*tensors: Tensor) -> bool:
 RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     **COMPLEX,
     **IMAGES,
+    **LIMITS,
     **ORDER,
     aten._adaptive_avg_pool2d.default: average_of_unequal_windows,
     aten.__or__.Scalar: with_number(aten.bitwise_or.Tensor),

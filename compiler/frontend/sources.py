@@ -116,9 +116,15 @@ def from_module(
     name: str = "",
 ) -> OpenedModel:
     """Trace a module in inference mode; its flags and parameters stay as they are."""
+    name = name or type(module).__name__
+    if example_inputs is None:
+        raise UsageError(
+            "example-inputs-missing",
+            f"{name} comes without inputs to trace it with",
+            next_step="give example_inputs: the arguments of one call, () if it takes none",
+        )
     args, kwargs = as_call(example_inputs)
     sample = Sample(module, args, kwargs, dynamic_shapes)
-    name = name or type(module).__name__
     return from_program(export(sample, name), weights=weights, name=name)
 
 

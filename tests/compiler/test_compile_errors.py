@@ -13,6 +13,13 @@ from torch.export import Dim
 import qcc
 from qcc.dialects.errors import UnsupportedError, UsageError
 
+
+def test_a_module_without_inputs() -> None:
+    with pytest.raises(qcc.QccError) as refused:
+        qcc.compile(nn.Linear(2, 2))
+    assert refused.value.code == "example-inputs-missing"
+
+
 FREE = ({0: Dim("batch", min=1, max=8)},)
 
 

@@ -278,6 +278,20 @@ def test_what_is_no_number_of_new_tokens(decoder: qcc.Module, count: Any) -> Non
     assert refused.value.code == "token-count"
 
 
+@pytest.mark.parametrize("stop", [1.0, -1, True, "x", [0, 1 << 40]])
+def test_what_ends_no_text(decoder: qcc.Module, stop: Any) -> None:
+    with pytest.raises(qcc.QccError) as refused:
+        decoder.generate([1, 2], 3, stop=stop)
+    assert refused.value.code == "stop-token"
+
+
+def test_several_tokens_end_a_text(decoder: qcc.Module) -> None:
+    whole = decoder.generate([1, 2], 6).tolist()
+    end = whole.index(whole[2])
+    assert decoder.generate([1, 2], 6, stop=[whole[2]]).tolist() == whole[: end + 1]
+    assert decoder.generate([1, 2], 6, stop=[]).tolist() == whole
+
+
 class LastLogits(torch.nn.Module):
     """Only the logits that choose the next token, as generation loops like them."""
 
