@@ -6,8 +6,8 @@ Convolutions of images rounded to integers: byte dot products over planes of fou
 
 A lane holds one output channel. Eight neighbouring output columns times a few panels of channels
 stay in registers; a word of x, four channels of one pixel, is broadcast to all lanes and meets the
-four codes of each output channel under the tap. Sums are exact in int32, as
-permute-weights made sure. At the end a tile is turned round, so that the columns of each channel lie side by side.
+four codes of each output channel under the tap. Sums are exact in int32, as permute-weights made
+sure. At the end a tile is turned round, so that the columns of each channel lie side by side.
 """
 
 from __future__ import annotations

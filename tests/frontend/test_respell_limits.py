@@ -17,7 +17,8 @@ class Limits(nn.Module):
             F.relu6(x), F.hardtanh(x, -2, 3), x.clamp(-1, 1), x.clamp(min=0.5), x.clamp(max=0.5),
             x.clamp_min(0), torch.clamp_max(x, 2), torch.clamp(x, other, other + 1),
             torch.fmin(x, other), torch.fmax(x, other[:1]),
-            torch.maximum(x, other), torch.minimum(x, other), F.threshold(x, 0.1, 20), x.to(torch.int64).clamp(0, 3),
+            torch.maximum(x, other), torch.minimum(x, other), F.threshold(x, 0.1, 20),
+            x.to(torch.int64).clamp(0, 3),
         )  # fmt: skip
 
 
