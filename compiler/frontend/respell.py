@@ -3,7 +3,8 @@ Other spellings for calls that torch-mlir lowers wrongly, or not for all operand
 
 Each entry of RESPELLINGS takes the arguments of its op, with tensors as values or as fake tensors,
 and returns the result by other ops, or NotImplemented where the op is fine as it is. All exact,
-but attention and sums in half precision, which are computed in fp32 and rounded once.
+but for roundings; attention, sums and EXTREMES in half precision are computed in fp32 and rounded
+once, and erfc has the absolute accuracy of erf, which is less than its own in its upper tail.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 
 from .respell_complex import COMPLEX
+from .respell_extremes import EXTREMES
 from .respell_images import IMAGES
 from .respell_limits import LIMITS
 from .respell_order import ORDER, along_counted_axis
@@ -76,16 +78,28 @@ def _of_rank_4(tensor: Tensor) -> Tensor:
 
 
 def summed_in_single(op: OpOverload, otherwise: Callable[..., Any] | None) -> Callable[..., Any]:
-    """torch-mlir adds half precision in half precision, where a sum of ones ends at 256."""
+    """
+    torch-mlir adds half precision in half precision, where a sum of ones ends at 256.
+
+    The op's tensors become fp32, and its results what `source` was; all are of one type.
+    """
 
     def respelled(source: Tensor, *rest: Any, **more: Any) -> Any:
         given = any(isinstance(each, torch.dtype) for each in (*rest, *more.values()))
         if source.dtype not in HALF or given:
             return NotImplemented if otherwise is None else otherwise(source, *rest, **more)
-        wide = (each.float() if isinstance(each, Tensor) else each for each in rest)
-        return op(source.float(), *wide, **more).to(source.dtype)
+        wide = {name: _widened(each) for name, each in more.items()}
+        made = op(source.float(), *map(_widened, rest), **wide)
+        if isinstance(made, tuple):
+            return tuple(each.to(source.dtype) for each in made)
+        return made.to(source.dtype)
 
     return respelled
+
+
+def _widened(argument: Any) -> Any:
+    is_half = isinstance(argument, Tensor) and argument.dtype in HALF
+    return argument.float() if is_half else argument
 
 
 def write_where(
@@ -198,10 +212,13 @@ def integer_remainder(source: Tensor, divisor: float) -> Any:
 
 def integer_power(source: Tensor, exponent: float) -> Any:
     """x**n of integers by repeated products, which wrap as the power does."""
-    if source.is_floating_point() or source.is_complex() or exponent not in (2, 3, 4):
+    if source.is_floating_point() or source.is_complex():
         return NotImplemented
+    if type(exponent) is not int or exponent not in (2, 3, 4):  # the power of 2.0 is a float
+        return NotImplemented
+    source = source.to(torch.result_type(source, exponent))  # bool's is an integer
     power = source
-    for _ in range(int(exponent) - 1):
+    for _ in range(exponent - 1):
         power = power * source
     return power
 
@@ -233,9 +250,11 @@ def mean_of_scattered(
         return counted(source, dim, index, values, reduce, include_self=include_self)
     dim %= max(source.ndim, 1)
     ones = torch.ones_like(values)
-    count = torch.full_like(source, float(include_self)).scatter_add(dim, index, ones)
+    count = torch.full_like(source, int(include_self)).scatter_add(dim, index, ones)
     start = source if include_self else torch.zeros_like(source)
-    mean = start.scatter_add(dim, index, values) / count
+    exact = None if source.is_floating_point() else "floor"
+    total = start.scatter_add(dim, index, values)
+    mean = torch.div(total, count.clamp(min=1), rounding_mode=exact)
     return torch.where(count == 0, source, mean)
 
 
@@ -250,6 +269,7 @@ def _is_dynamic(*tensors: Tensor) -> bool:
 
 RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     **COMPLEX,
+    **EXTREMES,
     **IMAGES,
     **LIMITS,
     **ORDER,
@@ -268,7 +288,6 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.erfc.default: lambda source: 1.0 - torch.erf(source),
     aten.fmod.Scalar: integer_remainder,
     aten.grid_sampler.default: decomposition_table[aten.grid_sampler_2d.default],
-    aten.hypot.default: lambda left, right: torch.sqrt(left * left + right * right),
     aten.index.Tensor: gather_points,
     aten.index_put.default: write_where,
     aten.isfinite.default: lambda source: (source - source) == 0,
@@ -284,26 +303,56 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
 SUMS = (
     aten._adaptive_avg_pool2d.default,
     aten._log_softmax.default,
+    aten._softmax.default,
     aten.adaptive_avg_pool1d.default,
     aten.adaptive_avg_pool2d.default,
     aten.adaptive_avg_pool3d.default,
     aten.avg_pool1d.default,
     aten.avg_pool2d.default,
     aten.avg_pool3d.default,
+    aten.binary_cross_entropy.default,
+    aten.binary_cross_entropy_with_logits.default,
+    aten.cosine_embedding_loss.default,
     aten.cosine_similarity.default,
+    aten.cross_entropy_loss.default,
+    aten.cumprod.default,
     aten.cumsum.default,
+    aten.dot.default,
+    aten.frobenius_norm.dim,
+    aten.group_norm.default,
+    aten.huber_loss.default,
+    aten.instance_norm.default,
+    aten.kl_div.default,
+    aten.l1_loss.default,
+    aten.linalg_norm.default,
     aten.linalg_vector_norm.default,
     aten.log_softmax.int,
+    aten.logsumexp.default,
     aten.mean.default,
     aten.mean.dim,
+    aten.mse_loss.default,
+    aten.native_group_norm.default,
+    aten.nll_loss_forward.default,
     aten.norm.Scalar,
     aten.norm.ScalarOpt_dim,
+    aten.poisson_nll_loss.default,
     aten.prod.default,
     aten.prod.dim_int,
+    aten.smooth_l1_loss.default,
+    aten.softmax.int,
     aten.std.correction,
+    aten.std.default,
+    aten.std.dim,
+    aten.std_mean.correction,
     aten.sum.default,
     aten.sum.dim_IntList,
+    aten.trace.default,
     aten.var.correction,
+    aten.var.default,
+    aten.var.dim,
+    aten.var_mean.correction,
+    aten.var_mean.default,
+    aten.var_mean.dim,
 )
 
 RESPELLINGS |= {op: summed_in_single(op, RESPELLINGS.get(op)) for op in SUMS}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import qcc
 
+F = nn.functional
 EXTREMES = (0.0, 1e-10, 1e-5, 0.3, 0.9, 1.5, 3.0, 20.0, 100.0, 1e20, float("inf"))
 
 
@@ -34,6 +35,18 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "guarded reciprocal": lambda x: torch.where(x == 0, 0, 1 / x),
     "rsqrt": torch.rsqrt,
     "copysign": lambda x: torch.copysign(x.abs() + 1, x),
+    "copysign with one": lambda x: torch.copysign(torch.ones(()), x),
+    "logsigmoid": F.logsigmoid,
+    "softplus": F.softplus,
+    "softplus scaled": lambda x: F.softplus(x, 0.5, 4),
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "elu": lambda x: F.elu(x, 0.7),
+    "selu": F.selu,
+    "celu": lambda x: F.celu(x, 1.3),
+    "mish": F.mish,
+    "hypot": lambda x: torch.hypot(x, 2 * x.flip(0)),
+    "complex abs": lambda x: torch.complex(x, x * 0.5).abs(),
 }
 
 
@@ -43,5 +56,61 @@ def test_extremes_are_as_in_torch(name: str) -> None:
     both = [sign * value for value in EXTREMES for sign in (1, -1)]
     x = torch.tensor([*both, float("nan")])
     torch.testing.assert_close(
-        compiled(function, x), function(x), rtol=1e-6, atol=0, equal_nan=True
+        compiled(function, x), function(x), rtol=1e-6, atol=1e-40, equal_nan=True
     )
+
+
+@pytest.mark.parametrize("name", ["logsigmoid", "softplus", "elu", "hypot", "log1p"])
+def test_half_precision_is_rounded_once(name: str) -> None:
+    x = torch.tensor([sign * value for value in EXTREMES for sign in (1, -1)]).bfloat16()
+    got, wanted = compiled(FUNCTIONS[name], x), FUNCTIONS[name](x)
+    torch.testing.assert_close(got, wanted, rtol=2**-8, atol=0, equal_nan=True)
+
+
+def in_groups(x: Tensor) -> Tensor:
+    return F.group_norm(x.view(2, 8, 64), 2)
+
+
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "group_norm": in_groups,
+    "native_group_norm": lambda x: torch.native_group_norm(
+        x.view(2, 8, 64), None, None, 2, 8, 64, 2, 1e-5
+    )[0],
+    "instance_norm": lambda x: F.instance_norm(x.view(2, 2, 256)),
+    "var_mean": lambda x: torch.stack(torch.var_mean(x, 1)),
+    "var": lambda x: x.var(),
+    "std": lambda x: torch.stack(torch.std_mean(x, 1, correction=0)),
+    "mse_loss": lambda x: F.mse_loss(x, x.flip(0)),
+    "l1_loss": lambda x: F.l1_loss(x, x.flip(0)),
+    "smooth_l1_loss": lambda x: F.smooth_l1_loss(x, x.flip(0)),
+    "huber_loss": lambda x: F.huber_loss(x, x.flip(0)),
+    "binary_cross_entropy": lambda x: F.binary_cross_entropy(x.sigmoid(), x.flip(0).sigmoid()),
+    "with logits": lambda x: F.binary_cross_entropy_with_logits(x, x.flip(0) / 8),
+    "kl_div": lambda x: F.kl_div(x, x.flip(0).exp(), reduction="mean"),
+    "cross_entropy": lambda x: F.cross_entropy(x, x.softmax(1)),
+    "trace": lambda x: x.view(32, 32).trace(),
+    "logsumexp": lambda x: x.logsumexp(1),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_half_precision_is_added_in_single(name: str) -> None:
+    x = (torch.randn(2, 512, generator=torch.Generator().manual_seed(1)) + 3).bfloat16()
+    function = REDUCTIONS[name]
+    # Steps before and after the reduction round, each to eight bits.
+    wanted = function(x.float())
+    got = compiled(function, x)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), wanted, rtol=2**-6, atol=2**-6)
+
+
+def test_integers_keep_their_types() -> None:
+    def function(x: Tensor) -> Tensor:
+        mean = x.scatter_reduce(0, x % 3, x * 3 - 10, "mean")
+        assert mean.dtype == torch.int64
+        return mean + (x > 2).pow(2) + x.pow(3)
+
+    x = torch.arange(7)
+    got = compiled(function, x)
+    assert got.dtype == torch.int64
+    assert torch.equal(got, function(x))
