@@ -67,9 +67,7 @@ def _takes_taps(op: qcc.Conv2dOp, weight: Format) -> bool:
         ir.RankedTensorType(op.input.type).element_type, ir.F32Type
     ):
         return False
-    spelling = qcc.format_spelling(quantize.codes.type)
-    assert spelling is not None
-    activations = parse_spelling(spelling)
+    activations = qcc.format_of(quantize.codes)
     if activations.block_size != "tensor" or not holds_integers(activations):
         return False
     groups = ir.IntegerAttr(op.groups).value

@@ -68,9 +68,7 @@ def _additive_mask(at: Raiser, mask: ir.Value) -> ir.Value:
     """A boolean mask as 0 where true and -inf where false."""
     if _mask_kind(mask) == "additive":
         return at.tensor(mask)
-    shape = builtin_tensor_type(mask.type)
-    text = str(mask.type).replace(",i1>", ",f32>")
-    float_type = ir.Type.parse(text)
+    float_type = ir.Type.parse(str(mask.type).replace(",i1>", ",f32>"))
     values = [
         Operation.create(
             "torch.constant.float",
@@ -82,7 +80,6 @@ def _additive_mask(at: Raiser, mask: ir.Value) -> ir.Value:
     chosen = Operation.create(
         "torch.aten.where.Scalar", results=[float_type], operands=[mask, *values]
     )
-    assert shape.rank == builtin_tensor_type(float_type).rank
     return at.tensor(chosen.result)
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from ...dialects import qcc
 from ...dialects.bindings import ir
-from ...dialects.formats import Format, parse_spelling
 from ...dialects.formats.panels import PANEL_ROWS
 from ...dialects.formats.tap_panels import tap_unit
 from .byte_dots import ByteSum, SignedUnit
@@ -134,26 +133,20 @@ def _round(site: CallSite, quantize: qcc.QuantizeOp, images: BytePlanes) -> tupl
 
 
 def _reader(library: KernelLibrary, op: qcc.Conv2dOp) -> PanelReader:
-    fmt, shape = _format(op.weight), qcc.logical_type(op.weight.type).shape
+    fmt, shape = qcc.format_of(op.weight), qcc.logical_type(op.weight.type).shape
     unit = tap_unit(fmt)
     return PanelReader(library, fmt, shape[0], -(-shape[1] // unit) * unit * shape[2] * shape[3])
 
 
 def _images(quantize: qcc.QuantizeOp, window: Window, weight: PanelReader) -> BytePlanes:
     return BytePlanes(
-        _format(quantize.codes),
+        qcc.format_of(quantize.codes),
         channels=window.channels * window.groups,
         unit=tap_unit(weight.format),
         padding=window.padding,
         spare=(COLUMNS - 1) * window.stride[1],
         static=qcc.tensor_range_of(quantize) is not None,
     )
-
-
-def _format(value: ir.Value) -> Format:
-    spelling = qcc.format_spelling(value.type)
-    assert spelling is not None
-    return parse_spelling(spelling)
 
 
 def _launcher(library: KernelLibrary, convolution: _Convolution) -> str:

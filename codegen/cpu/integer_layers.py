@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from ...dialects import qcc
 from ...dialects.bindings import ir
-from ...dialects.formats import Format, parse_spelling
 from ...dialects.formats.scaled_integers import holds_integers
 from .byte_dots import ByteUnit
 from .call_site import CallSite, replace_op
@@ -81,7 +80,7 @@ def _encode(site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Cod
     m = site.extents(source, range(ir.RankedTensorType(source.type).rank - 1))
     arrays = [site.buffer(m * width) for width in rows.widths]
     static = qcc.tensor_range_of(quantize) is not None
-    rounding = Rounding(_format_of(quantize), rows.k, static)
+    rounding = Rounding(qcc.format_of(quantize.codes), rows.k, static)
     known = known_of_tensor(site, quantize, rounding)
     launcher = integer_rows_launcher(site.library, rows, rounding)
     site.launch(launcher, [site.address(source), *arrays, known], m, grain_of(m))
@@ -97,14 +96,8 @@ def _quantize_of(op: qcc.LinearOp) -> qcc.QuantizeOp | None:
     if not isinstance(quantize, qcc.QuantizeOp):
         return None
     element = ir.RankedTensorType(quantize.source.type).element_type
-    fmt = _format_of(quantize)
+    fmt = qcc.format_of(quantize.codes)
     return quantize if isinstance(element, ir.F32Type) and holds_integers(fmt) else None
-
-
-def _format_of(quantize: qcc.QuantizeOp) -> Format:
-    spelling = qcc.format_spelling(quantize.codes.type)
-    assert spelling is not None
-    return parse_spelling(spelling)
 
 
 def _rows(site: CallSite, quantize: qcc.QuantizeOp, weight: PanelReader) -> IntegerRows | None:
@@ -112,7 +105,7 @@ def _rows(site: CallSite, quantize: qcc.QuantizeOp, weight: PanelReader) -> Inte
     elements = integer_elements(weight.format, weight.k)
     if elements is None or not ByteUnit(site.library, elements).usable:
         return None
-    block, blocks = x_blocks(_format_of(quantize), weight.k)
+    block, blocks = x_blocks(qcc.format_of(quantize.codes), weight.k)
     segment = integer_segment(weight, block, blocks)
     factor = factor_of_sums(weight.format, elements)
     return None if segment is None else IntegerRows(weight.k, block, segment, factor=factor)

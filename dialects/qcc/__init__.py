@@ -2,7 +2,7 @@
 
 from .attention import CACHED_OPERANDS, AttentionOp, cache_format, is_cached
 from .contraction import Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
-from .dialect import PackedType, Qcc, format_spelling, is_packed, logical_type, packed
+from .dialect import PackedType, Qcc, format_of, format_spelling, is_packed, logical_type, packed
 from .norm import LayerNormOp, RmsNormOp
 from .storage import (
     LAYOUT_ATTRIBUTE,
@@ -33,6 +33,7 @@ __all__ = [
     "QuantizeOp",
     "RmsNormOp",
     "cache_format",
+    "format_of",
     "format_spelling",
     "is_cached",
     "is_packed",

@@ -2,7 +2,7 @@
 
 from ..bindings import ext, ir
 from ..errors import QccError
-from ..formats import parse_spelling
+from ..formats import Format, parse_spelling
 
 
 class Qcc(ext.Dialect, name="qcc"):
@@ -42,6 +42,13 @@ def format_spelling(type_: ir.Type) -> str | None:
     if not is_packed(type_):
         return None
     return ir.StringAttr(ir.DynamicType(type_).params[1]).value
+
+
+def format_of(value: ir.Value) -> Format:
+    """The format of a packed value; QccError for a spelling that no verifier has seen."""
+    spelling = format_spelling(value.type)
+    assert spelling is not None
+    return parse_spelling(spelling)
 
 
 def format_is_known(location: ir.Location, type_: ir.Type) -> bool:
