@@ -19,6 +19,7 @@ options. A parameter that something else than a layer reads as well is decoded f
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -143,3 +144,11 @@ def parameter_ops(op: Operation) -> Iterator[qcc.ParamOp]:
                 yield from parameter_ops(child.operation)
                 if isinstance(child, qcc.ParamOp):
                     yield child
+
+
+def parameters_by_symbol(module: Operation) -> dict[str, list[qcc.ParamOp]]:
+    """The reads of each parameter in all functions, in program order."""
+    found: dict[str, list[qcc.ParamOp]] = defaultdict(list)
+    for parameter in parameter_ops(module):
+        found[ir.StringAttr(parameter.symbol).value].append(parameter)
+    return found

@@ -14,12 +14,11 @@ one of its layers and not for another is rounded for none; what is fp64 becomes 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
-from .assign_formats import parameter_ops
+from .assign_formats import parameters_by_symbol
 from .float_casts import cast_to
 from .raiser import CASTS, FLOATS, TRANSPOSES
 
@@ -28,11 +27,8 @@ UNREAD = frozenset(("qcc.param", "torch_c.from_builtin_tensor", *CASTS, *TRANSPO
 
 def legalize_parameters(module: Operation, _: object = None) -> None:
     _erase_unread(module)
-    by_symbol: dict[str, list[qcc.ParamOp]] = defaultdict(list)
-    for parameter in parameter_ops(module):
-        by_symbol[ir.StringAttr(parameter.symbol).value].append(parameter)
     with module.context:
-        for parameters in by_symbol.values():
+        for parameters in parameters_by_symbol(module).values():
             if len({str(parameter.value.type) for parameter in parameters}) > 1:
                 stored = _stored_type(parameters)
                 for parameter in parameters:

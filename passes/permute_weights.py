@@ -13,7 +13,6 @@ whole panel of rows, and those not empty, and the layout must know its format.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
@@ -21,17 +20,14 @@ from ..dialects.formats import Format, parse_spelling
 from ..dialects.formats.panels import LAYOUT, PANEL_ROWS, panel_unit
 from ..dialects.formats.scaled_integers import holds_integers, products_fit
 from ..dialects.formats.tap_panels import TAP_LAYOUT, has_tap_panels, tap_unit
-from .assign_formats import parameter_ops
+from .assign_formats import parameters_by_symbol
 from .name_layers import WEIGHT_OPERAND
 
 PANEL_READERS = {"qcc.linear", "qcc.embedding"}
 
 
 def permute_weights(module: Operation, _: object = None) -> None:
-    by_symbol: dict[str, list[qcc.ParamOp]] = defaultdict(list)
-    for parameter in parameter_ops(module):
-        by_symbol[ir.StringAttr(parameter.symbol).value].append(parameter)
-    for parameters in by_symbol.values():
+    for parameters in parameters_by_symbol(module).values():
         layout = _layout_for(parameters)
         if layout is not None:
             attribute = ir.StringAttr.get(layout, module.context)

@@ -89,15 +89,11 @@ def _encode(site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Cod
 
 def _quantize_of(op: qcc.LinearOp) -> qcc.QuantizeOp | None:
     """The rounding that the layer's input comes from, if its codes are integers."""
-    decoded = op.input.owner
-    if not isinstance(decoded, qcc.DequantizeOp):
-        return None
-    quantize = decoded.codes.owner
-    if not isinstance(quantize, qcc.QuantizeOp):
+    quantize = qcc.rounding_of(op.input)
+    if quantize is None or not holds_integers(qcc.format_of(quantize.codes)):
         return None
     element = ir.RankedTensorType(quantize.source.type).element_type
-    fmt = qcc.format_of(quantize.codes)
-    return quantize if isinstance(element, ir.F32Type) and holds_integers(fmt) else None
+    return quantize if isinstance(element, ir.F32Type) else None
 
 
 def _rows(site: CallSite, quantize: qcc.QuantizeOp, weight: PanelReader) -> IntegerRows | None:
