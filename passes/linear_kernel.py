@@ -12,6 +12,7 @@ scale and weight is rounded to 16 bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..dialects import tile
@@ -58,7 +59,7 @@ class _Linear:
         p = self.problem
         packets = [p.strips, p.units, 32 * p.format.bits]
         kinds = {
-            "x": _global([DYNAMIC, p.k], p.activation),
+            "x": _global([DYNAMIC, p.k], p.memory),
             p.format.code_part: _global(packets, "ui32"),
         }
         for role, kind in row_roles(p).items():
@@ -88,7 +89,7 @@ class _Linear:
         s, index = self.schedule, ir.IndexType.get()
         n0 = tile.BlockOffsetOp(ir.StringAttr.get("n"), index).offset
         m0 = tile.BlockOffsetOp(ir.StringAttr.get("m"), index).offset
-        share = tile.BlockRangeOp(_number(self.problem.k), _number(s.depth), index, index)
+        share = tile.BlockRangeOp(_number(self.problem.stored_k), _number(s.depth), index, index)
         initial = tile.ZerosOp(self.accumulator(self.sum_type)).fragment
         pipeline = tile.PipelineOp(
             share.first, share.last, initial, _number(s.depth), _number(s.stages), initial.type
@@ -115,7 +116,7 @@ class _Linear:
         for each in stage_tiles(p, s):
             if each.name == "x":
                 kind = _shared([each.rows, each.columns], each.element, SWIZZLE)
-                made["x"] = _copy(given["x"], [m0, k], [1, 1], "normal", kind)
+                made["x"] = _copy(given["x"], [m0, k], [1, 1], "normal", kind, self.groups())
             elif each.name == "codes":
                 units = s.depth // PACKET_COLUMNS
                 kind = _shared([each.rows, units, each.columns // units], each.element, "rows")
@@ -123,9 +124,15 @@ class _Linear:
                 made["codes"] = _copy(given[p.format.code_part], [n0, k], divisors, stream, kind)
             else:
                 kind = _shared([each.rows, each.columns], each.element, "rows")
-                divisors = [p.group or NO_GROUP, 1]
+                divisors = [p.stored_group or NO_GROUP, 1]
                 made[each.name] = _copy(given[each.name], [k, n0], divisors, "normal", kind)
         return made
+
+    def groups(self) -> list[int]:
+        """Columns of a group of activations in memory and as stored, if these are more."""
+        p = self.problem
+        padded = p.group is not None and p.group != p.stored_group
+        return [p.group or 0, p.stored_group or 0] if padded else []
 
     def steps(self, given: Values, tiles: Values, k: ir.Value, carried: ir.Value) -> ir.Value:
         chunk = chunk_of(self.problem)
@@ -161,7 +168,7 @@ class _Linear:
         p, chunk, instruction = self.problem, chunk_of(self.problem), self.schedule.instruction
         rows = tile.DecodeOp(
             tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
-            _number(p.group or NO_GROUP),
+            _number(p.stored_group or NO_GROUP),
             _fragment([self.schedule.channels, chunk], p.activation, "a"),
             zeros=tiles.get("zero_point"), table=given.get("table"),
         ).fragment  # fmt: skip
@@ -174,7 +181,7 @@ class _Linear:
         apply = "divide" if decoding.divide else "multiply"
         return tile.RescaleOp(
             total, part, tiles[role], k, ir.StringAttr.get(decoding.kind),
-            ir.StringAttr.get(apply), _number(p.group or NO_GROUP),
+            ir.StringAttr.get(apply), _number(p.stored_group or NO_GROUP),
             ir.FloatAttr.get_f64(p.program.factor), total.type,
         ).result  # fmt: skip
 
@@ -237,10 +244,15 @@ def _shared(shape: list[int], element: str, order: str) -> ir.Type:
 
 
 def _copy(
-    source: ir.Value, offsets: list[ir.Value], divisors: list[int], cache: str, kind: ir.Type
+    source: ir.Value,
+    offsets: list[ir.Value],
+    divisors: list[int],
+    cache: str,
+    kind: ir.Type,
+    groups: Sequence[int] = (),
 ) -> ir.Value:
-    by = ir.DenseI64ArrayAttr.get(divisors)
-    return tile.CopyOp(source, offsets, by, ir.StringAttr.get(cache), kind).tile
+    by, padded = ir.DenseI64ArrayAttr.get(divisors), ir.DenseI64ArrayAttr.get(list(groups))
+    return tile.CopyOp(source, offsets, by, ir.StringAttr.get(cache), kind, groups=padded).tile
 
 
 def _fragment(shape: list[int], element: str, role: str) -> ir.Type:

@@ -71,11 +71,16 @@ class Plan:
 
 
 def plan_of(text: KernelText, op: Any) -> Plan:
-    """Vectors as wide as rows of both memories divide into."""
+    """Vectors as wide as rows of both memories, and groups of columns, divide into."""
     tile, source = tensor_of(op.tile.type), tensor_of(op.source.type)
     columns, pitch = prod(tile.shape[1:]), prod(source.shape[1:])
-    vector = gcd(pitch, columns, COPY_BYTES // element_bytes(tile.element_type))
+    vector = gcd(pitch, columns, COPY_BYTES // element_bytes(source.element_type), *groups(op))
     return Plan(tile.shape[0], columns, vector, text.schedule.threads)
+
+
+def groups(op: Any) -> list[int]:
+    """Columns of a group in the source and in the tile, where zeros fill it up."""
+    return list(ir.DenseI64ArrayAttr(op.groups))
 
 
 def declare_stage_tile(text: KernelText, op: Any) -> None:
@@ -91,7 +96,7 @@ def declare_stage_tile(text: KernelText, op: Any) -> None:
     (row0, column0), pitch = origins(text, op), prod(tensor_of(op.source.type).shape[1:])
     row, column = f"{source}_row", f"{source}_column"
     first_row = linear("0" if _moves(row0) else row0, row)
-    first_column = linear("0" if _moves(column0) else column0, column)
+    first_column = linear("0" if _moves(column0) else column0, column) if not groups(op) else "0"
     out.line(f"const int {row} = {plan.row}, {column} = {plan.column};")
     from_ = linear((pitch, f"s64({first_row})"), first_column)
     out.line(f"const auto {source}_from = {source}.at({from_});")
@@ -140,8 +145,8 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
     This thread's vectors of a tile; zeros outside of the source.
 
     Turns are a constant distance apart in both memories: a row of 8 further on has the same
-    exchange of vectors. Where a row begins on no multiple of 4 bytes, elements go through
-    registers.
+    exchange of vectors. Where a row begins on no multiple of 4 bytes, or elements are converted,
+    they go through registers.
     """
     out, plan = text.out, plan_of(text, op)
     name, pitch = text.name(op.source), prod(tensor_of(op.source.type).shape[1:])
@@ -151,17 +156,26 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
         rows, columns = plan.row_step(turn), plan.column_step(turn)
         row, column = linear(row0, f"{name}_row", rows), linear(column0, f"{name}_column", columns)
         moving_row = f"s64({row0})" if _moves(row0) else "0"
-        from_ = linear(
-            (pitch, moving_row), column0 if _moves(column0) else "0", scaled(pitch, rows), columns
-        )
-        to = _to(op, plan, name, rows, columns)
+        along = column0 if _moves(column0) else "0"
+        if groups(op):
+            column, columns = _column_of_group(text, op, column), "0"
+            along = column
+        from_ = linear((pitch, moving_row), along, scaled(pitch, rows), columns)
+        to = _to(op, plan, name, rows, plan.column_step(turn))
         if len(to) > LONG_PLACE:
             out.line(f"const int to = {to};")
             to = "to"
         inside = " && ".join(_bounds(text, op, row, column)) or "true"
         guard = " && ".join(filter(None, (plan.idle(), _left_over(plan, name, rows, columns))))
-        move = _move(text, op, plan.vector, to, from_, inside)
+        move = (_convert if _converts(op) else _move)(text, op, plan.vector, to, from_, inside)
         out.line(f"if ({guard}) {move}" if guard else move)
+
+
+def _column_of_group(text: KernelText, op: Any, column: str) -> str:
+    """The column of the source that stands at `column` of rows with padded groups."""
+    size, padded = groups(op)
+    text.out.line(f"const int stored = {column};")
+    return f"stored / {padded} * {size} + stored % {padded}"
 
 
 def scaled(factor: int, value: str) -> str:
@@ -191,11 +205,15 @@ def _bounds(text: KernelText, op: Any, row: str, column: str) -> list[str]:
     extents = (source.shape[0], prod(source.shape[1:]))
     sizes = (tile.shape[0], prod(tile.shape[1:]))
     names = (text.extents(op.source)[0], str(extents[1]))
-    return [
+    bounds = [
         f"{at} < {name}"
         for at, name, extent, size in zip((row, column), names, extents, sizes, strict=True)
-        if extent == DYNAMIC or extent % size
+        if extent == DYNAMIC or extent % size or groups(op)
     ]
+    if groups(op):
+        size, padded = groups(op)
+        bounds.append(f"stored % {padded} < {size}")
+    return bounds
 
 
 def _left_over(plan: Plan, name: str, rows: str, columns: str) -> str:
@@ -206,6 +224,27 @@ def _left_over(plan: Plan, name: str, rows: str, columns: str) -> str:
     if plan.turns_of_row > 1 and plan.per_row % plan.threads:
         checks.append(f"{linear(f'{name}_column', columns)} < {plan.columns}")
     return " && ".join(checks)
+
+
+def _converts(op: Any) -> bool:
+    return tensor_of(op.source.type).element_type != tensor_of(op.tile.type).element_type
+
+
+def _convert(text: KernelText, op: Any, vector: int, to: str, from_: str, inside: str) -> str:
+    """f32 of the source, rounded."""
+    target, source = text.stage_tile(op.tile), f"{text.name(op.source)}_from"
+    kind = tensor_of(op.tile.type).element_type
+    if vector == 1:
+        rounded = f"{kind}_from_f32({source}.load({from_}))"
+        return f"{target}.store({to}, {inside} ? {rounded} : u16(0));"
+    text.out.line(f"Words<{vector}> read = {{}};")
+    text.out.line(f"if ({inside}) read = {source}.load<{4 * vector}>({from_});")
+    pairs = [
+        f"{kind}x2_from_f32(float_of(read[{each}]), float_of(read[{each + 1}]))"
+        for each in range(0, vector, 2)
+    ]
+    words = pairs[0] if len(pairs) == 1 else f"{{{', '.join(pairs)}}}"
+    return f"{target}.store<{2 * vector}>({to}, {words});"
 
 
 def _move(text: KernelText, op: Any, vector: int, to: str, from_: str, inside: str) -> str:

@@ -18,7 +18,10 @@ r and element s begins at bit
     p i + (32 / e) s         i = r mod (32 / e / p): one shift and one mask give a register
     p (e i + s)              in "pairs" orders: the codes of a register are neighbours
 
-    codes   uint32 [ceil(n / 16), ceil(k / 64), 32 bits]
+Groups of columns that share a scale are padded with code 0 to whole steps of 8e columns, so that
+each step of the unit has one scale a row; `stored_columns` says where each column went.
+
+    codes   uint32 [ceil(n / 16), ceil(stored k / 64), 32 bits]
     scales         [blocks, n to a multiple of 16]       a row of scales for each block
     zero points    likewise
 """
@@ -57,6 +60,11 @@ class PacketOrder:
     def registers(self) -> int:
         """Registers of operands that a lane makes of a packet."""
         return CODES_PER_LANE // self.per_register
+
+    @property
+    def depth(self) -> int:
+        """Columns of one step of the matrix instruction."""
+        return 8 * self.per_register
 
     @property
     def widest_plane(self) -> int:
@@ -140,6 +148,40 @@ def word_planes(order: PacketOrder, bits: int) -> tuple[WordPlane, ...]:
     return tuple(planes)
 
 
+def stored_group(order: PacketOrder, group: int) -> int:
+    """
+    Columns that a group of `group` takes: whole steps of the instruction.
+
+    >>> stored_group(ORDERS["mma16"], 40), stored_group(ORDERS["mma8"], 64)
+    (48, 64)
+    """
+    return -(-group // order.depth) * order.depth
+
+
+def stored_width(order: PacketOrder, block_size: int | str | None, k: int) -> int:
+    """Columns that a row of k takes, those included that pad its groups."""
+    if not isinstance(block_size, int):
+        return k
+    whole, rest = divmod(k, block_size)
+    return whole * stored_group(order, block_size) + rest
+
+
+def stored_columns(
+    order: PacketOrder, block_size: int | str | None, k: int
+) -> NDArray[np.integer[Any]]:
+    """
+    Where each of k columns stands in the stored row.
+
+    >>> stored_columns(ORDERS["mma16"], 3, 7).tolist()
+    [0, 1, 2, 16, 17, 18, 32]
+    """
+    columns = np.arange(k)
+    if not isinstance(block_size, int):
+        return columns
+    padding = stored_group(order, block_size) - block_size
+    return columns + columns // block_size * padding
+
+
 def pack_packets(order: PacketOrder, codes: NDArray[Any], bits: int) -> NDArray[np.uint32]:
     """Codes [rows, k] as packets; missing rows and columns hold code 0."""
     rows, k = codes.shape
@@ -182,7 +224,8 @@ def packet_specs(fmt: Format, order: PacketOrder, rows: int, k: int) -> PartSpec
     specs: PartSpecs = {}
     for role, (shape, kind) in fmt.part_specs(rows, k).items():
         if role == fmt.code_part:
-            shape = strips, -(-k // PACKET_COLUMNS), LANES * fmt.bits
+            width = stored_width(order, fmt.block_size, k)
+            shape = strips, -(-width // PACKET_COLUMNS), LANES * fmt.bits
             kind = np.dtype("<u4")
         elif _by_row(fmt, role):
             shape = block_columns(fmt.block_size, k)[1], strips * PACKET_ROWS
@@ -195,7 +238,10 @@ def to_packets(fmt: Format, order: PacketOrder, parts: Parts, k: int) -> Parts:
     stored: Parts = {}
     for role, part in parts.items():
         if role == fmt.code_part:
-            stored[role] = pack_packets(order, row_codes(fmt, parts, k), fmt.bits)
+            codes = row_codes(fmt, parts, k)
+            padded = np.zeros((len(codes), stored_width(order, fmt.block_size, k)), codes.dtype)
+            padded[:, stored_columns(order, fmt.block_size, k)] = codes
+            stored[role] = pack_packets(order, padded, fmt.bits)
         elif not _by_row(fmt, role):
             stored[role] = part
         elif role in fmt.tensor_roles:
@@ -212,7 +258,10 @@ def from_packets(fmt: Format, order: PacketOrder, stored: Parts, rows: int, k: i
     parts: Parts = {}
     for role, part in stored.items():
         if role == fmt.code_part:
-            parts[role] = _packed_rows(fmt, unpack_packets(order, part, fmt.bits, rows, k))
+            width = stored_width(order, fmt.block_size, k)
+            codes = unpack_packets(order, part, fmt.bits, rows, width)
+            columns = stored_columns(order, fmt.block_size, k)
+            parts[role] = _packed_rows(fmt, codes[:, columns])
         elif not _by_row(fmt, role):
             parts[role] = part
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..bindings import Operand, Result, ir
+from ..bindings import Operand, Result, ext, ir
 from .dialect import Tile, element_bytes, is_tile, note_of, swizzle_period, tensor_of
 
 
@@ -13,7 +13,9 @@ class CopyOp(Tile.Operation, name="copy"):
     outside of the source.
 
     Asynchronous: an emitter may start it iterations ahead of the pipeline it stands in. `cache`
-    is a hint: "normal", or "evict_first" for data that is read once.
+    is a hint: "normal", or "evict_first" for data that is read once. f32 may be rounded to f16 or
+    bf16. With `groups` = [size, padded], the columns of a tile are counted with groups of `size`
+    columns padded by zeros to `padded`.
     """
 
     source: Operand[Any]
@@ -21,6 +23,7 @@ class CopyOp(Tile.Operation, name="copy"):
     divisors: Any
     cache: ir.StringAttr
     tile: Result[Any]
+    groups: Any = ext.attribute(default_factory=lambda: ir.DenseI64ArrayAttr.get([]))
 
     def verify_invariants(self) -> bool:
         source, tile = self.source.type, self.tile.type
@@ -62,8 +65,9 @@ class StoreOp(Tile.Operation, name="store"):
 
 def _same_element(op: Any, source: ir.Type, tile: ir.Type) -> bool:
     kinds = tensor_of(source).element_type, tensor_of(tile).element_type
-    if kinds[0] != kinds[1]:
-        op.location.emit_error(f"tile.copy changes no element type: {kinds[0]} to {kinds[1]}")
+    rounded = str(kinds[0]) == "f32" and str(kinds[1]) in ("f16", "bf16")
+    if kinds[0] != kinds[1] and not rounded:
+        op.location.emit_error(f"tile.copy makes no element type {kinds[1]} of {kinds[0]}")
         return False
     return True
 

@@ -8,7 +8,7 @@ from math import gcd
 
 from ..errors import UnsupportedError
 from ..formats import Format, parse_spelling
-from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS
+from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, stored_group, stored_width
 from .decode_program import DecodeProgram
 from .decode_rules import decode_program
 from .fragments import INSTRUCTIONS
@@ -21,6 +21,8 @@ INSTRUCTION_OF = {
     "i8": "mma.m16n8k32.s8",
     "f8E4M3FN": "mma.m16n8k32.e4m3",
 }
+CONVERTED = {"f16": ("f32",), "bf16": ("f32",)}
+"""Types of activations in memory that are rounded to those of the key as they are copied."""
 SCALE_ELEMENTS = {"float32": ("f32", 4), "uint8": ("ui8", 1), "int8": ("si8", 1)}
 """Elements of parts that have a number for each row, by NumPy's names, and their bytes."""
 
@@ -32,7 +34,8 @@ class LinearProblem:
 
     `tokens` is what the schedule is chosen for; kernels take any number. `weight` spells a
     format; `activation`, `result` and `bias` are element types. Activations of i8 come with one
-    fp32 scale for each token.
+    fp32 scale for each token. `source` is their type in memory where it is another one: f32 is
+    rounded to f16 or bf16 as it is copied.
     """
 
     n: int
@@ -42,6 +45,7 @@ class LinearProblem:
     activation: str = "f16"
     result: str = "f16"
     bias: str | None = None
+    source: str | None = None
 
     @cached_property
     def format(self) -> Format:
@@ -62,12 +66,27 @@ class LinearProblem:
         return size if isinstance(size, int) else None
 
     @property
+    def stored_group(self) -> int | None:
+        """Columns that a group takes as stored, padded to whole steps of the instruction."""
+        return self.group and stored_group(self.program.order, self.group)
+
+    @property
+    def stored_k(self) -> int:
+        """Columns of a stored row: k, and what pads its groups."""
+        return stored_width(self.program.order, self.format.block_size, self.k)
+
+    @property
+    def memory(self) -> str:
+        """The type of the activations in memory, which may be converted as they are copied."""
+        return self.source or self.activation
+
+    @property
     def strips(self) -> int:
         return -(-self.n // PACKET_ROWS)
 
     @property
     def units(self) -> int:
-        return -(-self.k // PACKET_COLUMNS)
+        return -(-self.stored_k // PACKET_COLUMNS)
 
     @property
     def groups(self) -> int:
@@ -85,18 +104,17 @@ def row_roles(problem: LinearProblem) -> dict[str, str]:
 
 
 def chunk_of(problem: LinearProblem) -> int:
-    """Columns of k between two rescalings: as many of a packet as share a scale."""
-    return PACKET_COLUMNS if problem.group is None else gcd(problem.group, PACKET_COLUMNS)
+    """Stored columns between two rescalings: as many of a packet as share a scale."""
+    group = problem.stored_group
+    return PACKET_COLUMNS if group is None else gcd(group, PACKET_COLUMNS)
 
 
 def refusal(problem: LinearProblem) -> str | None:
     """Why no schedule can compute this problem, or None."""
     record, group = INSTRUCTIONS[INSTRUCTION_OF[problem.activation]], problem.group
-    if group is not None and group % record.k:
-        nearest = max(record.k, round(group / record.k) * record.k)
-        return f"groups of {group} are no multiple of the {record.k} columns of {record.name}; " \
-            f"use group={nearest}"  # fmt: skip
     _ = problem.program
+    if problem.source not in (None, *CONVERTED.get(problem.activation, ())):
+        return f"{problem.source} is not converted to {problem.activation} as it is copied"
     if record.accumulator == "i32" and problem.k > LONGEST_INTEGER_SUM and group is None:
         return f"sums of {problem.k} products of bytes may leave 32 bits; use groups"
     if problem.format.splits_signs and record.operand_bits != 16:

@@ -140,13 +140,25 @@ def _repeated(block: _Block, op: Any, places: range, carried: Array) -> Array:
 def _copy(block: _Block, op: Any) -> Array:
     source = block.get(op.source)
     shape = tensor_of(op.tile.type).shape
-    tile = np.zeros(shape, source.dtype)
+    tile = np.zeros(shape, _dtype(op.tile.type))
+    source = _padded(source, list(ir.DenseI64ArrayAttr(op.groups)))
     divisors = list(ir.DenseI64ArrayAttr(op.divisors))
     starts = [block.get(v) // by for v, by in zip(op.offsets, divisors, strict=True)]
     starts += [0] * (len(shape) - len(starts))
     part = source[tuple(slice(s, s + n) for s, n in zip(starts, shape, strict=True))]
     tile[tuple(slice(0, n) for n in part.shape)] = part
     return tile
+
+
+def _padded(source: Array, groups: list[int]) -> Array:
+    """Rows whose groups of columns are filled up with zeros: groups = [size, padded]."""
+    if not groups:
+        return source
+    size, padded = groups
+    columns = np.arange(source.shape[1])
+    wide = np.zeros((len(source), -(-source.shape[1] // size) * padded), source.dtype)
+    wide[:, columns // size * padded + columns % size] = source
+    return wide
 
 
 def _load(block: _Block, op: Any) -> Array:

@@ -122,7 +122,7 @@ def stage_tiles(problem: LinearProblem, schedule: Schedule) -> list[SharedTile]:
     ]
     for role, kind in row_roles(problem).items():
         if problem.group is not None or role == "zero_point":
-            rows = scale_rows(problem.group, schedule.depth)
+            rows = scale_rows(problem.stored_group, schedule.depth)
             tiles.append(SharedTile(role, rows, schedule.channels, *SCALE_ELEMENTS[kind]))
     return tiles
 

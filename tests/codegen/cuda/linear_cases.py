@@ -1,0 +1,128 @@
+"""Linear layers for the emulator: emitted and built together, random numbers, exact results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from qcc.codegen.cuda.emit import emit_source
+from qcc.codegen.cuda.emulator.build import build_emulated
+from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, Mode
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+from qcc.dialects.formats.packets import to_packets
+from qcc.dialects.tile.launch import Launch
+from qcc.dialects.tile.problem import LinearProblem
+from qcc.dialects.tile.schedule import Schedule, shared_bytes
+from qcc.passes.linear_kernel import linear_kernel
+
+TOKENS = (1, 7, 16, 33, 65)
+DTYPES: dict[str, Any] = {
+    "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
+    "f8E4M3FN": ml_dtypes.float8_e4m3fn,
+}  # fmt: skip
+UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
+
+
+def target_of(activation: str) -> str:
+    return "sm_89" if activation == "f8E4M3FN" else "sm_80"
+
+
+@dataclass(frozen=True)
+class Built:
+    problems: dict[str, LinearProblem]
+    launches: dict[str, Launch]
+    module: EmulatedModule
+
+
+def built(
+    cases: list[tuple[LinearProblem, Schedule]], folder: Path, target: str | None = None
+) -> Built:
+    """Kernels of problems whose weights differ, on `target` or the first that has them."""
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        with ir.InsertionPoint(module.body):
+            launches = [
+                linear_kernel(
+                    problem, schedule, f"linear_{index}", target or target_of(problem.activation)
+                )
+                for index, (problem, schedule) in enumerate(cases)
+            ]
+        assert module.operation.verify()
+        source = emit_source(list(module.body.operations))
+    for launch, (problem, schedule) in zip(launches, cases, strict=True):
+        assert launch.shared_bytes == shared_bytes(problem, schedule)
+    given = {problem.weight: problem for problem, _ in cases}
+    return Built(given, dict(zip(given, launches, strict=True)), build_emulated(source, folder))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments by role, the exact result, and how far sums of fp32 may be from it."""
+
+    arguments: dict[str, Any]
+    wanted: np.ndarray
+    bound: np.ndarray
+
+
+def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
+    rng = np.random.default_rng(tokens)
+    fmt, result = problem.format, problem.result
+    parts = fmt.encode_rows(rng.normal(size=(problem.n, problem.k)).astype(np.float32))
+    weight = fmt.decode_rows(parts, problem.k).astype(np.float64)
+    given = dict(to_packets(fmt, problem.program.order, parts, problem.k))
+    x = _activations(rng, problem.memory, (tokens, problem.k))
+    wide = x.astype(DTYPES[problem.activation]).astype(np.float64)
+    if problem.activation == "i8":
+        given["x_scale"] = rng.uniform(0.01, 2, tokens).astype(np.float32)
+        wide = wide * given["x_scale"][:, None].astype(np.float64)
+    wanted, magnitude = wide @ weight.T, np.abs(wide) @ np.abs(weight).T
+    if problem.bias is not None:
+        given["bias"] = rng.normal(size=problem.n).astype(DTYPES[problem.bias])
+        wanted = wanted + given["bias"].astype(np.float64)
+    # Sums of k terms, each rounded; a few more roundings of scales and the epilogue.
+    sums = (problem.k + 8) * 2.0**-24 + problem.program.error
+    bound = sums * magnitude + UNIT[result] * np.abs(wanted) + 2.0**-24
+    given |= {
+        "x": x,
+        "table": np.array(problem.program.table, np.uint32),
+        "y": np.zeros((tokens, problem.n), DTYPES[result]),
+        "workspace": np.full(max(1, launch.workspace_words(tokens)), 0x7FC00000, np.uint32),
+        "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
+    }
+    return Case(given, wanted, bound)
+
+
+def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    if kind == "i8":
+        return rng.integers(-128, 128, shape).astype(np.int8)
+    return rng.normal(size=shape).astype(np.float32).astype(DTYPES[kind])
+
+
+def launched(built_: Built, launch: Launch, given: Case, mode: Mode) -> np.ndarray:
+    tokens = len(given.arguments["y"])
+    given.arguments["y"][:] = 0
+    arguments = [tokens if role == "tokens" else given.arguments[role] for role in launch.arguments]
+    built_.module.launch(
+        launch.kernel, launch.grid(tokens), launch.threads, launch.shared_bytes, arguments, mode
+    )
+    assert not given.arguments["arrivals"].any()
+    return given.arguments["y"]
+
+
+def check(built_: Built, spelling: str, tokens_: tuple[int, ...] = TOKENS) -> None:
+    """The kernel's result is right, and the same in every mode of the emulator."""
+    problem, launch = built_.problems[spelling], built_.launches[spelling]
+    for tokens in tokens_:
+        given = case(problem, launch, tokens)
+        first = None
+        for mode in ALL_MODES:
+            result = launched(built_, launch, given, mode)
+            error = np.abs(result.astype(np.float64) - given.wanted)
+            assert (error <= given.bound).all(), (problem, tokens, mode)
+            first = result.copy() if first is None else first
+            np.testing.assert_array_equal(result, first)
