@@ -1,12 +1,12 @@
 """The one place that makes an MLIR context in which qcc's and torch's dialects are loaded."""
 
-from . import qcc, tile
+from . import pim, qcc, tile
 from .bindings import Context, PassManager, ir, torch_dialect
 
 
 def make_context() -> Context:
     """
-    A fresh context with the torch, torch_c, tm_tensor, qcc and tile dialects loaded.
+    A fresh context with the torch, torch_c, tm_tensor, qcc, tile and pim dialects loaded.
 
     torch_c and tm_tensor are registered only as dependencies of conversion passes, and torch_c
     ops get a wrong name when made from Python before that. So an empty module is run through two
@@ -19,4 +19,5 @@ def make_context() -> Context:
         PassManager.parse(f"builtin.module({load})").run(ir.Module.create().operation)
         qcc.Qcc.load()
         tile.Tile.load()
+        pim.Pim.load()
     return context

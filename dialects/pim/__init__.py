@@ -1,0 +1,53 @@
+"""Index of the `pim` dialect: its types and its ops, in the order a program meets them."""
+
+from .compute import LookupAccumulateOp, Mul8Op
+from .device import DEVICES, Device, device, read_profile
+from .dialect import DpusType, MramType, Pim, WramType
+from .host import BroadcastOp, DeviceOp, GatherOp, LaunchOp, ShardOp
+from .kernel import BarrierOp, KernelOp, LoopOp, ReturnOp, TaskletOp, YieldOp
+from .memory import (
+    CopyInOp,
+    CopyOutOp,
+    DmaInOp,
+    DmaOutOp,
+    LoadOp,
+    SliceLoadOp,
+    StoreOp,
+    WramAllocOp,
+)
+from .tables import CanonicalTableOp, PackedTableOp, ReorderTableOp
+
+__all__ = [
+    "DEVICES",
+    "BarrierOp",
+    "BroadcastOp",
+    "CanonicalTableOp",
+    "CopyInOp",
+    "CopyOutOp",
+    "Device",
+    "DeviceOp",
+    "DmaInOp",
+    "DmaOutOp",
+    "DpusType",
+    "GatherOp",
+    "KernelOp",
+    "LaunchOp",
+    "LoadOp",
+    "LookupAccumulateOp",
+    "LoopOp",
+    "MramType",
+    "Mul8Op",
+    "PackedTableOp",
+    "Pim",
+    "ReorderTableOp",
+    "ReturnOp",
+    "ShardOp",
+    "SliceLoadOp",
+    "StoreOp",
+    "TaskletOp",
+    "WramAllocOp",
+    "WramType",
+    "YieldOp",
+    "device",
+    "read_profile",
+]

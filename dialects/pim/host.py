@@ -1,0 +1,98 @@
+"""Ops of the host: a set of DPUs, transfers to and from arrays in their MRAM, launches."""
+
+from math import prod
+from typing import Any
+
+from ..bindings import Operand, Result, ir
+from ..errors import QccError
+from .device import device
+from .dialect import ELEMENT_BYTES, Pim, dpus_of
+
+
+class DeviceOp(Pim.Operation, name="device"):
+    """`dpu_alloc`: some DPUs of a profile of device.py."""
+
+    profile: ir.StringAttr
+    dpus: Result[Any]
+
+    def verify_invariants(self) -> bool:
+        try:
+            most = device(self.profile.value).dpus
+        except QccError as error:
+            self.location.emit_error(f"pim.device: {error.what}; {error.next_step}")
+            return False
+        if not 1 <= dpus_of(self.dpus.type) <= most:
+            self.location.emit_error(f"pim.device: {self.dpus.type}; the machine has {most} DPUs")
+            return False
+        return True
+
+
+class ShardOp(Pim.Operation, name="shard"):
+    """
+    symbol of DPU d [i…] = source[map(d, i…)], zero where the map leaves the source.
+
+    One transfer of equal lengths, `shard` the type of an array of one DPU: `dpu_push_xfer`.
+    """
+
+    dpus: Operand[Any]
+    source: Operand[Any]
+    symbol: ir.StringAttr
+    shard: ir.TypeAttr
+    map: ir.AffineMapAttr
+
+    def verify_invariants(self) -> bool:
+        return _whole_units(self, self.shard.value) and _map_joins(self, self.source.type)
+
+
+class BroadcastOp(Pim.Operation, name="broadcast"):
+    """symbol of DPU d = source, for every d: `dpu_broadcast_to`."""
+
+    dpus: Operand[Any]
+    source: Operand[Any]
+    symbol: ir.StringAttr
+
+    def verify_invariants(self) -> bool:
+        return _whole_units(self, self.source.type)
+
+
+class LaunchOp(Pim.Operation, name="launch"):
+    """Run `pim.kernel @kernel` on all DPUs, on what their MRAM holds, and wait: `dpu_launch`."""
+
+    dpus: Operand[Any]
+    kernel: ir.StringAttr
+
+
+class GatherOp(Pim.Operation, name="gather"):
+    """result[map(d, i…)] = symbol of DPU d [i…] wherever the map stays inside: one transfer."""
+
+    dpus: Operand[Any]
+    symbol: ir.StringAttr
+    shard: ir.TypeAttr
+    map: ir.AffineMapAttr
+    result: Result[Any]
+
+    def verify_invariants(self) -> bool:
+        return _whole_units(self, self.shard.value) and _map_joins(self, self.result.type)
+
+
+def _map_joins(op: Any, array: ir.Type) -> bool:
+    """Verifier part: the map takes a DPU and the indices of its shard to those of the array."""
+    map_, inputs = op.map.value, 1 + ir.RankedTensorType(op.shard.value).rank
+    if map_.n_dims == inputs and len(map_.results) == ir.RankedTensorType(array).rank:
+        return True
+    op.location.emit_error(
+        f"{op.operation.name}: {map_} does not take a DPU and {inputs - 1} indices to {array}"
+    )
+    return False
+
+
+def _whole_units(op: Any, type_: ir.Type) -> bool:
+    """Verifier part: what each DPU gets is a multiple of 8 bytes."""
+    array = ir.RankedTensorType(type_)
+    width = ELEMENT_BYTES.get(str(array.element_type))
+    if width is None or not array.has_static_shape or prod(array.shape) * width % 8:
+        op.location.emit_error(
+            f"{op.operation.name}: {array} is no multiple of 8 bytes for each DPU; pad it"
+        )
+        return False
+    return True
