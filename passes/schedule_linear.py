@@ -5,7 +5,7 @@ Linear layers become launches of kernels over tiles.
     y = qcc.linear x, w, b
       =>  tile.kernel @linear_int4_0 { … }
           w = qcc.param "w" {layout = "mma16"} : …
-          y = tile.launch x, w, b {kernel = "linear_int4_0"}
+          y = tile.launch @linear_int4_0(x, codes of w, scales of w, b, y, …)
 
 Layers of equal shapes and formats share a kernel. Activations are f16 or bf16, or the codes of a
 `qcc.quantize`: symmetric int8 with a scale for each token, whose products with integer weights are
@@ -26,7 +26,23 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.tile.control import walk
 from ..dialects.tile.default_schedule import default_schedule
 from ..dialects.tile.hardware import is_native
+from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import INSTRUCTION_OF, LinearProblem, refusal
+from .launching import (
+    Argument,
+    Number,
+    Read,
+    Scratch,
+    Shape,
+    Write,
+    fresh_name,
+    launch,
+    like,
+    pieces,
+    product,
+    rows_of,
+    words,
+)
 from .linear_kernel import linear_kernel
 
 Chooser = Callable[[LinearProblem, str], tile.Schedule]
@@ -45,7 +61,7 @@ class LinearScheduling:
 
 def schedule_linear(options: LinearScheduling) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels: dict[LinearProblem, str] = {}
+        kernels: dict[LinearProblem, Launch] = {}
         for op in walk(module.regions[0]):
             if isinstance(op, qcc.LinearOp):
                 _schedule(module, op, options, kernels)
@@ -57,23 +73,46 @@ def _schedule(
     module: Operation,
     op: qcc.LinearOp,
     options: LinearScheduling,
-    kernels: dict[LinearProblem, str],
+    kernels: dict[LinearProblem, Launch],
 ) -> None:
     problem, source = linear_problem(op, options)
     if problem not in kernels:
-        name = f"linear_{problem.format.name}_{len(kernels)}"
+        name = fresh_name(module, f"linear_{problem.format.name}")
         schedule = options.choose(problem, options.target)
         with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]), op.location:
-            linear_kernel(problem, schedule, name, options.target)
-        kernels[problem] = name
+            kernels[problem] = linear_kernel(problem, schedule, name, options.target)
     order = ir.StringAttr.get(problem.program.order.name, module.context)
     parameter: Any = op.weight.owner
     parameter.attributes[qcc.LAYOUT_ATTRIBUTE] = order
     with ir.InsertionPoint(op), op.location:
-        given = ir.StringAttr.get(kernels[problem])
-        launch = tile.LaunchOp(source, op.weight, given, op.result.type, bias=op.bias)
-    op.result.replace_all_uses_with(launch.result)
+        result = _launched(op, source, kernels[problem])
+    op.result.replace_all_uses_with(result)
     op.operation.erase()
+
+
+def _launched(op: qcc.LinearOp, source: ir.Value, kernel: Launch) -> ir.Value:
+    """What the kernel makes of the operands of a layer, `source` in place of the input."""
+    tokens = rows_of(source)
+    columns, strips, splits = pieces(tokens, kernel.schedule.tokens), kernel.strips, kernel.splits
+    partials = product([columns, 4 * kernel.partial_words])
+    known: dict[str, Argument] = {
+        "y": Write(0),
+        "workspace": Scratch(partials),
+        "arrivals": Scratch(product([columns, 4 * strips * (splits > 1)]), counters=True),
+        "tokens": Number(tokens),
+    }
+    packed = qcc.is_packed(source.type)
+    known["x"] = Read(source, qcc.format_of(source).code_part if packed else None)
+    if packed:
+        known["x_scale"] = Read(source, "scale")
+    if op.bias is not None:
+        known["bias"] = Read(op.bias)
+    if kernel.table:
+        known["table"] = Read(words(kernel.table))
+    arguments = [known.get(name) or Read(op.weight, name) for name in kernel.arguments]
+    shape = Shape((columns, strips, splits), kernel.threads, kernel.shared_bytes)
+    [result] = launch(kernel.kernel, shape, arguments, [like(source, op.result.type)], op)
+    return result
 
 
 def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearProblem, ir.Value]:
@@ -87,7 +126,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     if spelling is None or producer_name(op.weight) != "qcc.param":
         raise _refused(op, f"its weight is {op.weight.type}", "give the parameter a format")
     n, k = qcc.logical_type(op.weight.type).shape
-    source, activation = _activation(op, spelling, options.target)
+    source, activation = _activation(op, options.target)
     result = ir.RankedTensorType(op.result.type)
     rows = [result.shape[axis] for axis in range(result.rank - 1)]
     known = 1
@@ -99,18 +138,26 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     return problem, source
 
 
-def _activation(op: qcc.LinearOp, weight: str, target: str) -> tuple[ir.Value, str]:
-    """Codes of rounded activations, if the weight is made of bytes; else the input itself."""
-    if producer_name(op.input) == "qcc.dequantize":
-        producer: Any = op.input.owner
-        codes = producer.operands[0]
-        kind = BYTE_ACTIVATIONS.get(qcc.format_spelling(codes.type) or "")
-        if kind is not None and _multiplies(kind, weight, target):
-            return codes, kind
+def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str]:
+    """Codes of rounded activations, if the target multiplies them; else the input itself."""
+    codes = multiplied_codes(op, target)
+    if codes is not None:
+        return codes, BYTE_ACTIVATIONS[qcc.format_spelling(codes.type) or ""]
     element = str(ir.RankedTensorType(op.input.type).element_type)
     if element not in ("f16", "bf16"):
         raise _refused(op, f"its activations are {element}", "compile the model in f16 or bf16")
     return op.input, element
+
+
+def multiplied_codes(op: qcc.LinearOp, target: str) -> ir.Value | None:
+    """The codes of rounded activations that are multiplied as such, if they and the weight can."""
+    weight = qcc.format_spelling(op.weight.type)
+    if weight is None or producer_name(op.input) != "qcc.dequantize":
+        return None
+    producer: Any = op.input.owner
+    codes = producer.operands[0]
+    kind = BYTE_ACTIVATIONS.get(qcc.format_spelling(codes.type) or "")
+    return codes if kind is not None and _multiplies(kind, weight, target) else None
 
 
 def producer_name(value: ir.Value) -> str:

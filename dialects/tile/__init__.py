@@ -5,7 +5,6 @@ from .control import (
     BlockOffsetOp,
     BlockRangeOp,
     KernelOp,
-    LaunchOp,
     PipelineOp,
     ReturnOp,
     StepsOp,
@@ -13,6 +12,7 @@ from .control import (
 )
 from .default_schedule import default_schedule
 from .dialect import FragmentType, GlobalType, SharedType, Tile
+from .host_ops import CacheOp, CapacityOp, LaunchOp
 from .movement import CopyOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
 from .schedule import Schedule, illegal
@@ -20,6 +20,8 @@ from .schedule import Schedule, illegal
 __all__ = [
     "BlockOffsetOp",
     "BlockRangeOp",
+    "CacheOp",
+    "CapacityOp",
     "CombineOp",
     "CopyOp",
     "DecodeOp",

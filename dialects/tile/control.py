@@ -1,7 +1,7 @@
 """Ops that say who computes what, and when: kernel, offsets of a block, pipeline, steps."""
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
@@ -94,21 +94,6 @@ class YieldOp(Tile.Operation, name="yield", traits=[ir.IsTerminatorTrait]):
 
 class ReturnOp(Tile.Operation, name="return", traits=[ir.IsTerminatorTrait]):
     """The end of a kernel."""
-
-
-class LaunchOp(Tile.Operation, name="launch"):
-    """
-    result[..., n] = what `tile.kernel @kernel` computes of a linear layer's operands.
-
-    `input` is a tensor, or the codes of a `qcc.quantize`; `weight` is packed, in the order that
-    its parameter's layout names. The rows of `input` are the kernel's tokens.
-    """
-
-    input: Operand[Any]
-    weight: Operand[Any]
-    kernel: ir.StringAttr
-    result: Result[Any]
-    bias: Optional[Operand[Any]] = None
 
 
 def shared_copies(kernel: Any) -> list[Any]:

@@ -50,15 +50,28 @@ class Launch:
     def threads(self) -> int:
         return self.schedule.threads
 
+    @property
+    def strips(self) -> int:
+        """Tiles of channels."""
+        return -(-self.n // self.schedule.channels)
+
+    @property
+    def splits(self) -> int:
+        return self.schedule.splits
+
+    @property
+    def partial_words(self) -> int:
+        """Words of 4 bytes for the partial sums of one tile of tokens, none without splits."""
+        tile = self.schedule.channels * self.schedule.tokens
+        return self.strips * self.splits * tile * (self.splits > 1)
+
     def grid(self, tokens: int) -> tuple[int, int, int]:
         """Tiles of tokens, which run together and share weights; tiles of channels; splits."""
-        s = self.schedule
-        return -(-tokens // s.tokens), -(-self.n // s.channels), s.splits
+        return -(-tokens // self.schedule.tokens), self.strips, self.splits
 
     def workspace_words(self, tokens: int) -> int:
-        """Words of 4 bytes for partial sums, none without splits."""
-        x, y, splits = self.grid(tokens)
-        return x * y * splits * self.schedule.channels * self.schedule.tokens * (splits > 1)
+        """Words of 4 bytes for partial sums of all tokens."""
+        return self.grid(tokens)[0] * self.partial_words
 
     def arrival_words(self, tokens: int) -> int:
         x, y, splits = self.grid(tokens)

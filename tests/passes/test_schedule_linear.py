@@ -46,8 +46,9 @@ def test_equal_layers_share_a_kernel(check):
     # CHECK-NOT: "tile.kernel"
     # CHECK: "qcc.param"() {layout = "mma16", symbol = "a"}
     # CHECK: "qcc.param"() {layout = "mma16", symbol = "b"}
-    # CHECK: "tile.launch"(%arg0, %{{.*}}) {kernel = "linear_int4_0"
-    # CHECK: "tile.launch"(%arg0, %{{.*}}) {kernel = "linear_int4_0"
+    # CHECK: "tile.pointer"(%arg0)
+    # CHECK: "tile.launch"({{.*}}) {kernel = "linear_int4_0"
+    # CHECK: "tile.launch"({{.*}}) {kernel = "linear_int4_0"
     # CHECK-NOT: qcc.linear
     check(scheduled(LAYERS.replace("W", "int4<group=32>")))
 
@@ -61,7 +62,7 @@ def test_rounded_activations_are_read_as_codes(check):
     # CHECK: mma.m16n8k32.s8
     # CHECK: layout = "mma8_pairs"
     # CHECK: %[[Q:.*]] = "qcc.quantize"
-    # CHECK: "tile.launch"(%[[Q]]
+    # CHECK: "tile.pointer"(%[[Q]]) {part = "codes"}
     check(scheduled(ROUNDED.replace("W", "dint4")))
 
 
@@ -69,7 +70,7 @@ def test_fp8_is_multiplied_where_the_target_can(check):
     # CHECK: mma.m16n8k32.e4m3
     # CHECK: layout = "mma8"
     # CHECK: %[[Q:.*]] = "qcc.quantize"
-    # CHECK: "tile.launch"(%[[Q]]
+    # CHECK: "tile.pointer"(%[[Q]]) {part = "codes"}
     text = ROUNDED.replace('"int8"', '"fp8_e4m3"').replace("W", "mxfp4")
     check(scheduled(text, LinearScheduling("sm_89")))
 
@@ -83,7 +84,7 @@ def test_fp8_is_decoded_where_it_cannot(check):
 def test_weights_without_bytes_read_the_decoded_activations(check):
     # CHECK: mma.m16n8k16.f16
     # CHECK: %[[D:.*]] = "qcc.dequantize"
-    # CHECK: "tile.launch"(%[[D]]
+    # CHECK: "tile.pointer"(%[[D]])
     check(scheduled(ROUNDED.replace("W", "nf4")))
 
 

@@ -1,0 +1,52 @@
+"""
+The families of kernels: the op that a kernel is, and what writes a source of such kernels.
+
+The kernels of a family stand in one translation unit, `kernels/cuda/<family>.cu` of the artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...dialects.bindings import ir
+from .emit import emit_source
+from .program import Source
+
+
+@dataclass(frozen=True)
+class Family:
+    """`name` is that of the file; `emit` writes all its kernels as one text."""
+
+    name: str
+    emit: Callable[[Sequence[Any]], str]
+
+
+FAMILIES = {
+    "tile.kernel": Family("linear", emit_source),
+}
+
+
+def symbol_of(op: Any) -> str:
+    return ir.StringAttr(op.operation.attributes["symbol"]).value
+
+
+def kernels_of(module: ir.Module) -> dict[str, Any]:
+    """The kernels of a module by name."""
+    ops = list(module.body.operations)
+    return {symbol_of(op): op for op in ops if op.operation.name in FAMILIES}
+
+
+def emit_sources(module: ir.Module, used: set[str]) -> list[Source]:
+    """The sources of the kernels that are named in `used`, by family."""
+    sources: dict[str, Source] = {}
+    for kind, family in FAMILIES.items():
+        kernels = [
+            op for name, op in kernels_of(module).items()
+            if name in used and op.operation.name == kind
+        ]  # fmt: skip
+        if kernels:
+            names = tuple(map(symbol_of, kernels))
+            sources[family.name] = Source(family.name, names, family.emit(kernels))
+    return [sources[name] for name in sorted(sources)]

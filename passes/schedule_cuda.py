@@ -1,0 +1,18 @@
+"""The passes that turn a quantized program into kernels for a GPU and their launches, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dialects.bindings import Operation
+from .launching import Scheduling
+from .schedule_linear import LinearScheduling, schedule_linear
+
+Pass = Callable[[Operation, object], None]
+
+
+def cuda_passes(options: Scheduling) -> dict[str, Pass]:
+    """By name, to be run in this order; what none of them takes, the launch plan refuses."""
+    return {
+        "schedule-linear": schedule_linear(LinearScheduling(options.target)),
+    }
