@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..dialects.bindings import Operation
 from .assign_formats import FormatAssignment, assign_formats
+from .legalize_dma import legalize_dma
 from .legalize_parameters import legalize_parameters
 from .lower_torch import lower_torch
 from .materialize_kv_cache import materialize_kv_cache
@@ -19,6 +20,7 @@ Pass = Callable[[Operation, object], None]
 
 PASSES: dict[str, Pass] = {
     "assign-formats": assign_formats(FormatAssignment()),
+    "legalize-dma": legalize_dma,
     "legalize-parameters": legalize_parameters,
     "lower-torch": lower_torch,
     "materialize-kv-cache": materialize_kv_cache,

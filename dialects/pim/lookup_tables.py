@@ -64,7 +64,7 @@ class CodeBook:
         exact = [float(each).as_integer_ratio() for each in fmt.element_values()]
         scale = lcm(*(below for _, below in exact))
         values = tuple(above * (scale // below) for above, below in exact)
-        if max(map(abs, values)) > 127:
+        if min(values) < -128 or max(values) > 127:
             raise UnsupportedError(
                 "pim-format", f"{fmt.name}: values are no small integers times a power of two",
                 next_step="use an integer format, or a table of small integers",

@@ -1,0 +1,239 @@
+"""
+Kernels whose tables are made where they are used (methods `fly` and `lanes`).
+
+    for each tile of tokens, for each chunk of groups:
+        make the table of each group:   table[r, word] = Σ W(w_i) · a_i       [barrier]
+        for each row: sums[row, word] += table[code[row, group], word]        [barrier]
+
+Exact. With two lanes a word is a_first + 65536 · a_second as integers, so that sums of words are
+sums of both; a lane of a span fits 16 bits (Share.spans), and the parts come apart at its end:
+low = sign-extended lower half, high = (word - low) >> 16.
+
+A table is made by walking its low codes in an order in which neighbours differ in one code: one
+addition and one store an entry, from the sums of the other codes, which doubling makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+from ..dialects import pim
+from ..dialects.bindings import arith, ir
+from ..dialects.pim.schedule import Share, low_split, padded, table_parts
+from .pim_writer import Words, Writer, unrolled
+
+
+def write_fly(out: Writer, share: Share) -> None:
+    _Fly(out, share).write()
+
+
+@dataclass
+class _Fly:
+    out: Writer
+    share: Share
+
+    def write(self) -> None:
+        s, share = self.share.schedule, self.share
+        self.me = pim.TaskletOp(ir.IntegerType.get_signless(32)).index
+        self.row = self.out.times(self.me, share.rows_each) if s.shared else self.out.word(0)
+        first, step = (0, 1) if s.shared else (self.me, s.tasklets)
+        note = f"tiles of {s.tile} tokens, of " + ("all tasklets" if s.shared else "each tasklet")
+        self.out.loop("tile", first, share.tiles, self.tile, step=step, note=note)
+
+    def tile(self, tile: ir.Value, _: Words) -> None:
+        out, share = self.out, self.share
+        if share.spans > 1:
+            self.clear("totals", share.rows_each * share.schedule.tile)
+        chunks = share.chunks // share.spans
+
+        def span(number: ir.Value, _: Words) -> None:
+            self.clear("sums", share.rows_each * share.schedule.words)
+            start = out.times(number, chunks)
+            out.loop("chunk", 0, chunks, lambda chunk, _: self.chunk(tile, out.add(start, chunk)))
+            if share.spans > 1:
+                self.empty_lanes()
+
+        out.loop("span", 0, share.spans, span)
+        width = share.schedule.words if share.spans == 1 else share.schedule.tile
+        place = out.times(out.add(out.times(tile, share.rows), self.row), width)
+        source = "sums" if share.spans == 1 else "totals"
+        out.copy_out(source, 0, "results", place, share.rows_each * width)
+
+    def clear(self, name: str, count: int) -> None:
+        def body(index: ir.Value, _: Words) -> None:
+            self.out.store(0, name, index)
+
+        self.out.loop("i", 0, count, body, unroll=unrolled(count, 8))
+
+    def chunk(self, tile: ir.Value, chunk: ir.Value) -> None:
+        s = self.share.schedule
+        self.tables(tile, chunk)
+        if s.shared:
+            pim.BarrierOp()
+        self.accumulate(chunk)
+        if s.shared:
+            pim.BarrierOp()
+
+    def tables(self, tile: ir.Value, chunk: ir.Value) -> None:
+        """The tables of the chunk's groups; with `parts`, several tasklets make one."""
+        out, s, parts = self.out, self.share.schedule, table_parts(self.share)
+
+        def one(item: ir.Value, _: Words) -> None:
+            bits = parts.bit_length() - 1
+            group = arith.shrui(item, out.word(bits)) if bits else item
+            part = arith.andi(item, out.word(parts - 1)) if bits else out.word(0)
+            at = out.add(out.times(chunk, s.groups), group)
+            at = out.add(out.times(tile, self.share.groups), at)
+            width = padded(s.p * s.tile, 1)
+            out.copy_in("inputs", out.times(at, width), "inputs", 0, width, "a group of inputs")
+            out.loop("word", 0, s.words, lambda word, _: self.table(group, part, word))
+
+        first, step = (self.me, s.tasklets) if s.shared else (0, 1)
+        note = f"tables of {s.groups} groups, {parts} tasklets for each" if s.shared else "tables"
+        out.loop("item", first, s.groups * parts, one, step=step, note=note)
+
+    def table(self, group: ir.Value, part: ir.Value, word: ir.Value) -> None:
+        """One word of every entry of a table, or of this tasklet's part of them."""
+        out, share, (low, uppers) = self.out, self.share, low_split(self.share)
+        inputs = [self.input(word, position) for position in range(share.schedule.p)]
+        path = walk_codes(share.problem.weights, low)
+        start = self.start(inputs, low)
+        block, words = share.tables.rows // uppers, share.schedule.words
+        at = out.add(out.times(group, share.tables.rows * words), word)
+        if uppers == 1:
+            self.expand(start, inputs, path, at)
+            return
+        self.double(start, inputs, low)
+        each = uppers // table_parts(share)
+        first = out.times(part, each)
+
+        def expand(upper: ir.Value, _: Words) -> None:
+            index = out.add(first, upper)
+            place = out.add(at, out.times(index, block * words))
+            self.expand(out.load("upper", index), inputs, path, place)
+
+        out.loop("upper", 0, each, expand, note=f"{block} entries from the sum of the other codes")
+
+    def input(self, word: ir.Value, position: int) -> ir.Value:
+        """The activation of the group at a position; two tokens of it as lanes."""
+        out, s = self.out, self.share.schedule
+        index = out.times(word, s.lanes)
+        value = out.load("inputs", index, position * s.tile)
+        if s.lanes == 1:
+            return value
+        second = out.load("inputs", index, position * s.tile + 1)
+        return out.add(out.shifted(second, 16), value)
+
+    def start(self, inputs: Words, low: int) -> ir.Value:
+        """The sum where low codes are the least, and the others 0."""
+        out, book = self.out, self.share.problem.weights
+        least, zero = min(book), book[0]
+        total = self.sum_of(inputs[:low], least)
+        return out.add(total, self.sum_of(inputs[low:], zero)) if inputs[low:] and zero else total
+
+    def sum_of(self, inputs: Words, factor: int) -> ir.Value:
+        total: ir.Value | int = 0
+        for each in inputs if factor else ():
+            total = self.out.add(total, each)
+        return self.out.times(total, factor) if isinstance(total, ir.Value) else self.out.word(0)
+
+    def double(self, start: ir.Value, inputs: Words, low: int) -> None:
+        """upper[u] = the sum of codes u above the low ones."""
+        out, book = self.out, self.share.problem.weights
+        out.store(start, "upper", 0)
+        for i, value in enumerate(inputs[low:]):
+            size = len(book) ** i
+            steps = [out.times(value, w - book[0]) for w in book[1:]]
+
+            def extend(j: ir.Value, _: Words, size: int = size, steps: Words = steps) -> None:
+                before = out.load("upper", j)
+                for code, step in enumerate(steps, 1):
+                    out.store(out.add(before, step), "upper", j, code * size)
+
+            out.loop("j", 0, size, extend, unroll=unrolled(size, 4))
+
+    def expand(
+        self, value: ir.Value, inputs: Words, path: list[tuple[int, ...]], at: ir.Value
+    ) -> None:
+        """The entries of all low codes, in the order of `path`."""
+        out, book, words = self.out, self.share.problem.weights, self.share.schedule.words
+        bits = self.share.tables.weight_bits
+        steps: dict[tuple[int, int], ir.Value] = {}
+
+        def place(codes: tuple[int, ...]) -> int:
+            return sum(code << (bits * i) for i, code in enumerate(codes)) * words
+
+        out.store(value, "table", at, place(path[0]))
+        for before, after in pairwise(path):
+            (i,) = (i for i in range(len(after)) if before[i] != after[i])
+            step = book[after[i]] - book[before[i]]
+            key = (i, abs(step))
+            if key not in steps:
+                steps[key] = out.times(inputs[i], abs(step))
+            value = (out.add if step > 0 else out.subtract)(value, steps[key])
+            out.store(value, "table", at, place(after))
+
+    def accumulate(self, chunk: ir.Value) -> None:
+        out, share, s = self.out, self.share, self.share.schedule
+
+        def block(number: ir.Value, _: Words) -> None:
+            row = out.times(number, s.row_block)
+            place = out.add(out.times(chunk, share.rows), out.add(self.row, row))
+            count = s.row_block * s.groups
+            out.copy_in("weights", out.times(place, s.groups), "codes", 0, count, "codes of rows")
+            at = out.times(row, s.words)
+            lookups = s.groups * (1 + s.words)
+            unroll = unrolled(s.row_block, max(1, 32 // lookups))
+            out.loop("row", 0, s.row_block, lambda r, _: self.add_row(r, at), unroll=unroll)
+
+        out.loop("block", 0, share.rows_each // s.row_block, block)
+
+    def add_row(self, row: ir.Value, at: ir.Value) -> None:
+        """All groups of a chunk for one row, its sums in registers."""
+        out, s = self.out, self.share.schedule
+        place, size = out.add(at, out.times(row, s.words)), self.share.tables.rows * s.words
+        sums = [out.load("sums", place, word) for word in range(s.words)]
+        for group in range(s.groups):
+            code = out.load("codes", out.times(row, s.groups), group)
+            sums = [
+                out.lookup(total, code, group * size, stride=s.words, displacement=word)
+                for word, total in enumerate(sums)
+            ]
+        for word, total in enumerate(sums):
+            out.store(total, "sums", place, word)
+
+    def empty_lanes(self) -> None:
+        """totals[row, 2 · word + lane] += lane of sums[row, word]."""
+        out, share = self.out, self.share
+
+        def body(index: ir.Value, _: Words) -> None:
+            value, sixteen = out.load("sums", index), out.word(16)
+            low = arith.shrsi(out.shifted(value, 16), sixteen)
+            high = arith.shrsi(out.subtract(value, low), sixteen)
+            for lane, part in enumerate((low, high)):
+                at = out.times(index, 2)
+                out.store(out.add(out.load("totals", at, lane), part), "totals", at, lane)
+
+        count = share.rows_each * share.schedule.words
+        out.loop("i", 0, count, body, unroll=unrolled(count, 4), note="empty lanes of 16 bits")
+
+
+def walk_codes(book: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
+    """
+    All tuples of `count` codes, from the least values on; neighbours differ in one code, by one
+    step of the ascending values.
+
+    >>> walk_codes((-1, 1), 2)
+    [(0, 0), (1, 0), (1, 1), (0, 1)]
+    """
+    ascending = sorted(range(len(book)), key=lambda code: (book[code], code))
+    path: list[tuple[int, ...]] = [()]
+    for _ in range(count):
+        turns = product(enumerate(ascending), (path,))
+        path = [
+            (*before, code)
+            for (i, code), known in turns
+            for before in (known if i % 2 == 0 else reversed(known))
+        ]
+    return path

@@ -1,0 +1,52 @@
+"""
+The kernel of an integer matrix product on one DPU, of a problem and a schedule.
+
+    Share(problem, schedule)  =>  pim.kernel @name { … }
+
+Buffers and arrays are those of dialects/pim/schedule.py; each method has a file of its own.
+Transfers are written as copies; `legalize-dma` makes requests of the hardware of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dialects import pim
+from ..dialects.bindings import ir
+from ..dialects.pim.device import Device
+from ..dialects.pim.dialect import mram_of, wram_of
+from ..dialects.pim.schedule import Share, arrays, buffers
+from .legalize_dma import legalize_dma
+from .pim_fly_kernel import write_fly
+from .pim_multiply_kernel import write_multiply
+from .pim_table_kernel import write_tables
+from .pim_writer import Writer, number
+
+BODIES: dict[str, Callable[[Writer, Share], None]] = {
+    "multiply": write_multiply,
+    "packed": write_tables,
+    "canonical": write_tables,
+    "fly": write_fly,
+    "lanes": write_fly,
+}
+
+
+def pim_kernel(share: Share, device: Device, name: str) -> pim.KernelOp:
+    """Write `pim.kernel @name`, with legal DMA, at the insertion point."""
+    given = arrays(share)
+    names = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in given])
+    kernel = pim.KernelOp(
+        ir.StringAttr.get(name), ir.StringAttr.get(device.name),
+        number(share.schedule.tasklets), number(device.stack), names,
+    )  # fmt: skip
+    kinds = [mram_of(list(shape), element) for shape, element in given.values()]
+    block = kernel.body.blocks.append(*kinds)
+    with ir.InsertionPoint(block):
+        writer = Writer(arrays=dict(zip(given, block.arguments, strict=True)))
+        for each, (shape, element, scope) in buffers(share).items():
+            kind = wram_of(list(shape), element, scope)
+            writer.buffers[each] = pim.WramAllocOp(ir.StringAttr.get(each), kind).buffer
+        BODIES[share.schedule.method](writer, share)
+        pim.ReturnOp()
+    legalize_dma(kernel.operation)
+    return kernel
