@@ -1,0 +1,206 @@
+"""The interpreter (machine.h) from Python: a DPU with a program, its memory, launches, traces."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ....dialects.errors import QccError, UsageError
+from ..build_host import RV32_LIBRARY_FLAGS, build_with_host
+from ..dpu_program import DpuProgram
+from ..faults import DpuFault
+from ..sources import RV32
+
+MOST_TASKLETS = 24
+EVENTS = (
+    "compute",
+    "read",
+    "write",
+    "barrier",
+    "lock",
+    "unlock",
+    "notify",
+    "wait",
+    "take",
+    "give",
+)
+MOST_INSTRUCTIONS = 20_000_000_000
+QUANTUM = 200  # instructions of a turn at most, where turns are drawn
+
+Trace = list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch did: the instructions that were executed, and the trace of each tasklet."""
+
+    instructions: int
+    traces: list[Trace]
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint32)
+        for name in ("tasklets", "wram", "mram", "iram", "stack", "pairs")
+    ]
+
+
+class _Symbol(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char * 60),
+        ("address", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+    ]
+
+
+class _Fault(ctypes.Structure):
+    _fields_ = [
+        ("code", ctypes.c_int32),
+        ("tasklet", ctypes.c_int32),
+        ("pc", ctypes.c_uint32),
+        ("address", ctypes.c_uint32),
+        ("text", ctypes.c_char * 256),
+    ]
+
+
+@cache
+def load_interpreter(folder: Path) -> ctypes.CDLL:
+    """The interpreter, compiled at first use into `folder`."""
+    sources = sorted(RV32.glob("*.c"))
+    library = ctypes.CDLL(str(build_with_host("rv32", sources, RV32_LIBRARY_FLAGS, folder)))
+    library.qcc_machine_new.restype = ctypes.c_void_p
+    library.qcc_machine_new.argtypes = [
+        ctypes.POINTER(_Config),
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+    ]
+    library.qcc_machine_free.argtypes = [ctypes.c_void_p]
+    library.qcc_machine_symbol.restype = ctypes.POINTER(_Symbol)
+    library.qcc_machine_symbol.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    library.qcc_machine_symbol_at.restype = ctypes.POINTER(_Symbol)
+    library.qcc_machine_symbol_at.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    library.qcc_machine_copy.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+    ]
+    library.qcc_machine_poison.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    library.qcc_machine_launch.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_uint64,
+    ]
+    library.qcc_machine_fault.restype = ctypes.POINTER(_Fault)
+    library.qcc_machine_fault.argtypes = [ctypes.c_void_p]
+    library.qcc_machine_events.restype = ctypes.POINTER(ctypes.c_uint32)
+    library.qcc_machine_events.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.POINTER(ctypes.c_size_t),
+    ]
+    library.qcc_machine_instructions.restype = ctypes.c_uint64
+    library.qcc_machine_instructions.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    return library
+
+
+class Dpu:
+    """A DPU with `program` loaded; its memories stay as they are from launch to launch."""
+
+    def __init__(
+        self, program: DpuProgram, image: bytes, cache_folder: Path, *, pairs: bool = False
+    ) -> None:
+        """pairs: count 64-bit loads, stores and additions once (spec pim.md §5, optional)."""
+        self.program = program
+        self._library = load_interpreter(cache_folder)
+        memories = program.memories
+        config = _Config(
+            program.tasklets,
+            memories.wram_bytes,
+            memories.mram_bytes,
+            memories.iram_instructions,
+            program.stack_bytes,
+            int(pairs),
+        )
+        why = ctypes.create_string_buffer(128)
+        self._machine = self._library.qcc_machine_new(config, image, len(image), why, len(why))
+        if not self._machine:
+            raise QccError(
+                "pim-program-damaged",
+                f"the DPU program '{program.name}' cannot be loaded",
+                why=why.value.decode(),
+            )
+
+    def __del__(self) -> None:
+        if machine := getattr(self, "_machine", None):
+            self._library.qcc_machine_free(machine)
+
+    def poison(self, seed: int) -> None:
+        """Fill memory that has no value by definition, differently for each seed."""
+        self._library.qcc_machine_poison(self._machine, seed)
+
+    def symbol(self, name: str) -> tuple[int, int]:
+        """Address and bytes; raises UsageError for a name that the program lacks."""
+        found = self._library.qcc_machine_symbol(self._machine, name.encode())
+        if not found:
+            raise UsageError("pim-symbol", f"'{self.program.name}' has no symbol '{name}'")
+        return found.contents.address, found.contents.size
+
+    def write(self, symbol: str, data: np.ndarray | bytes, offset: int = 0) -> None:
+        raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
+        self._copy(symbol, offset, ctypes.create_string_buffer(raw, len(raw)), len(raw), 1)
+
+    def read(self, symbol: str, bytes_: int, offset: int = 0) -> bytes:
+        buffer = ctypes.create_string_buffer(bytes_)
+        self._copy(symbol, offset, buffer, bytes_, 0)
+        return buffer.raw
+
+    def _copy(self, symbol: str, offset: int, buffer: object, size: int, to_dpu: int) -> None:
+        address, extent = self.symbol(symbol)
+        if extent and offset + size > extent:
+            raise UsageError(
+                "pim-symbol", f"{offset} + {size} bytes are more than the {extent} of '{symbol}'"
+            )
+        copy = self._library.qcc_machine_copy
+        if copy(self._machine, address + offset, buffer, size, to_dpu):
+            raise UsageError("pim-symbol", f"'{symbol}' is in neither WRAM nor MRAM")
+
+    def launch(self, seed: int = 0, most_instructions: int = MOST_INSTRUCTIONS) -> Launch:
+        """
+        Run all tasklets to their end; seed 0 in order, else in turns drawn from the seed.
+
+        Raises DpuFault, after which the memories are as the fault left them.
+        """
+        code = self._library.qcc_machine_launch(self._machine, seed, QUANTUM, most_instructions)
+        if code:
+            fault = self._library.qcc_machine_fault(self._machine).contents
+            place = self._place(fault.pc)
+            text = fault.text.decode(errors="replace")
+            raise DpuFault(code, self.program.name, fault.tasklet, place, text)
+        tasklets = range(self.program.tasklets)
+        counted = [self._library.qcc_machine_instructions(self._machine, t) for t in tasklets]
+        return Launch(sum(counted), [self._trace(t) for t in tasklets])
+
+    def _trace(self, tasklet: int) -> Trace:
+        count = ctypes.c_size_t()
+        events = self._library.qcc_machine_events(self._machine, tasklet, ctypes.byref(count))
+        if not count.value:
+            return []
+        pairs = np.ctypeslib.as_array(events, (count.value, 2)).tolist()
+        # The interpreter counts halves of slots.
+        return [(EVENTS[kind], value / 2 if kind == 0 else value) for kind, value in pairs]
+
+    def _place(self, pc: int) -> str:
+        found = self._library.qcc_machine_symbol_at(self._machine, pc)
+        if not found:
+            return f"0x{pc:x}"
+        symbol = found.contents
+        return f"{symbol.name.decode()}+{pc - symbol.address}"
