@@ -9,27 +9,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...dialects.errors import QccError
-from .sources import digest_of, folder_digest
+from .sources import digest_of
 from .toolchain import host_compiler, version_of
 
-RV32_LIBRARY_FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fno-gcse")
 
 
 def build_with_host(
-    name: str, sources: Sequence[Path], flags: Sequence[str], folder: Path, keys: Sequence[str] = ()
+    name: str,
+    sources: Sequence[Path],
+    flags: Sequence[str],
+    folder: Path,
+    keys: Sequence[str] = (),
+    objects: Sequence[Path] = (),
 ) -> Path:
-    """`folder/name-<digest>` made of `sources`; `keys` are whatever else the result depends on."""
+    """
+    `folder/name-<digest>` made of `sources` and `objects`; `keys` are the headers' digests.
+
+    Raises QccError("pim-emulator-build") where the compiler refuses.
+    """
     compiler = host_compiler()
     contents = [path.read_text() for path in sources]
-    parts = [*contents, *flags, *keys, version_of(compiler)]
-    parts += [folder_digest(path.parent) for path in sources[-1:]]
-    kept = folder / f"{name}-{digest_of(parts)}"
+    digest = digest_of((*contents, *flags, *keys, *map(str, objects), version_of(compiler)))
+    kept = folder / f"{name}-{digest}"
     if kept.exists():
         return kept
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         result = Path(scratch, "result")
-        command = [compiler, *flags, *map(str, sources), "-o", str(result)]
+        command = [compiler, *flags, *map(str, sources), *map(str, objects)]
+        command += ["-o", str(result)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise QccError(

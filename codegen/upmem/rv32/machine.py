@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ....dialects.errors import QccError, UsageError
-from ..build_host import RV32_LIBRARY_FLAGS, build_with_host
+from ..build_host import build_with_host
 from ..dpu_program import DpuProgram
 from ..faults import DpuFault
-from ..sources import RV32
+from ..sources import RV32, folder_digest
 
-MOST_TASKLETS = 24
+# No merging of the indirect jumps: each operation predicts its own successor.
+FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fno-gcse")
 EVENTS = (
     "compute",
     "read",
@@ -71,7 +72,8 @@ class _Fault(ctypes.Structure):
 def load_interpreter(folder: Path) -> ctypes.CDLL:
     """The interpreter, compiled at first use into `folder`."""
     sources = sorted(RV32.glob("*.c"))
-    library = ctypes.CDLL(str(build_with_host("rv32", sources, RV32_LIBRARY_FLAGS, folder)))
+    built = build_with_host("rv32", sources, FLAGS, folder, (folder_digest(RV32),))
+    library = ctypes.CDLL(str(built))
     library.qcc_machine_new.restype = ctypes.c_void_p
     library.qcc_machine_new.argtypes = [
         ctypes.POINTER(_Config),

@@ -1,0 +1,158 @@
+"""A native DPU: the program built with the host's compiler, and the process that obeys orders."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ....dialects.errors import QccError, UsageError
+from ..build_host import build_with_host
+from ..dpu_program import DpuProgram
+from ..faults import DpuFault
+from ..sources import DEVICE, NATIVE, folder_digest
+
+# Linked low and not relocated: addresses in MRAM and of variables fit into 32 bits, as on a DPU.
+FLAGS = (
+    "-std=gnu11",
+    "-O1",
+    "-DQCC_NATIVE",
+    "-fno-pie",
+    "-fno-builtin",
+    f"-I{DEVICE}",
+    f"-I{NATIVE}",
+)
+# Overflows, shifts and indices out of range end the run; no library is needed for that.
+CHECKS = ("-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
+LINK = ("-no-pie", "-Wl,-Ttext-segment=0x10000000", f"-Wl,-T,{NATIVE / 'mram.ld'}")
+ORDER = struct.Struct("<QQQ")
+
+
+class _Outcome(ctypes.Structure):
+    _fields_ = [
+        ("code", ctypes.c_int32),
+        ("tasklet", ctypes.c_int32),
+        ("bytes_read", ctypes.c_uint64),
+        ("bytes_written", ctypes.c_uint64),
+        ("text", ctypes.c_char * 256),
+    ]
+
+
+def build_native(program: DpuProgram, folder: Path) -> Path:
+    """The executable, from `folder` if it was built before; needs gcc and nothing else."""
+    text = folder / f"{program.name}-native.c"
+    folder.mkdir(parents=True, exist_ok=True)
+    text.write_text(program.source)
+    tasklets = f"-DNR_TASKLETS={program.tasklets}"
+    keys = (folder_digest(DEVICE), folder_digest(NATIVE))
+    runtime = [
+        build_with_host(name, [NATIVE / f"{name}.c"], (*FLAGS, tasklets, "-c"), folder, keys)
+        for name in ("runtime", "serve")
+    ]
+    flags = (*FLAGS, *CHECKS, *program.definitions, "-Dmain=qcc_dpu_main", *LINK)
+    return build_with_host(program.name, [text], flags, folder, keys, runtime)
+
+
+class NativeDpu:
+    """A process that holds the memories of one DPU; it ends with the object."""
+
+    def __init__(self, program: DpuProgram, cache_folder: Path) -> None:
+        self.program = program
+        executable = build_native(program, cache_folder)
+        self._symbols = symbols_of(executable)
+        self._process = subprocess.Popen(
+            [str(executable)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def __del__(self) -> None:
+        if process := getattr(self, "_process", None):
+            for pipe in (process.stdin, process.stdout):
+                if pipe:
+                    pipe.close()
+            process.wait()
+
+    def poison(self, seed: int) -> None:
+        """Fill memory that has no value by definition, differently for each seed."""
+        self._order("P", seed)
+
+    def symbol(self, name: str) -> tuple[int, int]:
+        """Address and bytes; raises UsageError for a name that the program lacks."""
+        if name not in self._symbols:
+            raise UsageError("pim-symbol", f"'{self.program.name}' has no symbol '{name}'")
+        return self._symbols[name]
+
+    def write(self, symbol: str, data: np.ndarray | bytes, offset: int = 0) -> None:
+        raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
+        self._order("W", self._place(symbol, offset, len(raw)), len(raw), raw)
+
+    def read(self, symbol: str, bytes_: int, offset: int = 0) -> bytes:
+        self._order("R", self._place(symbol, offset, bytes_), bytes_)
+        return self._answer(bytes_)
+
+    def launch(self, seed: int = 0) -> tuple[int, int]:
+        """
+        Run all tasklets to their end; bytes read from and written to MRAM.
+
+        Seed 0 runs each to where it waits; another draws who runs next. Raises DpuFault.
+        """
+        self._order("L", seed)
+        outcome = _Outcome.from_buffer_copy(self._answer(ctypes.sizeof(_Outcome)))
+        if outcome.code:
+            text = outcome.text.decode(errors="replace")
+            raise DpuFault(outcome.code, self.program.name, outcome.tasklet, "natively run", text)
+        return outcome.bytes_read, outcome.bytes_written
+
+    def _place(self, symbol: str, offset: int, size: int) -> int:
+        address, extent = self.symbol(symbol)
+        if extent and offset + size > extent:
+            raise UsageError(
+                "pim-symbol", f"{offset} + {size} bytes are more than the {extent} of '{symbol}'"
+            )
+        return address + offset
+
+    def _order(self, order: str, address: int, size: int = 0, data: bytes = b"") -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(ORDER.pack(ord(order), address, size) + data)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _answer(self, size: int) -> bytes:
+        assert self._process.stdout
+        answer = self._process.stdout.read(size)
+        if len(answer) < size:
+            raise self._ended()
+        return answer
+
+    def _ended(self) -> QccError:
+        code = self._process.wait()
+        return QccError(
+            "dpu-process-ended",
+            f"the native run of '{self.program.name}' ended early (status {code})",
+            why="3: MRAM could not be mapped at 0x08000000" if code == 3 else "",
+            next_step="a DpuFault before this one says why; make a new NativeDpu",
+        )
+
+
+@cache
+def symbols_of(executable: Path) -> dict[str, tuple[int, int]]:
+    """Address and size of each symbol of a 64-bit ELF file."""
+    image = executable.read_bytes()
+    (sections,) = struct.unpack_from("<Q", image, 0x28)
+    size, count = struct.unpack_from("<HH", image, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", image, sections + i * size) for i in range(count)]
+    found = {}
+    for _, kind, _, _, offset, length, link, *_ in headers:
+        if kind != 2:  # SHT_SYMTAB
+            continue
+        names = headers[link][4]
+        for place in range(offset, offset + length, 24):
+            name, _, _, _, value, extent = struct.unpack_from("<IBBHQQ", image, place)
+            end = image.index(b"\0", names + name)
+            found[image[names + name : end].decode()] = (value, extent)
+    return found
