@@ -31,6 +31,7 @@ class Ran:
 
     timing: Timing
     instructions: int
+    seconds: float  # of the interpreter
     launches: int = 1
 
 
@@ -52,7 +53,8 @@ class Bench:
         return Dpu(program, build_rv32(program, self.folder), self.folder)
 
     def time(self, launch: Launch, launches: int = 1) -> Ran:
-        return Ran(simulate(launch.traces, self.device), launch.instructions, launches)
+        timing = simulate(launch.traces, self.device)
+        return Ran(timing, launch.instructions, launch.seconds, launches)
 
 
 @cache
@@ -165,8 +167,9 @@ def scan(bench: Bench, dpus: int, size: int, defines: dict[str, object]) -> Ran:
     dpu.write("before_dpu", np.array([7], "<u8"))
     second = dpu.launch()
     expect("scan", array_of(dpu, "scanned", "<u8", count), np.cumsum(values) + 7)
-    both = [a + [("barrier", -1.0), *b] for a, b in zip(first.traces, second.traces, strict=True)]
-    return bench.time(Launch(first.instructions + second.instructions, both), 2)
+    both = [[*a, ("barrier", -1.0), *b] for a, b in zip(first.traces, second.traces, strict=True)]
+    executed, seconds = first.instructions + second.instructions, first.seconds + second.seconds
+    return bench.time(Launch(executed, both, seconds), 2)
 
 
 def scan_rss(bench: Bench, dpus: int, size: int) -> Ran:
@@ -244,6 +247,7 @@ def dma(bench: Bench, block: int, rounds: int = 32) -> Ran:
 
 
 def arithmetic(bench: Bench, type_: str, operation: str, operand: int, rounds: int = 8) -> Ran:
+    """`rounds` times each of the 128 numbers of each tasklet."""
     dpu = bench.dpu("arithmetic", {"TYPE": type_, "OP": operation})
     dpu.write("rounds", word(rounds))
     dpu.write("operand", np.array([operand], np.dtype(type_.removesuffix("_t"))))

@@ -14,7 +14,7 @@ static void apply(volatile TYPE *values, TYPE by) {
 
 int main(void) {
     TYPE *values = numbers[me()];
-    for (uint32_t i = 0; i < NUMBERS; ++i) values[i] = (TYPE)(i * 37u);
+    for (uint32_t i = 0; i < NUMBERS; ++i) values[i] = (TYPE)(30000u + i * 37u);
     for (uint32_t round = 0; round < rounds; ++round) apply(values, operand);
     return 0;
 }

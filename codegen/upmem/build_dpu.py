@@ -72,7 +72,7 @@ def build_rv32(program: DpuProgram, folder: Path, clang: Clang | None = None) ->
         compile_ = [*clang.compiler, *flags, *clang.headers, f"-I{DEVICE}", f"-I{RV32}"]
         _run([*compile_, "-c", str(text), "-o", str(place / "kernel.o")], program, place)
         start = str(place / "start.o")
-        _run([*compile_, "-Wno-unused-command-line-argument", "-c", str(RV32 / "start.S"), "-o", start], program, place)  # fmt: skip
+        _run([*compile_, "-c", str(RV32 / "start.S"), "-o", start], program, place)
         link = [*clang.linker, "-m", "elf32lriscv", "-T", str(place / "dpu.ld"), "--gc-sections"]
         link += ["-e", "main", "-u", "qcc_leave", str(place / "kernel.o"), start]
         _run([*link, "-o", str(place / "program.elf")], program, place)

@@ -13,7 +13,6 @@ from .sources import digest_of
 from .toolchain import host_compiler, version_of
 
 
-
 def build_with_host(
     name: str,
     sources: Sequence[Path],

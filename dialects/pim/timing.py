@@ -7,7 +7,7 @@ Input is a trace for each tasklet, a list of events:
     ("read", bytes), ("write", bytes)      one DMA request each
     ("barrier", number)          goes on when all tasklets that have not ended arrived
     ("lock", number), ("unlock", number)
-    ("notify", tasklet), ("wait", tasklet) a handshake: both go on once both arrived
+    ("notify", any), ("wait", tasklet)     a handshake: both go on once both arrived
 
 Each of k runnable tasklets advances by min(1/interval, 1/k) / factor slots a cycle. The engine
 serves requests in their order. Traces are recorded by the emulator or synthesised from IR; this
@@ -89,7 +89,7 @@ class _Run:
     arrived: dict[float, list[int]] = field(default_factory=dict)
     owners: dict[float, int] = field(default_factory=dict)
     queues: dict[float, list[int]] = field(default_factory=dict)
-    meeting: dict[tuple[int, int], int] = field(default_factory=dict)
+    meeting: dict[tuple[int, bool], int] = field(default_factory=dict)
     contended: bool = False
 
     def __post_init__(self) -> None:
@@ -190,10 +190,11 @@ class _Run:
             heappush(self.computing, (self.progress, following))
 
     def meet(self, kind: str, other: int, tasklet: int) -> bool:
-        pair = (tasklet, other) if kind == "notify" else (other, tasklet)
-        partner = self.meeting.pop(pair, None)
+        """Who notifies names nobody: a meeting is known by the notifier."""
+        notifier = tasklet if kind == "notify" else other
+        partner = self.meeting.pop((notifier, kind != "notify"), None)
         if partner is None:
-            self.meeting[pair] = tasklet
+            self.meeting[(notifier, kind == "notify")] = tasklet
             return False
         heappush(self.computing, (self.progress, partner))
         return True

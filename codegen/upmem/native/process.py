@@ -14,7 +14,7 @@ from ....dialects.errors import QccError, UsageError
 from ..build_host import build_with_host
 from ..dpu_program import DpuProgram
 from ..faults import DpuFault
-from ..sources import DEVICE, NATIVE, folder_digest
+from ..sources import DEVICE, NATIVE, digest_of, folder_digest
 
 # Linked low and not relocated: addresses in MRAM and of variables fit into 32 bits, as on a DPU.
 FLAGS = (
@@ -27,7 +27,11 @@ FLAGS = (
     f"-I{NATIVE}",
 )
 # Overflows, shifts and indices out of range end the run; no library is needed for that.
-CHECKS = ("-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
+CHECKS = (
+    "-fsanitize=undefined",
+    "-fno-sanitize=integer-divide-by-zero",  # a fault of its own
+    "-fsanitize-undefined-trap-on-error",
+)
 LINK = ("-no-pie", "-Wl,-Ttext-segment=0x10000000", f"-Wl,-T,{NATIVE / 'mram.ld'}")
 ORDER = struct.Struct("<QQQ")
 
@@ -44,7 +48,7 @@ class _Outcome(ctypes.Structure):
 
 def build_native(program: DpuProgram, folder: Path) -> Path:
     """The executable, from `folder` if it was built before; needs gcc and nothing else."""
-    text = folder / f"{program.name}-native.c"
+    text = folder / f"{program.name}-{digest_of((program.source,))}.c"
     folder.mkdir(parents=True, exist_ok=True)
     text.write_text(program.source)
     tasklets = f"-DNR_TASKLETS={program.tasklets}"

@@ -75,6 +75,7 @@ typedef struct Machine {
     uint32_t symbol_count;
     Tasklet tasklets[MOST_TASKLETS];
     uint64_t counter_base;
+    int drawn; /* the order of tasklets is: they also change at transfers */
     Fault fault;
 } Machine;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,16 +38,19 @@ Trace = list[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launch did: the instructions that were executed, and the trace of each tasklet."""
+    """
+    What a launch did: the instructions executed, the trace of each tasklet, and the seconds that
+    the interpreter took for it.
+    """
 
     instructions: int
     traces: list[Trace]
+    seconds: float
 
 
 class _Config(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_uint32)
-        for name in ("tasklets", "wram", "mram", "iram", "stack", "pairs")
+        (name, ctypes.c_uint32) for name in ("tasklets", "wram", "mram", "iram", "stack", "pairs")
     ]
 
 
@@ -181,7 +185,9 @@ class Dpu:
 
         Raises DpuFault, after which the memories are as the fault left them.
         """
+        started = time.perf_counter()
         code = self._library.qcc_machine_launch(self._machine, seed, QUANTUM, most_instructions)
+        seconds = time.perf_counter() - started
         if code:
             fault = self._library.qcc_machine_fault(self._machine).contents
             place = self._place(fault.pc)
@@ -189,7 +195,7 @@ class Dpu:
             raise DpuFault(code, self.program.name, fault.tasklet, place, text)
         tasklets = range(self.program.tasklets)
         counted = [self._library.qcc_machine_instructions(self._machine, t) for t in tasklets]
-        return Launch(sum(counted), [self._trace(t) for t in tasklets])
+        return Launch(sum(counted), [self._trace(t) for t in tasklets], seconds)
 
     def _trace(self, tasklet: int) -> Trace:
         count = ctypes.c_size_t()

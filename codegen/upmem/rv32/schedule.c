@@ -74,12 +74,13 @@ static int take_turn(Machine *machine, Tasklet *tasklet, int64_t quantum) {
 
 /*
  * Run main in all tasklets. seed 0: each to where it blocks, in their order; else turns of up to
- * `quantum` instructions in random order. The code of the fault, 0 without one.
+ * `quantum` instructions, or to a transfer, in random order. The code of the fault, 0 without one.
  */
 int qcc_machine_launch(Machine *machine, uint32_t seed, uint32_t quantum, uint64_t most_instructions) {
     uint32_t random = seed, next = 0;
     uint64_t left = most_instructions;
     boot(machine);
+    machine->drawn = seed != 0;
     for (;;) {
         if (seed) next = draw(&random) % machine->config.tasklets;
         next = runnable(machine, next);

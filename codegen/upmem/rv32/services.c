@@ -70,7 +70,7 @@ static enum outcome transfer(Machine *machine, Tasklet *tasklet, int is_read) {
     memcpy(is_read ? near : far, is_read ? far : near, bytes);
     tasklet->half_slots += HALF_SLOTS(3);
     record(tasklet, is_read ? EV_READ : EV_WRITE, bytes);
-    return GO_ON;
+    return machine->drawn ? YIELDED : GO_ON;
 }
 
 static enum outcome copy_bytes(Machine *machine, Tasklet *tasklet, int is_set) {
