@@ -35,6 +35,7 @@ from .emit import (
     i64,
     lane_constants,
     lanes,
+    maximum,
     reinterpret,
     select,
     signed_to_float,
@@ -275,26 +276,29 @@ def _intrinsic(name: str, *operands: Val) -> Val:
 
 
 def decode_minifloat(codes: Val, form: Minifloat) -> Val:
-    """
-    Sign, exponent and fraction moved to their places in fp32, then scaled by a power of two.
+    """The values of codes (i32) of so many bits, with anything above them."""
+    return decode_topmost(codes << (32 - form.bits), form)
 
-    Exact for every finite code, subnormals included: the product of an fp32 subnormal with a
-    power of two is exact.
+
+def decode_topmost(topmost: Val, form: Minifloat) -> Val:
     """
-    sign_bit = form.bits - 1
-    magnitude = (codes & ((1 << sign_bit) - 1)) << (23 - form.mantissa)
-    value = reinterpret(magnitude, f32()) * float(2.0 ** (127 - form.bias))
-    sign = (codes >> sign_bit) << 31
-    return reinterpret(reinterpret(value, i32()) | sign, f32())
+    The values of codes that begin at the highest bit of each lane, over anything else.
+
+    Sign and magnitude are moved to fp32's places by one arithmetic shift, then scaled by a power
+    of two. Exact for every finite code, subnormals included: the product of an fp32 subnormal
+    with a power of two is exact.
+    """
+    moved = topmost.shift_right_signed(8 - form.exponent)
+    magnitude = ((1 << (form.exponent + form.mantissa)) - 1) << (23 - form.mantissa)
+    value = reinterpret(moved & (magnitude | -(1 << 31)), f32())
+    return value if form.bias == 127 else value * float(2.0 ** (127 - form.bias))
 
 
 def decode_scale(stored: Val, kind: str) -> Val:
     """One stored scale byte (as i32) → fp32."""
     if kind == "e8m0":
-        ordinary = stored << 23
-        smallest = constant(0x00400000, stored.type)
-        bits = select(stored.compare("eq", 0), smallest, ordinary)
-        return reinterpret(bits, f32())
+        # The code 0 stands for 2^-127, which is a subnormal number.
+        return reinterpret(maximum(stored << 23, constant(0x00400000, stored.type)), f32())
     e4m3 = Minifloat(8, 4, 3, 7)
     forms = {"e4m3": e4m3, "e4m3max480": e4m3, "e5m2": Minifloat(8, 5, 2, 15)}
     return decode_minifloat(stored, forms[kind])

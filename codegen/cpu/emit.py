@@ -174,9 +174,9 @@ class Ptr:
     def store(self, value: Val) -> None:
         llvm.store(value.ssa, self.ssa, alignment=_bytes(self.element))
 
-    def prefetch(self) -> None:
-        """Ask for the cache line; any address will do."""
-        llvm.intr_prefetch(self.ssa, 0, 3, 1)
+    def prefetch(self, locality: int = 3) -> None:
+        """Ask for the cache line, into the second level at `locality` 2; any address will do."""
+        llvm.intr_prefetch(self.ssa, 0, locality, 1)
 
     def load_first(self, count: int) -> Val:
         """A float vector whose lanes from `count` on are 0 and are not read from memory."""

@@ -30,13 +30,16 @@ from .emit import (
 from .integer_elements import IntegerElements, integer_elements
 from .integer_rows import IntegerRows
 from .library import Arguments, KernelLibrary
-from .panel_codes import wide
+from .panel_codes import FAR, NEAR, Ahead, wide
 from .panel_decode import STRIDE, UNROLLED
 from .panel_reader import BlockScales, PanelReader
 
 ROW_ARGUMENTS = 3
 LARGEST_SUM = 2**31 - 1
 CHAINS = 4
+SHORT_CHAINS = 2
+# From this number of products of each byte of weights on, computing takes about as long as reading.
+MANY_PRODUCTS = 6
 
 Otherwise = Callable[[Val, int, list[Val], list[Val]], list[Val]]
 
@@ -89,6 +92,12 @@ class IntegerSums:
                 for m, total, start in zip(ms, totals, initial, strict=True)
             ]
         return self._segments(panel, ms, initial, otherwise)
+
+    @property
+    def _ahead(self) -> Ahead:
+        """By the products that a byte of weights takes part in."""
+        products = self._rows.digits * self._elements.operands * 8 // self._w.format.stored_bits
+        return FAR if products >= MANY_PRODUCTS else NEAR
 
     @property
     def _scaled_once(self) -> bool:
@@ -157,11 +166,14 @@ class IntegerSums:
         if self._elements.ordinary is not None:
             shift = self._zero_points(scales) * EVERY_BYTE
 
+        ahead = self._ahead
+
         def add(k: Val | int, span: int, sums: Sequence[Val]) -> list[Val]:
             running = [self._unit.sum(held) for held in sums]
             unit = (start + k) // self._w.unit
             units = [
-                self._w.codes(panel, unit, beyond)[0] for beyond in range(-(-span // self._w.unit))
+                self._w.codes(panel, unit, beyond, ahead)[0]
+                for beyond in range(-(-span // self._w.unit))
             ]
             for position in range(0, span, 4):
                 codes = units[position // self._w.unit]
@@ -175,8 +187,9 @@ class IntegerSums:
             return [one.value() for one in running]
 
         sums = [start for m, digit in digits for start in self._starts(m, segment, digit)]
-        # A long sum alone would wait for each of its additions; short ones overlap.
-        chains = max(1, CHAINS // len(sums)) if length > UNROLLED else 1
+        # A sum alone would wait for each of its additions; short ones overlap with the next ones.
+        most = CHAINS if length > UNROLLED else SHORT_CHAINS
+        chains = max(1, most // len(ms) // self._elements.operands)
         sums = [*sums, *[constant(0, wide(i32()))] * ((chains - 1) * len(sums))]
         done = 0
         if length > UNROLLED:

@@ -9,12 +9,14 @@ converted; minifloats are moved into fp32's fields; any other table is gathered 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...dialects.bindings import ir, llvm
 from ...dialects.formats.panels import PANEL_ROWS, CodePlane, code_planes
 from .closed_form import Affine, Minifloat, closed_form
+from .decode import decode_topmost
 from .emit import (
     Ptr,
     Val,
@@ -26,7 +28,6 @@ from .emit import (
     i32,
     lane_constants,
     lanes,
-    reinterpret,
     select,
     shuffle,
     signed_to_float,
@@ -35,9 +36,20 @@ from .emit import (
 from .library import KernelLibrary
 
 REGISTER_TABLE = 16
-# Bytes from a word to the one that is fetched meanwhile: a page, where the processor's own
-# prefetching ends.
-AHEAD = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Bytes from a word to the one that is fetched meanwhile, and whether into the first level."""
+
+    distance: int
+    near: bool
+
+
+# A page, where the processor's own prefetching ends: for loops that memory alone slows down.
+NEAR = Ahead(4096, near=True)
+# Loops that compute about as long as they read hold lines of the first level up, which is small.
+FAR = Ahead(16384, near=False)
 
 
 def wide(element: ir.Type) -> ir.Type:
@@ -48,8 +60,10 @@ def wide(element: ir.Type) -> ir.Type:
 class UnitCodes:
     """The codes of one unit of one part, sixteen rows wide; each word is loaded once."""
 
-    def __init__(self, address: Ptr, planes: Sequence[CodePlane], bits: int) -> None:
-        self._address, self._planes, self._bits = address, planes, bits
+    def __init__(
+        self, address: Ptr, planes: Sequence[CodePlane], bits: int, ahead: Ahead = NEAR
+    ) -> None:
+        self._address, self._planes, self._bits, self._ahead = address, planes, bits, ahead
         self._loaded: dict[tuple[int, int], Val] = {}
 
     def word(self, plane: CodePlane, index: int) -> Val:
@@ -59,7 +73,7 @@ class UnitCodes:
             kind = {8: i8, 16: i16, 32: i32}[plane.word_bits]()
             start = plane.start + index * PANEL_ROWS * plane.word_bits // 8
             word = self._address.at(start).load(wide(kind), align=1)
-            self._address.at(start + AHEAD).prefetch()
+            self._address.at(start + self._ahead.distance).prefetch(3 if self._ahead.near else 2)
             self._loaded[key] = word if plane.word_bits == 32 else widen(word, i32())
         return self._loaded[key]
 
@@ -123,7 +137,7 @@ class Elements:
                 return signed_to_float(signed)
             return signed_to_float(codes.exact(position))
         if isinstance(self._form, Minifloat):
-            return _minifloat(codes.topmost(position, self.bits), self._form)
+            return decode_topmost(codes.topmost(position, self.bits), self._form)
         return self._gathered(codes.exact(position), self._values)
 
     def halves(self, codes: UnitCodes, position: int) -> list[Val]:
@@ -167,8 +181,8 @@ class Elements:
         return Val(llvm.intr_masked_gather(wide(f32()), addresses, every.ssa, [none.ssa], 4))
 
 
-def unit_codes(address: Ptr, bits: int, unit: int) -> UnitCodes:
-    return UnitCodes(address, code_planes(bits, unit), bits)
+def unit_codes(address: Ptr, bits: int, unit: int, ahead: Ahead = NEAR) -> UnitCodes:
+    return UnitCodes(address, code_planes(bits, unit), bits, ahead)
 
 
 def _permutes(library: KernelLibrary) -> bool:
@@ -185,15 +199,3 @@ def _permute_halves(table: list[float], index: Val) -> Val:
         half = llvm.call_intrinsic(entries.type, "llvm.x86.avx2.permps", operands, [], [])
         parts.append(Val(half))
     return shuffle(parts[0], parts[1], range(PANEL_ROWS))
-
-
-def _minifloat(topmost: Val, form: Minifloat) -> Val:
-    """
-    Sign and magnitude moved to fp32's places by one arithmetic shift, then scaled.
-
-    Exact for every finite code, see decode.decode_minifloat.
-    """
-    moved = topmost.shift_right_signed(8 - form.exponent)
-    magnitude = ((1 << (form.exponent + form.mantissa)) - 1) << (23 - form.mantissa)
-    value = reinterpret(moved & (magnitude | -(1 << 31)), f32())
-    return value if form.bias == 127 else value * float(2.0 ** (127 - form.bias))

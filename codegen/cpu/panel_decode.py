@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Ptr, Val, repeat, size
+from .panel_codes import NEAR, Ahead
 from .panel_reader import BlockScales, PanelReader
 
 STRIDE = 32
@@ -40,12 +41,13 @@ def each_element(
     span: tuple[Val, int],
     scales: BlockScales,
     use: Callable[[int, list[Val]], None],
+    ahead: Ahead = NEAR,
 ) -> None:
     """`use(position, terms)` for `span` = (start, length) of k, from the beginning of a unit."""
     start, length = span
     unit = start // weight.unit
     for first in range(0, length, weight.unit):
-        codes = weight.codes(panel, unit, first // weight.unit)
+        codes = weight.codes(panel, unit, first // weight.unit, ahead)
         for position in range(min(weight.unit, length - first)):
             use(first + position, weight.terms(codes, position, scales))
 

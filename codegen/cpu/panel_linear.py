@@ -29,7 +29,7 @@ from .emit import (
 from .integer_rows import IntegerRows
 from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
 from .library import Arguments, KernelLibrary, scratch
-from .panel_codes import wide
+from .panel_codes import FAR, wide
 from .panel_decode import STRIDE, UNROLLED, chunk_length, decode_panel, each_chunk, each_element
 from .panel_output import Columns
 from .panel_reader import BlockScales, PanelReader
@@ -134,11 +134,20 @@ class _PanelLinear:
                 self.y.store(m, panel, total)
 
     def _in_floats(self, panel: Val) -> Otherwise:
+        """Products with decoded weights, which are finite if any order of factors makes them so."""
+
         def add(start: Val, length: int, ms: list[Val], totals: list[Val]) -> list[Val]:
-            xs = [self.x.at(m * self.w.k + start) for m in ms]
             scales = self.w.scales(panel, start // self.w.block)
-            sums = _block_sums(self.w, panel, start, length, xs, scales)
-            return [scales.apply(s, total) for s, total in zip(sums, totals, strict=True)]
+            held = list(totals)
+
+            def use(position: int, terms: list[Val]) -> None:
+                value = self.w.decoded(terms, scales)
+                for i, m in enumerate(ms):
+                    x = self.x.at(m * self.w.k + start).at(position).load()
+                    held[i] = fma(value, broadcast(x, PANEL_ROWS), held[i])
+
+            each_element(self.w, panel, (start, length), scales, use)
+            return held
 
         return add
 
@@ -273,7 +282,7 @@ def _block_sums(
                     held = following[slot]
                     following[slot] = term * factor if held is None else fma(term, factor, held)
 
-        each_element(weight, panel, (start + k, span), scales, use)
+        each_element(weight, panel, (start + k, span), scales, use, FAR)
         return following
 
     sums: list[Val | None] = [None] * count

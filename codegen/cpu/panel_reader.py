@@ -33,7 +33,7 @@ from .emit import (
     widen_signed,
 )
 from .library import Arguments, KernelLibrary
-from .panel_codes import Elements, UnitCodes, unit_codes, wide
+from .panel_codes import NEAR, Ahead, Elements, UnitCodes, unit_codes, wide
 
 CODE_ROLES = ("codes", "upper", "lower")
 
@@ -94,7 +94,7 @@ class PanelReader:
             for index, role in enumerate(self.parts)
         }
 
-    def codes(self, panel: Val, unit: Val, beyond: int = 0) -> list[UnitCodes]:
+    def codes(self, panel: Val, unit: Val, beyond: int = 0, ahead: Ahead = NEAR) -> list[UnitCodes]:
         """The codes of a panel's unit number unit + beyond, from each part that holds some."""
         found = []
         for role in self.parts:
@@ -102,7 +102,7 @@ class PanelReader:
                 _, units, size = self.specs[role][0]
                 # One address and constant distances, which instructions add by themselves.
                 address = self._addresses[role].at((panel * units + unit) * size).at(beyond * size)
-                found.append(unit_codes(address, code_bits(self.format), self.unit))
+                found.append(unit_codes(address, code_bits(self.format), self.unit, ahead))
         return found
 
     def terms(self, codes: list[UnitCodes], position: int, scales: BlockScales) -> list[Val]:

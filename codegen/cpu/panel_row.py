@@ -33,7 +33,7 @@ from .emit import (
     widen,
 )
 from .library import Arguments, KernelLibrary, scratch
-from .panel_codes import AHEAD, UnitCodes, wide
+from .panel_codes import NEAR, Ahead, UnitCodes, wide
 from .panel_reader import CODE_ROLES, PanelReader
 from .rows import looked_up
 
@@ -45,7 +45,7 @@ class RowReader(PanelReader):
 
     row: Val
 
-    def codes(self, panel: Val, unit: Val, beyond: int = 0) -> list[UnitCodes]:
+    def codes(self, panel: Val, unit: Val, beyond: int = 0, ahead: Ahead = NEAR) -> list[UnitCodes]:
         found = list[UnitCodes]()
         for role in self.parts:
             if role in CODE_ROLES:
@@ -90,7 +90,7 @@ class RowCodes(UnitCodes):
             address = self._address.at(self._place.row * width + start)
             word = gathered(address, self._offsets, kind)
             # Words that are lines apart, which the processor does not see coming.
-            ahead = address.at(widen(lane(self._offsets, 0), i64()) + AHEAD)
+            ahead = address.at(widen(lane(self._offsets, 0), i64()) + NEAR.distance)
             for unit in range(UNITS):
                 ahead.at(unit * self._place.length).prefetch()
             self._loaded[key] = word if plane.word_bits == 32 else widen(word, i32())

@@ -4,11 +4,13 @@ Rows of fp32 as integers of three bytes, so that integer dot products can stand 
 Each block of a row is rounded to multiples of a power of two, its scale: q = 65536 d0 + 256 d1 +
 d2 with signed bytes as digits, the last place at most 2^-22 of the block's largest value.
 
-Error bound. A block is split only if rounding moves none of its values x by more than
-k 2^-24 |x|. Sums of products then move by at most k 2^-24 sum |w x|, which is what k additions in
-fp32 may err by, for any weights. What follows is exact but for a conversion, two products and an
-addition a block. Any other block (of too wide a range, of subnormal or not finite values) gets
-the scale 0, which tells the layer to compute with the floats themselves.
+Error bound. In a block that is split, rounding moves a value x by at most k 2^-24 |x|, but for an
+eighth of the values, the smallest ones, which move by at most 1.01 * 2^-23 of the block's largest.
+So sums of products move by at most k 2^-24 sum |w x|, which is what k additions in fp32 may err by,
+and for each block 1.01 * 2^-23 max |x| times the sum of an eighth of its |w|. What follows is exact
+but for a conversion, two products and an addition a block. Any other block (with outliers beside
+which most values are small, or of subnormal, huge or not finite values) gets the scale 0, which
+tells the layer to compute with the floats themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from .emit import (
     float_to_signed,
     i8,
     i32,
-    lane_max,
     lane_sum,
     maximum,
     repeat,
@@ -48,10 +49,15 @@ DIGITS = 3
 SHORTEST, LONGEST = 16, 64
 # In shorter rows the bound is so tight that many blocks are not split.
 LEAST_K = 256
+# Which part of a block's values may move further than k additions would move them, and how far, as
+# a part of its largest.
+MOVED, FURTHEST = 1 / 8, 1.01 * 2.0**-23
 # Every digit's lowest value, and nearly the largest integer: that has 127 for each digit.
 LOWEST, LARGEST = 0x808080, 0x7F7F70
 # The leading bit of the largest integer.
 TOP = 22
+# Sums of products with integers, which are multiplied by the scales of weights last, stay finite.
+LARGEST_X = 2.0**100
 
 
 def split_rows(weight: PanelReader, factor: int) -> IntegerRows | None:
@@ -99,9 +105,10 @@ def split_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
 
 def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, length: int) -> tuple[Val, list[Val]]:
     """Store the digits of a block; returns its scale and the sum of each digit."""
-    scale, inverse = _power_of_two(extent_of(x, length, magnitudes_only=True).high)
+    largest = extent_of(x, length, magnitudes_only=True).high
+    scale, inverse = _power_of_two(largest)
     step, steps = broadcast(scale), broadcast(inverse)
-    admitted = min(rows.k, 1 << 22) * 2.0**-24
+    admitted, furthest = min(rows.k, 1 << 22) * 2.0**-24, broadcast(largest * FURTHEST)
 
     def split(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
         values = load(x.at(k), mask)
@@ -109,7 +116,7 @@ def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, length: int) -> tuple[Va
         # Both products and the difference are exact; NaN compares as false.
         moved = absolute(values - integers * step)
         kept = moved.compare("le", absolute(values) * admitted)
-        bad = select(kept, carried[0], splat(1.0))
+        far = select(moved.compare("le", furthest), splat(1.0), splat(float(length + 1)))
         digits = _digits(float_to_signed(integers, i32()))
         for place, digit in enumerate(digits):
             codes.at(k + place * rows.pitch).store(digit)
@@ -117,11 +124,12 @@ def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, length: int) -> tuple[Va
             total + widen_signed(digit, i32())
             for total, digit in zip(carried[1:], digits, strict=True)
         ]
-        return [bad, *totals]
+        return [carried[0] + select(kept, splat(0.0), far), *totals]
 
-    bad, *totals = walk(length, split, [splat(0.0), *[constant(0, words())] * DIGITS])
-    all_kept = lane_max(bad).compare("eq", 0.0)
-    return select(all_kept, scale, scalar(0.0)), [lane_sum(total) for total in totals]
+    moved, *totals = walk(length, split, [splat(0.0), *[constant(0, words())] * DIGITS])
+    few_moved = lane_sum(moved).compare("le", length * MOVED)
+    splits = few_moved & largest.compare("le", LARGEST_X)
+    return select(splits, scale, scalar(0.0)), [lane_sum(total) for total in totals]
 
 
 def _power_of_two(largest: Val) -> tuple[Val, Val]:

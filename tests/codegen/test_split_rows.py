@@ -46,7 +46,11 @@ def layers(request, make_programs, floats):
     whole = np.random.default_rng(0).integers(-7, 8, (16, 288)).astype(np.float32)
     whole[:, ::32] = 7
     weights = [(f"s{i}", floats(n, k, seed=i) / 4, case) for i, (case, n, k) in enumerate(CASES)]
-    for name, values, spelling in [*weights, ("whole", whole, "int4<group=32>")]:
+    # Each row picks one value of x, with the weight 7.
+    picks = np.zeros((16, 288), np.float32)
+    picks[np.arange(16), 3 + 17 * np.arange(16)] = 7
+    others = [("whole", whole, "int4<group=32>"), ("picks", picks, "int4<group=channel>")]
+    for name, values, spelling in [*weights, *others]:
         n, k = values.shape
         weight = programs.parameter(name, values, spelling, panels=True)
         text = LAYER.format(name=name, weight=weight, n=n, k=k)
@@ -110,6 +114,24 @@ def test_zeros_and_the_largest_numbers(layers) -> None:
     x = np.zeros((1, k), np.float32)
     x[0, ::64] = np.finfo(np.float32).max / 16
     check(layers, 0, x)
+
+
+@pytest.mark.parametrize("index", [i for i, case in enumerate(CASES) if case[0] != "int8"])
+def test_numbers_so_large_that_only_results_are_finite(layers, floats, index: int) -> None:
+    """Sums of products with integers would overflow before scales (int8's do without VNNI)."""
+    check(layers, index, floats(3, CASES[index][2], seed=99) * np.float32(4e36))
+
+
+def test_values_alone_move_by_no_more_than_the_bound(layers, floats) -> None:
+    """The smallest of a block, which no larger product hides."""
+    x = floats(4, 288)
+    x[:, 3::17] *= np.float32([1, 1e-2, 1e-4, 1e-6])[:, None]
+    blocks = np.abs(np.pad(x, [(0, 0), (0, 32)]).reshape(4, -1, 64)).max(-1)
+    largest = np.repeat(blocks, 64, axis=1)[:, 3 : 3 + 17 * 16 : 17]
+    exact = x[:, 3 : 3 + 17 * 16 : 17].astype(np.float64)
+    bound = np.maximum(288 * UNIT * np.abs(exact), 2.02 * UNIT * largest) + 4 * UNIT * np.abs(exact)
+    for found in layers.run("picks", x, rank=2).values():
+        assert (np.abs(found / 7 - exact) <= bound).all()
 
 
 def test_whole_numbers_are_exact(layers) -> None:
