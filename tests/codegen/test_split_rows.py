@@ -125,7 +125,7 @@ def test_numbers_so_large_that_only_results_are_finite(layers, floats, index: in
 def test_values_alone_move_by_no_more_than_the_bound(layers, floats) -> None:
     """The smallest of a block, which no larger product hides."""
     x = floats(4, 288)
-    x[:, 3::17] *= np.float32([1, 1e-2, 1e-4, 1e-6])[:, None]
+    x[:, 3::17] *= np.array([[1], [1e-2], [1e-4], [1e-6]], np.float32)
     blocks = np.abs(np.pad(x, [(0, 0), (0, 32)]).reshape(4, -1, 64)).max(-1)
     largest = np.repeat(blocks, 64, axis=1)[:, 3 : 3 + 17 * 16 : 17]
     exact = x[:, 3 : 3 + 17 * 16 : 17].astype(np.float64)
