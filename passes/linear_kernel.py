@@ -29,7 +29,7 @@ from ..dialects.tile.problem import (
 from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()
-SWIZZLE = "swizzle8"
+SWIZZLE, BOXES = "swizzle8", "boxes8"
 NO_GROUP = 1 << 30
 Values = dict[str, ir.Value]
 
@@ -87,7 +87,7 @@ class _Linear:
 
     def write(self, given: Values) -> None:
         s, index = self.schedule, ir.IndexType.get()
-        n0 = tile.BlockOffsetOp(ir.StringAttr.get("n"), index).offset
+        n0 = tile.BlockOffsetOp(ir.StringAttr.get("n"), index, **self.last_tile()).offset
         m0 = tile.BlockOffsetOp(ir.StringAttr.get("m"), index).offset
         share = tile.BlockRangeOp(_number(self.problem.stored_k), _number(s.depth), index, index)
         initial = tile.ZerosOp(self.accumulator(self.sum_type)).fragment
@@ -105,6 +105,13 @@ class _Linear:
         tile.StoreOp(self.epilogue(given, whole, n0, m0), given["y"], [m0, n0])
         tile.ReturnOp()
 
+    def last_tile(self) -> dict[str, ir.IntegerAttr]:
+        """Bulk copies bring whole tiles: the last one ends where the stored channels do."""
+        stored, channels = self.problem.strips * PACKET_ROWS, self.schedule.channels
+        if not self.schedule.groups or stored % channels == 0:
+            return {}
+        return {"most": _number(stored - channels)}
+
     def accumulator(self, element: str) -> ir.Type:
         return _fragment([self.schedule.channels, self.schedule.tokens], element, "c")
 
@@ -115,7 +122,8 @@ class _Linear:
         made: Values = {}
         for each in stage_tiles(p, s):
             if each.name == "x":
-                kind = _shared([each.rows, each.columns], each.element, SWIZZLE)
+                order = BOXES if s.groups else SWIZZLE
+                kind = _shared([each.rows, each.columns], p.activation, order)
                 made["x"] = _copy(given["x"], [m0, k], [1, 1], "normal", kind, self.groups())
             elif each.name == "codes":
                 units = s.depth // PACKET_COLUMNS

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...dialects.formats.packets import PACKET_COLUMNS
+from ...dialects.tile.control import UNBOUNDED
 from ...dialects.tile.dialect import is_tile, tensor_of
 from .copy_rules import copy_into_stage, declare_stage_tile
 from .kernel_text import KernelText, Walk, c_type
@@ -23,6 +24,9 @@ def signature(text: KernelText) -> list[str]:
         if not is_tile(argument.type, "global"):
             parameters.append(f"int {name}")
             continue
+        if name in text.maps:
+            parameters.append(f"const __grid_constant__ TensorMap {name}")
+            continue
         const = "" if name in WRITTEN else "const "
         kind = c_type(tensor_of(argument.type).element_type)
         parameters.append(f"{const}{kind}* {name}_pointer")
@@ -35,7 +39,7 @@ def declare_views(text: KernelText) -> None:
     for argument in text.op.body.blocks[0].arguments:
         name = text.name(argument)
         scratch = name in ("workspace", "arrivals")
-        if not is_tile(argument.type, "global") or (scratch and splits == 1):
+        if not is_tile(argument.type, "global") or (scratch and splits == 1) or name in text.maps:
             continue
         const = "" if name in WRITTEN else "const "
         kind = c_type(tensor_of(argument.type).element_type)
@@ -60,7 +64,9 @@ def block_offset(text: KernelText, op: Any) -> None:
         "m": ("m0", text.schedule.tokens, "x"),
     }[axis]
     text.names[op.offset] = name
-    text.out.line(f"const int {name} = {size} * blockIdx.{index};")
+    first, most = f"{size} * blockIdx.{index}", op.most.value
+    bounded = first if most == UNBOUNDED else f"minimum(int({first}), {most})"
+    text.out.line(f"const int {name} = {bounded};")
 
 
 def block_range(text: KernelText, op: Any) -> None:
@@ -126,8 +132,8 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     chunk, packets = op.step.value, op.step.value * op.count.value // PACKET_COLUMNS
     text.names[carried] = text.names[op.result] = text.name(op.initial)
     text.names[k] = "column"
-    groups = _by_level(block)
-    decoded = groups["unit"][0]
+    levels = _by_level(block)
+    decoded = levels["unit"][0]
     walk = Walk(chunk, unit_columns(text.program(decoded)), s.record.k)
     out.comment(f"{packets} packets of {PACKET_COLUMNS} columns" + _in_turn(s.warps_k))
     start = "warp_k" if s.warps_k > 1 else "0"
@@ -135,14 +141,28 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
         text.walk = walk
         load_words(text, decoded)
         with out.loop("chunk", PACKET_COLUMNS // chunk) as walk.chunk:
-            _print_all(text, groups["before"], rules)
+            _print_all(text, levels["before"], rules)
             with out.loop("unit", walk.units) as walk.unit:
-                _print_all(text, groups["unit"], rules)
-                with out.loop("step", walk.steps) as walk.step:
-                    at_once = text.columns_at_once
-                    with out.loop("token", s.columns, step=at_once) as walk.token:
-                        _print_all(text, groups["token"], rules)
-            _print_all(text, groups["after"], rules)
+                _print_all(text, levels["unit"], rules)
+                _multiply(text, levels["token"], rules)
+            if s.groups and levels["after"]:
+                out.line("wgmma_wait<0>();")
+            _print_all(text, levels["after"], rules)
+    if s.groups and not levels["after"]:
+        out.line("wgmma_wait<0>();")
+
+
+def _multiply(text: KernelText, products: list[Any], rules: dict[str, Rule]) -> None:
+    """The steps of a unit; warp groups multiply all tokens at once, and go on meanwhile."""
+    out, s, walk = text.out, text.schedule, text.walk
+    if s.groups:
+        out.line("wgmma_fence();")
+    with out.loop("step", walk.steps) as walk.step:
+        tokens = 1 if s.groups else s.columns
+        with out.loop("token", tokens, step=text.columns_at_once) as walk.token:
+            _print_all(text, products, rules)
+    if s.groups:
+        out.line("wgmma_commit();")
 
 
 LEVELS = {"tile.zeros": "before", "tile.decode": "unit", "tile.load": "token", "tile.mma": "token"}

@@ -8,6 +8,7 @@ from typing import Any
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.tile.decode_program import TABLE_STRIDE
+from . import warp_group_rules
 from .control_rules import (
     Rule,
     block_offset,
@@ -40,7 +41,9 @@ RULES = Rules(
         "tile.block_offset": block_offset,
         "tile.block_range": block_range,
         "tile.zeros": zeros,
-        "tile.pipeline": lambda text, op: pipeline(text, op, RULES),
+        "tile.pipeline": lambda text, op: (
+            warp_group_rules.pipeline if text.schedule.groups else pipeline
+        )(text, op, RULES),
         "tile.steps": lambda text, op: steps(text, op, RULES),
         "tile.load": load,
         "tile.decode": decode,
@@ -82,7 +85,8 @@ def emit_kernel(text: KernelText) -> None:
     name = ir.StringAttr(text.op.symbol).value
     _say_what(text)
     parameters = signature(text)
-    out.line(f'extern "C" __global__ void __launch_bounds__({s.threads})')
+    bounds = f"{s.threads}, 1" if s.groups else f"{s.threads}"
+    out.line(f'extern "C" __global__ void __launch_bounds__({bounds})')
     *others, last = parameters
     out.line(f"{name}(")
     for parameter in others:
@@ -103,6 +107,9 @@ def _say_what(text: KernelText) -> None:
     out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
                 f"{s.stages} stages of {text.plan.stage_bytes} bytes")  # fmt: skip
     shared = f"; {s.splits} blocks share K" if s.splits > 1 else ""
+    if s.groups:
+        out.comment(f"Its warp groups: {s.groups} of 64 channels each, one that fetches{shared}")
+        return
     out.comment(f"Its warps: {s.warps_n} along channels, {s.warps_m} along tokens, "
                 f"{s.warps_k} along K{shared}")  # fmt: skip
 

@@ -22,11 +22,8 @@ class Place:
 
     strip: str
     token: str
+    of: str
     value: str = "value"
-
-    @property
-    def of(self) -> str:
-        return f"[{self.strip}][{self.token}][{self.value}]"
 
     def number(self, columns: int) -> str:
         """Which of a lane's accumulators it is."""
@@ -38,7 +35,7 @@ def combine(text: KernelText, op: Any) -> None:
     s, name = text.schedule, text.name(op.fragment)
     text.names[op.result] = name
     kind = c_type(tensor_of(op.fragment.type).element_type)
-    text.out.line("sync_threads();  // shared memory is free for the epilogue")
+    text.out.line(f"{text.sync}  // shared memory is free for the epilogue")
     if s.warps_k > 1:
         _add_warps(text, name, kind)
     if s.splits > 1:
@@ -54,7 +51,7 @@ def _each(text: KernelText) -> Iterator[Place]:
         out.loop("token", s.columns) as token,
         out.loop("value", 4),
     ):
-        yield Place(strip, token)
+        yield Place(strip, token, text.sum(strip, token, "value"))
 
 
 def _add_warps(text: KernelText, name: str, kind: str) -> None:
@@ -67,7 +64,7 @@ def _add_warps(text: KernelText, name: str, kind: str) -> None:
         number_ = place.number(s.columns)
         at = linear((values * lanes, "(warp_k - 1)"), (lanes, f"({number_})"), f"thread % {lanes}")
         out.line(f"sums.store({at}, {name}{place.of});")
-    out.line("sync_threads();")
+    out.line(text.sync)
     with (
         out.block("if (warp_k == 0)"),
         out.loop("other", s.warps_k - 1) as other,
@@ -75,7 +72,7 @@ def _add_warps(text: KernelText, name: str, kind: str) -> None:
     ):
         at = linear((values * lanes, other), (lanes, f"({place.number(s.columns)})"), "thread")
         out.line(f"{name}{place.of} += sums.load({at});")
-    out.line("sync_threads();")
+    out.line(text.sync)
 
 
 def _add_blocks(text: KernelText, name: str) -> None:
@@ -92,13 +89,13 @@ def _add_blocks(text: KernelText, name: str) -> None:
         with _each(text) as place:
             out.line(f"mine.store({lanes} * ({place.number(s.columns)}), {name}{place.of});")
     out.line("fence();")
-    out.line("sync_threads();")
+    out.line(text.sync)
     out.line("const Shared<u32> arrived(0, 1);")
     out.line("if (thread == 0) arrived.store(0, atomic_add(arrivals, tile, 1));")
-    out.line("sync_threads();")
+    out.line(text.sync)
     out.line(f"if (arrived.load(0) != {s.splits - 1}) return;")
     out.line("fence();")
-    out.line("sync_threads();")
+    out.line(text.sync)
     with out.block(first):
         with _each(text) as place:
             out.line(f"{name}{place.of} = 0;")
@@ -126,14 +123,32 @@ def store(text: KernelText, op: Any) -> None:
     out.line()
     out.comment(f"Epilogue: {s.channels} channels x {s.tokens} tokens, a row for each token")
     out.line(f"const Shared<{kind}> staged(0, {s.tokens * pitch});")
-    with out.block("if (warp_k == 0)" if s.warps_k > 1 else ""), _each(text) as place:
-        i = linear("channel", (16, place.strip), (8, "(value / 2)"))
-        column = linear((8 * s.columns, text.warp("warp_m")), (8, place.token))
-        out.line(f"const int i = {i}, j = {linear(column, 'lane % 4 * 2 + value % 2')};")
-        result = _element(text, mapped, f"{text.name(op.fragment)}{place.of}")
-        out.line(f"staged.store(j * {pitch} + i, {result});")
-    out.line("sync_threads();")
+    with (
+        out.block("if (warp_k == 0)" if s.warps_k > 1 else ""),
+        out.loop("strip", s.strips) as strip,
+        out.loop("half", 2) as half,
+    ):
+        out.line(f"const int i = {linear('channel', (16, strip), (8, half))};")
+        names = _of_channel(text, mapped)
+        with out.loop("token", s.columns) as token, out.loop("pair", 2) as pair:
+            column = linear((8 * s.columns, text.warp("warp_m")), (8, token))
+            out.line(f"const int j = {linear(column, 'lane % 4 * 2', pair)};")
+            sum_ = text.sum(strip, token, linear((2, half), pair))
+            result = _element(text, mapped, f"{text.name(op.fragment)}{sum_}", names)
+            out.line(f"staged.store(j * {pitch} + i, {result});")
+    out.line(text.sync)
     _write_rows(text, op, pitch, size)
+
+
+def _of_channel(text: KernelText, mapped: Any) -> dict[Any, str]:
+    """Prints what is the same for all tokens: numbers of the channel or of the whole tensor."""
+    names: dict[Any, str] = {}
+    for op in mapped.body.blocks[0].operations:
+        if op.operation.name == "tile.read" and op.axis.value != "m":
+            result = op.operation.results[0]
+            name = names[result] = f"{text.name(op.source)}_of_channel"
+            text.out.line(f"const {c_type(result.type)} {name} = {_read(text, op, [])};")
+    return names
 
 
 def _write_rows(text: KernelText, op: Any, pitch: int, size: int) -> None:
@@ -142,7 +157,7 @@ def _write_rows(text: KernelText, op: Any, pitch: int, size: int) -> None:
     row, column = (text.name(offset) for offset in op.offsets)
     rows, width = text.extents(op.target)
     vector = gcd(int(width), s.channels, COPY_BYTES // size)
-    per_row, threads = s.channels // vector, s.threads
+    per_row, threads = s.channels // vector, s.workers
     with out.block(f"for (int piece = thread; piece < {s.tokens * per_row}; piece += {threads})"):
         out.line(f"const int j = piece / {per_row}, i = piece % {per_row} * {vector};")
         with out.block(f"if ({row} + j < {rows} && {column} + i < {width})"):
@@ -152,15 +167,17 @@ def _write_rows(text: KernelText, op: Any, pitch: int, size: int) -> None:
                      if vector > 1 else f"{target}.store({to}, staged.load({at}));")  # fmt: skip
 
 
-def _element(text: KernelText, mapped: Any, value: str) -> str:
-    """Prints the scalar ops of the body; the name of what it yields."""
+def _element(text: KernelText, mapped: Any, value: str, known: dict[Any, str]) -> str:
+    """Prints the scalar ops of the body that are not `known`; the name of what it yields."""
     block = mapped.body.blocks[0]
-    names: dict[Any, str] = {block.arguments[0]: value}
+    names = known | {block.arguments[0]: value}
     for op in block.operations:
         if op.operation.name == "tile.yield":
             return names[op.operation.operands[0]]
         given = [names.get(operand, "") for operand in op.operation.operands]
         result = op.operation.results[0]
+        if result in known:
+            continue
         expression = SCALAR_RULES[op.operation.name](text, op, given)
         if op.operation.name == "arith.constant":
             names[result] = expression

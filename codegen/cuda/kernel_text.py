@@ -11,7 +11,7 @@ from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.control import shared_copies, walk
 from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import element_bytes, tensor_of
-from ...dialects.tile.launch import SharedPlan, program_of, shared_plan
+from ...dialects.tile.launch import SharedPlan, program_of, shared_plan, tensor_boxes
 from ...dialects.tile.schedule import Schedule
 from .decode_text import function_name
 from .printer import Printer, divided, linear
@@ -120,6 +120,28 @@ class KernelText:
 
     def name(self, value: ir.Value) -> str:
         return self.names[value]
+
+    @property
+    def maps(self) -> set[str]:
+        """Arguments that are tensor maps."""
+        return {box.argument for box in tensor_boxes(self.op)}
+
+    @property
+    def sync(self) -> str:
+        """A barrier of the threads that multiply."""
+        s = self.schedule
+        return f"sync_named(1, {s.workers});" if s.groups else "sync_threads();"
+
+    def declared_sums(self) -> str:
+        """The extents of this thread's accumulators; those of warp groups are one strip."""
+        s = self.schedule
+        return f"[{4 * s.columns}]" if s.groups else f"[{s.strips}][{s.columns}][4]"
+
+    def sum(self, strip: str, token: str, value: str) -> str:
+        """The subscripts of an accumulator."""
+        if self.schedule.groups:
+            return f"[{linear((4, token), value)}]"
+        return f"[{strip}][{token}][{value}]"
 
     @property
     def decodes(self) -> list[Any]:

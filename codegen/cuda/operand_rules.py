@@ -9,21 +9,23 @@ from ...dialects.formats.packets import PACKET_COLUMNS, word_planes
 from ...dialects.formats.scales import SCALE_MINIFLOATS
 from ...dialects.tile.control import walk
 from ...dialects.tile.decode_program import DecodeProgram
-from ...dialects.tile.dialect import element_bytes, note_of, swizzle_period, tensor_of
+from ...dialects.tile.dialect import BANK_ROW, element_bytes, note_of, swizzle_period, tensor_of
 from ...dialects.tile.layout import Layout, Term, swizzled
 from ...dialects.tile.operand_types import OPERAND_TYPES
 from .copy_rules import COPY_BYTES
-from .kernel_text import KernelText, c_type
+from .kernel_text import KernelText, Walk, c_type
 from .printer import divided, grouped, linear, number
 
 
 def zeros(text: KernelText, op: Any) -> None:
     """Accumulators of this warp: 16 channels by 8 tokens are 4 numbers of a lane."""
-    s, kind = text.schedule, c_type(tensor_of(op.fragment.type).element_type)
+    kind = c_type(tensor_of(op.fragment.type).element_type)
+    if op.fragment in text.names:  # declared before the loop: the first product overwrites it
+        return
     outer = op.operation.parent.name == "tile.kernel"
     name = text.out.fresh("total" if outer else "part")
     text.names[op.fragment] = name
-    text.out.line(f"{kind} {name}[{s.strips}][{s.columns}][4] = {{}};")
+    text.out.line(f"{kind} {name}{text.declared_sums()} = {{}};")
 
 
 def declare_lane_offset(text: KernelText, block: Any) -> None:
@@ -93,6 +95,9 @@ def _spread_words(text: KernelText, target: str, low: int, access: str, count: i
 def load(text: KernelText, op: Any) -> None:
     """Right operands: as many columns of 8 tokens as one ldmatrix brings."""
     out, s, walk = text.out, text.schedule, text.walk
+    if s.groups:
+        text.names[op.fragment] = f"{text.stage_tile(op.tile)}.at({_place_in_boxes(text, op)})"
+        return
     name = text.names[op.fragment] = "columns"
     width = 8 * tensor_of(op.tile.type).shape[1]
     lane = "x_lane" if walk.column == "0" else f"(x_lane ^ {grouped(walk.column)})"
@@ -100,6 +105,19 @@ def load(text: KernelText, op: Any) -> None:
     count = text.columns_at_once
     out.line(f"u32 {name}[{2 * count}];")
     out.line(f"load_matrix<{2 * count}>({name}, {text.stage_tile(op.tile)}.at({at}));")
+
+
+def _place_in_boxes(text: KernelText, op: Any) -> str:
+    """Where the columns of a step begin in boxes of 128 bytes of K."""
+    tile, walk = tensor_of(op.tile.type), text.walk
+    width = BANK_ROW // element_bytes(tile.element_type)
+    packets = width // PACKET_COLUMNS  # of a box
+    within = linear((walk.chunk_columns, walk.chunk), (walk.columns, walk.unit),
+                    (walk.depth, walk.step))  # fmt: skip
+    if packets == 1 or walk.packet == "0":
+        return linear((tile.shape[0] * width, walk.packet), within)
+    box, packet = divided(walk.packet, packets), f"({walk.packet} % {packets})"
+    return linear((tile.shape[0] * width, box), (PACKET_COLUMNS, packet), within)
 
 
 def decode(text: KernelText, op: Any) -> None:
@@ -171,13 +189,26 @@ def scale_row(group: int, codes: ir.Value, column: str) -> str:
 def mma(text: KernelText, op: Any) -> None:
     out, s, walk = text.out, text.schedule, text.walk
     total = text.names[op.result] = text.name(op.accumulator)
-    function = s.instruction.replace(".", "_")
+    function = s.record.function
+    if s.groups:
+        rows = f"wgmma_operand<{BANK_ROW}>({text.name(op.b)})"
+        add = _adds(op, walk)
+        out.line(f"{function}({total}, {text.name(op.a)}[0][{walk.step_of_unit}], {rows}{add});")
+        return
     with out.loop("strip", s.strips) as strip:
         left = f"{text.name(op.a)}[{strip}][{walk.step_of_unit}]"
         for column in range(text.columns_at_once):
             sums = f"{total}[{strip}][{linear(walk.token, column)}]"
             right = f"{{{text.name(op.b)}[{2 * column}], {text.name(op.b)}[{2 * column + 1}]}}"
             out.line(f"{function}({sums}, {left}, {right});")
+
+
+def _adds(op: Any, walk: Walk) -> str:
+    """Products of a chunk add up; the first one overwrites what the chunk before left."""
+    if isinstance(op.accumulator.owner, ir.Block) or op.accumulator.owner.name != "tile.zeros":
+        return ""
+    later = [f"{index} > 0" for index in (walk.unit, walk.step) if index != "0"]
+    return f", {' || '.join(later)}" if later else ", 0"
 
 
 def rescale(text: KernelText, op: Any) -> None:
@@ -192,11 +223,10 @@ def rescale(text: KernelText, op: Any) -> None:
         stored = f"{text.stage_tile(op.scales)}.load({_row_place(row, op.scales, strip, half)})"
         out.line(f"const float factor = {scaled(op.kind.value, op.apply.value, stored, factor)};")
         with out.loop("token", s.columns) as token:
-            out.line(f"auto& sum = {total}[{strip}][{token}];")
-            out.line(f"const auto& added = {part}[{strip}][{token}];")
-            for value in (f"2 * {half}", f"2 * {half} + 1"):
-                new = f"f32_from_s32(added[{value}])" if integer else f"added[{value}]"
-                out.line(f"sum[{value}] = fma({new}, factor, sum[{value}]);")
+            for value in ((2, half), (2, half, 1)):
+                at = text.sum(strip, token, linear(value[:2], *value[2:]))
+                added = f"f32_from_s32({part}{at})" if integer else f"{part}{at}"
+                out.line(f"{total}{at} = fma({added}, factor, {total}{at});")
 
 
 def scaled(kind: str, apply: str, stored: str, factor: float) -> str:

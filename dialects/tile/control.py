@@ -9,6 +9,13 @@ from .dialect import Tile, shared_size
 from .hardware import machine, require_native
 from .schedule import Schedule
 
+UNBOUNDED = 1 << 30
+"""Larger than every index."""
+
+
+def _number(value: int) -> ir.IntegerAttr:
+    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+
 
 class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrait]):
     """
@@ -35,10 +42,15 @@ class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrai
 
 
 class BlockOffsetOp(Tile.Operation, name="block_offset", traits=[ext.Pure]):
-    """The first index of this block's tile along `axis`, "n" or "m"."""
+    """
+    The first index of this block's tile along `axis`, "n" or "m", at most `most`.
+
+    So the last tile may begin earlier and make again what the one before it makes.
+    """
 
     axis: ir.StringAttr
     offset: Result[Any]
+    most: Any = ext.attribute(default_factory=lambda: _number(UNBOUNDED))
 
 
 class BlockRangeOp(Tile.Operation, name="block_range", traits=[ext.Pure]):
@@ -131,7 +143,7 @@ def _fits(op: KernelOp) -> bool:
     except QccError as error:
         op.location.emit_error(f"tile.kernel: {error.what}; {error.next_step}")
         return False
-    accumulators = schedule.threads * 4 * schedule.strips * schedule.columns
+    accumulators = schedule.workers * 4 * schedule.strips * schedule.columns
     stages = schedule.stages * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
     for what, need, most in (
         ("threads", schedule.threads, device.threads_per_block),

@@ -8,9 +8,12 @@ from dataclasses import replace
 from ..errors import UnsupportedError
 from ..formats.packets import PACKET_ROWS
 from .dialect import BANK_ROW
-from .hardware import Machine, machine
-from .problem import INSTRUCTION_OF, LinearProblem, checked
+from .fragments import INSTRUCTIONS
+from .hardware import Machine, is_native, machine
+from .problem import INSTRUCTION_OF, WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked
 from .schedule import Schedule, illegal
+
+FEW_TOKENS = 16
 
 MULTIPROCESSORS = {
     "sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90a": 132, "sm_100a": 148, "sm_120a": 170,
@@ -28,7 +31,7 @@ def default_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
     checked(problem)
     device = machine(target)
     name = INSTRUCTION_OF[problem.activation]
-    for candidate in _preferred(problem, name):
+    for candidate in (*_of_warp_groups(problem, device), *_preferred(problem, name)):
         fitted = _fitted(problem, candidate)
         if not any(illegal(problem, fitted, device)):
             return replace(fitted, splits=_splits(problem, fitted, device))
@@ -38,6 +41,29 @@ def default_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
         why="; ".join(illegal(problem, _fitted(problem, _smallest(name)), device)),
         next_step="report this shape",
     )
+
+
+def _of_warp_groups(problem: LinearProblem, device: Machine) -> Iterator[Schedule]:
+    """
+    Where the machine has them, and tokens are enough to keep them busy.
+
+    Two groups of 64 channels: while one decodes or rescales, the other one multiplies. Wide tiles
+    read shared memory least, as long as there are as many of them as multiprocessors.
+    """
+    name = WARP_GROUP_INSTRUCTION_OF[problem.activation]
+    if not is_native(device.name, name) or problem.tokens <= FEW_TOKENS:
+        return
+    row = 8 * BANK_ROW // INSTRUCTIONS[name].operand_bits  # columns of 128 bytes of activations
+    rescaled_bytes = problem.group is not None and problem.operand.bits == 8
+    depths = (row,) if rescaled_bytes else (2 * row, row)
+    for tokens in (256, 128, 64, 32):
+        tiles = -(-problem.n // 128) * -(-problem.tokens // tokens)
+        if tokens == 32 or (
+            problem.tokens > tokens // 2 and (tokens < 256 or tiles >= MULTIPROCESSORS[device.name])
+        ):
+            for depth in depths:
+                for stages in (6, 5, 4, 3):
+                    yield Schedule(name, 128, tokens, depth, 8, 1, 1, stages)
 
 
 def _preferred(problem: LinearProblem, name: str) -> Iterator[Schedule]:
@@ -62,6 +88,8 @@ def _smallest(name: str) -> Schedule:
 
 def _fitted(problem: LinearProblem, schedule: Schedule) -> Schedule:
     """No more channels than there are, and rows of at least 128 bytes."""
+    if schedule.groups:
+        return schedule
     depth = max(schedule.depth, BANK_ROW * 8 // schedule.record.operand_bits)
     strips = schedule.channels // PACKET_ROWS
     while strips > problem.strips and strips > schedule.warps_n:
@@ -70,7 +98,11 @@ def _fitted(problem: LinearProblem, schedule: Schedule) -> Schedule:
 
 
 def _splits(problem: LinearProblem, schedule: Schedule, device: Machine) -> int:
-    """Enough blocks for two on each multiprocessor, as long as each has four steps of K."""
+    """
+    Enough blocks for two on each multiprocessor, as long as each has four steps of K.
+
+    Of warp groups there is one, which has most of the registers.
+    """
     tiles = -(-problem.n // schedule.channels) * -(-problem.tokens // schedule.tokens)
-    wanted = 2 * MULTIPROCESSORS[device.name] // tiles
+    wanted = (1 if schedule.groups else 2) * MULTIPROCESSORS[device.name] // tiles
     return max(1, min(wanted, -(-problem.k // schedule.depth) // 4, 16))

@@ -22,6 +22,7 @@ class SharedType(Tile.Type, name="shared"):
     A tile in shared memory: `!tile.shared<tensor<16x64xf16>, "swizzle8">`.
 
     `order` is "rows", or "swizzle<p>": the 16-byte vectors of a row are exchanged by row mod p.
+    "boxes8" is "swizzle8" in boxes of 128 bytes of the rows, one behind the other.
     """
 
     tensor: ir.TypeAttr
@@ -72,7 +73,7 @@ def swizzle_period(order: str) -> int:
     >>> swizzle_period("rows"), swizzle_period("swizzle8")
     (1, 8)
     """
-    return 1 if order == "rows" else int(order.removeprefix("swizzle"))
+    return 1 if order == "rows" else int(order.removeprefix("swizzle").removeprefix("boxes"))
 
 
 def element_bytes(type_: ir.Type) -> int:

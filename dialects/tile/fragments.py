@@ -39,6 +39,18 @@ class Instruction:
     accumulator: str
 
     @property
+    def of_warp_group(self) -> bool:
+        """Whether four warps execute it together; B is then read from shared memory."""
+        return self.m == 64
+
+    @property
+    def function(self) -> str:
+        """The name of the device header's function."""
+        if not self.of_warp_group:
+            return self.name.replace(".", "_")
+        return f"wgmma_m64k{self.k}_{self.name.removeprefix('wgmma.')}"
+
+    @property
     def per_register(self) -> int:
         """Elements of an operand in one 32-bit register."""
         return REGISTER_BITS // self.operand_bits
@@ -75,6 +87,10 @@ def _mma(name: str, k: int, operand: str, bits: int, accumulator: str) -> Instru
     return Instruction(name, 16, 8, k, operand, bits, accumulator)
 
 
+def _wgmma(name: str, k: int, operand: str, bits: int, accumulator: str) -> Instruction:
+    return Instruction(name, 64, 8, k, operand, bits, accumulator)
+
+
 INSTRUCTIONS: dict[str, Instruction] = {
     each.name: each
     for each in (
@@ -84,6 +100,10 @@ INSTRUCTIONS: dict[str, Instruction] = {
         _mma("mma.m16n8k64.s4", 64, "i4", 4, "i32"),
         _mma("mma.m16n8k32.e4m3", 32, "f8E4M3FN", 8, "f32"),
         _mma("mma.m16n8k32.e5m2", 32, "f8E5M2", 8, "f32"),
+        _wgmma("wgmma.f16", 16, "f16", 16, "f32"),
+        _wgmma("wgmma.bf16", 16, "bf16", 16, "f32"),
+        _wgmma("wgmma.s8", 32, "i8", 8, "i32"),
+        _wgmma("wgmma.e4m3", 32, "f8E4M3FN", 8, "f32"),
     )
 }
 """Instructions by name; which machine has which is in hardware.py."""

@@ -10,10 +10,25 @@ from ..formats import parse_spelling
 from .control import shared_copies, walk
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
-from .dialect import shared_size, tensor_of
-from .schedule import Schedule
+from .dialect import BANK_ROW, element_bytes, shared_size, tensor_of
+from .schedule import TENSOR_ALIGNMENT, Schedule, barrier_bytes
 
 PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
+
+
+@dataclass(frozen=True)
+class TensorBox:
+    """
+    An argument that is no pointer but a tensor map: what one tensor copy brings of it.
+
+    `box` counts elements of `element_bytes`, innermost last; chunks of 16 bytes are exchanged
+    within `swizzle` bytes. Zeros come from outside of the tensor.
+    """
+
+    argument: str
+    box: tuple[int, int]
+    element_bytes: int
+    swizzle: int
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,8 @@ class Launch:
     `arguments` in order: "x", the roles of the packed weight (packets.py), "x_scale" (fp32
     [tokens]), "bias", "table" (see `table`), "y", "workspace", "arrivals", "tokens" (an i32).
     `arrivals` is u32, zero before the first launch, and zero again after each. `table` is what the
-    argument of that name holds, u32, empty where there is none.
+    argument of that name holds, u32, empty where there is none. `maps` are the arguments that are
+    passed as tensor maps.
     """
 
     kernel: str
@@ -34,6 +50,7 @@ class Launch:
     n: int
     shared_bytes: int
     table: tuple[int, ...]
+    maps: tuple[TensorBox, ...] = ()
 
     @staticmethod
     def of(kernel: Any) -> Launch:
@@ -44,6 +61,7 @@ class Launch:
             kernel.symbol.value, kernel.target.value, names, Schedule.of(kernel.schedule),
             tensor_of(result.type).shape[1], shared_plan(kernel).total,
             next((program.table for program in programs(kernel) if program.table), ()),
+            tensor_boxes(kernel),
         )  # fmt: skip
 
     @property
@@ -83,11 +101,13 @@ class SharedPlan:
     """
     Where a block's shared memory goes: stages one behind the other, then the table of decoding.
 
-    The epilogue reuses the stages. `offsets` are those of the copied tiles in a stage.
+    Barriers of the stages, for warp groups, come before the table. The epilogue reuses the
+    stages. `offsets` are those of the copied tiles in a stage.
     """
 
     offsets: tuple[int, ...]
     stage_bytes: int
+    barriers: int
     table: int
     total: int
 
@@ -97,10 +117,27 @@ def shared_plan(kernel: Any) -> SharedPlan:
     for copy in shared_copies(kernel):
         offsets.append(stage)
         stage += shared_size(copy.tile.type)
+    if s.groups:
+        stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
     epilogue = max(1, s.warps_k - 1) * s.channels * s.tokens * 4 + s.tokens * PAD_BYTES
-    table = max(stage * s.stages, epilogue)
+    barriers = max(stage * s.stages, epilogue)
+    table = barriers + barrier_bytes(s)
     entries = max((len(program.table) for program in programs(kernel)), default=0)
-    return SharedPlan(tuple(offsets), stage, table, table + (entries << TABLE_STRIDE))
+    return SharedPlan(tuple(offsets), stage, barriers, table, table + (entries << TABLE_STRIDE))
+
+
+def tensor_boxes(kernel: Any) -> tuple[TensorBox, ...]:
+    """The arguments of a kernel of warp groups that tensor copies read: the activations."""
+    if not Schedule.of(kernel.schedule).groups:
+        return ()
+    names = dict(zip(kernel.body.blocks[0].arguments, kernel.arguments, strict=True))
+    boxes = []
+    for copy in shared_copies(kernel):
+        tensor = tensor_of(copy.tile.type)
+        name, size = ir.StringAttr(names[copy.source]).value, element_bytes(tensor.element_type)
+        if name == "x":
+            boxes.append(TensorBox(name, (tensor.shape[0], BANK_ROW // size), size, BANK_ROW))
+    return tuple(boxes)
 
 
 def programs(kernel: Any) -> list[DecodeProgram]:

@@ -21,6 +21,9 @@ INSTRUCTION_OF = {
     "i8": "mma.m16n8k32.s8",
     "f8E4M3FN": "mma.m16n8k32.e4m3",
 }
+WARP_GROUP_INSTRUCTION_OF = {
+    "f16": "wgmma.f16", "bf16": "wgmma.bf16", "i8": "wgmma.s8", "f8E4M3FN": "wgmma.e4m3",
+}  # fmt: skip
 CONVERTED = {"f16": ("f32",), "bf16": ("f32",)}
 """Types of activations in memory that are rounded to those of the key as they are copied."""
 SCALE_ELEMENTS = {"float32": ("f32", 4), "uint8": ("ui8", 1), "int8": ("si8", 1)}

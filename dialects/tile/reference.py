@@ -104,7 +104,8 @@ def _dtype(type_: ir.Type) -> Any:
 
 def _offset(block: _Block, op: Any) -> int:
     s = block.schedule
-    return block.place[1] * s.channels if op.axis.value == "n" else block.place[0] * s.tokens
+    first = block.place[1] * s.channels if op.axis.value == "n" else block.place[0] * s.tokens
+    return min(first, op.most.value)
 
 
 def _range(block: _Block, op: Any) -> tuple[int, int]:

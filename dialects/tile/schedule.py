@@ -20,6 +20,12 @@ from .hardware import Machine, is_native
 from .problem import SCALE_ELEMENTS, LinearProblem, row_roles
 
 MOST_REGISTERS = 254
+WARP_GROUP = 128
+PRODUCER_REGISTERS, CONSUMER_REGISTERS = 24, 240
+"""Of a thread, as two warp groups that multiply and one that fetches share 64 Ki registers."""
+MOST_BOX = 256
+TENSOR_ALIGNMENT = 1024
+BARRIER_BYTES = 8
 OTHER_REGISTERS = 48
 DECODED_AHEAD = 8
 
@@ -32,6 +38,9 @@ class Schedule:
     `channels`, `tokens`, `depth`: the tile of a block. `warps_n`, `warps_m`, `warps_k`: the warps
     along them. `stages`: buffers of the pipeline. `splits`: blocks that share K. `stream_weights`:
     weights are marked as read once in the caches.
+
+    With an instruction of warp groups, each group of four warps makes 64 channels, and one more
+    group fetches: activations by tensor copies, the rest by bulk copies, into a ring of stages.
     """
 
     instruction: str
@@ -50,8 +59,18 @@ class Schedule:
         return self.warps_n * self.warps_m * self.warps_k
 
     @property
-    def threads(self) -> int:
+    def groups(self) -> int:
+        """Warp groups that multiply; 0 where every warp multiplies by itself."""
+        return self.warps // 4 if self.record.of_warp_group else 0
+
+    @property
+    def workers(self) -> int:
+        """Threads that multiply."""
         return LANES * self.warps
+
+    @property
+    def threads(self) -> int:
+        return self.workers + WARP_GROUP * (self.groups > 0)
 
     @property
     def strips(self) -> int:
@@ -137,11 +156,18 @@ def scale_rows(group: int | None, depth: int) -> int:
 def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
     """Dynamic shared memory of a block; the epilogue reuses the pipeline's."""
     stage = sum(-(-tile.bytes // BANK_ROW) * BANK_ROW for tile in stage_tiles(problem, schedule))
-    pipeline = stage * schedule.stages
+    if schedule.groups:
+        stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
     tile = schedule.channels * schedule.tokens * 4
     epilogue = max(1, schedule.warps_k - 1) * tile + schedule.tokens * 16
     table = len(problem.program.table) << TABLE_STRIDE
-    return max(pipeline, epilogue) + table
+    return max(stage * schedule.stages, epilogue) + barrier_bytes(schedule) + table
+
+
+def barrier_bytes(schedule: Schedule) -> int:
+    """Of the two barriers of each stage, in whole rows of banks."""
+    barriers = 2 * BARRIER_BYTES * schedule.stages
+    return -(-barriers // BANK_ROW) * BANK_ROW * (schedule.groups > 0)
 
 
 def registers(problem: LinearProblem, schedule: Schedule) -> int:
@@ -152,10 +178,13 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     Fitted to what ptxas 13.0 needs for default schedules of all formats.
     """
     accumulators, program = 4 * schedule.strips * schedule.columns, problem.program
-    total = accumulators + accumulators * 3 // 8 + OTHER_REGISTERS
+    total = accumulators + OTHER_REGISTERS
     if problem.group is not None:
         total += accumulators * (1 + problem.format.splits_signs)
     of_strip = min(program.registers, DECODED_AHEAD) + problem.format.bits
+    if schedule.groups:
+        return total + of_strip + len(program.steps) // 8
+    total += accumulators * 3 // 8
     return total + of_strip * schedule.strips + len(program.steps) // 2
 
 
@@ -170,6 +199,9 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     yield from _uneven(schedule)
     threads = max(schedule.threads, 1)
     most = min(MOST_REGISTERS, device.registers_per_processor // threads)
+    if schedule.groups:
+        yield from _unfit_for_groups(problem, schedule)
+        most = CONSUMER_REGISTERS
     for what, need, most_ in (
         ("threads", schedule.threads, device.threads_per_block),
         ("bytes of shared memory", shared_bytes(problem, schedule), device.shared_per_block),
@@ -177,6 +209,23 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     ):
         if need > most_:
             yield f"{need} {what} are more than {most_}"
+
+
+def _unfit_for_groups(problem: LinearProblem, schedule: Schedule) -> Iterator[str]:
+    """What tensor and bulk copies cannot bring, and products of warp groups not read."""
+    s, row = schedule, problem.k * schedule.record.operand_bits // 8
+    if s.groups not in (1, 2) or s.channels != 64 * s.groups or s.warps != s.warps_n:
+        yield f"{s.channels} channels are not 64 for each of 1 or 2 warp groups"
+    if problem.strips * PACKET_ROWS < s.channels:
+        yield f"{problem.n} channels are fewer than the {s.channels} of a block"
+    if s.tokens & (s.tokens - 1) or not 8 <= s.tokens <= MOST_BOX:
+        yield f"warp groups multiply 8, 16, 32 … {MOST_BOX} tokens, not {s.tokens}"
+    if row % 16:
+        yield f"rows of {row} bytes begin on no multiple of 16, as tensor copies need"
+    if problem.memory != problem.activation or problem.group != problem.stored_group:
+        yield "tensor copies convert nothing and pad no groups"
+    if problem.units * PACKET_COLUMNS % s.depth:
+        yield f"{problem.units} packets of {PACKET_COLUMNS} are no steps of {s.depth} columns"
 
 
 def _uneven(schedule: Schedule) -> Iterator[str]:

@@ -143,47 +143,47 @@ QCC_DEVICE void wgmma_wait() {
 #define QCC_D128(c, i) QCC_D64(c, i), QCC_D64(c, i + 64)
 
 // One instruction for `count` accumulators; `n` is its width, the rest are names of operands.
-#define QCC_FROM_REGISTERS(count, n, operands, b, types, c, ends)                                 \
+#define QCC_FROM_REGISTERS(count, n, operands, b, flag, types, c, ends)                                 \
   if constexpr (accumulators == count)                                                            \
-    asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n types \
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, " flag ", 0; wgmma.mma_async.sync.aligned.m64n" n types \
                  " {" QCC_##count "}, " operands ", " b ", p" ends "; }"                          \
                  : QCC_D##count(c, 0)                                                             \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_rows)                        \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_rows), "r"(add)              \
                  : "memory");
-#define QCC_FROM_SHARED(count, n, operands, types, c, ends)                                       \
+#define QCC_FROM_SHARED(count, n, operands, flag, types, c, ends)                                       \
   if constexpr (accumulators == count)                                                            \
-    asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" n types \
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, " flag ", 0; wgmma.mma_async.sync.aligned.m64n" n types \
                  " {" QCC_##count "}, " operands ", p" ends "; }"                                 \
                  : QCC_D##count(c, 0)                                                             \
-                 : "l"(a_rows), "l"(b_rows)                                                       \
+                 : "l"(a_rows), "l"(b_rows), "r"(add)                                             \
                  : "memory");
 
 // d += a b: A of registers or in shared memory, B in shared memory as rows of K; N is twice the
-// number of accumulators.
+// number of accumulators. With add = 0 d is overwritten.
 #define QCC_WGMMA(name, depth, types, T, c, register_ends, shared_ends)                           \
   template <int accumulators>                                                                     \
-  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], const u32(&a)[4], u64 b_rows) { \
+  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], const u32(&a)[4], u64 b_rows, u32 add = 1) { \
     static_assert(                                                                                \
         (accumulators & (accumulators - 1)) == 0 && accumulators >= 4 && accumulators <= 128,     \
         "N is 8, 16, 32, 64, 128 or 256");                                                        \
-    QCC_FROM_REGISTERS(4, "8", "{%4, %5, %6, %7}", "%8", types, c, register_ends)                 \
-    QCC_FROM_REGISTERS(8, "16", "{%8, %9, %10, %11}", "%12", types, c, register_ends)             \
-    QCC_FROM_REGISTERS(16, "32", "{%16, %17, %18, %19}", "%20", types, c, register_ends)          \
-    QCC_FROM_REGISTERS(32, "64", "{%32, %33, %34, %35}", "%36", types, c, register_ends)          \
-    QCC_FROM_REGISTERS(64, "128", "{%64, %65, %66, %67}", "%68", types, c, register_ends)         \
-    QCC_FROM_REGISTERS(128, "256", "{%128, %129, %130, %131}", "%132", types, c, register_ends)   \
+    QCC_FROM_REGISTERS(4, "8", "{%4, %5, %6, %7}", "%8", "%9", types, c, register_ends)                 \
+    QCC_FROM_REGISTERS(8, "16", "{%8, %9, %10, %11}", "%12", "%13", types, c, register_ends)             \
+    QCC_FROM_REGISTERS(16, "32", "{%16, %17, %18, %19}", "%20", "%21", types, c, register_ends)          \
+    QCC_FROM_REGISTERS(32, "64", "{%32, %33, %34, %35}", "%36", "%37", types, c, register_ends)          \
+    QCC_FROM_REGISTERS(64, "128", "{%64, %65, %66, %67}", "%68", "%69", types, c, register_ends)         \
+    QCC_FROM_REGISTERS(128, "256", "{%128, %129, %130, %131}", "%132", "%133", types, c, register_ends)   \
   }                                                                                               \
   template <int accumulators>                                                                     \
-  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], u64 a_rows, u64 b_rows) {       \
+  QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], u64 a_rows, u64 b_rows, u32 add = 1) {       \
     static_assert(                                                                                \
         (accumulators & (accumulators - 1)) == 0 && accumulators >= 4 && accumulators <= 128,     \
         "N is 8, 16, 32, 64, 128 or 256");                                                        \
-    QCC_FROM_SHARED(4, "8", "%4, %5", types, c, shared_ends)                                      \
-    QCC_FROM_SHARED(8, "16", "%8, %9", types, c, shared_ends)                                     \
-    QCC_FROM_SHARED(16, "32", "%16, %17", types, c, shared_ends)                                  \
-    QCC_FROM_SHARED(32, "64", "%32, %33", types, c, shared_ends)                                  \
-    QCC_FROM_SHARED(64, "128", "%64, %65", types, c, shared_ends)                                 \
-    QCC_FROM_SHARED(128, "256", "%128, %129", types, c, shared_ends)                              \
+    QCC_FROM_SHARED(4, "8", "%4, %5", "%6", types, c, shared_ends)                                      \
+    QCC_FROM_SHARED(8, "16", "%8, %9", "%10", types, c, shared_ends)                                     \
+    QCC_FROM_SHARED(16, "32", "%16, %17", "%18", types, c, shared_ends)                                  \
+    QCC_FROM_SHARED(32, "64", "%32, %33", "%34", types, c, shared_ends)                                  \
+    QCC_FROM_SHARED(64, "128", "%64, %65", "%66", types, c, shared_ends)                                 \
+    QCC_FROM_SHARED(128, "256", "%128, %129", "%130", types, c, shared_ends)                              \
   }
 QCC_WGMMA(f16, 16, "k16.f32.f16.f16", float, "+f", ", 1, 1, 0", ", 1, 1, 0, 0")
 QCC_WGMMA(bf16, 16, "k16.f32.bf16.bf16", float, "+f", ", 1, 1, 0", ", 1, 1, 0, 0")

@@ -91,6 +91,7 @@ struct Product {
   int line;
   void (*execute)(Product&);
   u64 a, b;  // descriptors
+  bool add;  // to what d holds
   u32 registers_a[lanes][4];
   void* d[lanes];
 };

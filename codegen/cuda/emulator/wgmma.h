@@ -105,7 +105,7 @@ inline void execute_product(Product& product) {
     for (int row = 0; row < 16; ++row) {
       d[row] = static_cast<Element*>(product.d[4 * (row & 7) + n % 8 / 2]) + n / 8 * 4 +
                2 * (row >> 3) + n % 2;
-      sums[row] = *d[row];
+      sums[row] = product.add ? *d[row] : Element(0);
     }
     for (int k = 0; k < K; ++k) sums += columns[k] * values[k];
     for (int row = 0; row < 16; ++row) *d[row] = sums[row];
@@ -116,6 +116,7 @@ struct Product_operands {
   const u32* a;
   u64 descriptor_a, descriptor_b;
   void* d;
+  bool add;
 };
 
 template <typename A, typename B, typename Element, int N, bool a_in_registers>
@@ -133,8 +134,10 @@ inline void wgmma(const char* instruction, Product_operands mine, int line) {
     product.execute = execute_product<A, B, Element, N, a_in_registers>;
     product.a = warp[0]->descriptor_a;
     product.b = warp[0]->descriptor_b;
+    product.add = warp[0]->add;
     for (int lane = 0; lane < lanes; ++lane) {
-      if (warp[lane]->descriptor_a != product.a || warp[lane]->descriptor_b != product.b)
+      if (warp[lane]->descriptor_a != product.a || warp[lane]->descriptor_b != product.b ||
+          warp[lane]->add != product.add)
         fail(Fault::divergence, line, "lanes 0 and %d name different operands", lane);
       if (a_in_registers) memcpy(product.registers_a[lane], warp[lane]->a, 16);
       product.d[lane] = warp[lane]->d;
@@ -173,19 +176,19 @@ inline void wgmma_wait(int line = __builtin_LINE()) {
 }
 
 // d += a b: A of registers or in shared memory, B in shared memory as rows of K; N is twice the
-// number of accumulators.
+// number of accumulators. With add = 0 d is overwritten.
 #define QCC_WGMMA(name, depth, A, B, Element)                                                \
   template <int count>                                                                       \
   inline void wgmma_m64k##depth##_##name(Element(&d)[count], const u32(&a)[4], u64 b,        \
-                                         int line = __builtin_LINE()) {                      \
-    emulator::wgmma<emulator::A, emulator::B, Element, 2 * count, true>("wgmma_" #name,      \
-                                                                        {a, 0, b, d}, line); \
+                                         u32 add = 1, int line = __builtin_LINE()) {         \
+    emulator::wgmma<emulator::A, emulator::B, Element, 2 * count, true>(                     \
+        "wgmma_" #name, {a, 0, b, d, add != 0}, line);                                       \
   }                                                                                          \
   template <int count>                                                                       \
   inline void wgmma_m64k##depth##_##name(Element(&d)[count], u64 a, u64 b,                   \
-                                         int line = __builtin_LINE()) {                      \
+                                         u32 add = 1, int line = __builtin_LINE()) {         \
     emulator::wgmma<emulator::A, emulator::B, Element, 2 * count, false>(                    \
-        "wgmma_" #name, {nullptr, a, b, d}, line);                                           \
+        "wgmma_" #name, {nullptr, a, b, d, add != 0}, line);                                 \
   }
 QCC_WGMMA(f16, 16, F16_decoder, F16_decoder, float)
 QCC_WGMMA(bf16, 16, BF16_decoder, BF16_decoder, float)

@@ -11,7 +11,13 @@ import numpy as np
 
 from qcc.codegen.cuda.emit import emit_source
 from qcc.codegen.cuda.emulator.build import build_emulated
-from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, Mode
+from qcc.codegen.cuda.emulator.launch import (
+    ALL_MODES,
+    EmulatedModule,
+    Mode,
+    device_array,
+    tensor_map,
+)
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.formats.packets import to_packets
@@ -87,8 +93,9 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
     # Sums of k terms, each rounded; a few more roundings of scales and the epilogue.
     sums = (problem.k + 8) * 2.0**-24 + problem.program.error
     bound = sums * magnitude + UNIT[result] * np.abs(wanted) + 2.0**-24
+    given = {role: device_array(part) for role, part in given.items()}
     given |= {
-        "x": x,
+        "x": device_array(x),
         "table": np.array(problem.program.table, np.uint32),
         "y": np.zeros((tokens, problem.n), DTYPES[result]),
         "workspace": np.full(max(1, launch.workspace_words(tokens)), 0x7FC00000, np.uint32),
@@ -106,7 +113,12 @@ def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) ->
 def launched(built_: Built, launch: Launch, given: Case, mode: Mode) -> np.ndarray:
     tokens = len(given.arguments["y"])
     given.arguments["y"][:] = 0
-    arguments = [tokens if role == "tokens" else given.arguments[role] for role in launch.arguments]
+    all_ = given.arguments | {"tokens": tokens}
+    maps = {
+        each.argument: tensor_map(all_[each.argument], each.box, each.swizzle)
+        for each in launch.maps
+    }
+    arguments = [(all_ | maps)[role] for role in launch.arguments]
     built_.module.launch(
         launch.kernel, launch.grid(tokens), launch.threads, launch.shared_bytes, arguments, mode
     )

@@ -26,7 +26,16 @@ DEFAULTS = {
     "middle_int3": LinearProblem(4096, 4096, 48, "int3<group=64>", "bf16", "bf16"),
     "prefill_int4": LinearProblem(4096, 4096, 512, "int4"),
     "prefill_mxfp6": LinearProblem(4096, 4096, 512, "mxfp6_e2m3"),
+    "large_fp16": LinearProblem(4096, 4096, 4096, "fp16"),
+    "prefill_amxfp4": LinearProblem(4096, 4096, 512, "amxfp4"),
+    "prefill_odd_rows": LinearProblem(4096, 4095, 512, "int4<group=40>"),
 }
+HOPPER = {
+    "large_w8a8": LinearProblem(4096, 4096, 4096, "int8", "i8"),
+    "prefill_fp8": LinearProblem(4096, 4096, 512, "fp8_e4m3", "f8E4M3FN"),
+    "prefill_w4a8": LinearProblem(4096, 4096, 512, "dint4<group=128>", "i8"),
+}
+GROUP_OPCODE = {"f16": "HGMMA", "bf16": "HGMMA", "i8": "IGMMA", "f8E4M3FN": "QGMMA"}
 OPCODE = {"f16": "HMMA.16816.F32", "bf16": "HMMA.16816.F32.BF16", "i8": "IMMA.16832.S8.S8"}
 
 
@@ -39,30 +48,46 @@ def source_of(problems: dict[str, LinearProblem], target: str) -> str:
         return emit_source(list(module.body.operations))
 
 
-@pytest.mark.parametrize(("name", "problem"), [("decode", DECODE), ("prefill_i8", PREFILL)],
-                         ids=["decode", "prefill_i8"])  # fmt: skip
-def test_source(golden: Callable[[str, str], None], name: str, problem: LinearProblem) -> None:
-    golden(source_of({name: problem}, "sm_80"), ".cu")
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("decode", "sm_80"), ("prefill_i8", "sm_80"), ("prefill_int4", "sm_90a")],
+    ids=["decode", "prefill_i8", "prefill_int4_sm_90a"],
+)
+def test_source(golden: Callable[[str, str], None], name: str, target: str) -> None:
+    golden(source_of({name: DEFAULTS[name]}, target), ".cu")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Resources]]:
     """By machine, then by kernel: what they cost."""
-    jobs = [Job("linear", source_of(DEFAULTS, target), target) for target in ("sm_80", "sm_90a")]
+    given = {"sm_80": DEFAULTS, "sm_90a": DEFAULTS | HOPPER}
+    jobs = [Job("linear", source_of(each, target), target) for target, each in given.items()]
     folder: Path = tmp_path_factory.mktemp("cubins")
     cubins = build_all(jobs, folder, compiler=find_compiler())
     return {cubin.target: resources(cubin) for cubin in cubins}
 
 
-@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
-@pytest.mark.parametrize("name", DEFAULTS)
+CASES = [(name, target) for target in ("sm_80", "sm_90a") for name in DEFAULTS]
+
+
+@pytest.mark.parametrize(("name", "target"), [*CASES, *((name, "sm_90a") for name in HOPPER)])
 def test_default_schedules_spill_nothing(
     built: dict[str, dict[str, Resources]], name: str, target: str
 ) -> None:
     """And have the matrix instructions of one step of K, as many as its tile needs, no others."""
-    found, problem = built[target][name], DEFAULTS[name]
+    found, problem = built[target][name], (DEFAULTS | HOPPER)[name]
     s = default_schedule(problem, target)
     assert not found.spills
     assert found.count("RET") == 0  # no function is called
-    products = s.strips * s.columns * s.depth // s.record.k // s.warps_k
+    assert not found.warnings
+    parts = 1 + problem.format.splits_signs
+    if s.groups:
+        assert found.registers == 168  # of 384 threads; setmaxnreg deals them out
+        assert found.count("USETMAXREG") == 2
+        assert found.count("UTMALDG") > 0
+        products = s.depth // s.record.k * parts
+        assert found.count(GROUP_OPCODE[problem.activation]) == products
+        assert found.count("HMMA", "IMMA", "QMMA") == 0
+        return
+    products = s.strips * s.columns * s.depth // s.record.k // s.warps_k * parts
     assert found.count(OPCODE[problem.activation]) == found.count("HMMA", "IMMA") == products

@@ -132,10 +132,10 @@ decode(
         for (int half = 0; half < 2; ++half) {
           const float factor =
               scale_tile(stage).load(64 * ((64 * packet) / 128) + channel + 16 * strip + 8 * half);
-          auto& sum = total[strip][0];
-          const auto& added = part[strip][0];
-          sum[2 * half] = fma(added[2 * half], factor, sum[2 * half]);
-          sum[2 * half + 1] = fma(added[2 * half + 1], factor, sum[2 * half + 1]);
+          total[strip][0][2 * half] =
+              fma(part[strip][0][2 * half], factor, total[strip][0][2 * half]);
+          total[strip][0][2 * half + 1] =
+              fma(part[strip][0][2 * half + 1], factor, total[strip][0][2 * half + 1]);
         }
       }
     }
@@ -219,13 +219,17 @@ decode(
     #pragma unroll
     for (int strip = 0; strip < 4; ++strip) {
       #pragma unroll
-      for (int value = 0; value < 4; ++value) {
-        const int i = channel + 16 * strip + 8 * (value / 2), j = lane % 4 * 2 + value % 2;
-        const u16 e1 = n0 + i < 4096 ? bias.load(n0 + i) : u16(0);
-        const float e2 = f32_from_f16(e1);
-        const float e3 = total[strip][0][value] + e2;
-        const u16 e4 = f16_from_f32(e3);
-        staged.store(j * 72 + i, e4);
+      for (int half = 0; half < 2; ++half) {
+        const int i = channel + 16 * strip + 8 * half;
+        const u16 bias_of_channel = n0 + i < 4096 ? bias.load(n0 + i) : u16(0);
+        #pragma unroll
+        for (int pair = 0; pair < 2; ++pair) {
+          const int j = lane % 4 * 2 + pair;
+          const float e2 = f32_from_f16(bias_of_channel);
+          const float e3 = total[strip][0][2 * half + pair] + e2;
+          const u16 e4 = f16_from_f32(e3);
+          staged.store(j * 72 + i, e4);
+        }
       }
     }
   }

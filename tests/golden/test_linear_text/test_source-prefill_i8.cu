@@ -182,19 +182,22 @@ prefill_i8(
     #pragma unroll
     for (int strip = 0; strip < 2; ++strip) {
       #pragma unroll
-      for (int token = 0; token < 8; ++token) {
+      for (int half = 0; half < 2; ++half) {
+        const int i = channel + 16 * strip + 8 * half;
+        const float scale_of_channel = n0 + i < 4096 ? scale.load(n0 + i) : float(0);
         #pragma unroll
-        for (int value = 0; value < 4; ++value) {
-          const int i = channel + 16 * strip + 8 * (value / 2), j = 64 * warp_m + 8 * token +
-              lane % 4 * 2 + value % 2;
-          const float e1 = f32_from_s32(total[strip][token][value]);
-          const float e3 = e1 * 0.5f;
-          const float e4 = n0 + i < 4096 ? scale.load(n0 + i) : float(0);
-          const float e5 = e3 * e4;
-          const float e6 = m0 + j < tokens ? x_scale.load(m0 + j) : float(0);
-          const float e7 = e5 * e6;
-          const u16 e8 = f16_from_f32(e7);
-          staged.store(j * 136 + i, e8);
+        for (int token = 0; token < 8; ++token) {
+          #pragma unroll
+          for (int pair = 0; pair < 2; ++pair) {
+            const int j = 64 * warp_m + 8 * token + lane % 4 * 2 + pair;
+            const float e2 = f32_from_s32(total[strip][token][2 * half + pair]);
+            const float e4 = e2 * 0.5f;
+            const float e5 = e4 * scale_of_channel;
+            const float e6 = m0 + j < tokens ? x_scale.load(m0 + j) : float(0);
+            const float e7 = e5 * e6;
+            const u16 e8 = f16_from_f32(e7);
+            staged.store(j * 136 + i, e8);
+          }
         }
       }
     }

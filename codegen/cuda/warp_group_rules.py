@@ -1,0 +1,161 @@
+"""
+Rules for kernels of warp groups (sm_90a): a producer fetches, consumers decode and multiply.
+
+The last warp group of a block fetches: one thread starts tensor copies of activations and bulk
+copies of packets and scales into a ring of stages. `full` barriers count their bytes, `empty` ones
+the warps that have read a stage. The other groups decode packets into registers, which are the
+left operand, and multiply them by the activations in shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+from ...dialects.bindings import ir
+from ...dialects.tile.dialect import BANK_ROW, element_bytes, note_of, tensor_of
+from ...dialects.tile.schedule import CONSUMER_REGISTERS, PRODUCER_REGISTERS
+from .control_rules import Rule
+from .copy_rules import origins
+from .kernel_text import KernelText, c_type
+from .operand_rules import walk_block
+from .printer import linear
+
+
+def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
+    """The ring: its barriers, the producer, and what consumers do with a stage."""
+    out, s, step = text.out, text.schedule, op.step.value
+    block = op.body.blocks[0]
+    k, carried = block.arguments
+    text.names[k], text.names[carried] = "k", text.name(op.initial)
+    text.names[op.result] = text.name(op.initial)
+    copies = [each for each in block.operations if each.operation.name == "tile.copy"]
+    for each in copies:
+        _declare_stage_tile(text, each)
+    _declare_barriers(text)
+    out.line()
+    out.comment("The producer: one thread of the last warp group")
+    with out.block(f"if (thread >= {s.workers})"):
+        out.line(f"decrease_registers<{PRODUCER_REGISTERS}>();")
+        with out.block(f"if (thread == {s.workers})"), _ring(text, step):
+            out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
+            _fetch(text, copies)
+        out.line("return;")
+    out.line(f"increase_registers<{CONSUMER_REGISTERS}>();")
+    out.line()
+    out.comment("The consumers: 16 channels of each warp, all tokens")
+    for each in walk_block(block):
+        if each.operation.name == "tile.zeros":
+            rules["tile.zeros"](text, each)
+    with _ring(text, step):
+        out.line("mbarrier_wait(full.at(stage), phase);")
+        for each in block.operations:
+            if each.operation.name not in ("tile.copy", "tile.yield"):
+                rules[each.operation.name](text, each)
+        out.line("sync_warp();  // all lanes have read the stage")
+        out.line("if (lane == 0) mbarrier_arrive(empty.at(stage));")
+
+
+@contextmanager
+def _ring(text: KernelText, step: int) -> Iterator[None]:
+    """A loop over the steps of K, with the stage of each and the phase of its barriers."""
+    out = text.out
+    with out.block(f"for (int k = first, stage = 0, phase = 0; k < last; k += {step})"):
+        yield
+        out.line(f"if (++stage == {text.schedule.stages}) stage = 0, phase ^= 1;")
+
+
+def _declare_barriers(text: KernelText) -> None:
+    out, s, plan = text.out, text.schedule, text.plan
+    out.line()
+    out.comment("Barriers of a stage: its bytes have arrived; all warps have read it")
+    out.line(f"const Shared<u64> full({plan.barriers}, {s.stages});")
+    out.line(f"const Shared<u64> empty({plan.barriers + 8 * s.stages}, {s.stages});")
+    with out.block("if (thread == 0)"):
+        with out.loop("stage", s.stages) as stage:
+            out.line(f"mbarrier_init(full.at({stage}), 1);")
+            out.line(f"mbarrier_init(empty.at({stage}), {s.warps});")
+        out.line("fence_mbarrier_init();")
+    out.line("sync_threads();")
+
+
+def _declare_stage_tile(text: KernelText, op: Any) -> None:
+    out, tensor = text.out, tensor_of(op.tile.type)
+    name = text.names[op.tile] = out.fresh(f"{text.name(op.source)}_tile")
+    kind, count = c_type(tensor.element_type), prod(tensor.shape)
+    shape = " x ".join(map(str, tensor.shape))
+    out.comment(f"{name}: {shape} of {tensor.element_type}, {note_of(op.tile.type)}")
+    place = linear((text.plan.stage_bytes, "stage"), text.stage_offsets[op.tile])
+    out.line(f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};")
+
+
+def _fetch(text: KernelText, copies: list[Any]) -> None:
+    """All copies of a stage; the barrier is told their bytes before."""
+    texts = [_tensor_copy(text, each) if text.name(each.source) == "x"
+             else _packet_copy(text, each) if len(tensor_of(each.tile.type).shape) == 3
+             else _row_copy(text, each) for each in copies]  # fmt: skip
+    text.out.line(f"mbarrier_expect(full.at(stage), {sum(size for size, _ in texts)});")
+    for _, lines in texts:
+        lines()
+
+
+def _tensor_copy(text: KernelText, op: Any) -> tuple[int, Any]:
+    """Boxes of 128 bytes of K by all tokens of the block; zeros outside of the tensor."""
+    out, tile = text.out, tensor_of(op.tile.type)
+    size = element_bytes(tile.element_type)
+    width, boxes = BANK_ROW // size, tile.shape[1] * size // BANK_ROW
+    row, column = (text.name(offset) for offset in op.offsets)
+
+    def lines() -> None:
+        with out.loop("box", boxes) as box:
+            to = f"{text.stage_tile(op.tile)}.at({linear((tile.shape[0] * width, box))})"
+            at = linear(column, (width, box))
+            out.line(f"load_tensor_2d({to}, x, full.at(stage), {at}, {row});")
+
+    return prod(tile.shape) * size, lines
+
+
+def _packet_copy(text: KernelText, op: Any) -> tuple[int, Any]:
+    """Packets of a strip lie one behind the other along K."""
+    out, tile, source = text.out, tensor_of(op.tile.type), tensor_of(op.source.type)
+    words, name = prod(tile.shape[1:]), text.name(op.source)
+    row, column = origins(text, op)
+
+    def lines() -> None:
+        with out.loop("strip", tile.shape[0]) as strip:
+            from_ = linear((prod(source.shape[1:]), f"s64({linear(row, strip)})"), column)
+            to = f"{text.stage_tile(op.tile)}.at({linear((words, strip))})"
+            out.line(f"copy_bulk({to}, {name}.at({from_}), {4 * words}, full.at(stage));")
+
+    return tile.shape[0] * words * 4, lines
+
+
+def _row_copy(text: KernelText, op: Any) -> tuple[int, Any]:
+    """Numbers of the channels, a row for each group; the last one again where there is none."""
+    out, tile, source = text.out, tensor_of(op.tile.type), tensor_of(op.source.type)
+    size, name = element_bytes(tile.element_type), text.name(op.source)
+    (rows, width), (count, pitch) = tile.shape, source.shape
+    row, column = origins(text, op)
+
+    def lines() -> None:
+        with out.loop("row", rows) as each:
+            at = linear(row, each)
+            if at != "0" and _last_row(text, op) >= count:
+                at = f"minimum({at}, {count - 1})"
+            from_ = linear((pitch, f"s64({at})"), column)
+            to = f"{text.stage_tile(op.tile)}.at({linear((width, each))})"
+            out.line(f"copy_bulk({to}, {name}.at({from_}), {size * width}, full.at(stage));")
+
+    return rows * size * width, lines
+
+
+def _last_row(text: KernelText, op: Any) -> int:
+    """The largest row that the last step of K asks for."""
+    (range_,) = (each for each in text.op.body.blocks[0].operations
+                 if each.operation.name == "tile.block_range")  # fmt: skip
+    extent, step = range_.extent.value, range_.step.value
+    first = -(-extent // step) * step - step
+    divisor, *_ = ir.DenseI64ArrayAttr(op.divisors)
+    return first // divisor + tensor_of(op.tile.type).shape[0] - 1

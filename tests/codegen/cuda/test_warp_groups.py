@@ -1,0 +1,88 @@
+"""Linear layers by warp groups (sm_90a): under the emulator against NumPy, and in SASS."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import cycle
+
+import pytest
+
+from qcc.dialects.formats import format
+from qcc.dialects.tile.hardware import machine
+from qcc.dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem
+from qcc.dialects.tile.schedule import Schedule, illegal
+from tests.codegen.cuda.linear_cases import Built, built, check
+
+F16 = ["int4", "int4<group=128>", "int3<group=64>", "int4<group=32,symmetric=false>", "dint4",
+       "nf4<group=64>", "mxfp4", "mxfp6_e2m3", "nvfp4", "amxfp4", "fp8_e4m3", "int5<group=96>",
+       "fp16", "uint4<group=tensor>", "int8"]  # fmt: skip
+BF16 = ["int4<group=32>", "mxfp8_e5m2", "int8"]
+I8 = ["int8", "int8<group=128>", "dint4", "dint4<group=64>", "int4<group=32>", "mxfp4"]
+F8 = ["fp8_e4m3", "mxfp4", "fp8_e4m3<group=64>"]
+# Warp groups, tokens, packets of K in a step, stages, splits
+SHAPES = ((2, 16, 1, 2, 1), (1, 32, 2, 3, 2), (2, 8, 2, 2, 3), (1, 64, 1, 4, 1))
+
+
+def cases(activation: str, spellings: list[str]) -> list[tuple[LinearProblem, Schedule]]:
+    made = []
+    for index, (spelling, shape) in enumerate(zip(spellings, cycle(SHAPES), strict=False)):
+        groups, tokens, packets, stages, splits = shape
+        depth = 64 * packets if activation in ("f16", "bf16") else 128
+        fmt, result = format(spelling), "bf16" if activation == "bf16" else "f16"
+        odd = fmt.block.ragged and (fmt.block_size in (None, 32) or fmt.block_size == "channel")
+        problem = LinearProblem(
+            64 * groups + (0, 19, 16)[index % 3], 384 if not odd else 368 if depth == 128 else 328,
+            tokens, spelling, activation, result, (None, "f32", result)[index % 3],
+        )  # fmt: skip
+        schedule = Schedule(
+            WARP_GROUP_INSTRUCTION_OF[activation], 64 * groups, tokens, depth, 4 * groups, 1, 1,
+            stages, splits,
+        )  # fmt: skip
+        assert list(illegal(problem, schedule, machine("sm_90a"))) == []
+        made.append((problem, schedule))
+    return made
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    """By type of activations."""
+    folder = tmp_path_factory.mktemp("groups")
+    given = {"f16": F16, "bf16": BF16, "i8": I8, "f8E4M3FN": F8}
+    return {kind: built(cases(kind, each), folder, "sm_90a") for kind, each in given.items()}
+
+
+@pytest.mark.parametrize("spelling", F16)
+def test_f16(kernels: dict[str, Built], spelling: str) -> None:
+    check(kernels["f16"], spelling, (5, 33))
+
+
+@pytest.mark.parametrize("spelling", BF16)
+def test_bf16(kernels: dict[str, Built], spelling: str) -> None:
+    check(kernels["bf16"], spelling, (33,))
+
+
+@pytest.mark.parametrize("spelling", I8)
+def test_i8(kernels: dict[str, Built], spelling: str) -> None:
+    check(kernels["i8"], spelling, (33,))
+
+
+@pytest.mark.parametrize("spelling", F8)
+def test_fp8(kernels: dict[str, Built], spelling: str) -> None:
+    check(kernels["f8E4M3FN"], spelling, (33,))
+
+
+REFUSED = {
+    "begin on no multiple of 16": {"k": 387},
+    "pad no groups": {"weight": "int4<group=40>"},
+    "convert nothing": {"source": "f32"},
+    "fewer than the 128": {"n": 100},
+    "no steps of 128": {"k": 320, "depth": 128},
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_copies_cannot_bring_is_refused(reason: str) -> None:
+    given = dict(REFUSED[reason])
+    schedule = Schedule("wgmma.f16", 128, 32, int(str(given.pop("depth", 64))), 8, 1, 1, 2)
+    problem = replace(LinearProblem(128, 384, 32, "int4"), **given)
+    assert reason in "; ".join(illegal(problem, schedule, machine("sm_90a")))
