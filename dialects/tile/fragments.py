@@ -57,7 +57,7 @@ class Instruction:
 
     @property
     def a(self) -> Layout:
-        """(lane, value) → (m, k): the fragment of the left operand."""
+        """(lane, value) → (m, k): the fragment of the left operand, of one warp."""
         e = self.per_register
         return _fragment((16, 8 * e), e, [*_along_k(e), (8, 0), (0, 4 * e)])
 
@@ -69,7 +69,7 @@ class Instruction:
 
     @property
     def c(self) -> Layout:
-        """(lane, value) → (m, n): the fragment of the accumulator."""
+        """(lane, value) → (m, n): the fragment of the accumulator, of one warp."""
         return _fragment((16, 8), 2, [(0, 1), (8, 0)])
 
 

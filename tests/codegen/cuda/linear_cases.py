@@ -113,12 +113,12 @@ def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) ->
 def launched(built_: Built, launch: Launch, given: Case, mode: Mode) -> np.ndarray:
     tokens = len(given.arguments["y"])
     given.arguments["y"][:] = 0
-    all_ = given.arguments | {"tokens": tokens}
     maps = {
-        each.argument: tensor_map(all_[each.argument], each.box, each.swizzle)
+        each.argument: tensor_map(given.arguments[each.argument], each.box, each.swizzle)
         for each in launch.maps
     }
-    arguments = [(all_ | maps)[role] for role in launch.arguments]
+    roles: dict[str, Any] = given.arguments | maps | {"tokens": tokens}
+    arguments = [roles[role] for role in launch.arguments]
     built_.module.launch(
         launch.kernel, launch.grid(tokens), launch.threads, launch.shared_bytes, arguments, mode
     )
