@@ -24,7 +24,7 @@ from ..dialects import qcc, tile
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.tile.control import walk
-from ..dialects.tile.default_schedule import default_schedule
+from ..dialects.tile.default_schedule import pointer_schedule
 from ..dialects.tile.hardware import is_native
 from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import INSTRUCTION_OF, LinearProblem, refusal
@@ -56,7 +56,7 @@ class LinearScheduling:
 
     target: str = "sm_80"
     tokens: int = 1
-    choose: Chooser = default_schedule
+    choose: Chooser = pointer_schedule
 
 
 def schedule_linear(options: LinearScheduling) -> Callable[[Operation, object], None]:

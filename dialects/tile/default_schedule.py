@@ -21,7 +21,14 @@ MULTIPROCESSORS = {
 """Of the usual product with each machine; how many blocks it takes to fill it."""
 
 
-def default_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
+def pointer_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
+    """As `default_schedule`, of kernels that take pointers alone, no tensor maps."""
+    return default_schedule(problem, target, tensor_maps=False)
+
+
+def default_schedule(
+    problem: LinearProblem, target: str = "sm_80", tensor_maps: bool = True
+) -> Schedule:
     """
     A legal schedule for any shape.
 
@@ -31,7 +38,8 @@ def default_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
     checked(problem)
     device = machine(target)
     name = INSTRUCTION_OF[problem.activation]
-    for candidate in (*_of_warp_groups(problem, device), *_preferred(problem, name)):
+    grouped = _of_warp_groups(problem, device) if tensor_maps else ()
+    for candidate in (*grouped, *_preferred(problem, name)):
         fitted = _fitted(problem, candidate)
         if not any(illegal(problem, fitted, device)):
             return replace(fitted, splits=_splits(problem, fitted, device))
