@@ -1,0 +1,238 @@
+"""
+Choose how DPUs compute an integer product: method, p, residency, groups, split and tasklets.
+
+Every legal schedule of a space is estimated (dialects/pim/estimate.py); the best few are written as
+kernels and simulated (timing.py), and the fastest of those is chosen. `exhaustive` simulates all.
+The default space has every method; a space of one method is how methods are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from itertools import product
+from math import ceil
+
+from ..dialects.bindings import ir
+from ..dialects.context import make_context
+from ..dialects.errors import ResourceError
+from ..dialects.pim.cost import Cost, cost_of
+from ..dialects.pim.device import Device
+from ..dialects.pim.estimate import estimated_cycles
+from ..dialects.pim.kernel import iram_instructions
+from ..dialects.pim.schedule import METHODS, WIDTH, Problem, Schedule, Share, illegal
+from ..dialects.pim.slots import traces
+from ..dialects.pim.timing import simulate
+from .pim_kernel import pim_kernel
+
+PERIODS = 4
+MOST_BLOCK_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Space:
+    """
+    Schedules to choose from. `objective` is "kernel", or "layer" with launch and transfers.
+
+    `finalists` are simulated. `grids` fixes the split of rows and tokens where it is given.
+    """
+
+    methods: tuple[str, ...] = METHODS
+    objective: str = "layer"
+    tasklets: tuple[int, ...] = (11, 12, 16, 24)
+    groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    words: tuple[int, ...] = (1, 2, 4, 8)
+    residencies: tuple[str, ...] = ("resident", "stream")
+    grids: tuple[tuple[int, int], ...] = ()
+    finalists: int = 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A schedule and what it costs; `estimate` is the estimated cycles, `cycles` the simulated."""
+
+    share: Share
+    cost: Cost
+    cycles: float
+    estimate: float
+    considered: int
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.share.schedule
+
+    def milliseconds(self, objective: str) -> float:
+        return self.cost.kernel_ms if objective == "kernel" else self.cost.total_ms
+
+
+def choose_schedule(
+    problem: Problem, device: Device, space: Space | None = None, layer: str = "the layer"
+) -> Choice:
+    """
+    The best of a space. ResourceError, with the budget, the need and the nearest schedule, where
+    none is legal.
+    """
+    space = space or Space()
+    legal: list[tuple[float, int, Share, float]] = []
+    for number, share in enumerate(_legal_shares(problem, device, space)):
+        estimate = estimated_cycles(share, device)
+        legal.append((_objective(share, device, estimate, space), number, share, estimate))
+    if not legal:
+        raise _none_fits(problem, device, space, layer)
+    finalists = nsmallest(space.finalists, legal)
+    return _best([(share, estimate) for _, _, share, estimate in finalists], device, space,
+                 len(legal))  # fmt: skip
+
+
+def exhaustive(problem: Problem, device: Device, space: Space) -> Choice:
+    """The best of a space with every schedule simulated: minutes for the default one."""
+    shares = list(_legal_shares(problem, device, space))
+    if not shares:
+        raise _none_fits(problem, device, space, "the layer")
+    given = [(share, estimated_cycles(share, device)) for share in shares]
+    return _best(given, device, space, len(given))
+
+
+def simulated_cycles(share: Share, device: Device) -> float:
+    """
+    Cycles of a share's kernel in the model.
+
+    A kernel repeats itself over tiles of tokens; beyond PERIODS rounds, what a round takes is
+    continued. Infinite where the program exceeds IRAM.
+    """
+    with make_context(), ir.Location.unknown():
+        return _continued(share, device)
+
+
+def _continued(share: Share, device: Device) -> float:
+    s = share.schedule
+    unit = s.tile * (1 if s.shared else s.tasklets)
+    rounds = ceil(share.tokens / unit)
+    if rounds <= PERIODS:
+        return _simulated(share, device)
+    half, whole = (
+        _simulated(_with_tokens(share, unit * each), device) for each in (PERIODS // 2, PERIODS)
+    )
+    return whole + (rounds - PERIODS) * (whole - half) / (PERIODS - PERIODS // 2)
+
+
+def _with_tokens(share: Share, tokens: int) -> Share:
+    problem = replace(share.problem, tokens=tokens)
+    return Share(problem, replace(share.schedule, token_parts=1))
+
+
+def _simulated(share: Share, device: Device) -> float:
+    module = ir.Module.create()
+    with ir.InsertionPoint(module.body):
+        kernel = pim_kernel(share, device, "candidate")
+    if iram_instructions(kernel) > device.iram:
+        return float("inf")
+    return simulate(traces(kernel), device).cycles
+
+
+def _best(
+    given: Iterable[tuple[Share, float]], device: Device, space: Space, considered: int
+) -> Choice:
+    choices = []
+    with make_context(), ir.Location.unknown():
+        for share, estimate in given:
+            cycles = _continued(share, device)
+            cost = cost_of(share, device, cycles)
+            choices.append(Choice(share, cost, cycles, estimate, considered))
+    return min(choices, key=lambda each: each.milliseconds(space.objective))
+
+
+def _objective(share: Share, device: Device, cycles: float, space: Space) -> float:
+    cost = cost_of(share, device, cycles)
+    return cost.kernel_ms if space.objective == "kernel" else cost.total_ms
+
+
+def _legal_shares(problem: Problem, device: Device, space: Space) -> Iterator[Share]:
+    for schedule in candidates(problem, device, space):
+        share = Share(problem, schedule)
+        if next(illegal(share, device), None) is None:
+            yield share
+
+
+def candidates(problem: Problem, device: Device, space: Space) -> Iterator[Schedule]:
+    """All schedules of a space, legal or not, each once."""
+    tasklets = [each for each in space.tasklets if each <= device.most_tasklets]
+    for method in space.methods:
+        for grid, threads in product(space.grids or _grids(problem, device), tasklets):
+            base = Schedule(method, tasklets=threads, row_parts=grid[0], token_parts=grid[1])
+            yield from _VARIANTS[method](problem, base, space)
+
+
+def _grids(problem: Problem, device: Device) -> list[tuple[int, int]]:
+    """Splits that use as many DPUs as there is work for: parts of rows, then parts of tokens."""
+    found = set()
+    for power in range(12):
+        for rows in (1 << power, 3 << power):
+            if rows <= min(device.dpus, problem.rows):
+                found.add((rows, min(device.dpus // rows, problem.tokens)))
+    return sorted(found)
+
+
+def _blocks(problem: Problem, base: Schedule, unit_bytes: int) -> list[int]:
+    """
+    Rows of one DMA of weights, of `unit_bytes` each: as many as divide a tasklet's rows well.
+    """
+    rows = ceil(problem.rows / base.row_parts)
+    each = ceil(rows / base.tasklets) if base.shared else rows
+    pieces = {ceil(each / parts) for parts in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)}
+    aligned = {ceil(piece * unit_bytes / 8) * 8 // unit_bytes for piece in pieces}
+    fitting = sorted(each for each in aligned if each * unit_bytes <= MOST_BLOCK_BYTES)
+    return fitting[-3:] or [8]
+
+
+def _fly(problem: Problem, base: Schedule, space: Space) -> Iterator[Schedule]:
+    bits = (len(problem.weights) - 1).bit_length()
+    words = space.words if base.method == "lanes" else (1,)
+    for p in range(1, 1 + 12 // bits):
+        width = 1 if bits * p <= 8 else 2
+        for groups, count, shared in product(space.groups, words, (True, False)):
+            made = replace(base, p=p, groups=groups, words=count, shared=shared)
+            for block in _blocks(problem, made, groups * width):
+                yield replace(made, row_block=block)
+
+
+def _tables(problem: Problem, base: Schedule, space: Space) -> Iterator[Schedule]:
+    bits = (len(problem.weights) - 1).bit_length()
+    longest = 9 if base.method == "canonical" else 16
+    for p in range(1, 1 + min(longest, 14 // bits)):
+        width = WIDTH[problem.pair(p).code]
+        for groups, residency in product(space.groups, space.residencies):
+            for shared in (False, True) if residency == "stream" else (False,):
+                made = replace(base, p=p, groups=groups, residency=residency, shared=shared)
+                for block in _blocks(problem, made, groups * width):
+                    yield replace(made, row_block=block)
+
+
+def _multiply(problem: Problem, base: Schedule, space: Space) -> Iterator[Schedule]:
+    for groups in (16, 32, 48, 64, 96, 128, 192):
+        for rows, tokens in ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (1, 4), (4, 2), (2, 4)):
+            yield replace(base, groups=groups, row_block=rows, words=tokens)
+
+
+_VARIANTS = {
+    "multiply": _multiply, "packed": _tables, "canonical": _tables, "fly": _fly, "lanes": _fly,
+}  # fmt: skip
+
+
+def _none_fits(problem: Problem, device: Device, space: Space, layer: str) -> ResourceError:
+    """What the least demanding schedule lacks, and the method that would do."""
+    reasons = []
+    for schedule in candidates(problem, device, space):
+        share = Share(problem, schedule)
+        reasons.append((len(list(illegal(share, device))), schedule.dpus, share))
+    _, _, nearest = min(reasons, key=lambda each: (each[0], -each[1], each[2].schedule.p))
+    s = nearest.schedule
+    return ResourceError(
+        "pim-layer-unplaceable",
+        f"{layer}: no schedule of {', '.join(space.methods)} fits {device.name}",
+        where=f"{problem.rows} x {problem.k} weights, {problem.tokens} tokens",
+        why="; ".join(illegal(nearest, device)),
+        next_step=f"the nearest is {s.method} with p = {s.p}, groups = {s.groups}, "
+        f"{s.tasklets} tasklets on {s.dpus} DPUs; allow more methods, DPUs or MRAM",
+    )  # fmt: skip
