@@ -56,6 +56,7 @@ class KernelLibrary:
         self._constants: dict[tuple[float, ...], str] = {}
         _splice("threads.mlir", self._module)
         _splice("parameters.mlir", main)
+        _splice("memory.mlir", main)
 
     def launcher(self, key: str, arguments: int, emit: Body) -> str:
         """The name of the launcher of kernel `key`, emitting its body the first time."""

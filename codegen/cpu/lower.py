@@ -16,6 +16,7 @@ from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .expand_exponentials import expand_exponentials
 from .hoist_deallocations import hoist_deallocations
+from .keep_buffers import keep_buffers
 from .outline_loops import LOOP_NAMES, outline_loops
 from .own_results import own_results
 from .replace_copies import replace_copies
@@ -43,7 +44,8 @@ LLVM = (
     "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
     "convert-complex-to-standard,"
     "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-complex-to-llvm,convert-vector-to-llvm,"
-    "lower-affine,convert-arith-to-llvm,finalize-memref-to-llvm,"
+    "lower-affine,convert-arith-to-llvm,"
+    "finalize-memref-to-llvm{use-generic-functions=1},"
     "convert-func-to-llvm,convert-cf-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,convert-ub-to-llvm,"
     "canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
 )
@@ -65,6 +67,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     run(module, BUFFERIZE)
     hoist_deallocations(module)
     replace_copies(module)
+    keep_buffers(module)
     outline_loops(module)
     run(module, LOOPS)
     run(module, HALVES)

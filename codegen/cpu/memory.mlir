@@ -1,0 +1,107 @@
+// Memory of the tensors of a call: large buffers that are freed serve the same call again.
+//
+// A model's layers ask for the same sizes again and again. Given back to the system in between,
+// each of their pages would be cleared and mapped anew, a fifth of the time of a long prompt. What
+// is kept ends with the call. Large buffers begin at a cache line; every one can be freed by free(),
+// as results are. Calls of an object never overlap, and kernels allocate nothing.
+
+llvm.mlir.global internal @memory_kept(dense<0> : tensor<32xi64>) : !llvm.array<32 x i64>
+
+llvm.func @malloc(i64) -> !llvm.ptr
+llvm.func @aligned_alloc(i64, i64) -> !llvm.ptr
+llvm.func @malloc_usable_size(!llvm.ptr) -> i64
+llvm.func @free(!llvm.ptr)
+
+// By the names that finalize-memref-to-llvm calls.
+llvm.func internal @_mlir_memref_to_llvm_alloc(%bytes: i64) -> !llvm.ptr {
+  %zero = llvm.mlir.constant(0 : i64) : i64
+  %one = llvm.mlir.constant(1 : i64) : i64
+  %line = llvm.mlir.constant(64 : i64) : i64
+  %below_line = llvm.mlir.constant(63 : i64) : i64
+  %whole_lines = llvm.mlir.constant(-64 : i64) : i64
+  %large = llvm.mlir.constant(65536 : i64) : i64
+  %slots = llvm.mlir.constant(32 : i64) : i64
+  %none = llvm.mlir.constant(-1 : i64) : i64
+  %kept_at = llvm.mlir.addressof @memory_kept : !llvm.ptr
+  %is_small = llvm.icmp "ult" %bytes, %large : i64
+  llvm.cond_br %is_small, ^small, ^large
+^small:
+  %small = llvm.call @malloc(%bytes) : (i64) -> !llvm.ptr
+  llvm.return %small : !llvm.ptr
+^large:
+  // The smallest that fits, and of at most twice the size.
+  %most = llvm.shl %bytes, %one : i64
+  llvm.br ^look(%zero, %none, %most : i64, i64, i64)
+^look(%slot: i64, %best: i64, %least: i64):
+  %more = llvm.icmp "ult" %slot, %slots : i64
+  llvm.cond_br %more, ^weigh, ^chosen
+^weigh:
+  %slot_at = llvm.getelementptr %kept_at[%slot] : (!llvm.ptr, i64) -> !llvm.ptr, !llvm.ptr
+  %kept = llvm.load %slot_at : !llvm.ptr -> !llvm.ptr
+  %size = llvm.call @malloc_usable_size(%kept) : (!llvm.ptr) -> i64
+  %fits = llvm.icmp "uge" %size, %bytes : i64
+  %smaller = llvm.icmp "ule" %size, %least : i64
+  %better = llvm.and %fits, %smaller : i1
+  %following = llvm.select %better, %slot, %best : i1, i64
+  %bound = llvm.select %better, %size, %least : i1, i64
+  %next = llvm.add %slot, %one : i64
+  llvm.br ^look(%next, %following, %bound : i64, i64, i64)
+^chosen:
+  %found = llvm.icmp "ne" %best, %none : i64
+  llvm.cond_br %found, ^again, ^fresh
+^again:
+  %best_at = llvm.getelementptr %kept_at[%best] : (!llvm.ptr, i64) -> !llvm.ptr, !llvm.ptr
+  %taken = llvm.load %best_at : !llvm.ptr -> !llvm.ptr
+  llvm.store %zero, %best_at : i64, !llvm.ptr
+  llvm.return %taken : !llvm.ptr
+^fresh:
+  %longer = llvm.add %bytes, %below_line : i64
+  %rounded = llvm.and %longer, %whole_lines : i64
+  %fresh = llvm.call @aligned_alloc(%line, %rounded) : (i64, i64) -> !llvm.ptr
+  llvm.return %fresh : !llvm.ptr
+}
+
+llvm.func internal @_mlir_memref_to_llvm_free(%buffer: !llvm.ptr) {
+  %zero = llvm.mlir.constant(0 : i64) : i64
+  %one = llvm.mlir.constant(1 : i64) : i64
+  %large = llvm.mlir.constant(65536 : i64) : i64
+  %slots = llvm.mlir.constant(32 : i64) : i64
+  %kept_at = llvm.mlir.addressof @memory_kept : !llvm.ptr
+  %size = llvm.call @malloc_usable_size(%buffer) : (!llvm.ptr) -> i64
+  %is_small = llvm.icmp "ult" %size, %large : i64
+  llvm.cond_br %is_small, ^free, ^look(%zero : i64)
+^look(%slot: i64):
+  %more = llvm.icmp "ult" %slot, %slots : i64
+  llvm.cond_br %more, ^at, ^free
+^at:
+  %slot_at = llvm.getelementptr %kept_at[%slot] : (!llvm.ptr, i64) -> !llvm.ptr, !llvm.ptr
+  %held = llvm.load %slot_at : !llvm.ptr -> i64
+  %empty = llvm.icmp "eq" %held, %zero : i64
+  %next = llvm.add %slot, %one : i64
+  llvm.cond_br %empty, ^keep, ^look(%next : i64)
+^keep:
+  llvm.store %buffer, %slot_at : !llvm.ptr, !llvm.ptr
+  llvm.return
+^free:
+  llvm.call @free(%buffer) : (!llvm.ptr) -> ()
+  llvm.return
+}
+
+// At the end of a call.
+llvm.func internal @qcc_free_kept() {
+  %zero = llvm.mlir.constant(0 : i64) : i64
+  %one = llvm.mlir.constant(1 : i64) : i64
+  %slots = llvm.mlir.constant(32 : i64) : i64
+  %kept_at = llvm.mlir.addressof @memory_kept : !llvm.ptr
+  llvm.br ^each(%zero : i64)
+^each(%slot: i64):
+  %slot_at = llvm.getelementptr %kept_at[%slot] : (!llvm.ptr, i64) -> !llvm.ptr, !llvm.ptr
+  %held = llvm.load %slot_at : !llvm.ptr -> !llvm.ptr
+  llvm.call @free(%held) : (!llvm.ptr) -> ()
+  llvm.store %zero, %slot_at : i64, !llvm.ptr
+  %next = llvm.add %slot, %one : i64
+  %more = llvm.icmp "ult" %next, %slots : i64
+  llvm.cond_br %more, ^each(%next : i64), ^done
+^done:
+  llvm.return
+}
