@@ -176,7 +176,7 @@ class Module:
         produced = np.zeros((len(prompt), 0), np.int64)
         following = prompt
         while produced.shape[1] < count:
-            logits = self._running.step(following, caches)[0]
+            logits = self._running.step(following, caches, last_only=True)[0]
             last = logits if logits.ndim == 2 else logits[:, -1]
             following = last.argmax(-1)[:, None]
             produced = np.concatenate([produced, following], 1)

@@ -35,16 +35,20 @@ class RunningCode:
     def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._object.call("main", inputs, self._results)
 
-    def step(self, tokens: np.ndarray, caches: KeyValueCaches) -> list[np.ndarray]:
+    def step(
+        self, tokens: np.ndarray, caches: KeyValueCaches, *, last_only: bool = False
+    ) -> list[np.ndarray]:
         """
         The results for `tokens` [batch, T] that follow those already in `caches`.
 
-        Their keys and values are appended. Steps of other caches may run at the same time.
+        Their keys and values are appended. With `last_only`, results may lack the rows of all
+        tokens but the last. Steps of other caches may run at the same time.
         """
         caches.reserve(caches.length + tokens.shape[1])
         past = np.array(caches.length, np.int64)
+        first = np.array(tokens.shape[1] - 1 if last_only else 0, np.int64)
         table = CacheTable(caches.capacity, caches.arrays)
-        results = self._object.call("step", [tokens, past], self._results, table)
+        results = self._object.call("step", [tokens, past, first], self._results, table)
         caches.length += tokens.shape[1]
         return results
 

@@ -17,6 +17,7 @@ from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .expand_exponentials import expand_exponentials
 from .hoist_deallocations import hoist_deallocations
 from .keep_buffers import keep_buffers
+from .limit_results import limit_results
 from .outline_loops import LOOP_NAMES, outline_loops
 from .own_results import own_results
 from .replace_copies import replace_copies
@@ -58,6 +59,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     `features` are the instruction sets that kernels may name: those of this processor, or fewer.
     """
     _give_entry_a_c_interface(module)
+    limit_results(module)
     run(module, FUSE)
     site = convert_qcc_to_kernels(module, features)
     own_results(module)

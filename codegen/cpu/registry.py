@@ -8,6 +8,8 @@ from typing import Any
 from ...dialects.bindings import Operation
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .hoist_deallocations import hoist_deallocations
+from .keep_buffers import keep_buffers
+from .limit_results import limit_results
 from .outline_loops import outline_loops
 from .replace_copies import replace_copies
 
@@ -26,6 +28,8 @@ def _on_module(run: Callable[[Any], None]) -> Pass:
 PASSES: dict[str, Pass] = {
     "convert-qcc-to-kernels": _on_module(_with_kernels),
     "hoist-deallocations": _on_module(hoist_deallocations),
+    "keep-buffers": _on_module(keep_buffers),
+    "limit-results": _on_module(limit_results),
     "outline-loops": _on_module(outline_loops),
     "replace-copies": _on_module(replace_copies),
 }

@@ -59,6 +59,13 @@ def test_steps_are_the_whole_bit_for_bit(module: qcc.Module, lengths: tuple[int,
     np.testing.assert_array_equal(np.concatenate(pieces, 1), module(ids))
 
 
+def test_the_last_row_alone_is_that_of_all(module: qcc.Module) -> None:
+    ids = tokens(3, 7)
+    running = module._running
+    (last,) = running.step(ids, KeyValueCaches(running.code, 3), last_only=True)
+    np.testing.assert_array_equal(last, module(ids)[:, -1:])
+
+
 def test_generation_is_greedy_on_whole_sequences(module: qcc.Module) -> None:
     ids = tokens(2, 5)
     produced = module.generate(ids, 6)
