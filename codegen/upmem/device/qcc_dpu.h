@@ -37,11 +37,22 @@ static inline void qcc_write(const void *from, __mram_ptr void *to, uint32_t byt
     mram_write(source, target, bytes);
 }
 
-/* The signed product of the low bytes: one instruction. */
-static inline int32_t qcc_mul8(int32_t a, int32_t b) {
-    int32_t product;
-    __builtin_mul_sl_sl_rrr(product, a, b);
-    return product;
-}
+/* A narrow element as a word, its sign extended. (gcc warns where a sum has a cast in its place.) */
+static inline uint32_t qcc_word(int32_t element) { return (uint32_t)element; }
+
+/*
+ * The signed product of two bytes, the low or the high ones of the low halfwords: one instruction,
+ * whatever the other bits are. Words wrap, so they are unsigned.
+ */
+#define QCC_MUL(name, builtin)                                 \
+    static inline uint32_t name(uint32_t left, uint32_t right) { \
+        int32_t product;                                       \
+        builtin(product, left, right);                         \
+        return (uint32_t)product;                              \
+    }
+QCC_MUL(qcc_mul_ll, __builtin_mul_sl_sl_rrr)
+QCC_MUL(qcc_mul_lh, __builtin_mul_sl_sh_rrr)
+QCC_MUL(qcc_mul_hl, __builtin_mul_sh_sl_rrr)
+QCC_MUL(qcc_mul_hh, __builtin_mul_sh_sh_rrr)
 
 #endif
