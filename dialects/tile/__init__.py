@@ -13,6 +13,8 @@ from .control import (
 from .default_schedule import default_schedule
 from .dialect import FragmentType, GlobalType, SharedType, Tile
 from .host_ops import CacheOp, CapacityOp, LaunchOp
+from .group import GroupSchedule
+from .group_op import GroupOp, OutputOp
 from .movement import CopyOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
 from .schedule import Schedule, illegal
@@ -27,12 +29,15 @@ __all__ = [
     "DecodeOp",
     "FragmentType",
     "GlobalType",
+    "GroupOp",
+    "GroupSchedule",
     "KernelOp",
     "LaunchOp",
     "LinearProblem",
     "LoadOp",
     "MapOp",
     "MmaOp",
+    "OutputOp",
     "PipelineOp",
     "ReadOp",
     "RescaleOp",

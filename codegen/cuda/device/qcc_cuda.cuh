@@ -17,6 +17,7 @@
 #include "warp.cuh"
 #include "arithmetic.cuh"
 #include "convert.cuh"
+#include "math.cuh"
 #include "mma.cuh"
 #include "hopper.cuh"
 

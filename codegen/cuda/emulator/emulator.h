@@ -13,6 +13,8 @@
 #include "warp.h"
 #include "wgmma.h"
 
+#include "../device/math.cuh"
+
 #define __global__
 #define __device__
 #define __host__
