@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..dialects.bindings import Operation
 from .launching import Scheduling
+from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
 
 Pass = Callable[[Operation, object], None]
@@ -15,4 +16,5 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     """By name, to be run in this order; what none of them takes, the launch plan refuses."""
     return {
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
+        "schedule-groups": schedule_groups(options),
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from .emit import emit_source
+from .groups import emit_groups
 from .program import Source
 
 
@@ -24,6 +25,7 @@ class Family:
 
 
 FAMILIES = {
+    "tile.group": Family("groups", emit_groups),
     "tile.kernel": Family("linear", emit_source),
 }
 

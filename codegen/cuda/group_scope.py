@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,22 @@ class Scope:
                 continue
             with out.block(line.header, line.end):
                 line.print(out)
+
+
+class Names:
+    """Names of one kernel, each given once."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken, self._numbers = set(taken), dict[str, int]()
+
+    def fresh(self, name: str) -> str:
+        """`name`, or with the first number that makes it another than all before."""
+        found = name
+        while found in self._taken:
+            self._numbers[name] = self._numbers.get(name, 1) + 1
+            found = f"{name}_{self._numbers[name]}"
+        self._taken.add(found)
+        return found
 
 
 class Scopes:

@@ -40,8 +40,8 @@ from ...dialects.tile.index import (
     variables,
 )
 from .group_registers import Registers
-from .group_scope import Scalar, Scope, Scopes
-from .printer import Printer, grouped
+from .group_scope import Names, Scalar, Scope, Scopes
+from .printer import grouped
 from .scalar_rules import (
     expression,
     held_type,
@@ -60,7 +60,7 @@ WORD = 4
 class GroupText:
     """`lane` is the variable of the elements that one access moves, `vector` of them."""
 
-    def __init__(self, extents: Extents, vector: int, names: Printer) -> None:
+    def __init__(self, extents: Extents, vector: int, names: Names) -> None:
         self.extents, self.vector, self.names = extents, vector, names
         self.scopes = Scopes()
         self.arguments: dict[ir.Value, str] = {}
@@ -274,7 +274,7 @@ class GroupText:
             if self.scopes.floor <= self.depth_of(first):
                 return self._load_wide(view, kind, first)
         at = self.index(index)
-        return self.named(view, loaded(kind, f"{view}.load({at.text})"), kind, [at])
+        return self.named(f"{view}_value", loaded(kind, f"{view}.load({at.text})"), kind, [at])
 
     def is_wide(self, index: Index, kind: str) -> bool:
         """Whether the elements of the lane's loop are neighbours that one access can move."""
@@ -297,7 +297,7 @@ class GroupText:
             words = self.scopes.know(key, Scalar(name, kind, at.depth))
         text = f"element<{stored_type(kind)}>({words.text}, {self.lane.name})"
         here = Scalar(self.lane.name, "index", self.depths[self.lane])
-        return self.named(view, loaded(kind, text), kind, [words, here])
+        return self.named(f"{view}_value", loaded(kind, text), kind, [words, here])
 
     def store(self, view: str, value: Scalar, index: Index) -> None:
         """In the scope of the lane's loop where an access moves several elements."""

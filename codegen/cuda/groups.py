@@ -18,7 +18,7 @@ from ...dialects.tile.index import ONE, Index, Size, Variable, delinearized, lin
 from ...dialects.tile.reads import staged_folds
 from .emit import PRELUDE
 from .group_registers import ColumnLoop
-from .group_scope import Scalar, Scope
+from .group_scope import Names, Scalar, Scope
 from .group_text import GroupText, kind_of_element
 from .printer import Printer, linear
 from .scalar_rules import expression, float_literal, held_type, stored_type
@@ -41,22 +41,11 @@ def emit_groups(kernels: Sequence[Any]) -> str:
     return out.text()
 
 
-def shared_bytes(kernel: Any) -> int:
-    """Of a group: a word for each warp of a block and reduction, where warps share rows."""
-    schedule = GroupSchedule.of(kernel.schedule)
-    if schedule.lanes <= WARP:
-        return 0
-    emitter = GroupEmitter(kernel)
-    return 4 * (schedule.lanes // WARP) * sum(len(f.op.results) for s in emitter.stages for f in s)
-
-
 class GroupEmitter:
     def __init__(self, op: Any) -> None:
         self.op, self.schedule = op, GroupSchedule.of(op.schedule)
         self.extents = group_extents(op)
-        self.names = Printer()
-        for name in RESERVED:
-            self.names.fresh(name)
+        self.names = Names(RESERVED)
         self.text = GroupText(self.extents, self.schedule.vector, self.names)
         block = op.body.blocks[0]
         self.outputs = outputs_of(op)

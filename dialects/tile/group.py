@@ -45,6 +45,10 @@ class GroupSchedule:
         """Rows of a block, or its elements."""
         return self.threads // self.lanes if self.by_rows else self.threads * self.vector
 
+    def shared_bytes(self, totals: int) -> int:
+        """Where warps share a row, each leaves a word of every total for the others."""
+        return 4 * totals * (self.lanes // WARP) if self.lanes > WARP else 0
+
     def attribute(self) -> ir.DictAttr:
         number = ir.IntegerType.get_signless(64)
         return ir.DictAttr.get(

@@ -43,12 +43,13 @@ class Work:
     The shape of a group's work: the axes of `whole` before `row_axes` are rows; -1 without rows.
 
     `repeated` counts functions of dozens of instructions that are computed again for elements that
-    could share them.
+    could share them, `totals` the results of reductions.
     """
 
     whole: tuple[Index, ...]
     row_axes: int
     repeated: int
+    totals: int = 0
 
     @property
     def by_rows(self) -> bool:
@@ -80,7 +81,8 @@ def work_of(outputs: Sequence[ir.Value], extents: Extents, inside: Inside) -> Wo
         return None
     wide = [axis for axis in long if axis in axes[:rows]]
     repeated = sum(not (set(wide) <= found or _is_of_fold(found)) for found in reads.costly)
-    return Work(whole, rows, repeated)
+    totals = sum(len(fold.op.results) for fold, _ in reads.folds.values())
+    return Work(whole, rows, repeated, totals)
 
 
 def default_group_schedule(

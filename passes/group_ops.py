@@ -1,0 +1,288 @@
+"""
+Which ops of a block are computed by one kernel.
+
+Groups grow from what must be stored backwards to what it is computed from. An op joins the group
+of its users if it has but one; what is cheap, as views and constants are, is computed again in
+each; else it becomes one more result of a group, or a group of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
+
+from ..dialects.bindings import ir
+from ..dialects.tile.control import walk
+from ..dialects.tile.elements import RULES, VIEWS, input_count, is_splat, strides_of
+from ..dialects.tile.extents import Extents
+from ..dialects.tile.group_schedule import Work, work_of
+from ..dialects.tile.index import Index, Size
+from ..dialects.tile.reads import COSTLY
+
+SCALAR_DIALECTS = ("arith.", "math.")
+IGNORED_USERS = ("tensor.dim",)
+LAUNCH = "tile.launch"
+
+
+@dataclass
+class Group:
+    """Ops by position, and what is stored of what they compute."""
+
+    ops: set[int]
+    outputs: list[ir.Value]
+    work: Work
+
+    @property
+    def key(self) -> int:
+        return max(self.ops)
+
+
+@dataclass
+class Leaves:
+    """Sizes that are followed no further: a name for each, and where it is."""
+
+    places: dict[str, tuple[ir.Value, int | None]] = field(default_factory=dict)
+    names: dict[tuple[ir.Value, int | None], str] = field(default_factory=dict)
+
+    def __call__(self, value: ir.Value, axis: int | None) -> Index:
+        key = value, axis
+        if key not in self.names:
+            name = self.names[key] = f"n{len(self.names)}"
+            self.places[name] = key
+        return Index.of(Size(self.names[key]))
+
+
+class Grouping:
+    """The groups of `block`, found on construction."""
+
+    def __init__(self, block: ir.Block) -> None:
+        self.ops: list[Any] = list(block.operations)
+        self.leaves = Leaves()
+        self.extents = Extents(self.leaves)
+        self.made = {v: n for n, op in enumerate(self.ops) for v in op.operation.results}
+        self.reads = [list(_read_values(op, self.made)) for op in self.ops]
+        self.users: dict[ir.Value, list[int]] = {}
+        for number, values in enumerate(self.reads):
+            for value in dict.fromkeys(values):
+                self.users.setdefault(value, []).append(number)
+        self.fusable = [is_fusable(op) for op in self.ops]
+        self.groups: list[Group] = []
+        self.kept_views: set[int] = set()
+        self.effects = [n for n, op in enumerate(self.ops) if _touches_cache(op)]
+        for number in reversed(range(len(self.ops))):
+            if self.fusable[number]:
+                self._place(number)
+
+    def groups_of(self, number: int) -> list[Group]:
+        return [group for group in self.groups if number in group.ops]
+
+    # ---- growing
+
+    def _place(self, number: int) -> None:
+        op = self.ops[number]
+        users = {u for v in op.operation.results for u in self.users.get(v, ())}
+        hosts = [g for g in self.groups if any(u in g.ops for u in users)]
+        needed = [v for v in op.operation.results if self._is_needed(v)]
+        if _is_free(op):
+            for group in hosts:
+                group.ops.add(number)
+            return
+        if op.operation.name in VIEWS and needed:
+            self.kept_views.add(number)
+            needed = []
+        if op.operation.name in VIEWS or (not needed and _is_cheap(op)):
+            missed = [g for g in hosts if not self._inline(g, number)]
+            if missed and op.operation.name not in VIEWS:
+                self._store(number, missed)
+            elif missed:
+                self.kept_views.add(number)
+        elif not needed and len(hosts) == 1:
+            if not self._inline(hosts[0], number):
+                self._store(number, hosts)
+        elif hosts or needed:
+            self._store(number, hosts)
+
+    def _is_needed(self, value: ir.Value) -> bool:
+        """Whether something outside of all groups reads a tensor."""
+        return any(
+            number in self.kept_views
+            or (not self.fusable[number] and self.ops[number].operation.name not in IGNORED_USERS)
+            for number in self.users.get(value, ())
+        )
+
+    def _inline(self, group: Group, number: int) -> bool:
+        work = self._work(group.outputs, group.ops | {number})
+        if work is None or work.repeated > group.work.repeated:
+            return False
+        if not _keeps_shape(group.work, work):
+            return False
+        group.ops.add(number)
+        group.work = work
+        return True
+
+    def _store(self, number: int, hosts: list[Group]) -> None:
+        """Results of an op become results of a group that reads them, or of a new one."""
+        results = [v for v in self.ops[number].operation.results if self.users.get(v)]
+        for group in sorted(hosts, key=lambda each: each.key):
+            work = self._work([*group.outputs, *results], group.ops | {number})
+            fits = work is not None and work.repeated <= group.work.repeated
+            if fits and work is not None and not self._makes_cycle(group, number):
+                group.ops.add(number)
+                group.outputs += results
+                group.work = work
+                return
+        work = self._work(results, {number})
+        assert work is not None, str(self.ops[number])
+        self.groups.append(Group({number}, list(results), work))
+
+    def _work(self, outputs: list[ir.Value], ops: set[int]) -> Work | None:
+        return work_of(outputs, self.extents, lambda op: self._position(op) in ops)
+
+    def _position(self, op: Any) -> int:
+        return self.made.get(op.operation.results[0], -1)
+
+    # ---- order
+
+    def _makes_cycle(self, group: Group, number: int) -> bool:
+        """Whether a group that stores results of an op would wait for what reads them."""
+        start = {u for v in self.ops[number].operation.results for u in self.users.get(v, ())}
+        pending, seen = [u for u in start if u not in group.ops], set[int]()
+        while pending:
+            at = pending.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            if at in group.ops:
+                return True
+            pending += self._after(at)
+            for other in self.groups_of(at):
+                pending += other.ops - seen
+        return False
+
+    def _after(self, number: int) -> Iterator[int]:
+        for value in self.ops[number].operation.results:
+            yield from self.users.get(value, ())
+        later = [n for n in self.effects if n > number]
+        if number in self.effects and later:
+            yield later[0]
+
+    def ordered(self) -> list[int | Group]:
+        """The ops outside of groups, and the groups, each behind what it needs."""
+        units: list[int | Group] = [
+            n for n in range(len(self.ops)) if not self._is_fused(n)
+        ] + self.groups
+        where: dict[int, list[int]] = {}
+        for unit_number, unit in enumerate(units):
+            for n in [unit] if isinstance(unit, int) else unit.ops:
+                where.setdefault(n, []).append(unit_number)
+        makers = {v: u for u, unit in enumerate(units) for v in self._made_by(unit)}
+        waits = [self._needs(unit, makers) - {u} for u, unit in enumerate(units)]
+        ready: list[tuple[int, int]] = []
+        for u, unit in enumerate(units):
+            if not waits[u]:
+                heappush(ready, (_rank(unit), u))
+        done, found = set[int](), list[int | Group]()
+        while ready:
+            _, u = heappop(ready)
+            done.add(u)
+            found.append(units[u])
+            for other, needed in enumerate(waits):
+                if u in needed:
+                    needed.discard(u)
+                    if not needed and other not in done:
+                        heappush(ready, (_rank(units[other]), other))
+        assert len(found) == len(units), "groups wait for one another"
+        return found
+
+    def _is_fused(self, number: int) -> bool:
+        """Whether an op is computed in groups alone."""
+        return self.fusable[number] and number not in self.kept_views and not self._stays(number)
+
+    def _stays(self, number: int) -> bool:
+        """What costs nothing and sizes are made of stays where it is as well."""
+        return _is_free(self.ops[number])
+
+    def _made_by(self, unit: int | Group) -> Iterable[ir.Value]:
+        return self.ops[unit].operation.results if isinstance(unit, int) else unit.outputs
+
+    def _needs(self, unit: int | Group, makers: dict[ir.Value, int]) -> set[int]:
+        if isinstance(unit, Group):
+            own = {v for n in unit.ops for v in self.ops[n].operation.results}
+            values = {v for n in unit.ops for v in self.reads[n]} - own
+            return {makers[v] for v in values if v in makers}
+        needed = {makers[v] for v in self.reads[unit] if v in makers}
+        if unit in self.effects and unit != self.effects[0]:
+            before = self.effects[self.effects.index(unit) - 1]
+            needed |= {makers[v] for v in self.ops[before].operation.results if v in makers}
+        return needed
+
+
+def is_fusable(op: Any) -> bool:
+    """Whether a kernel can compute the results of an op element by element."""
+    name = op.operation.name
+    if name in ("tensor.insert_slice", "tensor.extract_slice"):
+        return not any(stride < 1 for stride in strides_of(op)) and (
+            name == "tensor.extract_slice" or all(stride == 1 for stride in strides_of(op))
+        )
+    if name in RULES or name in ("tensor.empty", "tensor.extract"):
+        return True
+    if name == "arith.constant":
+        return is_splat(op) or not isinstance(op.operation.results[0].type, ir.RankedTensorType)
+    if name.startswith(SCALAR_DIALECTS):
+        kinds = [value.type for value in op.operation.results]
+        return not any(isinstance(k, ir.IndexType | ir.RankedTensorType) for k in kinds)
+    return False
+
+
+def _is_free(op: Any) -> bool:
+    """Scalars, constants, and tensors without contents: every kernel has its own."""
+    name = op.operation.name
+    return name in ("tensor.empty", "tensor.extract") or name.startswith(SCALAR_DIALECTS)
+
+
+def _is_cheap(op: Any) -> bool:
+    """What moves elements, or computes them of nothing."""
+    if op.operation.name != "linalg.generic":
+        return True
+    if "reduction" in str(op.attributes["iterator_types"]):
+        return False
+    inside = walk(op.regions[0])
+    if any(each.operation.name in COSTLY for each in inside):
+        return False
+    tensors = [v for v in list(op.operands)[: input_count(op)] if _is_tensor(v)]
+    return not tensors or len(inside) == 1
+
+
+def _is_tensor(value: ir.Value) -> bool:
+    return isinstance(value.type, ir.RankedTensorType)
+
+
+def _keeps_shape(before: Work, after: Work) -> bool:
+    """A group that owns rows keeps the rows it has; one of elements may become one of rows."""
+    return not before.by_rows or before.row_axes == after.row_axes
+
+
+def _read_values(op: Any, made: dict[ir.Value, int]) -> Iterator[ir.Value]:
+    """Operands, and what the regions of an op read of its surroundings."""
+    yield from op.operation.operands
+    for region in op.operation.regions:
+        for inner in walk(region):
+            yield from (v for v in inner.operation.operands if v in made)
+
+
+def _touches_cache(op: Any) -> bool:
+    if op.operation.name != LAUNCH:
+        return False
+    for given in op.operation.operands:
+        pointer: Any = given.owner
+        if not isinstance(pointer, ir.Block) and pointer.operation.name == "tile.pointer":
+            source: Any = pointer.operands[0].owner
+            if not isinstance(source, ir.Block) and source.operation.name == "tile.cache":
+                return True
+    return False
+
+
+def _rank(unit: int | Group) -> int:
+    return unit if isinstance(unit, int) else unit.key
