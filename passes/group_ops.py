@@ -223,9 +223,7 @@ def is_fusable(op: Any) -> bool:
     """Whether a kernel can compute the results of an op element by element."""
     name = op.operation.name
     if name in ("tensor.insert_slice", "tensor.extract_slice"):
-        return not any(stride < 1 for stride in strides_of(op)) and (
-            name == "tensor.extract_slice" or all(stride == 1 for stride in strides_of(op))
-        )
+        return all(stride >= 1 for stride in strides_of(op))
     if name in RULES or name in ("tensor.empty", "tensor.extract"):
         return True
     if name == "arith.constant":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..dialects.bindings import Operation
+from .expand_norms import expand_norms
 from .launching import Scheduling
 from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
@@ -16,5 +17,6 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     """By name, to be run in this order; what none of them takes, the launch plan refuses."""
     return {
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
+        "expand-norms": expand_norms,
         "schedule-groups": schedule_groups(options),
     }

@@ -20,9 +20,9 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, PassManager, arith, ir
 from ..dialects.tile.control import ReturnOp, walk
 from ..dialects.tile.extents import DYNAMIC, Extents
-from ..dialects.tile.group import GroupSchedule
+from ..dialects.tile.group import WARP, GroupSchedule
 from ..dialects.tile.group_op import GroupOp, OutputOp
-from ..dialects.tile.group_schedule import Work, default_group_schedule
+from ..dialects.tile.group_schedule import default_group_schedule
 from ..dialects.tile.index import Index, Size, product
 from .group_ops import Group, Grouping
 from .launching import (
@@ -39,7 +39,8 @@ from .launching import (
     size_of,
 )
 
-Choose = Callable[[Sequence[ir.Value], Extents, Work, Callable[[Any], bool]], GroupSchedule]
+Choose = Callable[[GroupOp], GroupSchedule]
+UNDECIDED = GroupSchedule(WARP)
 NAMED_LABELS = 2
 NO_LABEL = ("constant", "index_cast", "extf", "truncf", "yield", "index")
 
@@ -49,12 +50,21 @@ class GroupScheduling(Scheduling):
     choose: Choose = default_group_schedule
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of the module; `totals` are the results of its reductions."""
+
+    symbol: str
+    schedule: GroupSchedule
+    totals: int
+
+
 def schedule_groups(options: Scheduling) -> Callable[[Operation, object], None]:
     given = options if isinstance(options, GroupScheduling) else GroupScheduling(options.target)
 
     def apply(module: Operation, _: object = None) -> None:
         PassManager.parse("builtin.module(func.func(linalg-generalize-named-ops))").run(module)
-        kernels: dict[str, str] = {}
+        kernels: dict[str, Kernel] = {}
         for op in list(module.regions[0].blocks[0].operations):
             if op.operation.name == "func.func" and op.operation.regions[0].blocks:
                 _Function(module, given, kernels).group(op.operation.regions[0].blocks[0])
@@ -66,7 +76,7 @@ def schedule_groups(options: Scheduling) -> Callable[[Operation, object], None]:
 class _Function:
     module: Operation
     options: GroupScheduling
-    kernels: dict[str, str]
+    kernels: dict[str, Kernel]
 
     def group(self, block: ir.Block) -> None:
         found = Grouping(block)
@@ -110,19 +120,14 @@ class _Writer:
 
     def launched(self) -> list[ir.Value]:
         extents, outputs = self.found.extents, self.group.outputs
-        inside = set(self.group.ops)
-        schedule = self.function.options.choose(
-            outputs, extents, self.group.work,
-            lambda op: self.found.made.get(op.operation.results[0], -1) in inside,
-        )  # fmt: skip
         counted = [extents.of(v) for v in [*self.tensors, *outputs]]
         needed = dict.fromkeys(name for shape in counted for each in shape for name in _sizes(each))
         for value in self.numbers:
             needed |= dict.fromkeys(_sizes(extents.number(value)))
         shapes = [self._argument_extents(value, needed) for value in self.tensors]
-        kernel = self._kernel(schedule, list(needed), shapes)
-        work = self.group.work
-        count = product(work.whole[: work.row_axes] if schedule.by_rows else work.whole)
+        kernel = self._kernel(list(needed), shapes)
+        work, schedule = self.group.work, kernel.schedule
+        count = product(work.whole[: schedule.row_axes] if schedule.by_rows else work.whole)
         grid = pieces(self._number(count), schedule.per_block)
         arguments: list[Argument] = [Read(self.stored.get(v, v)) for v in self.tensors]
         arguments += [Write(number) for number in range(len(outputs))]
@@ -131,8 +136,8 @@ class _Writer:
             Made(value.type, tuple(self._number(n) for n in _open(value, extents)))
             for value in outputs
         ]
-        shape = Shape((grid, 1, 1), schedule.threads, schedule.shared_bytes(work.totals))
-        return launch(kernel, shape, arguments, made, self.ops[-1])
+        shape = Shape((grid, 1, 1), schedule.threads, schedule.shared_bytes(kernel.totals))
+        return launch(kernel.symbol, shape, arguments, made, self.ops[-1])
 
     def _argument_extents(self, value: ir.Value, needed: dict[str, None]) -> list[int | str]:
         """Of a tensor that is read: numbers, and names of sizes; a size of its own for others."""
@@ -178,10 +183,8 @@ class _Writer:
 
     # ---- the kernel
 
-    def _kernel(
-        self, schedule: GroupSchedule, sizes: list[str], shapes: list[list[int | str]]
-    ) -> str:
-        """The symbol of a kernel with the ops of the group, an equal one if there is."""
+    def _kernel(self, sizes: list[str], shapes: list[list[int | str]]) -> Kernel:
+        """A kernel with the ops of the group, an equal one if there is."""
         kinds = [value.type for value in self.tensors] + [ir.IndexType.get()] * len(sizes)
         names = [_argument_name(value) for value in self.tensors]
         names += [f"n{number}" for number in range(len(sizes))]
@@ -193,7 +196,7 @@ class _Writer:
             op = GroupOp(
                 ir.StringAttr.get(fresh_name(function.module, _stem(self.ops))),
                 ir.StringAttr.get(function.options.target),
-                schedule.attribute(),
+                UNDECIDED.attribute(),
                 ir.ArrayAttr.get([ir.StringAttr.get(name) for name in names]),
                 ir.ArrayAttr.get(extents),
             )
@@ -201,12 +204,14 @@ class _Writer:
         with ir.InsertionPoint(block):
             self._fill(block, sizes)
         symbol = op.symbol.value
-        text = op.operation.get_asm().replace(f'"{symbol}"', '""')
+        text = op.operation.get_asm(use_local_scope=True).replace(f'"{symbol}"', '""')
         if text in function.kernels:
             op.operation.erase()
             return function.kernels[text]
-        function.kernels[text] = symbol
-        return symbol
+        schedule = function.options.choose(op)
+        op.operation.attributes["schedule"] = schedule.attribute()
+        function.kernels[text] = Kernel(symbol, schedule, self.group.work.totals)
+        return function.kernels[text]
 
     def _fill(self, block: ir.Block, sizes: list[str]) -> None:
         tensors, count = self.tensors, len(self.tensors)
@@ -221,6 +226,10 @@ class _Writer:
                     if operand in values:
                         inner.operands[number] = values[operand]
             values |= dict(zip(op.operation.results, copy.results, strict=True))
+        kept = {values[output] for output in self.group.outputs}
+        for op in reversed(list(block.operations)):
+            if not any(list(v.uses) or v in kept for v in op.operation.results):
+                op.operation.erase()
         for output in self.group.outputs:
             OutputOp(values[output])
         ReturnOp()

@@ -80,13 +80,20 @@ class Scopes:
         self.chain[self.depth if depth is None else depth].lines.append(text)
 
     @contextmanager
-    def open(self, scope: Scope, depth: int | None = None) -> Iterator[Scope]:
-        """Lines go to `scope`, which follows what scope number `depth` has so far."""
-        kept = self.chain
-        self.chain = [*kept[: (self.depth if depth is None else depth) + 1], scope]
+    def open(
+        self, scope: Scope, depth: int | None = None, *, place: bool = True
+    ) -> Iterator[Scope]:
+        """
+        Lines go to `scope`, which follows what scope number `depth` has so far.
+
+        Without `place` the caller puts it there, when nothing may come between.
+        """
+        kept, depth = self.chain, self.depth if depth is None else depth
+        self.chain = [*kept[: depth + 1], scope]
         yield scope
         self.chain = kept
-        kept[self.depth if depth is None else depth].lines.append(scope)
+        if place:
+            kept[depth].lines.append(scope)
 
     @contextmanager
     def at(self, depth: int) -> Iterator[None]:

@@ -181,11 +181,15 @@ class GroupText:
             return self.value(cases[0][1].value, cases[0][1].place)
         name = self.names.fresh("part")
         self.scopes.line(f"{held_type(kind)} {name};", depth)
+        branches = []
         for number, (text, (_, moved)) in enumerate(zip(conditions, cases, strict=True)):
             header = f"if ({text})" if not number else f"else if ({text})" if text else "else"
-            with self.scopes.open(Scope(header, guarded=True), depth):
+            branch = Scope(header, guarded=True)
+            with self.scopes.open(branch, depth, place=False):
                 found = self.value(moved.value, moved.place)
                 self.scopes.line(f"{name} = {found.text};")
+            branches.append(branch)
+        self.scopes.chain[depth].lines += branches
         return Scalar(name, kind, depth)
 
     def _conditions(self, conditions: Sequence[Condition]) -> str:

@@ -192,26 +192,25 @@ def _extract_slice(op: Any, _: int, place: Place, extents: Extents) -> Element:
 
 
 def _insert_slice(op: Any, _: int, place: Place, extents: Extents) -> Element:
-    """The source where the place is inside of the slice, else the destination."""
+    """The source where the place is one of the slice, else the destination."""
     source, target = op.operands[0], op.operands[1]
-    if any(stride != 1 for stride in strides_of(op)):
-        return Moved(target, place)  # refused by `refusal`
     offsets, sizes = (slice_part(op, part, extents) for part in ("offsets", "sizes"))
-    whole = extents.of(target)
     inside: list[Condition] = []
-    for index, offset, size, all_of in zip(place, offsets, sizes, whole, strict=True):
+    moved: list[Index] = []
+    for index, offset, size, stride, whole in zip(
+        place, offsets, sizes, strides_of(op), extents.of(target), strict=True
+    ):
+        end = offset + (size - 1) * stride + 1
         if offset != ZERO:
             inside.append(Condition(index, offset, below=False))
-        if offset + size != all_of:
-            inside.append(Condition(index, offset + size))
-    moved = [index - offset for index, offset in zip(place, offsets, strict=True)]
+        if end != whole:
+            inside.append(Condition(index, end))
+        if stride != 1:
+            inside.append(Condition((index - offset) % stride, ONE))
+        moved.append((index - offset) // stride)
     kept = extents.kept_axes(op)
-    return Chosen(
-        (
-            (tuple(inside), Moved(source, tuple(moved[axis] for axis in kept))),
-            ((), Moved(target, place)),
-        )
-    )
+    first = tuple(inside), Moved(source, tuple(moved[axis] for axis in kept))
+    return Chosen((first, ((), Moved(target, place))) if inside else (first,))
 
 
 def _concat(op: Any, _: int, place: Place, extents: Extents) -> Element:

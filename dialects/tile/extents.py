@@ -128,6 +128,7 @@ def _generic(extents: Extents, op: Any, value: ir.Value, axis: int) -> Index:
 
 
 def _first(extents: Extents, op: Any, _: ir.Value, axis: int) -> Index:
+    """The first operand has as many, or at least along the axes that are not static."""
     return extents.of(op.operands[0])[axis]
 
 
@@ -166,6 +167,9 @@ def _made(extents: Extents, op: Any, value: ir.Value, axis: int) -> Index:
 
 _EXTENTS: dict[str, Callable[[Extents, Any, ir.Value, int], Index]] = {
     "linalg.generic": _generic,
+    "qcc.attention": _first,
+    "qcc.conv2d": _first,
+    "qcc.linear": _first,
     "tensor.cast": _first,
     "tensor.collapse_shape": _collapse,
     "tensor.concat": _concat,

@@ -14,7 +14,8 @@ from typing import Any
 from ..bindings import ir
 from .extents import Extents
 from .folds import combination
-from .group import WARP, WIDEST_ACCESS, GroupSchedule, stored_bytes
+from .group import WARP, WIDEST_ACCESS, GroupSchedule, group_extents, stored_bytes
+from .group_op import outputs_of
 from .index import (
     ONE,
     Index,
@@ -85,13 +86,14 @@ def work_of(outputs: Sequence[ir.Value], extents: Extents, inside: Inside) -> Wo
     return Work(whole, rows, repeated, totals)
 
 
-def default_group_schedule(
-    outputs: Sequence[ir.Value], extents: Extents, work: Work, inside: Inside = lambda _: True
-) -> GroupSchedule:
-    """Legal for every size."""
+def default_group_schedule(group: Any) -> GroupSchedule:
+    """Of a `tile.group`; legal for every size."""
+    outputs, extents = outputs_of(group), group_extents(group)
+    work = work_of(outputs, extents, _anything)
+    assert work is not None, "a group is made of ops that one kernel can compute"
     if not work.by_rows:
-        return _by_elements(outputs, extents, inside)
-    stage = _Stage(outputs, extents, work, inside)
+        return _by_elements(outputs, extents)
+    stage = _Stage(outputs, extents, work)
     if stage.folds_of_a_thread:
         rows = product(work.whole[: work.row_axes])
         threads = _threads(rows, ROW_THREADS)
@@ -108,6 +110,10 @@ def default_group_schedule(
         threads = lanes
     cached = -(-count // (lanes * vector)) * vector <= KEPT_COLUMNS
     return GroupSchedule(threads, vector, work.row_axes, lanes, cached)
+
+
+def _anything(_: Any) -> bool:
+    return True
 
 
 def _wide_axes(shape: Sequence[Index]) -> tuple[int, int]:
@@ -169,7 +175,7 @@ def _is_of_fold(found: frozenset[Variable]) -> bool:
     return any(each.name.startswith("fold") for each in found)
 
 
-def _by_elements(outputs: Sequence[ir.Value], extents: Extents, inside: Inside) -> GroupSchedule:
+def _by_elements(outputs: Sequence[ir.Value], extents: Extents) -> GroupSchedule:
     shape = extents.of(outputs[0])
     count = product(shape)
     for vector in (8, 4, 2):
@@ -177,7 +183,7 @@ def _by_elements(outputs: Sequence[ir.Value], extents: Extents, inside: Inside) 
             continue
         index, lane = Variable("index", count, vector), Variable("i", Index.of(vector))
         at = Index.of(index) + Index.of(lane)
-        reads = Reads(extents, inside)
+        reads = Reads(extents)
         for output in outputs:
             reads.read(output, delinearized(at, extents.of(output)))
         if not reads.folds and _moves(reads.loads, outputs, extents, lane, vector):
@@ -220,7 +226,6 @@ class _Stage:
     outputs: Sequence[ir.Value]
     extents: Extents
     work: Work
-    inside: Inside
 
     def __post_init__(self) -> None:
         self.reads, self.lane = self._reads(1)
@@ -230,7 +235,7 @@ class _Stage:
         rows = self.work.row_axes
         row = Variable("row", product(self.work.whole[:rows]))
         lane = Variable("i", Index.of(vector))
-        reads = Reads(self.extents, self.inside)
+        reads = Reads(self.extents)
         for output in self.outputs:
             shape = self.extents.of(output)
             at = self._column(product(shape[rows:]), vector, lane)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import gcd
 
 Term = tuple["Atom", ...]
@@ -60,7 +60,7 @@ class Loaded:
 Atom = Size | Variable | Quotient | Remainder | Loaded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Index:
     """
     A polynomial: its terms and their factors, in a fixed order.
@@ -74,6 +74,13 @@ class Index:
     """
 
     terms: tuple[tuple[Term, int], ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.terms)
 
     @staticmethod
     def of(value: int | Atom | Index) -> Index:
