@@ -55,8 +55,7 @@ def empty(like: ir.Value, axes: Sequence[int], element: ir.Type) -> ir.Value:
     shape = [ir.RankedTensorType(like.type).shape[axis] for axis in axes]
     dynamic = ir.ShapedType.get_dynamic_size()
     sizes: list[Any] = [
-        dim(like, axis) if size == dynamic else size
-        for axis, size in zip(axes, shape, strict=True)
+        dim(like, axis) if size == dynamic else size for axis, size in zip(axes, shape, strict=True)
     ]
     return tensor.empty(sizes, element)
 

@@ -114,9 +114,7 @@ def _embedding(op: Any) -> ir.Value:
     def body(index: ir.Value) -> ir.Value:
         count = arith.index_cast(index.type, rows)
         zero = arith.constant(index.type, 0)
-        inside = arith.andi(
-            arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count)
-        )
+        inside = arith.andi(arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count))
         row = arith.index_cast(ir.IndexType.get(), arith.select(inside, index, zero))
         column = ir.Operation.create(
             "linalg.index",

@@ -62,7 +62,8 @@ class Grouping:
         self.leaves = Leaves()
         self.extents = Extents(self.leaves)
         self.made = {v: n for n, op in enumerate(self.ops) for v in op.operation.results}
-        self.reads = [list(_read_values(op, self.made)) for op in self.ops]
+        known = {*self.made, *block.arguments}
+        self.reads = [list(_read_values(op, known)) for op in self.ops]
         self.users: dict[ir.Value, list[int]] = {}
         for number, values in enumerate(self.reads):
             for value in dict.fromkeys(values):
@@ -262,12 +263,12 @@ def _keeps_shape(before: Work, after: Work) -> bool:
     return not before.by_rows or before.row_axes == after.row_axes
 
 
-def _read_values(op: Any, made: dict[ir.Value, int]) -> Iterator[ir.Value]:
+def _read_values(op: Any, known: set[ir.Value]) -> Iterator[ir.Value]:
     """Operands, and what the regions of an op read of its surroundings."""
     yield from op.operation.operands
     for region in op.operation.regions:
         for inner in walk(region):
-            yield from (v for v in inner.operation.operands if v in made)
+            yield from (v for v in inner.operation.operands if v in known)
 
 
 def _touches_cache(op: Any) -> bool:

@@ -166,7 +166,9 @@ class _Writer:
                 size = self._leaf(atom.name)
                 value = size if value is None else arith.muli(value, size)
             constant = arith.constant(ir.IndexType.get(), factor)
-            value = constant if value is None else value if factor == 1 else arith.muli(value, constant)
+            value = (
+                constant if value is None else value if factor == 1 else arith.muli(value, constant)
+            )
             total = value if total is None else arith.addi(total, value)
         assert total is not None
         return total
@@ -176,8 +178,8 @@ class _Writer:
             value, axis = self.found.leaves.places[name]
             value = self.stored.get(value, value)
             size = value if axis is None else size_of(value, axis)
-            self.sizes[name] = size if isinstance(size, ir.Value) else arith.constant(
-                ir.IndexType.get(), size
+            self.sizes[name] = (
+                size if isinstance(size, ir.Value) else arith.constant(ir.IndexType.get(), size)
             )
         return self.sizes[name]
 
@@ -215,8 +217,9 @@ class _Writer:
 
     def _fill(self, block: ir.Block, sizes: list[str]) -> None:
         tensors, count = self.tensors, len(self.tensors)
-        values = dict(zip(tensors, list(block.arguments)[:count], strict=True))
-        known = dict(zip(sizes, list(block.arguments)[count:], strict=True))
+        arguments: list[ir.Value] = list(block.arguments)
+        values = dict(zip(tensors, arguments[:count], strict=True))
+        known = dict(zip(sizes, arguments[count:], strict=True))
         for value in self.numbers:
             values[value] = _written(self.found.extents.number(value), known)
         for op in self.ops:
@@ -247,8 +250,10 @@ def _written(index: Index, sizes: dict[str, ir.Value]) -> ir.Value:
         value = arith.constant(ir.IndexType.get(), factor)
         for atom in term:
             assert isinstance(atom, Size)
-            value = sizes[atom.name] if factor == 1 and len(term) == 1 else arith.muli(
-                value, sizes[atom.name]
+            value = (
+                sizes[atom.name]
+                if factor == 1 and len(term) == 1
+                else arith.muli(value, sizes[atom.name])
             )
         total = value if total is None else arith.addi(total, value)
     return arith.constant(ir.IndexType.get(), 0) if total is None else total
@@ -294,4 +299,3 @@ def _erase(ops: Iterable[Any]) -> None:
 
 def _is_pure(op: Any) -> bool:
     return op.operation.name.startswith(("linalg.", "tensor.", "arith.", "math."))
-

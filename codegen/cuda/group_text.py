@@ -225,7 +225,9 @@ class GroupText:
             totals = [self.accumulator(fold, result) for result in results]
             self._loop(fold, totals)
             for result, total in zip(results, totals, strict=True):
-                self.scopes.know((fold.op.results[result], self.result_at(fold, result).place), total)
+                self.scopes.know(
+                    (fold.op.results[result], self.result_at(fold, result).place), total
+                )
 
     def accumulator(self, fold: Folded, result: int, identity: str | None = None) -> Scalar:
         """A variable with the initial value of a reduction, or the identity of its operation."""

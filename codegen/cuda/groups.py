@@ -151,7 +151,9 @@ class GroupEmitter:
         count = product(self.extents.of(self.outputs[0]))
         index = Variable("index", count, s.vector)
         text.depths[index] = 0
-        text.scopes.line(f"const int index = {_times(s.vector, f'int({s.threads} * blockIdx.x + threadIdx.x)')};")
+        text.scopes.line(
+            f"const int index = {_times(s.vector, f'int({s.threads} * blockIdx.x + threadIdx.x)')};"
+        )
         text.scopes.line(f"if (index >= {text.index(count).text}) return;")
         with self._lane_loop():
             at = Index.of(index) + (Index.of(text.lane) if s.vector > 1 else 0)
@@ -170,7 +172,9 @@ class GroupEmitter:
         text, v = self.text, self.schedule.vector
         with ExitStack() as stack:
             if v > 1:
-                header = f"for (int {text.lane.name} = 0; {text.lane.name} < {v}; ++{text.lane.name})"
+                header = (
+                    f"for (int {text.lane.name} = 0; {text.lane.name} < {v}; ++{text.lane.name})"
+                )
                 stack.enter_context(text.scopes.open(Scope(header, "#pragma unroll")))
                 text.depths[text.lane] = text.scopes.depth
             yield
@@ -186,8 +190,9 @@ class GroupEmitter:
         text.depths[self.row] = 0
         self._who_am_i()
         columns = {c.constant for c in self._all_columns()}
-        if s.cached and len(columns) == 1 and None not in columns:
-            chunks = -(-next(iter(columns)) // (s.lanes * s.vector))
+        count = next(iter(columns), None)
+        if s.cached and len(columns) == 1 and count is not None:
+            chunks = -(-count // (s.lanes * s.vector))
             text.registers.count = chunks * s.vector
             text.registers.slot = linear((s.vector, "chunk") if chunks > 1 else 0,
                                          text.lane.name if s.vector > 1 else 0)  # fmt: skip
@@ -224,7 +229,9 @@ class GroupEmitter:
             line(f"if (row >= {rows}) return;")
         else:
             line(f"const int wanted = {first};")
-            line(f"const int row = minimum(wanted, {rows} - 1);  // all lanes take part in exchanges")
+            line(
+                f"const int row = minimum(wanted, {rows} - 1);  // all lanes take part in exchanges"
+            )
         if s.lanes > 1:
             line(f"const int part = threadIdx.x % {s.lanes};")
 
@@ -254,7 +261,11 @@ class GroupEmitter:
             if unrolled:
                 assert known is not None
                 chunks = -(-known // step)
-                outer = Scope("for (int chunk = 0; chunk < {0}; ++chunk)".format(chunks), "#pragma unroll") if chunks > 1 else Scope()
+                outer = (
+                    Scope(f"for (int chunk = 0; chunk < {chunks}; ++chunk)", "#pragma unroll")
+                    if chunks > 1
+                    else Scope()
+                )
                 stack.enter_context(text.scopes.open(outer))
                 at = linear((step, "chunk") if chunks > 1 else 0, first)
                 text.scopes.line(f"const int column = {at};")
@@ -299,7 +310,10 @@ class GroupEmitter:
         line, op = self.text.scopes.line, _combined(fold, number).op
         name, kind, lanes = total.text, held_type(total.kind), self.schedule.lanes
         with self.text.scopes.open(
-            Scope(f"for (int distance = {min(lanes, WARP) // 2}; distance > 0; distance /= 2)", "#pragma unroll")
+            Scope(
+                f"for (int distance = {min(lanes, WARP) // 2}; distance > 0; distance /= 2)",
+                "#pragma unroll",
+            )
         ):
             line(f"const {kind} other = {_exchanged(total)};")
             line(f"{name} = {expression(op, [name, 'other'])};")
@@ -311,7 +325,9 @@ class GroupEmitter:
             line(f"if (part % {WARP} == 0) {view}.store(warp, {name});")
             line("sync_threads();")
             line(f"{name} = {view}.load(0);")
-            with self.text.scopes.open(Scope(f"for (int other = 1; other < {warps}; ++other)", "#pragma unroll")):
+            with self.text.scopes.open(
+                Scope(f"for (int other = 1; other < {warps}; ++other)", "#pragma unroll")
+            ):
                 line(f"const {kind} more = {view}.load(other);")
                 line(f"{name} = {expression(op, [name, 'more'])};")
         start = self.text.initial(fold, number)

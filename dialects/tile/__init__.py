@@ -12,9 +12,9 @@ from .control import (
 )
 from .default_schedule import default_schedule
 from .dialect import FragmentType, GlobalType, SharedType, Tile
-from .host_ops import CacheOp, CapacityOp, LaunchOp
 from .group import GroupSchedule
 from .group_op import GroupOp, OutputOp
+from .host_ops import CacheOp, CapacityOp, LaunchOp
 from .movement import CopyOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
 from .schedule import Schedule, illegal

@@ -236,7 +236,7 @@ def _pad(op: Any, _: int, place: Place, extents: Extents) -> Element:
         if after != ZERO:
             inside.append(Condition(index, before + size))
     moved = tuple(index - before for index, before in zip(place, low, strict=True))
-    *_, ending = op.regions[0].blocks[0].operations
+    ending = list(op.regions[0].blocks[0].operations)[-1]
     return Chosen(((tuple(inside), Moved(source, moved)), ((), Moved(ending.operands[0], ()))))
 
 

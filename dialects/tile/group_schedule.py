@@ -296,7 +296,10 @@ class _Stage:
 
 def _has_stride_one(index: Index) -> bool:
     return any(
-        factor == 1 and len(term) == 1 and isinstance(term[0], Variable) and term[0].name == "column"
+        factor == 1
+        and len(term) == 1
+        and isinstance(term[0], Variable)
+        and term[0].name == "column"
         for term, factor in index.terms
     )
 

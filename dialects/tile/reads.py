@@ -71,13 +71,11 @@ class Reads:
     def _read(self, tensor: ir.Value, place: Place) -> tuple[Variables, int]:
         if not isinstance(tensor.type, ir.RankedTensorType):
             return self._scalar(tensor, ())
-        owner: Any = tensor.owner
-        inside = not isinstance(owner, ir.Block) and self.inside(owner)
-        if inside and owner.operation.name == "tensor.empty":
-            return frozenset(), 0
-        if inside and is_splat(owner):
-            return frozenset(), 0
-        made = element(tensor, place, self.extents) if inside else None
+        maker, made = _maker(tensor), None
+        if maker is not None and self.inside(maker):
+            if maker.operation.name == "tensor.empty" or is_splat(maker):
+                return frozenset(), 0
+            made = element(tensor, place, self.extents)
         match made:
             case Moved(value, at):
                 return self.read(value, at)
@@ -196,6 +194,11 @@ def staged_folds(
         if _variables(fold.outer) <= rows and not loaded:
             stages.setdefault(stage, []).append(fold)
     return [stages[stage] for stage in sorted(stages)]
+
+
+def _maker(value: ir.Value) -> Any:
+    """The op that makes a value, None of an argument."""
+    return None if isinstance(value.owner, ir.Block) else value.owner
 
 
 def _variables(place: Iterable[Index]) -> Variables:

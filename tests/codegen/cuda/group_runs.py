@@ -50,9 +50,7 @@ def size_count(group: Any) -> int:
     return sum(isinstance(v.type, ir.IndexType) for v in group.body.blocks[0].arguments)
 
 
-def reference(
-    group: Any, tensors: Sequence[np.ndarray], sizes: Sequence[int]
-) -> list[np.ndarray]:
+def reference(group: Any, tensors: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
     """What the interpreter makes of the ops of a group."""
     outputs = outputs_of(group)
     arguments = group.body.blocks[0].arguments
@@ -96,10 +94,8 @@ def emulated(
         given = [device_array(each) for each in tensors]
         grid = -(-count // schedule.per_block)
         shared = schedule.shared_bytes(totals)
-        module.launch(
-            name_of(group), grid, schedule.threads, shared, [*map(_bits, given), *map(_bits, results),
-            *sizes], mode,
-        )  # fmt: skip
+        arguments = [*map(_bits, given), *map(_bits, results), *sizes]
+        module.launch(name_of(group), grid, schedule.threads, shared, arguments, mode)
     return results
 
 
