@@ -40,12 +40,12 @@ class Space:
 
     methods: tuple[str, ...] = METHODS
     objective: str = "layer"
-    tasklets: tuple[int, ...] = (11, 12, 16, 24)
+    tasklets: tuple[int, ...] = (12, 16)
     groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     words: tuple[int, ...] = (1, 2, 4, 8)
     residencies: tuple[str, ...] = ("resident", "stream")
     grids: tuple[tuple[int, int], ...] = ()
-    finalists: int = 12
+    finalists: int = 8
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _blocks(problem: Problem, base: Schedule, unit_bytes: int) -> list[int]:
     pieces = {ceil(each / parts) for parts in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)}
     aligned = {ceil(piece * unit_bytes / 8) * 8 // unit_bytes for piece in pieces}
     fitting = sorted(each for each in aligned if each * unit_bytes <= MOST_BLOCK_BYTES)
-    return fitting[-3:] or [8]
+    return fitting[-2:] or [8]
 
 
 def _fly(problem: Problem, base: Schedule, space: Space) -> Iterator[Schedule]:

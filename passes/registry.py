@@ -12,6 +12,7 @@ from .lower_torch import lower_torch
 from .materialize_kv_cache import materialize_kv_cache
 from .name_layers import name_layers
 from .pack_kv_cache import pack_kv_cache
+from .partition_pim import PimPartition, partition_pim
 from .permute_weights import permute_weights
 from .raise_torch import Raising, raise_torch
 from .select_view import ViewSelection, select_view
@@ -26,6 +27,7 @@ PASSES: dict[str, Pass] = {
     "materialize-kv-cache": materialize_kv_cache,
     "name-layers": name_layers,
     "pack-kv-cache": pack_kv_cache,
+    "partition-pim": partition_pim(PimPartition()),
     "permute-weights": permute_weights,
     "raise-torch": raise_torch(Raising()),
     "select-view": select_view(ViewSelection()),

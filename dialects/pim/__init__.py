@@ -3,7 +3,7 @@
 from .compute import LookupAccumulateOp, Mul8Op
 from .device import DEVICES, Device, device, read_profile
 from .dialect import DpusType, MramType, Pim, WramType
-from .host import BroadcastOp, DeviceOp, GatherOp, LaunchOp, ShardOp
+from .host import BroadcastOp, DeviceOp, GatherOp, LaunchOp, LinearOp, ShardOp
 from .kernel import BarrierOp, KernelOp, LoopOp, ReturnOp, TaskletOp, YieldOp
 from .memory import (
     CopyInOp,
@@ -32,6 +32,7 @@ __all__ = [
     "GatherOp",
     "KernelOp",
     "LaunchOp",
+    "LinearOp",
     "LoadOp",
     "LookupAccumulateOp",
     "LoopOp",

@@ -1,12 +1,43 @@
-"""Ops of the host: a set of DPUs, transfers to and from arrays in their MRAM, launches."""
+"""Ops of the host: linear layers on DPUs; sets of DPUs, transfers to and from MRAM, launches."""
 
 from math import prod
-from typing import Any
+from typing import Any, Optional
 
 from ..bindings import Operand, Result, ir
 from ..errors import QccError
+from ..formats import parse_spelling
 from .device import device
 from .dialect import ELEMENT_BYTES, Pim, dpus_of
+from .linear import refusal
+
+
+class LinearOp(Pim.Operation, name="linear"):
+    """
+    A `qcc.linear` whose input is rounded to `activation`, dynamically or in the attribute `range`,
+    and whose sums `pim.kernel @kernel` computes: see IntegerLinear. `schedule` is that of the
+    kernel with the rows, k and tokens of its problem; more tokens are several launches.
+    """
+
+    input: Operand[Any]
+    weight: Operand[Any]
+    kernel: ir.StringAttr
+    weight_format: ir.StringAttr
+    activation: ir.StringAttr
+    schedule: Any
+    result: Result[Any]
+    bias: Optional[Operand[Any]] = None
+
+    def verify_invariants(self) -> bool:
+        try:
+            weight, activation = (
+                parse_spelling(each.value) for each in (self.weight_format, self.activation)
+            )
+            reason = refusal(weight, "weights") or refusal(activation, "activations")
+        except QccError as error:
+            reason = error.what
+        if reason:
+            self.location.emit_error(f"pim.linear: {reason}")
+        return reason is None
 
 
 class DeviceOp(Pim.Operation, name="device"):

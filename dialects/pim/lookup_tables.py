@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import factorial, gcd, lcm
+from math import factorial, gcd, isfinite, lcm
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,9 @@ class CodeBook:
                 "pim-format", f"{fmt.name} has codes of {fmt.bits} bits",
                 next_step="DPUs look up, or multiply, codes of at most 8",
             )  # fmt: skip
-        exact = [float(each).as_integer_ratio() for each in fmt.element_values()]
-        scale = lcm(*(below for _, below in exact))
-        values = tuple(above * (scale // below) for above, below in exact)
+        units = [_fraction(float(each)) for each in fmt.element_values()]
+        scale = lcm(*(below for _, below in units))
+        values = tuple(above * (scale // below) for above, below in units)
         if min(values) < -128 or max(values) > 127:
             raise UnsupportedError(
                 "pim-format", f"{fmt.name}: values are no small integers times a power of two",
@@ -71,6 +71,11 @@ class CodeBook:
             )  # fmt: skip
         common = gcd(*values, scale)
         return CodeBook(tuple(value // common for value in values), scale // common)
+
+
+def _fraction(value: float) -> tuple[int, int]:
+    """A value as numerator and denominator; no small one where it is not finite."""
+    return value.as_integer_ratio() if isfinite(value) else (1 << 31, 1)
 
 
 @dataclass(frozen=True)
