@@ -2,11 +2,13 @@
 The cycle model of DPUs against times measured on hardware, and the speed of the emulator.
 
     python -m benchmarks.pim --validate [--device PROFILE.toml] [--cache FOLDER]
+    python -m benchmarks.pim --kernels
     python -m benchmarks.pim --speed
 
 --validate runs qcc's own expressions of the measured kernels in the RV32 emulator, checks their
 results against NumPy, and prints each row of the tables with its error. docs/pim.md says what to
-expect. It needs a clang for RV32 (`pip install 'qcc[pim-emu]'`).
+expect. --kernels compares emitted kernels in the emulator with what the search takes them for.
+It needs a clang for RV32 (`pip install 'qcc[pim-emu]'`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import pim_kernels
 from benchmarks.pim_subjects import PRIM, TASKLETS, Bench, arithmetic, dma, lut
 from benchmarks.pim_tables import Row, lines, mean_error, read, summary
 from qcc.dialects.errors import QccError
@@ -51,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.speed:
             print_speed(bench)
             return 0
+        if options.kernels:
+            say(*pim_kernels.lines(list(pim_kernels.compared(bench))))
+            return 0
         return validate(bench)
     except QccError as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -63,6 +69,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=raw)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--validate", action="store_true", help="the model against hardware")
+    what.add_argument("--kernels", action="store_true", help="emitted kernels against the search")
     what.add_argument("--speed", action="store_true", help="instructions a second, emulated")
     parser.add_argument("--device", type=Path, help="a profile other than v1A")
     parser.add_argument("--cache", type=Path, default=Path("build/pim"), help="built programs")
