@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.pim_subjects import Bench
-from qcc.codegen.upmem.build_dpu import build_rv32
-from qcc.codegen.upmem.emit_dpu import array_name, dpu_program
-from qcc.codegen.upmem.rv32 import Dpu
+from qcc.codegen.upmem.execute import Emulated
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.pim.layout import dpu_arrays, product_of
@@ -80,23 +78,16 @@ def compared(bench: Bench, k: int = 768, tokens: int = 16) -> Iterator[Compared]
 
 def emulate(bench: Bench, share: Share, kernel: object) -> Timing:
     """The kernel on random codes, checked; ValueError where it computes something else."""
-    program = dpu_program(kernel)
-    dpu = Dpu(program, build_rv32(program, bench.folder), bench.folder)
     problem, draw = share.problem, np.random.default_rng(0)
     weights = draw.integers(0, len(problem.weights), (problem.rows, problem.k))
     inputs = draw.integers(0, len(problem.activations), (problem.tokens, problem.k))
     arrays = dpu_arrays(share, weights, inputs)
-    for name, array in arrays.items():
-        if name != "results":
-            dpu.write(array_name(name), array[0])
-    launch = dpu.launch()
-    results = arrays["results"]
-    raw = dpu.read(array_name("results"), results[0].nbytes)
-    results[0] = np.frombuffer(raw, results.dtype).reshape(results[0].shape)
+    run = Emulated(kernel, bench.folder)
+    run(arrays)
     want = np.array(problem.activations)[inputs] @ np.array(problem.weights)[weights].T
-    if not np.array_equal(product_of(share, results), want):
-        raise ValueError(f"{program.name} computes something else than NumPy")
-    return simulate(launch.traces, bench.device)
+    if not np.array_equal(product_of(share, arrays["results"]), want):
+        raise ValueError(f"{run.program.name} computes something else than NumPy")
+    return simulate(run.launches[0].traces, bench.device)
 
 
 def lines(rows: list[Compared]) -> Iterator[str]:

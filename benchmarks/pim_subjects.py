@@ -15,7 +15,8 @@ import numpy as np
 
 from qcc.codegen.upmem.build_dpu import build_rv32
 from qcc.codegen.upmem.dpu_program import DpuProgram
-from qcc.codegen.upmem.rv32 import Dpu, Launch
+from qcc.codegen.upmem.launch import Launch
+from qcc.codegen.upmem.rv32 import Dpu
 from qcc.codegen.upmem.sources import DEVICE
 from qcc.dialects.pim.device import Device
 from qcc.dialects.pim.timing import Timing, simulate
@@ -169,7 +170,7 @@ def scan(bench: Bench, dpus: int, size: int, defines: dict[str, object]) -> Ran:
     expect("scan", array_of(dpu, "scanned", "<u8", count), np.cumsum(values) + 7)
     both = [[*a, ("barrier", -1.0), *b] for a, b in zip(first.traces, second.traces, strict=True)]
     executed, seconds = first.instructions + second.instructions, first.seconds + second.seconds
-    return bench.time(Launch(executed, both, seconds), 2)
+    return bench.time(Launch(0, 0, executed, both, seconds), 2)
 
 
 def scan_rss(bench: Bench, dpus: int, size: int) -> Ran:

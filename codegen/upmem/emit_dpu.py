@@ -21,6 +21,8 @@ from .kernel_text import KernelText, uses
 from .printer import Printer
 from .words import name
 
+OFFSETS = "mram_offsets"
+
 
 def dpu_program(kernel: Any) -> DpuProgram:
     """The program of a `pim.kernel`: its C, and the memories of the device it was made for."""
@@ -41,7 +43,7 @@ def emit_dpu(kernel: Any) -> str:
     _say_what(out, kernel)
     out.line("#include <qcc_dpu.h>")
     out.line()
-    _declare_arguments(text, kernel)
+    placed = _declare_arguments(text, kernel)
     private = _declare_buffers(text, kernel)
     if any(op.operation.name == "pim.barrier" for op in walk(kernel.body)):
         out.line("BARRIER_INIT(all_tasklets, NR_TASKLETS)")
@@ -50,6 +52,8 @@ def emit_dpu(kernel: Any) -> str:
         own = text.fresh("tasklet")
         if private or any(op.operation.name == "pim.tasklet" for op in walk(kernel.body)):
             out.line(f"const uint32_t {own} = me();")
+        if any(uses(argument) for _, argument in placed):
+            _point_at_arrays(text, placed)
         for each, kind in private:
             out.line(f"{kind} *const {each} = {each}_of[tasklet];")
         write_block(text, kernel.body.blocks[0])
@@ -69,21 +73,36 @@ def _say_what(out: Printer, kernel: Any) -> None:
     out.comment(*told)
 
 
-def _declare_arguments(text: KernelText, kernel: Any) -> None:
-    """Arrays in MRAM and words of the host, under the names that the host asks for."""
+def _declare_arguments(text: KernelText, kernel: Any) -> list[tuple[str, Any]]:
+    """Words of the host, and where arrays begin; the names and values of pointers to them."""
+    placed = []
     arguments = kernel.body.blocks[0].arguments
     for each, argument in zip(argument_names(kernel), arguments, strict=True):
-        if not is_pim(argument.type, "mram"):
+        if is_pim(argument.type, "mram"):
+            pointer = text.arrays[argument] = text.fresh(f"mram_{each}")
+            placed.append((pointer, argument))
+        else:
             text.out.line(f"__host uint32_t {text.fresh(each)};")
             text.words[argument] = name(each)
-            continue
-        kind, count = C_TYPES[element_of(argument.type)], whole_units(argument.type)
-        shape = " x ".join(map(str, tensor_of(argument.type).shape))
-        text.out.line(
-            f"__mram_noinit {kind} {text.fresh(array_name(each))}[{count}]; /* {shape} */"
-        )
-        text.arrays[argument] = array_name(each)
+    if placed:
+        text.out.comment("Where arrays begin, in bytes behind MRAM's heap pointer: multiples of 8.")
+        names = ", ".join(pointer.removeprefix("mram_") for pointer, _ in placed)
+        text.out.line(f"__host uint32_t {text.fresh(OFFSETS)}[{len(placed)}]; /* {names} */")
     text.out.line()
+    return placed
+
+
+def _point_at_arrays(text: KernelText, placed: list[tuple[str, Any]]) -> None:
+    heap = text.fresh("heap")
+    text.out.line(f"__mram_ptr uint8_t *const {heap} = DPU_MRAM_HEAP_POINTER;")
+    for i, (pointer, argument) in enumerate(placed):
+        if not uses(argument):
+            continue
+        type_ = argument.type
+        kind, shape = C_TYPES[element_of(type_)], " x ".join(map(str, tensor_of(type_).shape))
+        place = f"{heap} + {OFFSETS}[{i}]"
+        cast = place if kind == "uint8_t" else f"(__mram_ptr {kind} *)({place})"
+        text.out.line(f"__mram_ptr {kind} *const {pointer} = {cast}; /* {shape} */")
 
 
 def _declare_buffers(text: KernelText, kernel: Any) -> list[tuple[str, str]]:
@@ -104,9 +123,11 @@ def _declare_buffers(text: KernelText, kernel: Any) -> list[tuple[str, str]]:
     return private
 
 
-def array_name(argument: str) -> str:
-    """The symbol of an array in MRAM; buffers have the names of what they hold of it."""
-    return f"mram_{argument}"
+def array_types(kernel: Any) -> dict[str, ir.Type]:
+    """The arrays in MRAM by argument, in the order of their offsets."""
+    arguments = kernel.body.blocks[0].arguments
+    named = zip(argument_names(kernel), arguments, strict=True)
+    return {each: argument.type for each, argument in named if is_pim(argument.type, "mram")}
 
 
 def whole_units(type_: ir.Type) -> int:

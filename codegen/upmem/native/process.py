@@ -14,6 +14,7 @@ from ....dialects.errors import QccError, UsageError
 from ..build_host import build_with_host
 from ..dpu_program import DpuProgram
 from ..faults import DpuFault
+from ..launch import Launch
 from ..sources import DEVICE, NATIVE, digest_of, folder_digest
 
 # Linked low and not relocated: addresses in MRAM and of variables fit into 32 bits, as on a DPU.
@@ -97,9 +98,9 @@ class NativeDpu:
         self._order("R", self._place(symbol, offset, bytes_), bytes_)
         return self._answer(bytes_)
 
-    def launch(self, seed: int = 0) -> tuple[int, int]:
+    def launch(self, seed: int = 0) -> Launch:
         """
-        Run all tasklets to their end; bytes read from and written to MRAM.
+        Run all tasklets to their end.
 
         Seed 0 runs each to where it waits; another draws who runs next. Raises DpuFault.
         """
@@ -108,7 +109,7 @@ class NativeDpu:
         if outcome.code:
             text = outcome.text.decode(errors="replace")
             raise DpuFault(outcome.code, self.program.name, outcome.tasklet, "natively run", text)
-        return outcome.bytes_read, outcome.bytes_written
+        return Launch(outcome.bytes_read, outcome.bytes_written)
 
     def _place(self, symbol: str, offset: int, size: int) -> int:
         address, extent = self.symbol(symbol)

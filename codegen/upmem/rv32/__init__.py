@@ -1,5 +1,5 @@
 """DPU programs built for RV32I, executed with the memories and checks of a DPU."""
 
-from .machine import Dpu, Launch, load_interpreter
+from .machine import Dpu, load_interpreter
 
-__all__ = ["Dpu", "Launch", "load_interpreter"]
+__all__ = ["Dpu", "load_interpreter"]

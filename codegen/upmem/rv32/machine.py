@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import time
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ....dialects.errors import QccError, UsageError
 from ..build_host import build_with_host
 from ..dpu_program import DpuProgram
 from ..faults import DpuFault
+from ..launch import Launch, Trace
 from ..sources import RV32, folder_digest
 
 # No merging of the indirect jumps: each operation predicts its own successor.
@@ -32,20 +32,6 @@ EVENTS = (
 )
 MOST_INSTRUCTIONS = 20_000_000_000
 QUANTUM = 200  # instructions of a turn at most, where turns are drawn
-
-Trace = list[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Launch:
-    """
-    What a launch did: the instructions executed, the trace of each tasklet, and the seconds that
-    the interpreter took for it.
-    """
-
-    instructions: int
-    traces: list[Trace]
-    seconds: float
 
 
 class _Config(ctypes.Structure):
@@ -195,7 +181,12 @@ class Dpu:
             raise DpuFault(code, self.program.name, fault.tasklet, place, text)
         tasklets = range(self.program.tasklets)
         counted = [self._library.qcc_machine_instructions(self._machine, t) for t in tasklets]
-        return Launch(sum(counted), [self._trace(t) for t in tasklets], seconds)
+        traces = [self._trace(t) for t in tasklets]
+        read, written = (
+            int(sum(value for trace in traces for kind, value in trace if kind == way))
+            for way in ("read", "write")
+        )
+        return Launch(read, written, sum(counted), traces, seconds)
 
     def _trace(self, tasklet: int) -> Trace:
         count = ctypes.c_size_t()

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcc.codegen.upmem.build_dpu import build_rv32, check_types, check_untyped
-from qcc.codegen.upmem.dpu_program import DpuProgram
-from qcc.codegen.upmem.emit_dpu import array_name, dpu_program, emit_dpu
-from qcc.codegen.upmem.native import NativeDpu
-from qcc.codegen.upmem.rv32 import Dpu
+from qcc.codegen.upmem.build_dpu import check_types, check_untyped
+from qcc.codegen.upmem.emit_dpu import dpu_program, emit_dpu
+from qcc.codegen.upmem.execute import Emulated, Rung
 from qcc.codegen.upmem.toolchain import candidates
 from qcc.dialects import pim
 from qcc.dialects.bindings import ir
@@ -47,14 +45,14 @@ CASES = {
     "canonical-W1A1": (
         21, 37, 5, BIT, BIT, Schedule("canonical", 7, 4, "resident", row_block=4, tasklets=11),
     ),
-    "canonical-W1A3": (33, 70, 19, BIT, A3, Schedule("canonical", 6, 4, row_block=8)),
+    "canonical-W1A3": (33, 70, 19, BIT, A3, Schedule("canonical", 6, 4, row_block=8, row_parts=3, token_parts=2)),
     "canonical-W2A2": (
         21, 37, 5, INT2, INT2, Schedule("canonical", 5, 2, shared=True, row_block=4, tasklets=4),
     ),
     "canonical-W4A4": (
         8, 24, 3, INT4, INT4, Schedule("canonical", 1, 8, "resident", row_block=4, tasklets=2),
     ),
-    "packed-W1A3": (21, 37, 5, BIT, A3, Schedule("packed", 3, 4, "resident", row_block=16)),
+    "packed-W1A3": (21, 37, 5, BIT, A3, Schedule("packed", 3, 4, "resident", row_block=16, row_parts=2)),
     "multiply-W8A8": (21, 37, 5, INT8, INT8, Schedule("multiply", groups=8, row_block=2, words=2)),
 }  # fmt: skip
 
@@ -77,16 +75,9 @@ def drawn(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     return weights, draw.integers(0, len(problem.activations), (problem.tokens, problem.k))
 
 
-def run_on(dpu: Dpu | NativeDpu, arrays: dict[str, np.ndarray], seed: int) -> np.ndarray:
-    """The results of the first DPU's share."""
-    dpu.poison(seed)
-    for name, array in arrays.items():
-        if name != "results":
-            dpu.write(array_name(name), array[0])
-    dpu.launch(seed)
-    results = arrays["results"][0]
-    raw = dpu.read(array_name("results"), results.nbytes)
-    return np.frombuffer(raw, results.dtype).reshape(results.shape)
+def results_of(run: Emulated, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    run(arrays)
+    return arrays["results"].copy()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -94,17 +85,17 @@ def test_emitted_kernels_are_exact(case: str, module: ir.Module, built: Path) ->
     *sizes, schedule = CASES[case]
     share = Share(Problem(*sizes), schedule)
     kernel, (weights, inputs) = kernel_of(module, share), drawn(share.problem)
-    program = dpu_program(kernel)
-    check_untyped(program)
-    arrays = dpu_arrays(share, weights, inputs)
-    dpus: list[Dpu | NativeDpu] = [NativeDpu(program, built)]
+    check_untyped(dpu_program(kernel))
+    rungs: list[Rung] = ["native"]
     if candidates():
-        check_types(program)
-        dpus.append(Dpu(program, build_rv32(program, built), built))
-    got = [run_on(dpu, arrays, seed) for dpu in dpus for seed in (0, 3)]
+        check_types(dpu_program(kernel))
+        rungs.append("rv32")
+    arrays = dpu_arrays(share, weights, inputs)
+    got = [results_of(Emulated(kernel, built, rung, seed), arrays)
+           for rung in rungs for seed in (0, 3)]  # fmt: skip
     run_kernel(kernel, arrays, {})
     for each in got:
-        np.testing.assert_array_equal(each, arrays["results"][0])
+        np.testing.assert_array_equal(each, arrays["results"])
     p = share.problem
     expected = np.array(p.activations)[inputs] @ np.array(p.weights)[weights].T
     np.testing.assert_array_equal(product_of(share, arrays["results"]), expected)
@@ -179,9 +170,7 @@ def test_carried_words_change_together(module: ir.Module, built: Path) -> None:
     """Fibonacci numbers: each of two carried words becomes what the other was or both were."""
     parsed = ir.Module.parse(CARRIED, module.context)
     (kernel,) = parsed.body.operations
-    program: DpuProgram = dpu_program(kernel)
-    check_untyped(program)
-    dpu = NativeDpu(program, built)
-    dpu.write("n", np.uint32(10).tobytes())
-    dpu.launch()
-    assert list(np.frombuffer(dpu.read("mram_y", 8), np.uint32)) == [55, 89]
+    check_untyped(dpu_program(kernel))
+    arrays = {"y": np.zeros((1, 2), np.uint32)}
+    Emulated(kernel, built, "native", results=("y",))(arrays, {"n": 10})
+    assert arrays["y"].tolist() == [[55, 89]]

@@ -4,9 +4,8 @@
  */
 #include <qcc_dpu.h>
 
-__mram_noinit uint8_t mram_weights[49152]; /* 48 x 256 x 4 */
-__mram_noinit int8_t mram_inputs[12288]; /* 4 x 192 x 16 */
-__mram_noinit uint32_t mram_results[2048]; /* 4 x 256 x 2 */
+/* Where arrays begin, in bytes behind MRAM's heap pointer: multiples of 8. */
+__host uint32_t mram_offsets[3]; /* weights, inputs, results */
 
 static __dma_aligned uint32_t table[128];
 static __dma_aligned int8_t inputs_of[NR_TASKLETS][16];
@@ -17,6 +16,12 @@ BARRIER_INIT(all_tasklets, NR_TASKLETS)
 
 int main(void) {
     const uint32_t tasklet = me();
+    __mram_ptr uint8_t *const heap = DPU_MRAM_HEAP_POINTER;
+    __mram_ptr uint8_t *const mram_weights = heap + mram_offsets[0]; /* 48 x 256 x 4 */
+    __mram_ptr int8_t *const mram_inputs = (__mram_ptr int8_t *)(heap +
+        mram_offsets[1]); /* 4 x 192 x 16 */
+    __mram_ptr uint32_t *const mram_results = (__mram_ptr uint32_t *)(heap +
+        mram_offsets[2]); /* 4 x 256 x 2 */
     int8_t *const inputs = inputs_of[tasklet];
     uint8_t *const codes = codes_of[tasklet];
     uint32_t *const sums = sums_of[tasklet];

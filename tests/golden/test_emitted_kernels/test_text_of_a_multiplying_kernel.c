@@ -4,9 +4,8 @@
  */
 #include <qcc_dpu.h>
 
-__mram_noinit uint32_t mram_weights[12288]; /* 2 x 64 x 96 */
-__mram_noinit uint32_t mram_inputs[3072]; /* 16 x 192 */
-__mram_noinit int32_t mram_results[1024]; /* 16 x 64 */
+/* Where arrays begin, in bytes behind MRAM's heap pointer: multiples of 8. */
+__host uint32_t mram_offsets[3]; /* weights, inputs, results */
 
 static __dma_aligned uint32_t inputs_of[NR_TASKLETS][96];
 static __dma_aligned uint32_t codes_of[NR_TASKLETS][192];
@@ -14,6 +13,13 @@ static __dma_aligned int32_t sums_of[NR_TASKLETS][64];
 
 int main(void) {
     const uint32_t tasklet = me();
+    __mram_ptr uint8_t *const heap = DPU_MRAM_HEAP_POINTER;
+    __mram_ptr uint32_t *const mram_weights = (__mram_ptr uint32_t *)(heap +
+        mram_offsets[0]); /* 2 x 64 x 96 */
+    __mram_ptr uint32_t *const mram_inputs = (__mram_ptr uint32_t *)(heap +
+        mram_offsets[1]); /* 16 x 192 */
+    __mram_ptr int32_t *const mram_results = (__mram_ptr int32_t *)(heap +
+        mram_offsets[2]); /* 16 x 64 */
     uint32_t *const inputs = inputs_of[tasklet];
     uint32_t *const codes = codes_of[tasklet];
     int32_t *const sums = sums_of[tasklet];

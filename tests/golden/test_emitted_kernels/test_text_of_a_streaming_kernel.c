@@ -4,11 +4,8 @@
  */
 #include <qcc_dpu.h>
 
-__mram_noinit int8_t mram_table[109824]; /* 1716 x 64 */
-__mram_noinit uint8_t mram_reorder[46080]; /* 720 x 64 */
-__mram_noinit uint8_t mram_weights[8192]; /* 32 x 1 x 4 x 64 */
-__mram_noinit uint32_t mram_places[4096]; /* 16 x 128 x 2 */
-__mram_noinit int16_t mram_results[1024]; /* 16 x 64 */
+/* Where arrays begin, in bytes behind MRAM's heap pointer: multiples of 8. */
+__host uint32_t mram_offsets[5]; /* table, reorder, weights, places, results */
 
 static __dma_aligned int8_t slices_of[NR_TASKLETS][256];
 static __dma_aligned uint8_t orders_of[NR_TASKLETS][256];
@@ -18,6 +15,15 @@ static __dma_aligned int16_t sums_of[NR_TASKLETS][64];
 
 int main(void) {
     const uint32_t tasklet = me();
+    __mram_ptr uint8_t *const heap = DPU_MRAM_HEAP_POINTER;
+    __mram_ptr int8_t *const mram_table = (__mram_ptr int8_t *)(heap +
+        mram_offsets[0]); /* 1716 x 64 */
+    __mram_ptr uint8_t *const mram_reorder = heap + mram_offsets[1]; /* 720 x 64 */
+    __mram_ptr uint8_t *const mram_weights = heap + mram_offsets[2]; /* 32 x 1 x 4 x 64 */
+    __mram_ptr uint32_t *const mram_places = (__mram_ptr uint32_t *)(heap +
+        mram_offsets[3]); /* 16 x 128 x 2 */
+    __mram_ptr int16_t *const mram_results = (__mram_ptr int16_t *)(heap +
+        mram_offsets[4]); /* 16 x 64 */
     int8_t *const slices = slices_of[tasklet];
     uint8_t *const orders = orders_of[tasklet];
     uint32_t *const places = places_of[tasklet];

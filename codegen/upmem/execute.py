@@ -1,0 +1,115 @@
+"""
+Kernels run on emulated DPUs, as the host would run them: transfers, a launch, the results.
+
+`rv32` is the timed emulator, `native` needs gcc only. Both are what dialects/pim/execute.py calls
+a Run: arrays [dpus, elements…] by the names of a kernel's arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...dialects.errors import UsageError
+from ...dialects.pim.dialect import size_of
+from .build_dpu import build_rv32
+from .dpu_program import DpuProgram
+from .emit_dpu import OFFSETS, array_types, dpu_program
+from .launch import Launch
+from .native import NativeDpu
+from .rv32 import Dpu
+
+HEAP = "__sys_used_mram_end"
+"""The symbol behind DPU_MRAM_HEAP_POINTER."""
+Array = NDArray[Any]
+Rung = Literal["rv32", "native"]
+GARBAGE = 0xA5
+
+
+@dataclass
+class Emulated:
+    """
+    A kernel on emulated DPUs of one kind.
+
+    `seed` 0 runs tasklets in order, another draws a schedule. After a run `launches` holds what
+    each DPU did: the timed emulator's have traces for the cycle model.
+    """
+
+    kernel: Any
+    folder: Path
+    rung: Rung = "rv32"
+    seed: int = 0
+    results: tuple[str, ...] = ("results",)
+    workers: int = 1
+    launches: list[Launch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.program: DpuProgram = dpu_program(self.kernel)
+        self.sizes = {name: size_of(type_) for name, type_ in array_types(self.kernel).items()}
+        self._make = self._maker()
+
+    def _maker(self) -> Callable[[], Dpu | NativeDpu]:
+        if self.rung == "native":
+            return lambda: NativeDpu(self.program, self.folder)
+        image = build_rv32(self.program, self.folder)
+        return lambda: Dpu(self.program, image, self.folder)
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """Arrays one after another."""
+        found, place = {}, 0
+        for name, size in self.sizes.items():
+            found[name], place = place, place + size
+        return found
+
+    def __call__(self, arrays: Mapping[str, Array], words: Mapping[str, int] = {}) -> None:
+        """Run all DPUs, `workers` at a time, and write the arrays named in `results`."""
+        given = {name: self._bytes(name, arrays) for name in self.sizes}
+        (dpus,) = {len(each) for each in given.values()}
+        workers = min(self.workers or os.cpu_count() or 1, dpus)
+        parts = [range(first, dpus, workers) for first in range(workers)]
+        with ThreadPoolExecutor(workers) as pool:
+            ran = list(pool.map(lambda part: self._run_some(part, given, words), parts))
+        done = {dpu: launch for part in ran for dpu, launch in part.items()}
+        self.launches = [done[dpu] for dpu in range(dpus)]
+
+    def _bytes(self, name: str, arrays: Mapping[str, Array]) -> Array:
+        """[dpus, bytes], the memory of the array itself, which results are written to."""
+        array = arrays[name]
+        if not array.flags.c_contiguous or array[0].nbytes > self.sizes[name]:
+            raise UsageError(
+                "pim-argument",
+                f"{name} has {array[0].nbytes} bytes for each DPU",
+                why=f"the kernel takes {self.sizes[name]}, one DPU after another",
+            )
+        return array.reshape(len(array), -1).view(np.uint8)
+
+    def _run_some(
+        self, dpus: range, given: Mapping[str, Array], words: Mapping[str, int]
+    ) -> dict[int, Launch]:
+        """One emulator stands for all of them: it is given all that a DPU's memory holds."""
+        dpu, offsets = self._make(), self.offsets
+        for name, value in words.items():
+            dpu.write(name, np.array([value], np.uint32))
+        found = {}
+        for number in dpus:
+            dpu.poison(self.seed)
+            if offsets:
+                dpu.write(OFFSETS, np.array(list(offsets.values()), np.uint32))
+            for name, array in given.items():
+                raw = array[number]
+                if name in self.results:
+                    raw = np.full_like(raw, GARBAGE)
+                dpu.write(HEAP, raw, offsets[name])
+            found[number] = dpu.launch(self.seed)
+            for name in self.results:
+                raw = dpu.read(HEAP, given[name].shape[1], offsets[name])
+                given[name][number] = np.frombuffer(raw, np.uint8)
+        return found
