@@ -143,7 +143,7 @@ def print_choices(tuned: Tuned, formats: Sequence[str], columns: Sequence[int]) 
         s = first.schedule
         say(f"  {shape} {precision} {count:5}: {s.method} p={s.p} groups={s.groups} "
             f"words={s.words} {'shared' if s.shared else 'private'} {s.residency} "
-            f"tasklets={s.tasklets} grid={s.row_parts}x{s.token_parts} "
+            f"tasklets={s.tasklets} grid={s.row_parts}x{s.token_parts}x{s.k_parts} "
             f"estimate/simulation={first.estimate / first.cycles:.3f}")  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def print_exhaustive(target: Device) -> None:
     worst = 1.0
     for precision in FORMATS:
         for shape, columns, grids in (
-            ((96, 192), 512, ((1, 64), (2, 32))), ((768, 384), 64, ((4, 16), (1, 64))),
+            ((96, 192), 512, ((1, 64, 1), (2, 32, 2))), ((768, 384), 64, ((4, 16, 1), (1, 64, 1))),
         ):  # fmt: skip
             for methods in (("canonical", "packed"), ("fly", "lanes"), METHODS):
                 space = Space(methods=methods, tasklets=(12, 16), groups=(4, 16), words=(1, 4),

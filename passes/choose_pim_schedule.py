@@ -21,13 +21,15 @@ from ..dialects.pim.cost import Cost, cost_of
 from ..dialects.pim.device import Device
 from ..dialects.pim.estimate import estimated_cycles
 from ..dialects.pim.kernel import iram_instructions
-from ..dialects.pim.schedule import METHODS, WIDTH, Problem, Schedule, Share, illegal
+from ..dialects.pim.schedule import BYTE_MOST, METHODS, WIDTH, Problem, Schedule, Share, illegal
 from ..dialects.pim.slots import traces
 from ..dialects.pim.timing import simulate
 from .pim_kernel import pim_kernel
 
 PERIODS = 4
 MOST_BLOCK_BYTES = 1024
+MOST_CODE = 10
+"""Bits of the codes of a group whose table is made on the fly."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,16 @@ class Space:
     """
     Schedules to choose from. `objective` is "kernel", or "layer" with launch and transfers.
 
-    `finalists` are simulated. `grids` fixes the split of rows and tokens where it is given.
+    `finalists` are simulated. `grids` fixes the parts of rows, tokens and K where it is given.
     """
 
     methods: tuple[str, ...] = METHODS
     objective: str = "layer"
     tasklets: tuple[int, ...] = (12, 16)
-    groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    groups: tuple[int, ...] = (2, 4, 8, 16, 32)
     words: tuple[int, ...] = (1, 2, 4, 8)
     residencies: tuple[str, ...] = ("resident", "stream")
-    grids: tuple[tuple[int, int], ...] = ()
+    grids: tuple[tuple[int, int, int], ...] = ()
     finalists: int = 8
 
 
@@ -160,17 +162,28 @@ def candidates(problem: Problem, device: Device, space: Space) -> Iterator[Sched
     tasklets = [each for each in space.tasklets if each <= device.most_tasklets]
     for method in space.methods:
         for grid, threads in product(space.grids or _grids(problem, device), tasklets):
-            base = Schedule(method, tasklets=threads, row_parts=grid[0], token_parts=grid[1])
+            base = Schedule(
+                method, tasklets=threads, row_parts=grid[0], token_parts=grid[1], k_parts=grid[2]
+            )
             yield from _VARIANTS[method](problem, base, space)
 
 
-def _grids(problem: Problem, device: Device) -> list[tuple[int, int]]:
-    """Splits that use as many DPUs as there is work for: parts of rows, then parts of tokens."""
-    found = set()
-    for power in range(12):
-        for rows in (1 << power, 3 << power):
-            if rows <= min(device.dpus, problem.rows):
-                found.add((rows, min(device.dpus // rows, problem.tokens)))
+def _grids(problem: Problem, device: Device) -> list[tuple[int, int, int]]:
+    """
+    Splits into parts of rows, tokens and K that use as many DPUs as there is work for.
+
+    Tokens are split evenly, or as DPUs remain for each number of parts of rows. K is split where
+    tokens are too few for all DPUs to have many rows.
+    """
+    found, steps = set(), [each for power in range(12) for each in (1 << power, 3 << power)]
+    for k_parts in (1,) if 2 * problem.tokens >= device.dpus else (1, 2, 4, 8):
+        dpus = device.dpus // k_parts
+        even = {ceil(problem.tokens / each) for each in steps}
+        left = {min(dpus // each, problem.tokens) for each in steps if each <= dpus}
+        for tokens in even | left:
+            rows = min(dpus // max(tokens, 1), ceil(problem.rows / 2))
+            if tokens >= 1 and rows >= 1:
+                found.add((rows, tokens, k_parts))
     return sorted(found)
 
 
@@ -183,16 +196,18 @@ def _blocks(problem: Problem, base: Schedule, unit_bytes: int) -> list[int]:
     pieces = {ceil(each / parts) for parts in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)}
     aligned = {ceil(piece * unit_bytes / 8) * 8 // unit_bytes for piece in pieces}
     fitting = sorted(each for each in aligned if each * unit_bytes <= MOST_BLOCK_BYTES)
-    return fitting[-2:] or [8]
+    return fitting[-1:] or [8]
 
 
 def _fly(problem: Problem, base: Schedule, space: Space) -> Iterator[Schedule]:
-    bits = (len(problem.weights) - 1).bit_length()
-    words = space.words if base.method == "lanes" else (1,)
-    for p in range(1, 1 + 12 // bits):
+    bits, lanes = (len(problem.weights) - 1).bit_length(), base.method == "lanes"
+    words, scopes = (space.words, (True,)) if lanes else ((1,), (True, False))
+    for p in range(1, 1 + MOST_CODE // bits):
         width = 1 if bits * p <= 8 else 2
-        for groups, count, shared in product(space.groups, words, (True, False)):
-            made = replace(base, p=p, groups=groups, words=count, shared=shared)
+        small = lanes and p * problem.largest_product <= BYTE_MOST
+        widths = (16, 8) if small else (16,)
+        for groups, count, shared, lane in product(space.groups, words, scopes, widths):
+            made = replace(base, p=p, groups=groups, words=count, shared=shared, lane_bits=lane)
             for block in _blocks(problem, made, groups * width):
                 yield replace(made, row_block=block)
 

@@ -5,9 +5,12 @@ Kernels whose tables are made where they are used (methods `fly` and `lanes`).
         make the table of each group:   table[r, word] = Σ W(w_i) · a_i       [barrier]
         for each row: sums[row, word] += table[code[row, group], word]        [barrier]
 
-Exact. With two lanes a word is a_first + 65536 · a_second as integers, so that sums of words are
-sums of both; a lane of a span fits 16 bits (Share.spans), and the parts come apart at its end:
-low = sign-extended lower half, high = (word - low) >> 16.
+Exact. With two lanes a word is a_0 + 2^16 · a_1 as integers, so that sums of words are sums of
+both; a lane of a span fits 16 bits (Share.spans), and the parts come apart at its end: low =
+sign-extended lower half, high = (word - low) >> 16. With four, a word is a_0 + 2^8 · a_2 + 2^16 ·
+a_1 + 2^24 · a_3. A burst of groups, whose sums fit 8 bits, starts at 128 in each lane, so that none
+is negative; then bytes 0, 2 and bytes 1, 3 are added to sums of two lanes, which began at
+-128 for each burst to come.
 
 A table is made by walking its low codes in an order in which neighbours differ in one code: one
 addition and one store an entry, from the sums of the other codes, which doubling makes.
@@ -22,6 +25,13 @@ from ..dialects import pim
 from ..dialects.bindings import arith, ir
 from ..dialects.pim.schedule import Share, low_split, padded, table_parts
 from .pim_writer import Words, Writer, unrolled
+
+WORD = (1 << 32) - 1
+BYTE_START = 0x80808080
+BYTE_PAIRS = 0x00FF00FF
+BYTE_BIAS = 0x00800080
+SHIFTS = {1: (), 2: ((1, 16),), 4: ((2, 8), (1, 16), (3, 24))}
+"""For the tokens of a word after its first: which, and where in the word."""
 
 
 def write_fly(out: Writer, share: Share) -> None:
@@ -44,25 +54,26 @@ class _Fly:
     def tile(self, tile: ir.Value, _: Words) -> None:
         out, share = self.out, self.share
         if share.spans > 1:
-            self.clear("totals", share.rows_each * share.schedule.tile)
+            self.fill("totals", share.rows_each * share.schedule.tile, 0)
         chunks = share.chunks // share.spans
 
         def span(number: ir.Value, _: Words) -> None:
-            self.clear("sums", share.rows_each * share.schedule.words)
+            begin = -BYTE_BIAS * share.bursts & WORD
+            self.fill("sums", share.rows_each * share.schedule.sums, begin)
             start = out.times(number, chunks)
             out.loop("chunk", 0, chunks, lambda chunk, _: self.chunk(tile, out.add(start, chunk)))
             if share.spans > 1:
                 self.empty_lanes()
 
         out.loop("span", 0, share.spans, span)
-        width = share.schedule.words if share.spans == 1 else share.schedule.tile
+        width = share.schedule.sums if share.spans == 1 else share.schedule.tile
         place = out.times(out.add(out.times(tile, share.rows), self.row), width)
         source = "sums" if share.spans == 1 else "totals"
         out.copy_out(source, 0, "results", place, share.rows_each * width)
 
-    def clear(self, name: str, count: int) -> None:
+    def fill(self, name: str, count: int, value: int) -> None:
         def body(index: ir.Value, _: Words) -> None:
-            self.out.store(0, name, index)
+            self.out.store(value, name, index)
 
         self.out.loop("i", 0, count, body, unroll=unrolled(count, 8))
 
@@ -116,14 +127,14 @@ class _Fly:
         out.loop("upper", 0, each, expand, note=f"{block} entries from the sum of the other codes")
 
     def input(self, word: ir.Value, position: int) -> ir.Value:
-        """The activation of the group at a position; two tokens of it as lanes."""
+        """The activation of the group at a position; of all tokens of a word, in their lanes."""
         out, s = self.out, self.share.schedule
         index = out.times(word, s.lanes)
         value = out.load("inputs", index, position * s.tile)
-        if s.lanes == 1:
-            return value
-        second = out.load("inputs", index, position * s.tile + 1)
-        return out.add(out.shifted(second, 16), value)
+        for token, shift in SHIFTS[s.lanes]:
+            other = out.load("inputs", index, position * s.tile + token)
+            value = out.add(out.shifted(other, shift), value)
+        return value
 
     def start(self, inputs: Words, low: int) -> ir.Value:
         """The sum where low codes are the least, and the others 0."""
@@ -182,7 +193,7 @@ class _Fly:
             place = out.add(out.times(chunk, share.rows), out.add(self.row, row))
             count = s.row_block * s.groups
             out.copy_in("weights", out.times(place, s.groups), "codes", 0, count, "codes of rows")
-            at = out.times(row, s.words)
+            at = out.times(row, s.sums)
             lookups = s.groups * (1 + s.words)
             unroll = unrolled(s.row_block, max(1, 32 // lookups))
             out.loop("row", 0, s.row_block, lambda r, _: self.add_row(r, at), unroll=unroll)
@@ -191,17 +202,39 @@ class _Fly:
 
     def add_row(self, row: ir.Value, at: ir.Value) -> None:
         """All groups of a chunk for one row, its sums in registers."""
-        out, s = self.out, self.share.schedule
-        place, size = out.add(at, out.times(row, s.words)), self.share.tables.rows * s.words
-        sums = [out.load("sums", place, word) for word in range(s.words)]
-        for group in range(s.groups):
-            code = out.load("codes", out.times(row, s.groups), group)
+        out, s, share = self.out, self.share.schedule, self.share
+        place = out.add(at, out.times(row, s.sums))
+        sums = [out.load("sums", place, each) for each in range(s.sums)]
+        for first in range(0, s.groups, share.burst):
+            groups = range(first, min(first + share.burst, s.groups))
+            if s.lanes < 4:
+                sums = self.look_up(row, groups, sums)
+                continue
+            bytes_ = self.look_up(row, groups, [out.word(BYTE_START)] * s.words)
             sums = [
-                out.lookup(total, code, group * size, stride=s.words, displacement=word)
-                for word, total in enumerate(sums)
+                out.add(total, part) for total, part in zip(sums, self.halves(bytes_), strict=True)
             ]
-        for word, total in enumerate(sums):
-            out.store(total, "sums", place, word)
+        for each, total in enumerate(sums):
+            out.store(total, "sums", place, each)
+
+    def look_up(self, row: ir.Value, groups: range, totals: Words) -> Words:
+        out, s = self.out, self.share.schedule
+        size = self.share.tables.rows * s.words
+        for group in groups:
+            code = out.load("codes", out.times(row, s.groups), group)
+            totals = [
+                out.lookup(total, code, group * size, stride=s.words, displacement=word)
+                for word, total in enumerate(totals)
+            ]
+        return totals
+
+    def halves(self, words: Words) -> Words:
+        """Bytes 0 and 2, then bytes 1 and 3, of each word, as lanes of 16 bits."""
+        out, made, mask = self.out, [], self.out.word(BYTE_PAIRS)
+        for word in words:
+            made.append(arith.andi(word, mask))
+            made.append(arith.andi(arith.shrui(word, out.word(8)), mask))
+        return made
 
     def empty_lanes(self) -> None:
         """totals[row, 2 · word + lane] += lane of sums[row, word]."""
@@ -215,7 +248,7 @@ class _Fly:
                 at = out.times(index, 2)
                 out.store(out.add(out.load("totals", at, lane), part), "totals", at, lane)
 
-        count = share.rows_each * share.schedule.words
+        count = share.rows_each * share.schedule.sums
         out.loop("i", 0, count, body, unroll=unrolled(count, 4), note="empty lanes of 16 bits")
 
 

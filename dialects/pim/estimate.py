@@ -53,7 +53,7 @@ def _fly(share: Share, device: Device) -> float:
     make, add = _making(share, device), _adding(share, device)
     per_tile = _clearing(share) + DMA_SLOTS + 6
     if share.spans > 1:
-        per_tile += share.spans * share.rows_each * s.words * (10 + _clear_slots())
+        per_tile += share.spans * share.rows_each * s.sums * (10 + _clear_slots())
     engine = device.dma.busy(share.rows_each * s.tile * 2)
     if not s.shared:
         slots = per_tile + share.chunks * (
@@ -74,7 +74,7 @@ def _clear_slots() -> float:
 
 
 def _clearing(share: Share) -> float:
-    count = share.rows_each * share.schedule.words * share.spans
+    count = share.rows_each * share.schedule.sums * share.spans
     return _clear_slots() * (count + (share.rows_each * share.schedule.tile) * (share.spans > 1))
 
 
@@ -84,7 +84,7 @@ def _making(share: Share, device: Device) -> Phase:
     low, uppers = low_split(share)
     parts = table_parts(share)
     block, codes = t.rows // uppers, len(share.problem.weights)
-    inputs = s.p * (3 if s.lanes == 2 else 1) + s.p + codes
+    inputs = s.p * (2 * s.lanes - 1) + s.p + codes
     double = 0.0
     if uppers > 1:
         double = uppers * (1 + 2 * (codes - 1)) / (codes - 1) + (s.p - low) * (codes + LOOP)
@@ -99,7 +99,8 @@ def _adding(share: Share, device: Device) -> Phase:
     """One block of rows, over all groups of a chunk."""
     s = share.schedule
     lookups = s.groups * (1 + 1 + 2 * s.words)
-    row = 2 * s.words + lookups + LOOP
+    emptied = 5 * s.words * -(-s.groups // share.burst) if s.lanes == 4 else 0
+    row = 2 * s.sums + lookups + emptied + LOOP
     slots = DMA_SLOTS + 5 + LOOP + s.row_block * row
     size = s.row_block * s.groups * WIDTH[share.tables.code]
     return Phase(slots, device.dma.busy(size), share.rows // s.row_block, s.tasklets)

@@ -1,7 +1,7 @@
 """
 Codes as the arrays that DPUs read, and results as they leave them (arrays of schedule.py).
 
-Arrays are [dpus, …]; DPU d has row part d // token_parts and token part d % token_parts.
+Arrays are [dpus, …]; DPUs count through parts of tokens first, then of rows, then of K.
 """
 
 from __future__ import annotations
@@ -38,20 +38,28 @@ def correction(share: Share) -> int:
         return 0
     w, a = pad_codes(share)
     product = share.problem.weights[w] * share.problem.activations[a]
-    return (share.k - share.problem.k) * product
+    return (share.k * share.schedule.k_parts - share.problem.k) * product
 
 
 def weight_array(share: Share, codes: Codes) -> Array:
-    """`weights` [row_parts, …] of codes [rows, k], a row part for each."""
-    parts = _parts(codes, share.schedule.row_parts, share.rows)
-    return np.stack([_weights(share, part) for part in parts])
+    """`weights` [k_parts, row_parts, …] of codes [rows, k]."""
+    s = share.schedule
+    return np.stack([
+        np.stack([_weights(share, part) for part in _parts(columns, s.row_parts, share.rows)])
+        for columns in _columns(share, codes)
+    ])  # fmt: skip
 
 
 def input_arrays(share: Share, codes: Codes) -> dict[str, Array]:
-    """`inputs` or `places` [token_parts, …] of codes [tokens, k]."""
-    parts = _parts(codes, share.schedule.token_parts, share.tokens)
-    name = "places" if share.schedule.method in ("packed", "canonical") else "inputs"
-    return {name: np.stack([_INPUTS[share.schedule.method](share, part) for part in parts])}
+    """`inputs` or `places` [k_parts, token_parts, …] of codes [tokens, k]."""
+    s = share.schedule
+    name = "places" if s.method in ("packed", "canonical") else "inputs"
+    make = _INPUTS[s.method]
+    made = np.stack([
+        np.stack([make(share, part) for part in _parts(columns, s.token_parts, share.tokens)])
+        for columns in _columns(share, codes)
+    ])  # fmt: skip
+    return {name: made}
 
 
 def table_arrays(share: Share) -> dict[str, Array]:
@@ -67,10 +75,11 @@ def table_arrays(share: Share) -> dict[str, Array]:
 def dpu_arrays(share: Share, weights: Codes, activations: Codes) -> dict[str, Array]:
     """All arrays of all DPUs, results zero."""
     s = share.schedule
-    rows = np.repeat(weight_array(share, weights), s.token_parts, axis=0)
-    made = {"weights": rows}
+    held = weight_array(share, weights)
+    made = {"weights": np.repeat(held, s.token_parts, axis=1).reshape(s.dpus, *held.shape[2:])}
     for name, array in input_arrays(share, activations).items():
-        made[name] = np.tile(array, (s.row_parts,) + (1,) * (array.ndim - 1))
+        copies = np.repeat(array[:, None], s.row_parts, axis=1)
+        made[name] = copies.reshape(s.dpus, *array.shape[2:])
     for name, array in table_arrays(share).items():
         made[name] = np.broadcast_to(array, (s.dpus, *array.shape)).copy()
     shape, element = arrays(share)["results"]
@@ -82,8 +91,10 @@ def product_of(share: Share, results: Array) -> NDArray[np.int64]:
     s, p = share.schedule, share.problem
     each = np.stack([_result(share, part) for part in results])
     rows, tokens = -(-p.rows // s.row_parts), -(-p.tokens // s.token_parts)
-    each = each[:, :tokens, :rows].reshape(s.row_parts, s.token_parts, tokens, rows)
-    whole = each.transpose(1, 2, 0, 3).reshape(s.token_parts * tokens, s.row_parts * rows)
+    each = each[:, :tokens, :rows].reshape(s.k_parts, s.row_parts, s.token_parts, tokens, rows)
+    whole = (
+        each.sum(axis=0).transpose(1, 2, 0, 3).reshape(s.token_parts * tokens, s.row_parts * rows)
+    )
     return whole[: p.tokens, : p.rows] - correction(share)
 
 
@@ -99,9 +110,14 @@ def _parts(codes: Codes, count: int, extent: int) -> list[Codes]:
     return parts
 
 
+def _columns(share: Share, codes: Codes) -> list[Codes]:
+    """The parts of K, the last with fewer columns."""
+    return [codes[:, at : at + share.k_each] for at in range(0, share.problem.k, share.k_each)]
+
+
 def _widened(share: Share, codes: Codes, pad: int) -> Codes:
     wide = np.full((len(codes), share.k), pad, codes.dtype)
-    wide[:, : share.problem.k] = codes
+    wide[:, : codes.shape[1]] = codes
     return wide
 
 
@@ -126,7 +142,7 @@ def _weights(share: Share, codes: Codes) -> Array:
 def _values(share: Share, codes: Codes, book: tuple[int, ...]) -> Array:
     """Integers of codes, 0 in the padding of K."""
     values = np.zeros((len(codes), share.k), np.int64)
-    values[:, : share.problem.k] = np.array(book)[codes]
+    values[:, : codes.shape[1]] = np.array(book)[codes]
     return values
 
 

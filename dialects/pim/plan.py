@@ -219,7 +219,8 @@ def schedule_of(attribute: ir.Attribute) -> tuple[Schedule, int, int, int]:
     values: dict[str, Any] = {}
     for name in ("method", "residency"):
         values[name] = ir.StringAttr(given[name]).value
-    for name in ("p", "groups", "words", "row_block", "tasklets", "row_parts", "token_parts"):
+    for name in ("p", "groups", "words", "row_block", "tasklets", "row_parts", "token_parts",
+                 "k_parts", "lane_bits"):  # fmt: skip
         values[name] = ir.IntegerAttr(given[name]).value
     values["shared"] = ir.BoolAttr(given["shared"]).value
     rows, k, tokens = (ir.IntegerAttr(given[name]).value for name in ("rows", "k", "tokens"))

@@ -3,15 +3,16 @@ Integer matrix products for DPUs: the problem, the ways to compute it, and what 
 
     y[n, m] = Σ_k W(w[m, k]) · A(a[n, k])        W, A: the integers that codes stand for
 
-A DPU gets some rows of weights (output features) and some tokens, and all of K, so that nothing is
-summed across DPUs. It computes products of p codes by lookup, or one by one:
+A DPU gets some rows of weights (output features), some tokens, and all of K or, where tokens are
+few, a part of it; the host then adds the parts. It computes products of p codes by lookup, or one
+by one:
 
     multiply    one-slot multiplications of bytes, in register tiles
     packed      a table of all (weights, activations) of p codes
     canonical   LoCaLUT's tables: sorted activations, and a second table that reorders weights
     fly         a table of the 2^(bw·p) sums of one group of activations, made where it is used
-    lanes       as fly, for two tokens in each 32-bit word and `words` words in each entry: one
-                load of a code and one address serve 2 · words tokens
+    lanes       as fly, for two or four tokens in each 32-bit word and `words` words in each entry:
+                one load of a code and one address serve all their tokens
 
 Tables of packed and canonical are `resident` in WRAM, or their slices `stream` from MRAM.
 """
@@ -28,6 +29,7 @@ from .lookup_tables import TablePair
 
 METHODS = ("multiply", "packed", "canonical", "fly", "lanes")
 LANE_MOST = (1 << 15) - 1
+BYTE_MOST = (1 << 7) - 1
 MOST_TABLE_CODE = 12
 """Bits of a code whose table a kernel makes on the fly: 4,096 entries."""
 
@@ -62,8 +64,10 @@ class Schedule:
     `p` codes are a group. `groups` are worked on together (k of the paper): their slices or tables
     are in WRAM at once, and accumulators stay in registers. `shared`: slices or tables belong to
     all tasklets, which share the rows; else each tasklet has its own, and its own tokens. `words`:
-    see lanes; for multiply the tokens of a register tile. `row_block`: rows of one DMA of weights,
-    for multiply those of a register tile. The DPUs form a grid of `row_parts` x `token_parts`.
+    see lanes; for multiply the tokens of a register tile. `lane_bits` are 16, or 8 for entries so
+    small that a few of them add up in a byte. `row_block`: rows of one DMA of weights,
+    for multiply those of a register tile. The DPUs form a grid of `k_parts` x `row_parts` x
+    `token_parts`.
     """
 
     method: str
@@ -76,10 +80,18 @@ class Schedule:
     tasklets: int = 16
     row_parts: int = 1
     token_parts: int = 1
+    k_parts: int = 1
+    lane_bits: int = 16
 
     @property
     def lanes(self) -> int:
-        return 2 if self.method == "lanes" else 1
+        """Tokens in a word of a table."""
+        return 32 // self.lane_bits if self.method == "lanes" else 1
+
+    @property
+    def sums(self) -> int:
+        """Accumulators of one row: words of two tokens, or of one."""
+        return self.tile // 2 if self.method == "lanes" else self.words
 
     @property
     def tile(self) -> int:
@@ -88,7 +100,7 @@ class Schedule:
 
     @property
     def dpus(self) -> int:
-        return self.row_parts * self.token_parts
+        return self.k_parts * self.row_parts * self.token_parts
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,7 @@ class Share:
     @cached_property
     def spans(self) -> int:
         """Parts of K whose sums fit a lane; 1 where accumulators have 32 bits."""
-        if self.schedule.lanes == 1:
+        if self.schedule.method != "lanes":
             return 1
         fit = LANE_MOST // max(1, self.problem.largest_product) // self.chunk
         return -(-self.whole_chunks // max(1, fit))
@@ -145,7 +157,12 @@ class Share:
 
     @property
     def whole_chunks(self) -> int:
-        return -(-self.problem.k // self.chunk)
+        return -(-self.k_each // self.chunk)
+
+    @property
+    def k_each(self) -> int:
+        """Inputs of a DPU; the last part of K may have fewer."""
+        return -(-self.problem.k // self.schedule.k_parts)
 
     @cached_property
     def chunks(self) -> int:
@@ -161,6 +178,24 @@ class Share:
         return self.chunks * self.chunk
 
     @property
+    def burst(self) -> int:
+        """Groups whose entries add up in lanes of 8 bits; all of a chunk in wider ones."""
+        if self.schedule.lanes != 4:
+            return self.schedule.groups
+        return min(self.schedule.groups, BYTE_MOST // self.largest_entry)
+
+    @property
+    def largest_entry(self) -> int:
+        return max(1, self.schedule.p * self.problem.largest_product)
+
+    @property
+    def bursts(self) -> int:
+        """Times that lanes of 8 bits are emptied in a span; each adds 128 to a sum."""
+        if self.schedule.lanes != 4:
+            return 0
+        return self.chunks // self.spans * -(-self.schedule.groups // self.burst)
+
+    @property
     def accumulator(self) -> str:
         """The element of results: the smallest that no sum can leave."""
         s, most = self.schedule, self.k * self.problem.largest_product
@@ -173,7 +208,7 @@ class Share:
     @property
     def entry(self) -> str:
         """The element of tables made on the fly."""
-        return "ui32" if self.schedule.lanes == 2 else self.tables.entry
+        return "ui32" if self.schedule.lanes > 1 else self.tables.entry
 
 
 def table_parts(share: Share) -> int:
@@ -210,7 +245,7 @@ def _fly_buffers(share: Share) -> dict[str, tuple[tuple[int, ...], str, str]]:
         "upper": ((low_split(share)[1],), "si32", "private"),
         "inputs": ((padded(s.p * s.tile, 1),), "si8", "private"),
         "codes": ((s.row_block, s.groups), share.tables.code, "private"),
-        "sums": ((share.rows_each, s.words), sums_element(share), "private"),
+        "sums": ((share.rows_each, s.sums), sums_element(share), "private"),
     }
     if share.spans > 1:
         made["totals"] = ((share.rows_each, s.tile), "si32", "private")
@@ -219,7 +254,7 @@ def _fly_buffers(share: Share) -> dict[str, tuple[tuple[int, ...], str, str]]:
 
 def sums_element(share: Share) -> str:
     """Of the accumulators of tables made on the fly."""
-    return "ui32" if share.schedule.lanes == 2 else share.accumulator
+    return "ui32" if share.schedule.lanes > 1 else share.accumulator
 
 
 def _table_buffers(share: Share) -> dict[str, tuple[tuple[int, ...], str, str]]:
@@ -287,7 +322,7 @@ def arrays(share: Share) -> dict[str, tuple[tuple[int, ...], str]]:
             "results": ((share.tokens, padded(share.rows, 4)), "si32"),
         }
     if s.method in ("fly", "lanes"):
-        width = s.words if share.spans == 1 else s.tile
+        width = s.sums if share.spans == 1 else s.tile
         return {
             "weights": ((share.chunks, share.rows, s.groups), t.code),
             "inputs": ((share.tiles, share.groups, padded(s.p * s.tile, 1)), "si8"),
@@ -341,8 +376,10 @@ def _misaligned(share: Share) -> Iterator[str]:
     if s.method in ("fly", "lanes"):
         if t.weight_bits * s.p > MOST_TABLE_CODE:
             yield f"a table of {t.rows} entries takes longer to make than it saves"
-        if s.lanes == 2 and share.chunk * share.problem.largest_product > LANE_MOST:
+        if s.method == "lanes" and share.chunk * share.problem.largest_product > LANE_MOST:
             yield f"sums of {share.chunk} products leave lanes of 16 bits"
+        if s.lanes == 4 and share.largest_entry > BYTE_MOST:
+            yield f"entries of up to {share.largest_entry} leave lanes of 8 bits"
     elif t.rows * WIDTH[t.entry] % 8 or (reorders(share) and t.rows * WIDTH[t.code] % 8):
         yield f"slices of {t.rows} entries are no multiple of 8 bytes"
     shape, element = list(arrays(share).values())[-1]

@@ -61,7 +61,7 @@ def test_the_overflow_of_the_specification_is_rejected() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_estimates_follow_the_simulation(method: str) -> None:
     problem = Problem(192, 384, 512, BIT, A3)
-    space = Space(methods=(method,), grids=((4, 32), (1, 32)))
+    space = Space(methods=(method,), grids=((4, 32, 1), (1, 32, 2)))
     rng, ratios = random.Random(0), []
     every = list(candidates(problem, DPU, space))
     while len(ratios) < 6:
@@ -82,11 +82,11 @@ def test_the_choice_is_within_five_percent_of_the_best() -> None:
     problem = Problem(64, 96, 32, INT4, A3)
     space = Space(
         methods=("canonical", "lanes", "fly"), tasklets=(12,), groups=(2, 8), words=(1, 4),
-        residencies=("stream",), grids=((2, 8),), objective="kernel", finalists=5,
+        residencies=("stream",), grids=((2, 8, 1),), objective="kernel", finalists=5,
     )  # fmt: skip
     best = exhaustive(problem, DPU, space)
     chosen = choose_schedule(problem, DPU, space)
-    assert best.considered == chosen.considered > 20
+    assert best.considered == chosen.considered > 10
     assert chosen.cycles <= 1.05 * best.cycles
 
 

@@ -71,10 +71,19 @@ def run(problem: Problem, schedule: Schedule) -> Counts:
         ((INT2, INT2), Schedule("canonical", 5, 2, "stream", shared=True, row_block=4, tasklets=4)),
         ((BIT, A3), Schedule("packed", 4, 4, "stream", row_block=8, row_parts=3)),
         ((BIT, A3), Schedule("packed", 3, 4, "resident", row_block=16, token_parts=5)),
+        ((BIT, BIT), Schedule("packed", 4, 2, row_block=8, k_parts=3, token_parts=2)),
+        ((BIT, A3), Schedule("lanes", 4, 2, shared=True, row_block=4, tasklets=2, k_parts=4)),
+        (
+            (BIT, A3),
+            Schedule("lanes", 6, 8, shared=True, words=2, row_block=4, tasklets=2, lane_bits=8),
+        ),
+        ((INT2, INT4), Schedule("lanes", 3, 4, shared=True, row_block=2, tasklets=2, lane_bits=8)),
         ((INT4, INT8), Schedule("multiply", groups=8, row_block=2, words=2)),
         ((INT4, INT4), Schedule("canonical", 1, 8, "resident", row_block=4, tasklets=2)),
     ],
-    ids=lambda each: f"{each.method}-{each.p}" if isinstance(each, Schedule) else None,
+    ids=lambda each: (
+        f"{each.method}-{each.p}x{each.k_parts}" if isinstance(each, Schedule) else None
+    ),
 )
 def test_kernels_are_exact(
     books: tuple[tuple[int, ...], tuple[int, ...]], schedule: Schedule
@@ -95,6 +104,21 @@ def test_lanes_are_emptied_before_they_overflow() -> None:
     arrays = dpu_arrays(extreme, np.zeros((4, 700), int), np.zeros((2, 700), int))
     run_kernel(kernel, arrays, {})
     assert (product_of(extreme, arrays["results"]) == 700 * 64).all()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_bytes_hold_the_extremes(code: int) -> None:
+    """Bursts of five groups of six products of up to 4, and spans of 16 bits, at their ends."""
+    problem = Problem(4, 9000, 4, BIT, A3)
+    share = Share(problem, Schedule("lanes", 6, 8, shared=True, row_block=4, tasklets=1,
+                                    lane_bits=8))  # fmt: skip
+    assert (share.burst, share.spans) == (5, 2)
+    module = ir.Module.create()
+    with ir.InsertionPoint(module.body):
+        kernel = pim_kernel(share, DPU, "product")
+    arrays = dpu_arrays(share, np.full((4, 9000), code), np.zeros((4, 9000), int))
+    run_kernel(kernel, arrays, {})
+    assert (product_of(share, arrays["results"]) == (36000, -36000)[code]).all()
 
 
 def test_what_moves_is_counted() -> None:
