@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...dialects.errors import UnsupportedError
 from ...dialects.tile.decode_program import DecodeProgram, Source, Step
 from .printer import Printer, bits, linear
 
@@ -26,8 +27,15 @@ def function_name(program: DecodeProgram) -> str:
     return f"decode_{program.rule}{program.bits}_{program.operand.name.lower()}"
 
 
-def decode_function(out: Printer, program: DecodeProgram, name: str) -> None:
-    """The function that makes the left operands of one unit out of a lane's words."""
+def decode_function(
+    out: Printer, program: DecodeProgram, name: str, by_column: bool = False
+) -> None:
+    """
+    The function that makes the left operands of one unit out of a lane's words.
+
+    Zero points are those of the rows, or, `by_column`, of the columns: offsets then are pairs, one
+    for each half of the columns of each step.
+    """
     steps = program.registers // 4
     exact = "exact" if program.error == 0 else f"within {program.error:.2g} of each value"
     meaning = (
@@ -40,14 +48,17 @@ def decode_function(out: Printer, program: DecodeProgram, name: str) -> None:
     parameters = [f"u32 (&a)[{steps}][4]", f"const u32 (&words)[{program.bits}]"]
     parameters += ["int unit"] * (program.units > 1)
     if program.offsets:
-        parameters.append(f"const u32 (&offsets)[{len(program.offsets)}][2]")
+        count = 2 * steps if by_column else 2
+        parameters.append(f"const u32 (&offsets)[{len(program.offsets)}][{count}]")
+    registers = offset_registers(program) if by_column else {}
     if program.table:
         parameters.append("Shared<u8> table")
     with out.block(f"QCC_DEVICE void {name}({', '.join(parameters)})"):
         for index, word in enumerate(_words(program)):
             out.line(f"const u32 w{index} = {word};")
         for step in program.steps:
-            out.line(f"const u32 {step.result} = {_expression(program, step)};")
+            value = _expression(program, step, registers.get(step.result))
+            out.line(f"const u32 {step.result} = {value};")
         for register, value in enumerate(program.outputs):
             place = f"a[{register // 4}][{LEFT_ORDER[register % 4]}]"
             out.line(f"{place} = {value};")
@@ -64,9 +75,36 @@ def _words(program: DecodeProgram) -> list[str]:
     return texts
 
 
-def _expression(program: DecodeProgram, step: Step) -> str:
+def offset_registers(program: DecodeProgram) -> dict[str, int]:
+    """
+    By step that subtracts a zero point: the register that it makes, of one column each.
+
+    Raises UnsupportedError where registers share such a step.
+    """
+    steps = {step.result: step for step in program.steps}
+    found: dict[str, int] = {}
+    for register, output in enumerate(program.outputs):
+        pending = [output]
+        while pending:
+            step = steps.get(pending.pop())
+            if step is None:
+                continue
+            names = [source for source in step.sources if isinstance(source, str)]
+            pending += names
+            if not any(name.startswith("offset") for name in names):
+                continue
+            if found.setdefault(step.result, register) != register:
+                raise UnsupportedError(
+                    "decode-shared-offsets",
+                    f"the zero points of {program.rule}{program.bits} cannot go by column",
+                    next_step="use the format with symmetric=true",
+                )
+    return found
+
+
+def _expression(program: DecodeProgram, step: Step, register: int | None = None) -> str:
     pair = f"{program.operand.name}x2"
-    given = [_source(source) for source in step.sources]
+    given = [_source(source, register) for source in step.sources]
     spelled = {
         "and": "{0} & {1}",
         "xor": "{0} ^ {1}",
@@ -84,10 +122,12 @@ def _expression(program: DecodeProgram, step: Step) -> str:
     return spelled[step.operation].format(*given)
 
 
-def _source(source: Source) -> str:
+def _source(source: Source, register: int | None) -> str:
     if isinstance(source, int):
         return bits(source)
     if source.startswith("offset"):
         index, half = source.removeprefix("offset").split("_")
+        if register is not None:
+            half = str(register // 4 * 2 + register % 2)
         return f"offsets[{index}][{half}]"
     return source

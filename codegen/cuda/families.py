@@ -12,6 +12,7 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from .emit import emit_source
+from .emit_warps import emit_warps
 from .groups import emit_groups
 from .program import Source
 
@@ -27,6 +28,7 @@ class Family:
 FAMILIES = {
     "tile.group": Family("groups", emit_groups),
     "tile.kernel": Family("linear", emit_source),
+    "tile.warp_kernel": Family("warps", emit_warps),
 }
 
 
