@@ -74,8 +74,11 @@ def packed(key: str, value: str, depth: int = 72, value_depth: int = 40, **optio
 
 
 def plain(depth: int, value_depth: int, element: str, **options: Any) -> AttentionProblem:
-    sides = (rows_of(n, d, None, element) for n, d in (("key", depth), ("value", value_depth)))
-    return AttentionProblem(*sides, depth**-0.5, **options)
+    keys, values = (
+        rows_of("key", depth, None, element),
+        rows_of("value", value_depth, None, element),
+    )
+    return AttentionProblem(keys, values, depth**-0.5, **options)
 
 
 CASES = {
