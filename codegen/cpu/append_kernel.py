@@ -14,6 +14,9 @@ import numpy as np
 from ...dialects.bindings import ir
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Minifloat
+from ...dialects.rounding.blocks import encoded
+from ...dialects.rounding.elements import EXPONENT_BITS, SIGN_BIT, bits_of
+from ...dialects.rounding.scales import Scaling
 from .decode import stored_type
 from .emit import (
     LANES,
@@ -44,9 +47,7 @@ from .emit import (
     write,
 )
 from .library import Arguments, KernelLibrary, scratch
-from .round_elements import EXPONENT_BITS, SIGN_BIT, bits_of
-from .round_rows import BlockScaling, Length, Rounding, encoded, load, store, walk
-from .round_scales import Scaling
+from .round_rows import BlockScaling, Length, Rounding, load, store, walk
 
 ARGUMENTS = 4
 
@@ -163,7 +164,7 @@ class _Encoding:
         """Codes to the scratch, scales to the cache."""
 
         def encode_block(start: Val, length: Length, scaling: Scaling) -> None:
-            source, target, wide = x.at(start), codes.at(start), scaling.widened()
+            source, target, wide = x.at(start), codes.at(start), scaling.widened(LANES)
 
             def encode_one(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
                 found = encoded(self.format, load(source.at(k), mask), wide)

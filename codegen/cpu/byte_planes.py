@@ -16,7 +16,10 @@ from dataclasses import dataclass
 
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Integer
+from ...dialects.rounding.blocks import encoded
+from ...dialects.rounding.scales import Scaling
 from .emit import (
+    LANES,
     Ptr,
     Val,
     branch,
@@ -31,8 +34,7 @@ from .emit import (
 )
 from .library import Arguments, KernelLibrary
 from .round_kernel import block_scaling
-from .round_rows import Rounding, encoded, load, store, walk
-from .round_scales import Scaling
+from .round_rows import Rounding, load, store, walk
 
 CHANNELS = 4
 ZERO_POINT = 128
@@ -133,7 +135,11 @@ class _Body:
 
     def _planes(self, source: Ptr, target: Ptr, pitch: Val, scaling: Scaling) -> Val:
         """Store one row of every plane; NaN if a value is not finite, else 0."""
-        wide, plane, spare = scaling.widened(), self.rows * self.columns, 32 - self.p.format.bits
+        wide, plane, spare = (
+            scaling.widened(LANES),
+            self.rows * self.columns,
+            32 - self.p.format.bits,
+        )
         whole, rest = divmod(self.p.channels, CHANNELS)
 
         def of_plane(index: Val, channels: int, poison: Val) -> Val:

@@ -17,39 +17,100 @@ from typing import Any
 
 import numpy as np
 
-from ...dialects.bindings import arith, ir, llvm, math, scf, vector
+from ...dialects.bindings import arith, ir, llvm, scf, vector
+from ...dialects.rounding import values
+from ...dialects.rounding.values import (
+    Number,
+    Val,
+    absolute,
+    constant,
+    double_to_single,
+    f32,
+    f64,
+    float_to_signed,
+    fma,
+    half_to_float,
+    i1,
+    i8,
+    i16,
+    i32,
+    i64,
+    is_float,
+    maximum,
+    minimum,
+    reinterpret,
+    round_even,
+    round_to_zero,
+    same_shape,
+    scalar,
+    select,
+    signed_to_float,
+    single_to_double,
+    size,
+    square_root,
+    truncate,
+    widen,
+    widen_signed,
+)
+
+__all__ = [
+    "LANES",
+    "Number",
+    "Ptr",
+    "Val",
+    "absolute",
+    "branch",
+    "branch_values",
+    "broadcast",
+    "constant",
+    "double_to_single",
+    "either",
+    "f32",
+    "f64",
+    "float_to_signed",
+    "floats",
+    "fma",
+    "half_to_float",
+    "i1",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "is_float",
+    "lane",
+    "lane_constants",
+    "lane_mask",
+    "lane_max",
+    "lane_or",
+    "lane_sum",
+    "lane_sums",
+    "lanes",
+    "maximum",
+    "minimum",
+    "pointer",
+    "read",
+    "reinterpret",
+    "repeat",
+    "round_even",
+    "round_to_zero",
+    "same_shape",
+    "scalar",
+    "select",
+    "shuffle",
+    "signed_to_float",
+    "single_to_double",
+    "size",
+    "splat",
+    "square_root",
+    "truncate",
+    "vectors",
+    "widen",
+    "widen_signed",
+    "words",
+    "write",
+]
 
 LANES = 8
-
-Number = int | float
-
-
-def i1() -> ir.Type:
-    return ir.IntegerType.get_signless(1)
-
-
-def i8() -> ir.Type:
-    return ir.IntegerType.get_signless(8)
-
-
-def i16() -> ir.Type:
-    return ir.IntegerType.get_signless(16)
-
-
-def i32() -> ir.Type:
-    return ir.IntegerType.get_signless(32)
-
-
-def i64() -> ir.Type:
-    return ir.IntegerType.get_signless(64)
-
-
-def f32() -> ir.Type:
-    return ir.F32Type.get()
-
-
-def f64() -> ir.Type:
-    return ir.F64Type.get()
 
 
 def pointer() -> ir.Type:
@@ -67,84 +128,6 @@ def floats() -> ir.Type:
 
 def words() -> ir.Type:
     return lanes(i32())
-
-
-def _is_float(type_: ir.Type) -> bool:
-    element = ir.VectorType(type_).element_type if isinstance(type_, ir.VectorType) else type_
-    return isinstance(element, ir.F64Type | ir.F32Type | ir.F16Type)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Val:
-    """An SSA value with operators; Python numbers become constants of its type."""
-
-    ssa: ir.Value
-
-    @property
-    def type(self) -> ir.Type:
-        return self.ssa.type
-
-    def _with(self, other: Val | Number) -> ir.Value:
-        if isinstance(other, Val):
-            return other.ssa
-        return constant(other, self.type).ssa
-
-    def __add__(self, other: Val | Number) -> Val:
-        op = arith.addf if _is_float(self.type) else arith.addi
-        return Val(op(self.ssa, self._with(other)))
-
-    def __sub__(self, other: Val | Number) -> Val:
-        op = arith.subf if _is_float(self.type) else arith.subi
-        return Val(op(self.ssa, self._with(other)))
-
-    def __mul__(self, other: Val | Number) -> Val:
-        op = arith.mulf if _is_float(self.type) else arith.muli
-        return Val(op(self.ssa, self._with(other)))
-
-    def __truediv__(self, other: Val | Number) -> Val:
-        return Val(arith.divf(self.ssa, self._with(other)))
-
-    def __floordiv__(self, other: Val | Number) -> Val:
-        """Unsigned division: every integer of a kernel is a size or an index."""
-        return Val(arith.divui(self.ssa, self._with(other)))
-
-    def __mod__(self, other: Val | Number) -> Val:
-        return Val(arith.remui(self.ssa, self._with(other)))
-
-    def __and__(self, other: Val | Number) -> Val:
-        return Val(arith.andi(self.ssa, self._with(other)))
-
-    def __or__(self, other: Val | Number) -> Val:
-        return Val(arith.ori(self.ssa, self._with(other)))
-
-    def __xor__(self, other: Val | Number) -> Val:
-        return Val(arith.xori(self.ssa, self._with(other)))
-
-    def __lshift__(self, other: Val | Number) -> Val:
-        return Val(arith.shli(self.ssa, self._with(other)))
-
-    def __rshift__(self, other: Val | Number) -> Val:
-        """Logical shift."""
-        return Val(arith.shrui(self.ssa, self._with(other)))
-
-    def shift_right_signed(self, other: Val | Number) -> Val:
-        return Val(arith.shrsi(self.ssa, self._with(other)))
-
-    def __neg__(self) -> Val:
-        return Val(arith.negf(self.ssa))
-
-    def compare(self, predicate: str, other: Val | Number) -> Val:
-        """
-        i1 (or a vector of i1): signed integer or ordered float comparison.
-
-        `predicate` is one of eq, ne, lt, le, gt, ge.
-        """
-        rhs = self._with(other)
-        if _is_float(self.type):
-            code = {"eq": 1, "gt": 2, "ge": 3, "lt": 4, "le": 5, "ne": 6}[predicate]
-            return Val(arith.cmpf(code, self.ssa, rhs))
-        code = {"eq": 0, "ne": 1, "lt": 2, "le": 3, "gt": 4, "ge": 5}[predicate]
-        return Val(arith.cmpi(code, self.ssa, rhs))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,7 +173,7 @@ class Ptr:
 
     def load_while(self, mask: Val) -> Val:
         """A float vector; lanes where `mask` is false are 0 and are not read."""
-        type_ = _same_shape(mask, f32())
+        type_ = same_shape(mask, f32())
         zero = constant(0, type_)
         return Val(llvm.intr_masked_load(type_, self.ssa, mask.ssa, 4, pass_thru=zero.ssa))
 
@@ -204,31 +187,8 @@ def _bytes(element: ir.Type) -> int:
     return 4
 
 
-def constant(value: Number, type_: ir.Type) -> Val:
-    """A scalar constant, or a splat when `type_` is a vector."""
-    if isinstance(type_, ir.VectorType):
-        element = ir.VectorType(type_).element_type
-        scalar = _scalar_attribute(value, element)
-        return Val(arith.constant(type_, ir.DenseElementsAttr.get_splat(type_, scalar)))
-    return Val(arith.constant(type_, _scalar_attribute(value, type_)))
-
-
-def _scalar_attribute(value: Number, type_: ir.Type) -> ir.Attribute:
-    if _is_float(type_):
-        return ir.FloatAttr.get(type_, float(value))
-    return ir.IntegerAttr.get(type_, int(value))
-
-
-def size(value: int) -> Val:
-    return constant(value, i64())
-
-
 def splat(value: float) -> Val:
     return constant(value, floats())
-
-
-def scalar(value: float) -> Val:
-    return constant(value, f32())
 
 
 def vectors(length: int) -> list[tuple[int, int]]:
@@ -251,7 +211,7 @@ def write(row: Ptr, k: int, count: int, value: Val) -> None:
 def lane_constants(values: Sequence[Number], element: ir.Type) -> Val:
     """A vector constant with one value a lane."""
     type_ = lanes(element, len(values))
-    if _is_float(element):
+    if is_float(element):
         array = np.asarray(values, np.float32)
     else:
         width = ir.IntegerType(element).width
@@ -259,93 +219,6 @@ def lane_constants(values: Sequence[Number], element: ir.Type) -> Val:
     # The stubs have the overload for buffers only from Python 3.12 on.
     attribute = ir.DenseElementsAttr.get(array, type=type_)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return Val(arith.constant(type_, attribute))
-
-
-def broadcast(scalar: Val, count: int = LANES) -> Val:
-    return Val(vector.broadcast(lanes(scalar.type, count), scalar.ssa))
-
-
-def fma(a: Val, b: Val, c: Val) -> Val:
-    return Val(math.fma(a.ssa, b.ssa, c.ssa))
-
-
-def maximum(a: Val, b: Val) -> Val:
-    op = arith.maxnumf if _is_float(a.type) else arith.maxsi
-    return Val(op(a.ssa, b.ssa))
-
-
-def minimum(a: Val, b: Val | int) -> Val:
-    rhs = b if isinstance(b, Val) else constant(b, a.type)
-    op = arith.minnumf if _is_float(a.type) else arith.minsi
-    return Val(op(a.ssa, rhs.ssa))
-
-
-def absolute(a: Val) -> Val:
-    return Val(math.absf(a.ssa))
-
-
-def square_root(a: Val) -> Val:
-    return Val(math.sqrt(a.ssa))
-
-
-def round_even(a: Val) -> Val:
-    return Val(math.roundeven(a.ssa))
-
-
-def round_to_zero(a: Val) -> Val:
-    return Val(math.trunc(a.ssa))
-
-
-def select(condition: Val, yes: Val, no: Val) -> Val:
-    return Val(arith.select(condition.ssa, yes.ssa, no.ssa))
-
-
-def signed_to_float(a: Val) -> Val:
-    """int → fp32, lane by lane for vectors."""
-    return Val(arith.sitofp(_same_shape(a, f32()), a.ssa))
-
-
-def float_to_signed(a: Val, element: ir.Type) -> Val:
-    return Val(arith.fptosi(_same_shape(a, element), a.ssa))
-
-
-def widen(a: Val, element: ir.Type) -> Val:
-    """Zero extension."""
-    return Val(arith.extui(_same_shape(a, element), a.ssa))
-
-
-def widen_signed(a: Val, element: ir.Type) -> Val:
-    return Val(arith.extsi(_same_shape(a, element), a.ssa))
-
-
-def truncate(a: Val, element: ir.Type) -> Val:
-    return Val(arith.trunci(_same_shape(a, element), a.ssa))
-
-
-def reinterpret(a: Val, element: ir.Type) -> Val:
-    """The same bits as another type of the same width."""
-    return Val(arith.bitcast(_same_shape(a, element), a.ssa))
-
-
-def single_to_double(a: Val) -> Val:
-    return Val(arith.extf(_same_shape(a, f64()), a.ssa))
-
-
-def double_to_single(a: Val) -> Val:
-    """To nearest, ties to even."""
-    return Val(arith.truncf(_same_shape(a, f32()), a.ssa))
-
-
-def half_to_float(a: Val) -> Val:
-    """i16 bits of fp16 → fp32."""
-    halves = Val(arith.bitcast(_same_shape(a, ir.F16Type.get()), a.ssa))
-    return Val(arith.extf(_same_shape(a, f32()), halves.ssa))
-
-
-def _same_shape(a: Val, element: ir.Type) -> ir.Type:
-    if isinstance(a.type, ir.VectorType):
-        return ir.VectorType.get(ir.VectorType(a.type).shape, element)
-    return element
 
 
 def either(condition: Val, yes: Ptr, no: Ptr) -> Ptr:
@@ -454,3 +327,7 @@ def branch_values(
         with ir.InsertionPoint(block):
             scf.yield_([value.ssa for value in make()])
     return [Val(result) for result in op.results]
+
+
+def broadcast(value: Val, count: int = LANES) -> Val:
+    return values.broadcast(value, count)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Integer
 from ...dialects.formats.layout import block_columns
+from ...dialects.rounding.blocks import encoded
+from ...dialects.rounding.scales import Scaling
 from .emit import (
     LANES,
     Ptr,
@@ -31,8 +33,7 @@ from .emit import (
 )
 from .library import Arguments, KernelLibrary
 from .round_kernel import block_scaling
-from .round_rows import Length, Rounding, encoded, load, walk
-from .round_scales import Scaling
+from .round_rows import Length, Rounding, load, walk
 
 PADDING = 64
 CLEARED = 32
@@ -119,7 +120,7 @@ def integer_rows_launcher(library: KernelLibrary, rows: IntegerRows, rounding: R
 
 def _encode_block(fmt: Format, x: Ptr, codes: Ptr, length: Length, scaling: Scaling) -> Val:
     """Store the codes of a block; returns its scale."""
-    wide, spare = scaling.widened(), 32 - fmt.bits
+    wide, spare = scaling.widened(LANES), 32 - fmt.bits
 
     def encode(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
         values = load(x.at(k), mask)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...dialects.rounding.blocks import rounded
+from ...dialects.rounding.elements import keep_non_finite
+from ...dialects.rounding.scales import Extent, Scaling
 from .emit import LANES, Ptr, Val, f32, minimum, repeat
 from .library import Arguments, KernelLibrary
-from .round_elements import keep_non_finite
-from .round_rows import BlockScaling, Length, Rounding, extent_of, load, rounded, store, walk
-from .round_scales import Extent, Scaling
+from .round_rows import BlockScaling, Length, Rounding, extent_of, load, store, walk
 
 PIECES = 64
 
@@ -67,7 +68,7 @@ def extent_launcher(library: KernelLibrary) -> str:
 
 def _round_row(scales: BlockScaling, x: Ptr, y: Ptr, length: Length) -> None:
     def round_block(start: Val, length: Length, scaling: Scaling) -> None:
-        source, target, wide = x.at(start), y.at(start), scaling.widened()
+        source, target, wide = x.at(start), y.at(start), scaling.widened(LANES)
 
         def round_one(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
             values = load(source.at(k), mask)

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from ...dialects.bindings import vector
 from ...dialects.formats import Format
-from ...dialects.formats.definition import Minifloat, Nested
+from ...dialects.rounding.elements import (
+    larger,
+)
+from ...dialects.rounding.scales import (
+    Extent,
+    Scaling,
+    derive_scaling,
+    second_level_scale,
+    static_scaling,
+)
 from .emit import (
     LANES,
     Ptr,
@@ -25,19 +34,9 @@ from .emit import (
     lanes,
     repeat,
     scalar,
-    select,
     size,
     splat,
 )
-from .round_elements import (
-    encode_linear,
-    encode_signed,
-    larger,
-    positive_zero,
-    round_linear,
-    round_signed,
-)
-from .round_scales import Extent, Scaling, derive_scaling, second_level_scale, static_scaling
 
 UNROLLED = 8
 
@@ -98,7 +97,7 @@ class BlockScaling:
         if numbers is None:
             self._find(rounding, extent or _empty())
         elif rounding.per_tensor:
-            self._common = static_scaling(self.format, numbers)
+            self._common = static_scaling(self.format, lambda index: numbers.at(index).load())
         else:
             self._tensor_scale = numbers.load()
 
@@ -133,42 +132,6 @@ class BlockScaling:
 
     def _derive(self, extent: Extent) -> Scaling:
         return derive_scaling(self.format, extent, self._tensor_scale)
-
-
-def rounded(fmt: Format, x: Val, scaling: Scaling) -> Val:
-    """decode(encode(x)) for finite x; `scaling` is a block's, widened to vectors."""
-    scaled = _scaled(fmt, x, scaling)
-    if isinstance(fmt.element, Minifloat | Nested):
-        value = round_signed(fmt.element, x, scaled)
-    else:
-        value = round_linear(fmt.element, scaled, scaling.zero_point)
-    restored = _by_sign(x, value, [factor.restored for factor in scaling.factors])
-    # The reference adds the two signs' values, one of which is +0.
-    return positive_zero(restored) if fmt.splits_signs else restored
-
-
-def encoded(fmt: Format, x: Val, scaling: Scaling) -> Val:
-    """The codes (i32) of x; `scaling` is a block's, widened to vectors."""
-    scaled = _scaled(fmt, x, scaling)
-    if isinstance(fmt.element, Minifloat):
-        return encode_signed(fmt.element, x, scaled)
-    return encode_linear(fmt.element, scaled, scaling.zero_point)
-
-
-def _scaled(fmt: Format, x: Val, scaling: Scaling) -> Val:
-    """x over its scale; the magnitude alone for elements whose sign is apart."""
-    value = absolute(x) if isinstance(fmt.element, Minifloat | Nested) else x
-    return _by_sign(x, value, [factor.scaled for factor in scaling.factors])
-
-
-def _by_sign(x: Val, value: Val, change: Sequence[Callable[[Val], Val]]) -> Val:
-    """`value` as it is, changed, or changed in one way where x > 0 and in another elsewhere."""
-    if not change:
-        return value
-    if len(change) == 1:
-        return change[0](value)
-    above, below = (one(value) for one in change)
-    return select(x.compare("gt", 0.0), above, below)
 
 
 def extent_of(x: Ptr, length: Length, magnitudes_only: bool) -> Extent:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...dialects.rounding.elements import BIAS, EXPONENT_BITS, MANTISSA, bits_of, float_of
 from .emit import (
     Ptr,
     Val,
@@ -42,7 +43,6 @@ from .emit import (
 from .integer_rows import IntegerRows
 from .library import Arguments, KernelLibrary
 from .panel_reader import PanelReader
-from .round_elements import BIAS, EXPONENT_BITS, MANTISSA, bits_of, float_of
 from .round_rows import extent_of, load, walk
 
 DIGITS = 3

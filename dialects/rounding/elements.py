@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...dialects.formats.definition import (
+from ..formats.definition import (
     Element,
     HalfStepInteger,
     Integer,
@@ -21,8 +21,8 @@ from ...dialects.formats.definition import (
     Table,
     Uniform,
 )
-from ...dialects.formats.elements import HALF, element_values, table_ranks
-from .emit import (
+from ..formats.elements import HALF, element_values, table_ranks
+from .values import (
     Val,
     absolute,
     constant,

@@ -7,12 +7,13 @@ very numbers that the NumPy encoder stores.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...dialects.formats import Format, Range
-from ...dialects.formats.definition import (
+from ..formats import Format, Range
+from ..formats.definition import (
     Element,
     HalfStepInteger,
     Integer,
@@ -21,13 +22,21 @@ from ...dialects.formats.definition import (
     Table,
     Uniform,
 )
-from ...dialects.formats.elements import element_values
-from ...dialects.formats.minifloats import minifloat_values
-from ...dialects.formats.scales import E8M0_LARGEST, SCALE_MINIFLOATS, SMALLEST_E8M0
-from ...dialects.formats.scales import decode_scale as stored_scale
-from .decode import decode_scale
-from .emit import (
-    Ptr,
+from ..formats.elements import element_values
+from ..formats.minifloats import minifloat_values
+from ..formats.scales import E8M0_LARGEST, SCALE_MINIFLOATS, SMALLEST_E8M0
+from ..formats.scales import decode_scale as stored_scale
+from .elements import (
+    MANTISSA,
+    bits_of,
+    clamp,
+    float_of,
+    larger,
+    minifloat_code,
+    round_magnitude,
+    smaller,
+)
+from .values import (
     Val,
     broadcast,
     constant,
@@ -40,16 +49,6 @@ from .emit import (
     select,
     single_to_double,
     widen,
-)
-from .round_elements import (
-    MANTISSA,
-    bits_of,
-    clamp,
-    float_of,
-    larger,
-    minifloat_code,
-    round_magnitude,
-    smaller,
 )
 
 FRACTION_BITS = (1 << MANTISSA) - 1
@@ -89,8 +88,9 @@ class Factor:
     def restored(self, value: Val) -> Val:
         return value * self.decode if self.decode_multiplies else value / self.decode
 
-    def widened(self) -> Factor:
-        return replace(self, encode=broadcast(self.encode), decode=broadcast(self.decode))
+    def widened(self, lanes: int) -> Factor:
+        encode, decode = broadcast(self.encode, lanes), broadcast(self.decode, lanes)
+        return replace(self, encode=encode, decode=decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class Scaling:
     factors: tuple[Factor, ...] = ()
     zero_point: Val | None = None
 
-    def widened(self) -> Scaling:
+    def widened(self, lanes: int) -> Scaling:
         """Every scalar as a vector."""
-        zero_point = None if self.zero_point is None else broadcast(self.zero_point)
-        return Scaling(tuple(factor.widened() for factor in self.factors), zero_point)
+        zero_point = None if self.zero_point is None else broadcast(self.zero_point, lanes)
+        return Scaling(tuple(factor.widened(lanes) for factor in self.factors), zero_point)
 
 
 def derive_scaling(fmt: Format, extent: Extent, tensor_scale: Val | None) -> Scaling:
@@ -132,22 +132,22 @@ def static_numbers(fmt: Format, tensor_range: Range) -> list[float]:
     return numbers
 
 
-def static_scaling(fmt: Format, numbers: Ptr) -> Scaling:
-    """The factors of a per-tensor format, from `static_numbers` in memory."""
+def static_scaling(fmt: Format, number: Callable[[int], Val]) -> Scaling:
+    """The factors of a per-tensor format, whose `static_numbers` are number(0), number(1), …"""
     # Whether an encoder multiplies is the format's own matter: any range tells.
     blocks = fmt.tensor_scales((-1.0, 1.0)).blocks
     assert blocks is not None
     factors = tuple(
         Factor(
-            numbers.at(2 * index).load(),
-            decoded := numbers.at(2 * index + 1).load(),
+            number(2 * index),
+            decoded := number(2 * index + 1),
             decoded,
             encode_multiplies=derived.multiply,
             decode_multiplies=scale.rule != "inverse",
         )
         for index, (scale, derived) in enumerate(zip(fmt.block_scales, blocks.scales, strict=True))
     )
-    zero_point = None if fmt.zero_point is None else numbers.at(2 * len(factors)).load()
+    zero_point = None if fmt.zero_point is None else number(2 * len(factors))
     return Scaling(factors, zero_point)
 
 
@@ -193,7 +193,13 @@ def _power_of_two(scale: Scale, element: Minifloat | Integer, largest: Val) -> F
     if scale.compat == "torchao":  # formats.md hazard 9
         exponent = 127 if scale.rule == "rceil" else 253
         inverse = select(codes.compare("eq", 0), constant(exponent << MANTISSA, i32()), inverse)
-    return Factor(float_of(inverse), decode_scale(codes, "e8m0"), codes, encode_multiplies=True)
+    return Factor(float_of(inverse), _power_of_two_of(codes), codes, encode_multiplies=True)
+
+
+def _power_of_two_of(codes: Val) -> Val:
+    """2^(code - 127); the code 0 stands for a subnormal number."""
+    smallest = constant(SMALLEST_E8M0, codes.type)
+    return float_of(maximum(codes << MANTISSA, smallest))
 
 
 def _has_fraction(bits: Val) -> Val:
