@@ -91,13 +91,17 @@ class _Linear:
         m0 = tile.BlockOffsetOp(ir.StringAttr.get("m"), index).offset
         share = tile.BlockRangeOp(_number(self.problem.stored_k), _number(s.depth), index, index)
         initial = tile.ZerosOp(self.accumulator(self.sum_type)).fragment
+        whole_share = self.copies(given, n0, m0, share.first) if s.streams else {}
         pipeline = tile.PipelineOp(
             share.first, share.last, initial, _number(s.depth), _number(s.stages), initial.type
         )
         body = pipeline.body.blocks.append(index, initial.type)
         with ir.InsertionPoint(body):
             k, carried = body.arguments
-            tiles = self.copies(given, n0, m0, k)
+            if s.streams:
+                tiles = whole_share | {"codes": self.fetched(given, n0, k), "first": share.first}
+            else:
+                tiles = self.copies(given, n0, m0, k)
             tile.YieldOp([self.steps(given, tiles, k, carried)])
         whole = tile.CombineOp(
             pipeline.result, given["workspace"], given["arrivals"], initial.type
@@ -113,7 +117,7 @@ class _Linear:
         return {"most": _number(stored - channels)}
 
     def accumulator(self, element: str) -> ir.Type:
-        return _fragment([self.schedule.channels, self.schedule.tokens], element, "c")
+        return _fragment([self.schedule.channels, self.schedule.padded_tokens], element, "c")
 
     def copies(self, given: Values, n0: ir.Value, m0: ir.Value, k: ir.Value) -> Values:
         """Shared tiles of one iteration, by role."""
@@ -136,6 +140,15 @@ class _Linear:
                 made[each.name] = _copy(given[each.name], [k, n0], divisors, "normal", kind)
         return made
 
+    def fetched(self, given: Values, n0: ir.Value, k: ir.Value) -> ir.Value:
+        """The packets of one step, one of each strip for each warp along K."""
+        p, s = self.problem, self.schedule
+        shape = [s.channels // PACKET_ROWS, s.depth // PACKET_COLUMNS, 32 * p.format.bits]
+        cache = ir.StringAttr.get("evict_first" if s.stream_weights else "normal")
+        divisors = ir.DenseI64ArrayAttr.get([PACKET_ROWS, PACKET_COLUMNS])
+        kind = _fragment(shape, "ui32", "packets")
+        return tile.FetchOp(given[p.format.code_part], [n0, k], divisors, cache, kind).packets
+
     def groups(self) -> list[int]:
         """Columns of a group of activations in memory and as stored, if these are more."""
         p = self.problem
@@ -149,8 +162,8 @@ class _Linear:
         body = steps.body.blocks.append(k.type, carried.type)
         with ir.InsertionPoint(body):
             at, total = body.arguments
-            columns = _fragment([self.schedule.tokens, chunk], self.problem.activation, "b")
-            loaded = tile.LoadOp(tiles["x"], at, columns).fragment
+            columns = _fragment([self.schedule.padded_tokens, chunk], self.problem.activation, "b")
+            loaded = tile.LoadOp(tiles["x"], at, columns, first=tiles.get("first")).fragment
             for sign, role in self.signed_scales():
                 total = self.accumulate(given, tiles, at, loaded, total, sign, role)
             tile.YieldOp([total])
@@ -178,7 +191,7 @@ class _Linear:
             tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
             _number(p.stored_group or NO_GROUP),
             _fragment([self.schedule.channels, chunk], p.activation, "a"),
-            zeros=tiles.get("zero_point"), table=given.get("table"),
+            zeros=tiles.get("zero_point"), table=given.get("table"), first=tiles.get("first"),
         ).fragment  # fmt: skip
         name = ir.StringAttr.get(instruction)
         if role is None:
@@ -190,7 +203,7 @@ class _Linear:
         return tile.RescaleOp(
             total, part, tiles[role], k, ir.StringAttr.get(decoding.kind),
             ir.StringAttr.get(apply), _number(p.stored_group or NO_GROUP),
-            ir.FloatAttr.get_f64(p.program.factor), total.type,
+            ir.FloatAttr.get_f64(p.program.factor), total.type, first=tiles.get("first"),
         ).result  # fmt: skip
 
     def epilogue(self, given: Values, whole: ir.Value, n0: ir.Value, m0: ir.Value) -> ir.Value:
@@ -200,7 +213,7 @@ class _Linear:
         factors += [(role, "one") for role in self.tensor_factors()]
         factors += [("x_scale", "m")] * ("x_scale" in given)
         factors += [("bias", "n")] * ("bias" in given)
-        result = _fragment([self.schedule.channels, self.schedule.tokens], p.result, "c")
+        result = _fragment([self.schedule.channels, self.schedule.padded_tokens], p.result, "c")
         mapped = tile.MapOp(whole, result)
         with ir.InsertionPoint(mapped.body.blocks.append(_element(self.sum_type))) as inside:
             value = inside.block.arguments[0]

@@ -54,7 +54,7 @@ def _scratch_count(text: KernelText, name: str) -> str:
     if name == "arrivals":
         return tiles
     s = text.schedule
-    return f"s64({tiles}) * {s.splits * s.channels * s.tokens}"
+    return f"s64({tiles}) * {s.splits * s.channels * s.padded_tokens}"
 
 
 def block_offset(text: KernelText, op: Any) -> None:
@@ -139,7 +139,8 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     start = "warp_k" if s.warps_k > 1 else "0"
     with out.loop("packet", packets, start, s.warps_k) as walk.packet:
         text.walk = walk
-        load_words(text, decoded)
+        if not s.streams:
+            load_words(text, decoded)
         with out.loop("chunk", PACKET_COLUMNS // chunk) as walk.chunk:
             _print_all(text, levels["before"], rules)
             with out.loop("unit", walk.units) as walk.unit:

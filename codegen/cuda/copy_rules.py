@@ -84,15 +84,20 @@ def groups(op: Any) -> list[int]:
 
 
 def declare_stage_tile(text: KernelText, op: Any) -> None:
-    """The tile in each stage, and where this thread's first vector comes from and goes to."""
-    out, tensor, plan = text.out, tensor_of(op.tile.type), plan_of(text, op)
-    source = text.name(op.source)
-    name = text.names[op.tile] = out.fresh(f"{source}_tile")
+    """The tile in each stage."""
+    out, tensor = text.out, tensor_of(op.tile.type)
+    name = text.names[op.tile] = out.fresh(f"{text.name(op.source)}_tile")
     kind, count = c_type(tensor.element_type), prod(tensor.shape)
     shape = " x ".join(map(str, tensor.shape))
     out.comment(f"{name}: {shape} of {tensor.element_type}, {note_of(op.tile.type)}")
     place = linear((text.plan.stage_bytes, "stage"), text.stage_offsets[op.tile])
     out.line(f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};")
+    declare_places(text, op)
+
+
+def declare_places(text: KernelText, op: Any) -> None:
+    """Where this thread's first vector of a tile comes from and goes to."""
+    out, plan, source = text.out, plan_of(text, op), text.name(op.source)
     (row0, column0), pitch = origins(text, op), prod(tensor_of(op.source.type).shape[1:])
     row, column = f"{source}_row", f"{source}_column"
     first_row = linear("0" if _moves(row0) else row0, row)
@@ -133,10 +138,12 @@ def shared_place(type_: ir.Type, row: str, column: str) -> str:
 
 def exchange(type_: ir.Type, row: str) -> str:
     """What a row flips in the columns of its vectors, from the layout of the tile."""
-    tile, period = tensor_of(type_), swizzle_period(note_of(type_))
-    unit = swizzled((period, tile.shape[1]), COPY_BYTES // element_bytes(tile.element_type), period)
+    period = swizzle_period(note_of(type_))
+    vector = COPY_BYTES // element_bytes(tensor_of(type_).element_type)
+    width = period * vector  # the columns among which vectors are exchanged
+    unit = swizzled((period, width), vector, period)
     rows = unit.images["offset"][-(period.bit_length() - 1) :]
-    (term,) = Layout((1, tile.shape[1]), {row: tuple((0, each[1]) for each in rows)}).terms(1)
+    (term,) = Layout((1, width), {row: tuple((0, each[1]) for each in rows)}).terms(1)
     return f"({term.index} & {term.mask}) * {1 << term.place}"
 
 
@@ -158,10 +165,10 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
         moving_row = f"s64({row0})" if _moves(row0) else "0"
         along = column0 if _moves(column0) else "0"
         if groups(op):
-            column, columns = _column_of_group(text, op, column), "0"
-            along = column
-        from_ = linear((pitch, moving_row), along, scaled(pitch, rows), columns)
-        to = _to(op, plan, name, rows, plan.column_step(turn))
+            along = column = _column_of_group(text, op, column)
+        further = "0" if groups(op) else columns
+        from_ = linear((pitch, moving_row), along, scaled(pitch, rows), further)
+        to = _to(op, plan, name, rows, columns)
         if len(to) > LONG_PLACE:
             out.line(f"const int to = {to};")
             to = "to"
@@ -205,10 +212,11 @@ def _bounds(text: KernelText, op: Any, row: str, column: str) -> list[str]:
     extents = (source.shape[0], prod(source.shape[1:]))
     sizes = (tile.shape[0], prod(tile.shape[1:]))
     names = (text.extents(op.source)[0], str(extents[1]))
+    anywhere = bool(groups(op)) or text.schedule.streams  # not at multiples of the tile's size
     bounds = [
         f"{at} < {name}"
         for at, name, extent, size in zip((row, column), names, extents, sizes, strict=True)
-        if extent == DYNAMIC or extent % size or groups(op)
+        if extent == DYNAMIC or extent % size or anywhere
     ]
     if groups(op):
         size, padded = groups(op)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.tile.decode_program import TABLE_STRIDE
-from . import warp_group_rules
+from ...dialects.tile.schedule import STREAMING_BLOCKS, Schedule
+from . import stream_rules, warp_group_rules
 from .control_rules import (
     Rule,
     block_offset,
@@ -36,14 +37,20 @@ class Rules(dict[str, Rule]):
         )
 
 
+def pipeline_of(schedule: Schedule) -> Callable[[KernelText, Any, dict[str, Rule]], None]:
+    """Who fetches, and where to: each family of schedules has its way."""
+    if schedule.groups:
+        return warp_group_rules.pipeline
+    return stream_rules.pipeline if schedule.streams else pipeline
+
+
 RULES = Rules(
     {
         "tile.block_offset": block_offset,
         "tile.block_range": block_range,
         "tile.zeros": zeros,
-        "tile.pipeline": lambda text, op: (
-            warp_group_rules.pipeline if text.schedule.groups else pipeline
-        )(text, op, RULES),
+        "tile.copy": stream_rules.copy,
+        "tile.pipeline": lambda text, op: pipeline_of(text.schedule)(text, op, RULES),
         "tile.steps": lambda text, op: steps(text, op, RULES),
         "tile.load": load,
         "tile.decode": decode,
@@ -85,7 +92,8 @@ def emit_kernel(text: KernelText) -> None:
     name = ir.StringAttr(text.op.symbol).value
     _say_what(text)
     parameters = signature(text)
-    bounds = f"{s.threads}, 1" if s.groups else f"{s.threads}"
+    blocks = 1 if s.groups else STREAMING_BLOCKS if s.streams else 0
+    bounds = f"{s.threads}, {blocks}" if blocks else f"{s.threads}"
     out.line(f'extern "C" __global__ void __launch_bounds__({bounds})')
     *others, last = parameters
     out.line(f"{name}(")
@@ -104,8 +112,11 @@ def _say_what(text: KernelText) -> None:
     out, s = text.out, text.schedule
     (decoded, *_) = text.decodes
     out.comment(f"y[tokens, n] = x[tokens, k] · w[n, k], w in {decoded.format.value}")
+    held = f"{s.stages} stages of {text.plan.stage_bytes} bytes"
+    if s.streams:
+        held = f"{s.stages} packets ahead of each warp"
     out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
-                f"{s.stages} stages of {text.plan.stage_bytes} bytes")  # fmt: skip
+                f"{held}")  # fmt: skip
     shared = f"; {s.splits} blocks share K" if s.splits > 1 else ""
     if s.groups:
         out.comment(f"Its warp groups: {s.groups} of 64 channels each, one that fetches{shared}")
@@ -141,7 +152,8 @@ def _fill_table(text: KernelText) -> None:
         out.line()
         out.comment(f"The values of codes, {count} entries, a copy in each bank of shared memory")
         out.line(f"const Shared<u32> copies({text.plan.table}, {entries});")
-        with out.block(f"for (int i = thread; i < {entries}; i += {text.schedule.threads})"):
-            out.line(f"copies.store(i, {name}.load(i / 32));")
+        with out.block(f"for (int i = thread; i < {entries // 4}; i += {text.schedule.threads})"):
+            out.line(f"const u32 entry = {name}.load(i / 8);")
+            out.line("copies.store<16>(4 * i, {entry, entry, entry, entry});")
         place = f"{text.plan.table} + 4 * lane, {4 * entries} - 4 * lane"
         out.line(f"const Shared<u8> table_of_lane({place});")

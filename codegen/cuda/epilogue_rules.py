@@ -39,7 +39,7 @@ def combine(text: KernelText, op: Any) -> None:
     if s.warps_k > 1:
         _add_warps(text, name, kind)
     if s.splits > 1:
-        _add_blocks(text, name)
+        _add_blocks(text, name, kind)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _add_warps(text: KernelText, name: str, kind: str) -> None:
     out.line(text.sync)
 
 
-def _add_blocks(text: KernelText, name: str) -> None:
+def _add_blocks(text: KernelText, name: str, kind: str) -> None:
     """The block that arrives last adds the sums of all, in the order of their shares."""
     out, s = text.out, text.schedule
     values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
@@ -87,7 +87,8 @@ def _add_blocks(text: KernelText, name: str) -> None:
     with out.block(first):
         out.line(f"const auto mine = {share % 'blockIdx.z'};")
         with _each(text) as place:
-            out.line(f"mine.store({lanes} * ({place.number(s.columns)}), {name}{place.of});")
+            at = f"{lanes} * ({place.number(s.columns)})"
+            out.line(f"{_if_token(text)}mine.store({at}, {name}{place.of});")
     out.line("fence();")
     out.line(text.sync)
     out.line("const Shared<u32> arrived(0, 1);")
@@ -97,15 +98,37 @@ def _add_blocks(text: KernelText, name: str) -> None:
     out.line("fence();")
     out.line(text.sync)
     with out.block(first):
-        with _each(text) as place:
-            out.line(f"{name}{place.of} = 0;")
-        out.line("#pragma unroll 1")
-        with out.block(f"for (int split = 0; split < {s.splits}; ++split)"):
-            out.line(f"const auto share = {share % 'split'};")
-            with _each(text) as place:
-                at = f"{lanes} * ({place.number(s.columns)})"
-                out.line(f"{name}{place.of} += share.load({at});")
+        _add_shares(text, name, kind, lanes, share)
     out.line("if (thread == 0) arrivals.store(tile, 0);  // for the next launch")
+
+
+def _if_token(text: KernelText) -> str:
+    """Columns of the instruction that are no token of a short tile have no sum."""
+    tokens = text.schedule.tokens
+    return f"if (lane % 4 * 2 + value % 2 < {tokens}) " if tokens < 8 else ""
+
+
+def _add_shares(text: KernelText, name: str, kind: str, lanes: int, share: str) -> None:
+    """Few tokens have few sums: then all shares are read at once. They are added in order."""
+    out, s = text.out, text.schedule
+    if s.streams:
+        with _each(text) as place, out.block(_if_token(text).strip()):
+            at = f"{lanes} * ({place.number(s.columns)})"
+            out.line(f"{kind} shares[{s.splits}];")
+            with out.loop("split", s.splits) as split:
+                out.line(f"shares[{split}] = {share % split}.load({at});")
+            out.line(f"{name}{place.of} = shares[0];")
+            with out.loop("split", s.splits, "1") as split:
+                out.line(f"{name}{place.of} += shares[{split}];")
+        return
+    with _each(text) as place:
+        out.line(f"{name}{place.of} = 0;")
+    out.line("#pragma unroll 1")
+    with out.block(f"for (int split = 0; split < {s.splits}; ++split)"):
+        out.line(f"const auto share = {share % 'split'};")
+        with _each(text) as place:
+            at = f"{lanes} * ({place.number(s.columns)})"
+            out.line(f"{name}{place.of} += share.load({at});")
 
 
 def map_(text: KernelText, op: Any) -> None:
@@ -122,7 +145,7 @@ def store(text: KernelText, op: Any) -> None:
     pitch = s.channels + PAD_BYTES // size
     out.line()
     out.comment(f"Epilogue: {s.channels} channels x {s.tokens} tokens, a row for each token")
-    out.line(f"const Shared<{kind}> staged(0, {s.tokens * pitch});")
+    out.line(f"const Shared<{kind}> staged(0, {s.padded_tokens * pitch});")
     with (
         out.block("if (warp_k == 0)" if s.warps_k > 1 else ""),
         out.loop("strip", s.strips) as strip,

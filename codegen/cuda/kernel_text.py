@@ -179,4 +179,4 @@ class KernelText:
         return name if getattr(self.schedule, name.replace("warp", "warps")) > 1 else "0"
 
     def stage_tile(self, tile: ir.Value, stage: str = "stage") -> str:
-        return f"{self.name(tile)}({stage})"
+        return self.name(tile) if self.schedule.streams else f"{self.name(tile)}({stage})"

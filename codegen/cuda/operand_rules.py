@@ -12,7 +12,7 @@ from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import BANK_ROW, element_bytes, note_of, swizzle_period, tensor_of
 from ...dialects.tile.layout import Layout, Term, swizzled
 from ...dialects.tile.operand_types import OPERAND_TYPES
-from .copy_rules import COPY_BYTES
+from .copy_rules import COPY_BYTES, LONGEST
 from .kernel_text import KernelText, Walk, c_type
 from .printer import divided, grouped, linear, number
 
@@ -34,6 +34,9 @@ def declare_lane_offset(text: KernelText, block: Any) -> None:
     tile = tensor_of(load.tile.type)
     vector = COPY_BYTES // element_bytes(tile.element_type)
     wide = (8, 0) if text.schedule.columns % 2 == 0 else (0, 0)
+    if text.schedule.streams:
+        _declare_short_rows(text, tile, vector)
+        return
     lanes = Layout((16, tile.shape[1]), {"lane": ((1, 0), (2, 0), (4, 0), (0, vector), wide)})
     memory = swizzled((16, tile.shape[1]), vector, swizzle_period(note_of(load.tile.type)))
     terms = lanes.then(memory).terms(0)
@@ -42,6 +45,19 @@ def declare_lane_offset(text: KernelText, block: Any) -> None:
     )
     text.out.line(f"const int x_lane = {' ^ '.join(map(spelled, terms))};")
     text.out.line()
+
+
+def _declare_short_rows(text: KernelText, tile: Any, vector: int) -> None:
+    """As above, for rows of any length, and fewer than 8: then lanes name one several times."""
+    out, (rows, columns) = text.out, tile.shape
+    out.comment("Where this lane points ldmatrix: its row, and its vector in the first matrices")
+    row = f"(lane & {min(rows, 8) - 1})"
+    if text.columns_at_once > 1:
+        row = f"({row} + (lane >> 4) * 8)"
+    exchange = f" ^ (lane & {min(rows, 8) - 1}) * {vector}" if rows > 1 else ""
+    out.line(f"const int x_row_of_lane = {linear((columns, row)) if rows > 1 else '0'};")
+    out.line(f"const int x_lane = (lane >> 3 & 1) * {vector}{exchange};")
+    out.line()
 
 
 def walk_block(block: Any) -> list[Any]:
@@ -79,10 +95,10 @@ def load_words(text: KernelText, decode: Any) -> None:
                 start, low = plane.offset(0, first), plane.low + first
                 at = linear((plane.at_once, "lane"), start)
                 access = f"codes_of_strip.load<{4 * plane.at_once}>({at})"
-                _spread_words(text, f"words[{strip}]", low, access, plane.at_once)
+                spread_words(text, f"words[{strip}]", low, access, plane.at_once)
 
 
-def _spread_words(text: KernelText, target: str, low: int, access: str, count: int) -> None:
+def spread_words(text: KernelText, target: str, low: int, access: str, count: int) -> None:
     if count == 1:
         text.out.line(f"{target}[{low}] = {access};")
         return
@@ -98,6 +114,9 @@ def load(text: KernelText, op: Any) -> None:
     if s.groups:
         text.names[op.fragment] = f"{text.stage_tile(op.tile)}.at({_place_in_boxes(text, op)})"
         return
+    if s.streams:
+        _load_of_share(text, op)
+        return
     name = text.names[op.fragment] = "columns"
     width = 8 * tensor_of(op.tile.type).shape[1]
     lane = "x_lane" if walk.column == "0" else f"(x_lane ^ {grouped(walk.column)})"
@@ -105,6 +124,26 @@ def load(text: KernelText, op: Any) -> None:
     count = text.columns_at_once
     out.line(f"u32 {name}[{2 * count}];")
     out.line(f"load_matrix<{2 * count}>({name}, {text.stage_tile(op.tile)}.at({at}));")
+
+
+def _load_of_share(text: KernelText, op: Any) -> None:
+    """The same from rows of a block's share of K, which begin at any multiple of a packet."""
+    out, walk, tile = text.out, text.walk, tensor_of(op.tile.type)
+    name = text.names[op.fragment] = "columns"
+    within = linear((walk.chunk_columns, walk.chunk), (walk.columns, walk.unit),
+                    (walk.depth, walk.step))  # fmt: skip
+    # Vectors are exchanged within 128 bytes, which are one packet of halves or two of bytes.
+    packets = BANK_ROW // element_bytes(tile.element_type) // PACKET_COLUMNS
+    whole, part = walk.packet, "0"
+    if packets > 1 and walk.packet != "0":
+        whole, part = divided(walk.packet, packets), f"({walk.packet} % {packets})"
+    within = linear((PACKET_COLUMNS, part), within)
+    lane = "x_lane" if within == "0" else f"(x_lane ^ {grouped(within)})"
+    count = 2 * text.columns_at_once
+    at = linear("x_row_of_lane", lane, (8 * tile.shape[1], walk.token),
+                f"k - {text.name(op.first)}", (packets * PACKET_COLUMNS, whole))  # fmt: skip
+    out.line(f"u32 {name}[{count}];")
+    out.line(f"load_matrix<{count}>({name}, {text.stage_tile(op.tile)}.at({at}));")
 
 
 def _place_in_boxes(text: KernelText, op: Any) -> str:
@@ -156,7 +195,7 @@ def _offsets(text: KernelText, op: Any, program: DecodeProgram, strip: str) -> s
     out = text.out
     kind = "float" if program.operand.is_float else "s32"
     out.line(f"u32 offsets[{len(program.offsets)}][2];")
-    row = scale_row(op.group.value, op.codes, text.walk.chunk_column)
+    row = scale_row(text, op, op.codes)
     with out.loop("half", 2) as half:
         place = _row_place(row, op.zeros, strip, half)
         out.line(f"const {kind} zero = {text.stage_tile(op.zeros)}.load({place});")
@@ -176,9 +215,17 @@ def _row_place(row: str, tile: ir.Value, strip: str, half: str) -> str:
     return linear((channels, row), "channel", (16, strip), (8, half))
 
 
-def scale_row(group: int, codes: ir.Value, column: str) -> str:
-    """The row of the group that `column` of a tile is in, among those the tile holds."""
+def scale_row(text: KernelText, op: Any, codes: ir.Value) -> str:
+    """The row of the group that a chunk is in, among those the tile holds."""
+    group, column = op.group.value, text.walk.chunk_column
     depth = tensor_of(codes.type).shape[1] * PACKET_COLUMNS
+    if op.first is not None:
+        first = text.name(op.first)
+        if group >= LONGEST:
+            return "0"
+        if depth % group == 0:
+            return f"(({linear(f'k - {first}', column)}) / {group})"
+        return f"((k + {column}) / {group} - {first} / {group})"
     if group % depth == 0:
         return "0"
     if depth % group == 0:
@@ -216,7 +263,7 @@ def rescale(text: KernelText, op: Any) -> None:
     total = text.names[op.result] = text.name(op.accumulator)
     part, integer = text.name(op.part), str(tensor_of(op.part.type).element_type) == "i32"
     codes = next(each.codes for each in text.decodes)
-    row = scale_row(op.group.value, codes, text.walk.chunk_column)
+    row = scale_row(text, op, codes)
     factor = ir.FloatAttr(op.factor).value
     out.comment("What the chunk adds, times the scale of its group")
     with out.loop("strip", s.strips) as strip, out.loop("half", 2) as half:

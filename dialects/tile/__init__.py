@@ -15,7 +15,7 @@ from .dialect import FragmentType, GlobalType, SharedType, Tile
 from .group import GroupSchedule
 from .group_op import GroupOp, OutputOp
 from .host_ops import CacheOp, CapacityOp, LaunchOp
-from .movement import CopyOp, LoadOp, ReadOp, StoreOp
+from .movement import CopyOp, FetchOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
 from .schedule import Schedule, illegal
 from .warp_ops import (
@@ -55,6 +55,7 @@ __all__ = [
     "DecodeOp",
     "EachOp",
     "ElementOp",
+    "FetchOp",
     "FillOp",
     "FragmentType",
     "GlobalType",

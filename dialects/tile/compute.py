@@ -21,8 +21,8 @@ class DecodeOp(Tile.Operation, name="decode", traits=[ext.Pure]):
     Packets of codes, columns k mod depth …, as operands: what they mean in `format` without
     scales, less `zeros`, over the `factor` of the decode program; rounded once to the operand type.
 
-    `zeros` has a row for each group of `group` columns; `table` is that of the program, if it has
-    one. `sign` is "all", or "positive" or
+    `zeros` has a row for each group of `group` columns from `first` on (see `tile.load`); `table`
+    is that of the program, if it has one. `sign` is "all", or "positive" or
     "negative" for the part of the values above or below zero, the rest zero.
     """
 
@@ -34,6 +34,7 @@ class DecodeOp(Tile.Operation, name="decode", traits=[ext.Pure]):
     fragment: Result[Any]
     zeros: Optional[Operand[Any]] = None
     table: Optional[Operand[Any]] = None
+    first: Optional[Operand[Any]] = None
 
     def verify_invariants(self) -> bool:
         operand = str(tensor_of(self.fragment.type).element_type)
@@ -79,7 +80,8 @@ class RescaleOp(Tile.Operation, name="rescale", traits=[ext.Pure]):
     result[i, j] = accumulator[i, j] + fp32(part[i, j]) * (scale[group of k, i] * factor).
 
     `kind` is how a stored scale becomes fp32 (ScaleDecoding); with `apply` = "divide"
-    instead of "multiply" its inverse is meant.
+    instead of "multiply" its inverse is meant. The rows of `scales` begin with the group of
+    `first` (see `tile.load`).
     """
 
     accumulator: Operand[Any]
@@ -91,6 +93,7 @@ class RescaleOp(Tile.Operation, name="rescale", traits=[ext.Pure]):
     group: ir.IntegerAttr
     factor: ir.FloatAttr
     result: Result[Any]
+    first: Optional[Operand[Any]] = None
 
 
 class CombineOp(Tile.Operation, name="combine"):

@@ -144,7 +144,7 @@ def _fits(op: KernelOp) -> bool:
         op.location.emit_error(f"tile.kernel: {error.what}; {error.next_step}")
         return False
     accumulators = schedule.workers * 4 * schedule.strips * schedule.columns
-    stages = schedule.stages * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
+    stages = schedule.buffers * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
     for what, need, most in (
         ("threads", schedule.threads, device.threads_per_block),
         ("accumulators", accumulators, device.registers_per_processor),

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..errors import UnsupportedError
-from ..formats.packets import PACKET_ROWS
+from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS
 from .dialect import BANK_ROW
 from .fragments import INSTRUCTIONS
 from .hardware import Machine, is_native, machine
 from .problem import INSTRUCTION_OF, WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked
-from .schedule import Schedule, illegal
+from .schedule import STREAMING_BLOCKS, Schedule, illegal
 
 FEW_TOKENS = 16
+MOST_STREAMED = 8
+NEARLY_FULL = 0.75
+MOST_STRIPS, MOST_SPLITS = 4, 16
+PACKET_REGISTERS = 32
 
 MULTIPROCESSORS = {
     "sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90a": 132, "sm_100a": 148, "sm_120a": 170,
@@ -39,10 +43,13 @@ def default_schedule(
     device = machine(target)
     name = INSTRUCTION_OF[problem.activation]
     grouped = _of_warp_groups(problem, device) if tensor_maps else ()
-    for candidate in (*grouped, *_preferred(problem, name)):
+    streams = _streams(problem, name, device)
+    for candidate in (*grouped, *streams, *_preferred(problem, name)):
         fitted = _fitted(problem, candidate)
+        splits = fitted.splits if fitted.streams else _splits(problem, fitted, device)
+        fitted = replace(fitted, splits=splits)
         if not any(illegal(problem, fitted, device)):
-            return replace(fitted, splits=_splits(problem, fitted, device))
+            return fitted
     raise UnsupportedError(
         "schedule-none",
         f"no schedule for {problem}",
@@ -74,6 +81,39 @@ def _of_warp_groups(problem: LinearProblem, device: Machine) -> Iterator[Schedul
                     yield Schedule(name, 128, tokens, depth, 8, 1, 1, stages)
 
 
+def _streams(problem: LinearProblem, name: str, device: Machine) -> Iterator[Schedule]:
+    """
+    Few tokens, whose time is that of reading packets: many bytes under way, few bytes besides.
+
+    A block reads its activations from the L2 cache, at most half as many bytes as packets; so
+    more tokens need more strips of channels. Its 8 warps share K and have about 32 registers of
+    packets under way each: 32 KiB, twice on a multiprocessor. Blocks are as many as run at once,
+    and share K only where channels are too few for that.
+    """
+    if problem.tokens > MOST_STREAMED:
+        return
+    tokens, bits = 1 << (problem.tokens - 1).bit_length(), problem.format.bits
+    slots = STREAMING_BLOCKS * MULTIPROCESSORS[device.name]
+    warps = 8
+    while warps > 1 and PACKET_COLUMNS * warps > max(problem.stored_k, 2 * PACKET_COLUMNS):
+        warps //= 2
+    depth, steps = PACKET_COLUMNS * warps, -(-problem.stored_k // (PACKET_COLUMNS * warps))
+    least = min(MOST_STRIPS, max(1, 2 * tokens * problem.operand.bits // 16 // bits))
+    made = []
+    for strips in range(least, MOST_STRIPS + 1):
+        tiles = -(-problem.strips // strips)
+        splits = max(1, min(slots // tiles, steps // 2, MOST_SPLITS))
+        blocks = tiles * splits
+        full = blocks / (-(-blocks // slots) * slots)
+        ahead = max(1, PACKET_REGISTERS // (strips * bits))
+        for fewer in (ahead, 1):
+            made.append((full < NEARLY_FULL, splits > 1, -round(full, 2), strips, Schedule(
+                name, PACKET_ROWS * strips, tokens, depth, 1, 1, warps, min(fewer, 8), splits,
+                streams=True,
+            )))  # fmt: skip
+    yield from (each for *_, each in sorted(made, key=lambda entry: entry[:-1]))
+
+
 def _preferred(problem: LinearProblem, name: str) -> Iterator[Schedule]:
     if problem.tokens <= 16:
         tokens = 8 if problem.tokens <= 8 else 16
@@ -96,7 +136,7 @@ def _smallest(name: str) -> Schedule:
 
 def _fitted(problem: LinearProblem, schedule: Schedule) -> Schedule:
     """No more channels than there are, and rows of at least 128 bytes."""
-    if schedule.groups:
+    if schedule.groups or schedule.streams:
         return schedule
     depth = max(schedule.depth, BANK_ROW * 8 // schedule.record.operand_bits)
     strips = schedule.channels // PACKET_ROWS

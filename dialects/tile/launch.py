@@ -80,7 +80,7 @@ class Launch:
     @property
     def partial_words(self) -> int:
         """Words of 4 bytes for the partial sums of one tile of tokens, none without splits."""
-        tile = self.schedule.channels * self.schedule.tokens
+        tile = self.schedule.channels * self.schedule.padded_tokens
         return self.strips * self.splits * tile * (self.splits > 1)
 
     def grid(self, tokens: int) -> tuple[int, int, int]:
@@ -119,8 +119,9 @@ def shared_plan(kernel: Any) -> SharedPlan:
         stage += shared_size(copy.tile.type)
     if s.groups:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
-    epilogue = max(1, s.warps_k - 1) * s.channels * s.tokens * 4 + s.tokens * PAD_BYTES
-    barriers = max(stage * s.stages, epilogue)
+    tokens = s.padded_tokens
+    epilogue = max(1, s.warps_k - 1) * s.channels * tokens * 4 + tokens * PAD_BYTES
+    barriers = max(stage * s.buffers, epilogue)
     table = barriers + barrier_bytes(s)
     entries = max((len(program.table) for program in programs(kernel)), default=0)
     return SharedPlan(tuple(offsets), stage, barriers, table, table + (entries << TABLE_STRIDE))

@@ -1,7 +1,7 @@
 """Ops that move tiles: global to shared memory, to registers, and back."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from ..bindings import Operand, Result, ext, ir
 from .dialect import Tile, element_bytes, is_tile, note_of, swizzle_period, tensor_of
@@ -35,12 +35,31 @@ class CopyOp(Tile.Operation, name="copy"):
         return _same_element(self, source, tile) and _swizzle_fits(self, tile)
 
 
+class FetchOp(Tile.Operation, name="fetch"):
+    """
+    As `tile.copy`, of packets of codes, into the registers of the warps that will decode them.
+
+    An emitter may start it as many iterations ahead as the pipeline has stages.
+    """
+
+    source: Operand[Any]
+    offsets: Sequence[Operand[Any]]
+    divisors: Any
+    cache: ir.StringAttr
+    packets: Result[Any]
+
+
 class LoadOp(Tile.Operation, name="load"):
-    """Columns k mod depth … of a shared tile as an operand: fragment[i, j] = tile[i, k + j]."""
+    """
+    Columns of a shared tile as an operand: fragment[i, j] = tile[i mod rows, k - first + j].
+
+    `first` is where the tile begins; without it, tiles begin at multiples of their columns.
+    """
 
     tile: Operand[Any]
     k: Operand[Any]
     fragment: Result[Any]
+    first: Optional[Operand[Any]] = None
 
 
 class ReadOp(Tile.Operation, name="read"):

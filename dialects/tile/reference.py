@@ -143,6 +143,17 @@ def _copy(block: _Block, op: Any) -> Array:
     shape = tensor_of(op.tile.type).shape
     tile = np.zeros(shape, _dtype(op.tile.type))
     source = _padded(source, list(ir.DenseI64ArrayAttr(op.groups)))
+    return _window(block, op, source, tile)
+
+
+def _fetch(block: _Block, op: Any) -> Array:
+    shape = tensor_of(op.packets.type).shape
+    return _window(block, op, block.get(op.source), np.zeros(shape, np.uint32))
+
+
+def _window(block: _Block, op: Any, source: Array, tile: Array) -> Array:
+    """The part of the source that a tile covers."""
+    shape = tile.shape
     divisors = list(ir.DenseI64ArrayAttr(op.divisors))
     starts = [block.get(v) // by for v, by in zip(op.offsets, divisors, strict=True)]
     starts += [0] * (len(shape) - len(starts))
@@ -163,9 +174,16 @@ def _padded(source: Array, groups: list[int]) -> Array:
 
 
 def _load(block: _Block, op: Any) -> Array:
-    tile, count = block.get(op.tile), tensor_of(op.fragment.type).shape[1]
-    first = block.get(op.k) % tile.shape[1]
-    return tile[:, first : first + count].view(_dtype(op.tile.type)).astype(np.float64)
+    tile, (rows, count) = block.get(op.tile), tensor_of(op.fragment.type).shape
+    start = block.get(op.k) - _first(block, op, tile.shape[1])
+    part = tile[np.arange(rows) % len(tile), start : start + count]
+    return part.view(_dtype(op.tile.type)).astype(np.float64)
+
+
+def _first(block: _Block, op: Any, depth: int) -> int:
+    """Where the tiles of an op begin: as it says, or at a multiple of their columns."""
+    k = block.get(op.k)
+    return k - k % depth if op.first is None else block.get(op.first)
 
 
 def _decode(block: _Block, op: Any) -> Array:
@@ -179,15 +197,16 @@ def _decode(block: _Block, op: Any) -> Array:
     codes = codes[:rows, k % depth : k % depth + count]
     values = fmt.element_values().astype(np.float64)[codes]
     if op.zeros is not None:
-        zeros = block.get(op.zeros)[_group(k, op.group.value, depth)].astype(np.float64)
+        first = _first(block, op, depth)
+        zeros = block.get(op.zeros)[_group(k, op.group.value, first)].astype(np.float64)
         values = values - fmt.zero_point_codes()[codes] * zeros[:rows, None]
     half = {"all": values, "positive": np.maximum(values, 0), "negative": np.minimum(values, 0)}
     return program.operand.rounded(half[op.sign.value] / program.factor)
 
 
-def _group(k: int, group: int, depth: int) -> int:
-    """The row of the group of k, among those that a tile of `depth` columns holds."""
-    return k // group - (k - k % depth) // group
+def _group(k: int, group: int, first: int) -> int:
+    """The row of the group of k, among those of a tile that begins at `first`."""
+    return k // group - first // group
 
 
 def _mma(block: _Block, op: Any) -> Array:
@@ -197,8 +216,8 @@ def _mma(block: _Block, op: Any) -> Array:
 
 def _rescale(block: _Block, op: Any) -> Array:
     scales = block.get(op.scales)
-    depth = block.schedule.depth
-    stored = scales[_group(block.get(op.k), op.group.value, depth)]
+    first = _first(block, op, block.schedule.depth)
+    stored = scales[_group(block.get(op.k), op.group.value, first)]
     scale = decode_scale(op.kind.value, stored).astype(np.float64)
     factor = ir.FloatAttr(op.factor).value
     with np.errstate(divide="ignore"):
@@ -218,7 +237,7 @@ def _read(block: _Block, op: Any) -> Array:
     source, axis, start = block.get(op.source).reshape(-1), op.axis.value, block.get(op.offset)
     if axis == "one":
         return source[:1].reshape(1, 1)
-    count = block.schedule.channels if axis == "n" else block.schedule.tokens
+    count = block.schedule.channels if axis == "n" else block.schedule.padded_tokens
     window = np.zeros(count, source.dtype)
     part = source[start : start + count]
     window[: len(part)] = part
@@ -251,6 +270,7 @@ MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
     "tile.pipeline": _pipeline,
     "tile.steps": _steps,
     "tile.copy": _copy,
+    "tile.fetch": _fetch,
     "tile.load": _load,
     "tile.decode": _decode,
     "tile.mma": _mma,

@@ -24,6 +24,8 @@ WARP_GROUP = 128
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 24, 240
 """Of a thread, as two warp groups that multiply and one that fetches share 64 Ki registers."""
 MOST_BOX = 256
+STREAMING_BLOCKS = 2
+"""Blocks of a multiprocessor that share its registers when schedules stream."""
 TENSOR_ALIGNMENT = 1024
 BARRIER_BYTES = 8
 OTHER_REGISTERS = 48
@@ -39,6 +41,10 @@ class Schedule:
     along them. `stages`: buffers of the pipeline. `splits`: blocks that share K. `stream_weights`:
     weights are marked as read once in the caches.
 
+    A schedule that `streams` is for few tokens: packets go to registers, `stages` of each warp at
+    a time, and the activations of a block's share of K to shared memory, once; `tokens` is then 1,
+    2, 4 or a multiple of 8.
+
     With an instruction of warp groups, each group of four warps makes 64 channels, and one more
     group fetches: activations by tensor copies, the rest by bulk copies, into a ring of stages.
     """
@@ -53,6 +59,7 @@ class Schedule:
     stages: int
     splits: int = 1
     stream_weights: bool = True
+    streams: bool = False
 
     @property
     def warps(self) -> int:
@@ -78,9 +85,24 @@ class Schedule:
         return self.channels // PACKET_ROWS // self.warps_n
 
     @property
+    def padded_tokens(self) -> int:
+        """Tokens of a block in whole columns of the instruction."""
+        return -(-self.tokens // 8) * 8
+
+    @property
     def columns(self) -> int:
         """Columns of 8 tokens of one warp."""
-        return self.tokens // 8 // self.warps_m
+        return self.padded_tokens // 8 // self.warps_m
+
+    @property
+    def buffers(self) -> int:
+        """Copies that shared memory holds of a pipeline's tiles."""
+        return 1 if self.streams else self.stages
+
+    def share(self, k: int) -> int:
+        """Columns of K that a block takes at most, in whole steps."""
+        steps = -(-k // self.depth)
+        return -(-steps // self.splits) * self.depth
 
     @property
     def record(self) -> Instruction:
@@ -127,30 +149,36 @@ class SharedTile:
 
 
 def stage_tiles(problem: LinearProblem, schedule: Schedule) -> list[SharedTile]:
-    """What each stage holds: activations, packets, and scales and zero points of groups."""
-    operand = problem.operand
-    tiles = [
-        SharedTile("x", schedule.tokens, schedule.depth, operand.name, operand.bits // 8),
-        SharedTile(
-            "codes",
-            schedule.channels // PACKET_ROWS,
-            schedule.depth // PACKET_COLUMNS * LANES * problem.format.bits,
-            "ui32",
-            4,
-        ),
-    ]
+    """
+    What each stage holds: activations, packets, and scales and zero points of groups.
+
+    Of a schedule that streams: what a block's share of K needs, without its packets.
+    """
+    operand, s = problem.operand, schedule
+    columns = s.share(problem.stored_k) if s.streams else s.depth
+    tiles = [SharedTile("x", s.tokens, columns, operand.name, operand.bits // 8)]
+    if not s.streams:
+        words = s.depth // PACKET_COLUMNS * LANES * problem.format.bits
+        tiles.append(SharedTile("codes", s.channels // PACKET_ROWS, words, "ui32", 4))
     for role, kind in row_roles(problem).items():
         if problem.group is not None or role == "zero_point":
-            rows = scale_rows(problem.stored_group, schedule.depth)
+            rows = scale_rows(problem.stored_group, columns, s.depth)
             tiles.append(SharedTile(role, rows, schedule.channels, *SCALE_ELEMENTS[kind]))
     return tiles
 
 
-def scale_rows(group: int | None, depth: int) -> int:
-    """Groups that a tile of `depth` columns can touch."""
-    if group is None or group % depth == 0:
+def scale_rows(group: int | None, columns: int, step: int) -> int:
+    """
+    Groups that a tile of `columns` columns can touch, which begins at a multiple of `step`.
+
+    >>> scale_rows(128, 64, 64), scale_rows(32, 64, 64), scale_rows(96, 64, 64)
+    (1, 2, 2)
+    """
+    if group is None or (group % columns == 0 and columns == step):
         return 1
-    return depth // group if depth % group == 0 else (depth - 2) // group + 2
+    if step % group == 0:
+        return columns // group
+    return (columns - 2) // group + 2
 
 
 def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
@@ -158,10 +186,10 @@ def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
     stage = sum(-(-tile.bytes // BANK_ROW) * BANK_ROW for tile in stage_tiles(problem, schedule))
     if schedule.groups:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
-    tile = schedule.channels * schedule.tokens * 4
-    epilogue = max(1, schedule.warps_k - 1) * tile + schedule.tokens * 16
+    tile = schedule.channels * schedule.padded_tokens * 4
+    epilogue = max(1, schedule.warps_k - 1) * tile + schedule.padded_tokens * 16
     table = len(problem.program.table) << TABLE_STRIDE
-    return max(stage * schedule.stages, epilogue) + barrier_bytes(schedule) + table
+    return max(stage * schedule.buffers, epilogue) + barrier_bytes(schedule) + table
 
 
 def barrier_bytes(schedule: Schedule) -> int:
@@ -185,6 +213,9 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     if schedule.groups:
         return total + of_strip + len(program.steps) // 8
     total += accumulators * 3 // 8
+    if schedule.streams:
+        packets = (schedule.stages + 1) * problem.format.bits * schedule.strips
+        return total + packets + min(program.registers, DECODED_AHEAD) + len(program.steps) // 4
     return total + of_strip * schedule.strips + len(program.steps) // 2
 
 
@@ -198,7 +229,8 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
         yield f"{device.name} has no {schedule.instruction}"
     yield from _uneven(schedule)
     threads = max(schedule.threads, 1)
-    most = min(MOST_REGISTERS, device.registers_per_processor // threads)
+    blocks = STREAMING_BLOCKS if schedule.streams else 1
+    most = min(MOST_REGISTERS, device.registers_per_processor // (blocks * threads))
     if schedule.groups:
         yield from _unfit_for_groups(problem, schedule)
         most = CONSUMER_REGISTERS
@@ -233,11 +265,15 @@ def _uneven(schedule: Schedule) -> Iterator[str]:
     s = schedule
     if s.channels % (PACKET_ROWS * s.warps_n):
         yield f"{s.channels} channels are no strips of {PACKET_ROWS} for {s.warps_n} warps"
-    if s.tokens % (8 * s.warps_m):
+    if s.streams and (s.groups or s.warps_m > 1 or s.tokens & (s.tokens - 1)):
+        yield f"{s.warps_m} warps do not stream for {s.tokens} tokens"
+    if s.streams and s.depth != PACKET_COLUMNS * s.warps_k:
+        yield f"{s.warps_k} warps stream a packet of {PACKET_COLUMNS} each, not {s.depth} columns"
+    if s.tokens % (8 * s.warps_m) and not s.streams:
         yield f"{s.tokens} tokens are no columns of 8 for {s.warps_m} warps"
     if s.depth % (PACKET_COLUMNS * s.warps_k):
         yield f"a depth of {s.depth} is no packets of {PACKET_COLUMNS} for {s.warps_k} warps"
     if s.depth * s.record.operand_bits // 8 < BANK_ROW:
         yield f"rows of {s.depth} {s.record.operand} are shorter than {BANK_ROW} bytes of banks"
-    if s.depth & (s.depth - 1) or s.stages < 2 or s.splits < 1:
+    if s.depth & (s.depth - 1) or s.stages < 2 - s.streams or s.splits < 1:
         yield "depth must be a power of two, stages at least 2, splits at least 1"

@@ -1,6 +1,7 @@
 """Tile kernels: their text comes back, verifiers refuse, and their meaning is a linear layer."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,13 @@ def context() -> Iterator[None]:
         yield
 
 
-def kernel_of(problem: LinearProblem, **fields: int) -> tuple[ir.Module, Launch]:
+def kernel_of(problem: LinearProblem, **fields: Any) -> tuple[ir.Module, Launch]:
     schedule = default_schedule(problem)
+    target = "sm_90a" if "wgmma" in fields.get("instruction", "") else "sm_80"
     schedule = Schedule(**{**vars(schedule), **fields})
     module = ir.Module.create()
     with ir.InsertionPoint(module.body):
-        launch = linear_kernel(problem, schedule, "linear")
+        launch = linear_kernel(problem, schedule, "linear", target)
     return module, launch
 
 
@@ -51,35 +53,44 @@ def test_text_comes_back(context: None, weight: str) -> None:
     ],
 )  # fmt: skip
 def test_verifiers_refuse(context: None, old: str, new: str, message: str) -> None:
-    module, _ = kernel_of(LinearProblem(100, 192, 7, "int4<group=32>"))
+    module, _ = kernel_of(LinearProblem(100, 192, 9, "int4<group=32>"), tokens=8)
     text = str(module)
     assert old in text
     with pytest.raises(MLIRError, match=message):
         ir.Module.parse(text.replace(old, new))
 
 
+BLOCKS = {"channels": 64, "tokens": 8, "depth": 128, "warps_k": 2, "stages": 2, "streams": False}
+GROUPS = {"instruction": "wgmma.f16", "channels": 64, "tokens": 16, "depth": 64, "warps_n": 4,
+          "warps_k": 1, "stages": 2, "streams": False}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("weight", "activation", "splits"),
+    ("weight", "activation", "splits", "fields"),
     [
-        ("int4<group=32>", "f16", 1), ("dint4", "bf16", 2), ("amxfp4", "f16", 1), ("int3", "i8", 2),
-        ("nvfp4<two_level=true>", "f16", 3), ("int8<group=32>", "i8", 1), ("uint4", "f16", 1),
+        ("int4<group=32>", "f16", 1, {}), ("dint4", "bf16", 2, BLOCKS), ("amxfp4", "f16", 1, {}),
+        ("int3", "i8", 2, BLOCKS), ("nvfp4<two_level=true>", "f16", 3, {}),
+        ("int8<group=32>", "i8", 1, {}), ("uint4", "f16", 1, BLOCKS),
+        ("int4<group=40>", "f16", 2, {}), ("int4<group=40>", "f16", 1, BLOCKS),
+        ("int4<group=32>", "f16", 2, GROUPS),
     ],
 )  # fmt: skip
 def test_meaning_is_a_linear_layer(
-    context: None, weight: str, activation: str, splits: int
+    context: None, weight: str, activation: str, splits: int, fields: dict[str, Any]
 ) -> None:
-    problem = LinearProblem(37, 544, 5, weight, activation, "f32", "f32")
-    module, launch = kernel_of(problem, splits=splits)
+    n = 72 if fields is GROUPS else 37
+    problem = LinearProblem(n, 544, 5, weight, activation, "f32", "f32")
+    module, launch = kernel_of(problem, **fields, splits=splits)
     rng, fmt = np.random.default_rng(5), problem.format
-    parts = fmt.encode_rows(rng.normal(size=(37, 544)).astype(np.float32))
+    parts = fmt.encode_rows(rng.normal(size=(n, 544)).astype(np.float32))
     given = dict(to_packets(fmt, problem.program.order, parts, 544))
     x = rng.integers(-100, 100, (5, 544)).astype(problem.operand.dtype)
     given |= {
         "x": x,
         "x_scale": np.linspace(1, 2, 5, dtype=np.float32),
-        "bias": np.arange(37, dtype=np.float32),
+        "bias": np.arange(n, dtype=np.float32),
         "table": np.array(problem.program.table, np.uint32),
-        "y": np.full((5, 37), np.nan, np.float32),
+        "y": np.full((5, n), np.nan, np.float32),
         "workspace": np.empty(0),
         "arrivals": np.empty(0),
         "tokens": 5,

@@ -22,9 +22,9 @@ QCC_DEVICE void decode_affine4_f16(u32 (&a)[1][4], const u32 (&words)[4], int un
 }
 
 // y[tokens, n] = x[tokens, k] · w[n, k], w in int4<group=128>
-// A block: 64 channels x 8 tokens, K in steps of 256, 4 stages of 12800 bytes
-// Its warps: 1 along channels, 1 along tokens, 4 along K; 3 blocks share K
-extern "C" __global__ void __launch_bounds__(128)
+// A block: 64 channels x 1 tokens, K in steps of 512, 1 packets ahead of each warp
+// Its warps: 1 along channels, 1 along tokens, 8 along K; 3 blocks share K
+extern "C" __global__ void __launch_bounds__(256, 2)
 decode(
     const u16* x_pointer,
     const u32* codes_pointer,
@@ -46,106 +46,102 @@ decode(
   const int warp_k = warp;
   const int channel = lane / 4;  // of the first row that this lane accumulates
   const int n0 = 64 * blockIdx.y;
-  const int m0 = 8 * blockIdx.x;
-  // This block's share of K: of 16 steps of 256 columns
-  const int first = 256 * int(16 * blockIdx.z / 3);
-  const int last = minimum(4096, 256 * int(16 * (blockIdx.z + 1) / 3));
+  const int m0 = 1 * blockIdx.x;
+  // This block's share of K: of 8 steps of 512 columns
+  const int first = 512 * int(8 * blockIdx.z / 3);
+  const int last = minimum(4096, 512 * int(8 * (blockIdx.z + 1) / 3));
   float total[4][1][4] = {};
-  // x_tile: 8 x 256 of f16, swizzle8
-  const auto x_tile = [](int stage) { return Shared<u16>(12800 * stage, 2048); };
-  const int x_row = thread / 32, x_column = thread % 32 * 8;
-  const auto x_from = x.at(4096 * s64(m0 + x_row) + x_column);
-  // codes_tile: 4 x 4 x 128 of ui32, rows
-  const auto codes_tile = [](int stage) { return Shared<u32>(12800 * stage + 4096, 2048); };
-  const int codes_row = 0, codes_column = thread * 4;
-  const auto codes_from = codes.at(8192 * s64(n0 / 16 + codes_row) + codes_column);
-  const int codes_to = 512 * codes_row + codes_column;
-  // scale_tile: 2 x 64 of f32, rows
-  const auto scale_tile = [](int stage) { return Shared<float>(12800 * stage + 12288, 128); };
+
+  // x_tile: 1 x 1536 of f16, swizzle8
+  const Shared<u16> x_tile(0, 1536);
+  const int x_row = 0, x_column = thread * 8;
+  const auto x_from = x.at(4096 * s64(m0 + x_row) + first + x_column);
+  const int x_to = 1536 * x_row + (x_column ^ (x_row & 7) * 8);
+  // x: rows of 1536, 8 at once
+  if (thread < 192) copy_async<16>(x_tile.at(x_to), x_from.at(0), m0 + x_row < tokens && first +
+      x_column < 4096 ? 16 : 0);
+
+  // scale_tile: 12 x 64 of f32, rows
+  const Shared<float> scale_tile(3072, 768);
   const int scale_row = thread / 16, scale_column = thread % 16 * 4;
-  const auto scale_from = scale.at(4096 * s64(scale_row) + n0 + scale_column);
+  const auto scale_from = scale.at(4096 * s64(first / 128 + scale_row) + n0 + scale_column);
   const int scale_to = 64 * scale_row + scale_column;
+  // scale: rows of 64, 4 at once
+  if (thread < 192) copy_async<16>(scale_tile.at(scale_to), scale_from.at(0), first / 128 +
+      scale_row < 32 && n0 + scale_column < 4096 ? 16 : 0);
+  commit_copies();
 
-  // Starts the copies of the step at k into a stage
-  const auto fetch = [&](int stage, int k) {
-    // x: rows of 256, 8 at once
+  // Where this lane points ldmatrix: its row, and its vector in the first matrices
+  const int x_row_of_lane = 0;
+  const int x_lane = (lane >> 3 & 1) * 8;
+
+  // Reads this lane's words of the packets at `column`, strip by strip
+  const auto fetch = [&](u32 (&words)[4][4], int column) {
     #pragma unroll
-    for (int turn = 0; turn < 2; ++turn) {
-      const int to = 256 * (x_row + 4 * turn) + (x_column ^ ((x_row + 4 * turn) & 7) * 8);
-      copy_async<16>(x_tile(stage).at(to), x_from.at(k + 16384 * turn), m0 + x_row +
-          4 * turn < tokens ? 16 : 0);
+    for (int strip = 0; strip < 4; ++strip) {
+      const auto packet = codes.at(8192 * s64(n0 / 16 + strip) + 128 * (column / 64));
+      const auto read_0 = packet.load<16, Cache::evict_first>(4 * lane);
+      words[strip][0] = read_0[0], words[strip][1] = read_0[1], words[strip][2] = read_0[2],
+          words[strip][3] = read_0[3];
     }
-    // codes: rows of 512, 4 at once
-    #pragma unroll
-    for (int turn = 0; turn < 4; ++turn) {
-      copy_async<16, Cache::evict_first>(codes_tile(stage).at(codes_to + 512 * turn),
-          codes_from.at(128 * (k / 64) + 8192 * turn));
-    }
-    // scale: rows of 64, 4 at once
-    if (thread < 32) copy_async<16>(scale_tile(stage).at(scale_to),
-        scale_from.at(4096 * s64(k / 128)));
   };
-
-  // Where this lane points ldmatrix: its row and its vector in the first matrices
-  const int x_lane = (lane >> 3 & 1) << 3 ^ (lane & 7) << 3 ^ (lane & 7) << 8;
-
-  #pragma unroll
-  for (int stage = 0; stage < 3; ++stage) {
-    if (first + 256 * stage < last) fetch(stage, first + 256 * stage);
-    commit_copies();
-  }
-  for (int k = first, stage = 0; k < last; k += 256) {
-    wait_copies<2>();  // this thread's part of the stage has arrived
-    sync_threads();  // everybody's has, and the stage before is free again
-    if (k + 768 < last) fetch(stage == 0 ? 3 : stage - 1, k + 768);
-    commit_copies();
-    // 4 packets of 64 columns, of which this warp takes every 4th
-    #pragma unroll
-    for (int packet = warp_k; packet < 4; packet += 4) {
+  // 1 packets of each strip are under way for this warp
+  u32 ahead[1][4][4];
+  if (first + 64 * warp_k < last) fetch(ahead[0], first + 64 * warp_k);
+  wait_copies<0>();
+  sync_threads();  // everybody's part of the activations has arrived
+  for (int base = first; base < last; base += 512) {
+    const int k = base;
+    if (k + 64 * warp_k < last) {
       u32 words[4][4];
       #pragma unroll
       for (int strip = 0; strip < 4; ++strip) {
-        const auto codes_of_strip = codes_tile(stage).at(512 * strip + 128 * packet);
-        const auto read_0 = codes_of_strip.load<16>(4 * lane);
-        words[strip][0] = read_0[0], words[strip][1] = read_0[1], words[strip][2] = read_0[2],
-            words[strip][3] = read_0[3];
-      }
-      float part[4][1][4] = {};
-      #pragma unroll
-      for (int unit = 0; unit < 4; ++unit) {
-        u32 weights[4][1][4];
         #pragma unroll
-        for (int strip = 0; strip < 4; ++strip) {
-          decode_affine4_f16(weights[strip], words[strip], unit);
-        }
-        u32 columns[2];
-        load_matrix<2>(columns, x_tile(stage).at((x_lane ^ (64 * packet + 16 * unit))));
-        #pragma unroll
-        for (int strip = 0; strip < 4; ++strip) {
-          mma_m16n8k16_f16(part[strip][0], weights[strip][0], {columns[0], columns[1]});
+        for (int word = 0; word < 4; ++word) {
+          words[strip][word] = ahead[0][strip][word];
         }
       }
-      // What the chunk adds, times the scale of its group
+      if (k + 64 * warp_k + 512 < last) fetch(ahead[0], k + 64 * warp_k + 512);
+      // 8 packets of 64 columns, of which this warp takes every 8th
       #pragma unroll
-      for (int strip = 0; strip < 4; ++strip) {
+      for (int packet = warp_k; packet < 8; packet += 8) {
+        float part[4][1][4] = {};
         #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float factor =
-              scale_tile(stage).load(64 * ((64 * packet) / 128) + channel + 16 * strip + 8 * half);
-          total[strip][0][2 * half] =
-              fma(part[strip][0][2 * half], factor, total[strip][0][2 * half]);
-          total[strip][0][2 * half + 1] =
-              fma(part[strip][0][2 * half + 1], factor, total[strip][0][2 * half + 1]);
+        for (int unit = 0; unit < 4; ++unit) {
+          u32 weights[4][1][4];
+          #pragma unroll
+          for (int strip = 0; strip < 4; ++strip) {
+            decode_affine4_f16(weights[strip], words[strip], unit);
+          }
+          u32 columns[2];
+          load_matrix<2>(columns,
+              x_tile.at(x_row_of_lane + (x_lane ^ (16 * unit)) + k - first + 64 * packet));
+          #pragma unroll
+          for (int strip = 0; strip < 4; ++strip) {
+            mma_m16n8k16_f16(part[strip][0], weights[strip][0], {columns[0], columns[1]});
+          }
+        }
+        // What the chunk adds, times the scale of its group
+        #pragma unroll
+        for (int strip = 0; strip < 4; ++strip) {
+          #pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const float factor =
+                scale_tile.load(64 * ((k - first + 64 * packet) / 128) + channel + 16 * strip +
+                8 * half);
+            total[strip][0][2 * half] =
+                fma(part[strip][0][2 * half], factor, total[strip][0][2 * half]);
+            total[strip][0][2 * half + 1] =
+                fma(part[strip][0][2 * half + 1], factor, total[strip][0][2 * half + 1]);
+          }
         }
       }
     }
-    stage = stage == 3 ? 0 : stage + 1;
   }
-  wait_copies<0>();
   sync_threads();  // shared memory is free for the epilogue
 
-  // Sums of the 4 warps along K, in their order
-  const Shared<float> sums(0, 1536);
+  // Sums of the 8 warps along K, in their order
+  const Shared<float> sums(0, 3584);
   if (warp_k > 0) {
     #pragma unroll
     for (int strip = 0; strip < 4; ++strip) {
@@ -159,7 +155,7 @@ decode(
   sync_threads();
   if (warp_k == 0) {
     #pragma unroll
-    for (int other = 0; other < 3; ++other) {
+    for (int other = 0; other < 7; ++other) {
       #pragma unroll
       for (int strip = 0; strip < 4; ++strip) {
         #pragma unroll
@@ -179,7 +175,8 @@ decode(
     for (int strip = 0; strip < 4; ++strip) {
       #pragma unroll
       for (int value = 0; value < 4; ++value) {
-        mine.store(32 * (4 * strip + value), total[strip][0][value]);
+        if (lane % 4 * 2 + value % 2 < 1) mine.store(32 * (4 * strip + value),
+            total[strip][0][value]);
       }
     }
   }
@@ -196,24 +193,25 @@ decode(
     for (int strip = 0; strip < 4; ++strip) {
       #pragma unroll
       for (int value = 0; value < 4; ++value) {
-        total[strip][0][value] = 0;
-      }
-    }
-    #pragma unroll 1
-    for (int split = 0; split < 3; ++split) {
-      const auto share = workspace.at((s64(3 * tile) + split) * 512 + thread);
-      #pragma unroll
-      for (int strip = 0; strip < 4; ++strip) {
-        #pragma unroll
-        for (int value = 0; value < 4; ++value) {
-          total[strip][0][value] += share.load(32 * (4 * strip + value));
+        if (lane % 4 * 2 + value % 2 < 1) {
+          float shares[3];
+          #pragma unroll
+          for (int split = 0; split < 3; ++split) {
+            shares[split] =
+                workspace.at((s64(3 * tile) + split) * 512 + thread).load(32 * (4 * strip + value));
+          }
+          total[strip][0][value] = shares[0];
+          #pragma unroll
+          for (int split = 1; split < 3; ++split) {
+            total[strip][0][value] += shares[split];
+          }
         }
       }
     }
   }
   if (thread == 0) arrivals.store(tile, 0);  // for the next launch
 
-  // Epilogue: 64 channels x 8 tokens, a row for each token
+  // Epilogue: 64 channels x 1 tokens, a row for each token
   const Shared<u16> staged(0, 576);
   if (warp_k == 0) {
     #pragma unroll
@@ -234,7 +232,7 @@ decode(
     }
   }
   sync_threads();
-  for (int piece = thread; piece < 64; piece += 128) {
+  for (int piece = thread; piece < 8; piece += 256) {
     const int j = piece / 8, i = piece % 8 * 8;
     if (m0 + j < tokens && n0 + i < 4096) {
       y.store<16>(s64(m0 + j) * 4096 + n0 + i, staged.load<16>(j * 72 + i));
