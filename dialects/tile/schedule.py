@@ -9,7 +9,7 @@ of the instruction (16 channels), so that few tokens waste little.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from ..bindings import ir
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
@@ -122,14 +122,12 @@ class Schedule:
 
     @staticmethod
     def of(attribute: ir.Attribute) -> Schedule:
-        """Undo `attribute`."""
+        """Undo `attribute`; what is left out has its default."""
         given = ir.DictAttr(attribute)
         kinds = {"str": ir.StringAttr, "bool": ir.BoolAttr, "int": ir.IntegerAttr}
+        known = [each for each in fields(Schedule) if each.default is MISSING or each.name in given]
         return Schedule(
-            **{
-                each.name: kinds[str(each.type)](given[each.name]).value
-                for each in fields(Schedule)
-            }
+            **{each.name: kinds[str(each.type)](given[each.name]).value for each in known}
         )
 
 
