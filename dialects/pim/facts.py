@@ -72,7 +72,10 @@ def _combined(owner: Any) -> Range:
     """The range of an op of arith, everything where it may wrap."""
     if owner.name not in _RANGES:
         return EVERYTHING
-    least, most = _RANGES[owner.name](*(range_of(each) for each in owner.operands))
+    given = [range_of(each) for each in owner.operands]
+    if EVERYTHING in given and owner.name not in ("arith.andi", "arith.minui"):
+        return EVERYTHING
+    least, most = _RANGES[owner.name](*given)
     return (least, most) if 0 <= least <= most < WORD else EVERYTHING
 
 
