@@ -23,17 +23,21 @@ from ..passes.assign_formats import FormatAssignment, assign_formats
 from ..passes.lower_torch import NOT_LOWERED, not_lowered, refuse_unlowered
 from ..passes.raise_torch import Raising, raise_torch
 from ..passes.registry import IMPORT_PIPELINE, PASSES, Pass
+from ..passes.round_operands import Rounding, round_operands
 from .activation_formats import settle_activations
 from .artifact import ArtifactWriter
+from .backends import cache_shapes, checking_target, code_members, encoded, without_step
 from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
 from .calibration import Calibration
 from .console import Progress
+from .cuda_formats import settle_weights
+from .cuda_report import cuda_report
 from .frontend.import_program import import_program
 from .frontend.reasons import in_terms_of
 from .frontend.sources import OpenedModel
 from .frontend.transposes import WithTransposes
 from .generation import generation
-from .golden import CHECKED_LIMIT, Golden, add_golden, golden_errors
+from .golden import Golden, add_golden, golden_errors
 from .layers import collect_layers, share_tied_parameters
 from .manifest import Precision, Signature
 from .options import STOPS, CompileOptions
@@ -49,6 +53,7 @@ from .samples import open_samples
 from .signature import signature_of, with_limits
 from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
+from .targets import require_target
 from .validate import Validation
 
 
@@ -72,6 +77,7 @@ class _Compilation:
     ) -> None:
         source = replace(source, weights=WithTransposes(source.weights))
         self.source, self.options, self.out, self.progress = source, options, out, progress
+        self.target = require_target(options.target)
         self.watch = Stopwatch()
         self.validation = (
             Validation(source, signature_of(source.program), options.seed)
@@ -89,12 +95,14 @@ class _Compilation:
             with self._stage("plan"):
                 plan = resolve(recipe, collect_layers(module), _extremes(self.source))
                 plan = settle_activations(plan)
+                if self.target.family == "cuda":
+                    plan = settle_weights(plan, self.options.operands)
             calibration = self._calibrate(module, plan)
             with self._stage("assign"):
                 assign = assign_formats(_assignment(plan, calibration))
                 self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assign)
                 self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
-                self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
+                self._run_target_pass(module)
             if self.options.stop_after == "assign":
                 return self._write_ir(module)
             return self._write_artifact(module, plan, calibration)
@@ -169,6 +177,14 @@ class _Compilation:
             publish_bytes(folder / f"{index}-{name}.mlir", module.operation.get_asm().encode())
         self._validate(name, module)
 
+    def _run_target_pass(self, module: ir.Module) -> None:
+        """What a target asks of a program that has its formats."""
+        if self.target.family == "cpu":
+            self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
+            return
+        rounding = round_operands(Rounding(self.options.operands, self.target.machine))
+        self._run_pass(len(IMPORT_PIPELINE) + 2, "round-operands", module, rounding)
+
     def _validate(self, name: str, module: ir.Module) -> None:
         if self.validation is None:
             return
@@ -187,33 +203,36 @@ class _Compilation:
         signature = with_limits(signature_of(source.program), module)
         signature = with_position_limits(signature, module)
         with self._stage("build"):
-            programs = build_programs(module)
+            programs = build_programs(module, self.target)
         parameters = programs[0].parameters
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
                 packed = write_parameters(writer, parameters, source.weights, self.progress)
             report = summarize(source.name, options, plan, parameters, packed)
+            report["cuda"] = cuda_report(
+                {each.precision.name: each.code for each in programs}, self.target
+            )
             if calibration is not None:
                 report["calibration"] = calibration_json(plan, calibration)
             if self.validation is not None:
                 report["validation"] = self.validation.rows
             check_coverage(report, options.require_coverage)
-            writer.add("plan.json", _json(plan.as_json()))
+            writer.add("plan.json", encoded(plan.as_json()))
             writer.add("model.mlir", module.operation.get_asm().encode())
             for program in programs:
-                writer.add(program.precision.object, program.code.object)
-                writer.add(program.precision.binding, _json(program.code.as_json()))
+                for name, data in code_members(program.precision, program.code).items():
+                    writer.add(name, data)
             precisions, goldens = self._golden(writer, programs, signature, report)
-            found = generation(module, signature, goldens)
+            found = generation(module, signature, goldens, without_step(programs[0].code))
             report["generation"] = found.as_json()
             if found.available:
-                report["kv_cache"] = kv_cache(plan, programs[0].code.caches)
-            writer.add("report.json", _json(report))
+                report["kv_cache"] = kv_cache(plan, cache_shapes(programs[0].code))
+            writer.add("report.json", encoded(report))
             with self._stage("publish"):
                 writer.finish(
                     {
                         "target": options.target,
-                        "cpu_features": host_features(),
+                        "cpu_features": host_features() if self.target.family == "cpu" else (),
                         "input_hash": source.input_hash,
                         "entry": signature,
                         "precisions": precisions,
@@ -238,9 +257,9 @@ class _Compilation:
         precisions = [program.precision for program in programs]
         if not self.options.golden:
             return [msgspec.structs.replace(each, outputs=None) for each in precisions], []
-        run_code = report["bytes_after"] < CHECKED_LIMIT
+        device = checking_target(self.target, report["bytes_after"])
         with self._stage("golden"):
-            goldens = add_golden(writer, programs, signature, self.options.seed, run_code)
+            goldens = add_golden(writer, programs, signature, self.options.seed, device)
         report["golden"] = golden_errors(precisions, goldens, signature)
         return [
             msgspec.structs.replace(
@@ -288,7 +307,3 @@ def _assignment(plan: Plan, calibration: Calibration | None) -> FormatAssignment
         spelled("values"),
         {} if calibration is None else ranges_of(plan, calibration),
     )
-
-
-def _json(data: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1) + b"\n"

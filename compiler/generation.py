@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..dialects.bindings import ir
+from ..dialects.errors import QccError
 from ..passes.materialize_kv_cache import obstacle_to_step
 from .golden import Golden
 from .layers import entry_function
@@ -42,15 +43,23 @@ class Generation:
         return asdict(self)
 
 
-def generation(module: ir.Module, signature: Signature, goldens: Sequence[Golden]) -> Generation:
+def generation(
+    module: ir.Module,
+    signature: Signature,
+    goldens: Sequence[Golden],
+    without_step: QccError | None = None,
+) -> Generation:
     """
     By the shape of the program, and by what its step was seen to compute.
 
-    Unchecked where the code was not run.
+    Unchecked where the code was not run. `without_step` is why the target has no code for a step.
     """
     kind = obstacle_to_step(entry_function(module).operation)
     if kind is not None:
         return Generation(False, kind == "length", _reason(kind, signature), _NEXT_STEPS[kind])
+    if without_step is not None:
+        reason = f"{without_step.what}: {without_step.why}"
+        return Generation(False, reason=reason, next_step=without_step.next_step)
     for golden in goldens:
         if golden.whole is not None and not golden.comparable:
             reason = f"its steps cannot be checked: {golden.reason}"

@@ -20,15 +20,16 @@ from ..dialects.bindings import Operation, ir
 from ..dialects.formats import parse_spelling
 from ..dialects.interpreter import interpret
 from .artifact import ArtifactWriter
+from .backends import start
 from .layers import entry_function, index_limit
 from .manifest import Precision, Signature, Value
 from .pack import decoded_parameter
 from .precisions import Program
 from .replay import TOLERANCE, output_errors
-from .running import RunningCode
+from .running import Running
+from .targets import Target
 from .tensor_layout import pack_tensors
 
-CHECKED_LIMIT = 1 << 30  # stored weight bytes; the code to check needs all of them in memory
 DRAWN_LIMIT = 1 << 26  # stored weight bytes, up to which executing a program again is cheap
 DRAWS = 8
 ERROR_FACTOR = -8  # to the other side of the exact sums, and further than errors go
@@ -130,10 +131,11 @@ def add_golden(
     programs: Sequence[Program],
     signature: Signature,
     seed: int,
-    run_code: bool,
+    target: Target | None,
 ) -> list[Golden]:
     """
-    Store golden inputs, and the interpreter's outputs of each program.
+    Store golden inputs, and the interpreter's outputs of each program. The code is run as for
+    `target`, if there is one.
 
     Weights are decoded from the file being written, each where the program needs it. Some inputs
     put a rounded activation so near a boundary of its format that the order of a sum decides; of a
@@ -145,8 +147,8 @@ def add_golden(
     best: list[Golden] = []
     with ExitStack() as stack:
         codes = [
-            stack.enter_context(closing(RunningCode(program.code, writer.tensor)))
-            if run_code
+            stack.enter_context(closing(start(program.code, target, writer.tensor)))
+            if target is not None
             else None
             for program in programs
         ]
@@ -175,7 +177,7 @@ def _doubt(goldens: Sequence[Golden]) -> float:
 
 
 def _golden(
-    writer: ArtifactWriter, program: Program, code: RunningCode | None, inputs: list[np.ndarray]
+    writer: ArtifactWriter, program: Program, code: Running | None, inputs: list[np.ndarray]
 ) -> Golden:
     floor = max((SPACING[each] for each in _halves(program.module.operation)), default=TOLERANCE)
     outputs, tolerance = _reference(writer, program, inputs, floor)
@@ -183,7 +185,7 @@ def _golden(
     tolerances = (tolerance, max(tolerance, ACROSS_TOKENS) if across else tolerance)
     if code is None:
         return Golden(inputs, outputs, *tolerances, floor)
-    stepped = code.in_two_steps(inputs[0]) if program.code.caches else None
+    stepped = code.in_two_steps(inputs[0]) if code.steps else None
     return Golden(inputs, outputs, *tolerances, floor, code.call(inputs), stepped)
 
 

@@ -15,6 +15,7 @@ from html import escape
 from importlib.resources import files
 
 from .console import bytes_text, kv_text
+from .cuda_report import KERNEL_COLUMNS, kernel_rows
 from .manifest import Manifest
 from .report_data import Layer, Report
 from .svg import Bar, bar_chart, bytes_axis, linear_axis
@@ -38,6 +39,7 @@ def render(report: Report, manifest: Manifest) -> str:
         _calibration_section(report),
         _golden_section(report),
         _generation_section(report),
+        _kernel_section(report),
         _timing_section(report),
         _origin_section(manifest),
     ]
@@ -265,6 +267,17 @@ def _generation_section(report: Report) -> str:
         "No generation token by token",
         f"<p>{_text(found.reason)}.</p><pre><code>{_text(found.next_step)}</code></pre>",
     )
+
+
+def _kernel_section(report: Report) -> str:
+    """The resource table of kernels for a GPU."""
+    cuda = report.cuda
+    if cuda is None:
+        return ""
+    rows = [[row[column] for column in KERNEL_COLUMNS] for row in kernel_rows(cuda.kernels)]
+    note = f'<p class="warning">{_text(cuda.note)}</p>' if cuda.note else ""
+    built = f"<p>Built by {_text(cuda.toolchain)}.</p>" if cuda.toolchain else ""
+    return _section(f"Kernels for {cuda.machine}", note + built + _table(KERNEL_COLUMNS, rows))
 
 
 def _timing_section(report: Report) -> str:

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.cpu.features import missing_features
-from ..codegen.cpu.program import Code
 from ..dialects.errors import UnsupportedError, UsageError
 from .arrays import as_array, as_integers, as_tensor
 from .artifact import Artifact
+from .backends import start, stored_code
 from .manifest import Precision, Signature, Value
 from .nesting import bound, rebuilt
-from .plan import Plan
 from .replay import output_errors
-from .running import KeyValueCaches, RunningCode
 from .signature_check import check_count, check_inputs, check_prompt, check_stop, flat_parameters
+from .targets import require_target
 from .tensor_layout import unpack_tensors
 
 
@@ -131,18 +129,10 @@ class Module:
         )
 
     @cached_property
-    def _running(self) -> RunningCode:
-        artifact, precision = self._artifact, self._precision
-        if missing_features(artifact.manifest.cpu_features):
-            # Made for a processor that can do more: compile the stored IR for this one.
-            from .rebuild import rebuild
-
-            # Reading the plan makes the formats known that a user defined.
-            Plan.from_json(artifact.json("plan.json"))
-            code = rebuild(artifact.read("model.mlir").decode(), precision.view)
-        else:
-            code = Code.from_json(artifact.json(precision.binding), artifact.read(precision.object))
-        return RunningCode(code, artifact.tensor, self._threads)
+    def _running(self) -> Any:
+        artifact = self._artifact
+        code = stored_code(artifact, self._precision)
+        return start(code, require_target(artifact.manifest.target), artifact.tensor, self._threads)
 
     @property
     def generates(self) -> bool:
@@ -172,7 +162,7 @@ class Module:
         check_prompt(self.signature, prompt, count)
         ends = check_stop(stop, self.signature.inputs[0].limit)
         prompt = as_integers(prompt, np.dtype(np.int64), "tokens")
-        caches = KeyValueCaches(self._running.code, len(prompt))
+        caches = self._running.caches(len(prompt))
         produced = np.zeros((len(prompt), 0), np.int64)
         following = prompt
         while produced.shape[1] < count:

@@ -18,6 +18,7 @@ class CompileOptions:
     `open_samples` takes it, at most `calibration_samples` of them.
 
     `validate` executes the program before and after each pass (validate.py).
+    `operands` is the type that matrix units of a GPU multiply, "f16" or "bf16".
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """
 
@@ -31,6 +32,7 @@ class CompileOptions:
     print_ir_after_all: Path | None = None
     stop_after: str | None = None
     validate: bool = False
+    operands: str = "f16"
 
     @property
     def quantizes(self) -> bool:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..codegen.cpu.code import build_code
-from ..codegen.cpu.program import Code
 from ..dialects.bindings import ir
 from ..passes.select_view import ViewSelection, select_view
+from .backends import AnyCode
+from .cuda_binaries import with_binaries
+from .cuda_build import build_cuda
 from .manifest import DEFAULT_PRECISION, Precision
 from .pack import Parameter, parameters_of
+from .targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +26,27 @@ class Program:
     precision: Precision
     module: ir.Module
     parameters: list[Parameter]
-    code: Code
+    code: AnyCode
 
 
-def build_programs(module: ir.Module) -> list[Program]:
+def build_programs(module: ir.Module, target: Target) -> list[Program]:
     """Compile a module that has its formats, as it is and at each view of them."""
-    parameters = parameters_of(module)
     names = dict.fromkeys(
-        name for each in parameters if each.format for name in each.format.precisions
+        name for each in parameters_of(module) if each.format for name in each.format.precisions
     )
     whole, *views = names or [DEFAULT_PRECISION.name]
-    programs = [Program(Precision.whole(whole), module, parameters, build_code(module))]
+    programs = [_program(Precision.whole(whole), module, target)]
     for view in views:
         viewed = ir.Module.parse(module.operation.get_asm(), module.context)
         select_view(ViewSelection(view))(viewed.operation, None)
-        programs.append(
-            Program(Precision.of_view(view), viewed, parameters_of(viewed), build_code(viewed))
-        )
+        programs.append(_program(Precision.of_view(view), viewed, target))
     return programs
+
+
+def _program(precision: Precision, module: ir.Module, target: Target) -> Program:
+    if target.family == "cpu":
+        return Program(precision, module, parameters_of(module), build_code(module))
+    code = build_cuda(module, target)
+    if not target.emulated:
+        code = with_binaries(code)
+    return Program(precision.for_cuda(), module, parameters_of(module), code)

@@ -106,6 +106,38 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     layers: dict[str, tuple[Statistics, ...]]
 
 
+class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A kernel for a GPU; `launches` counts those of a call, `shared_bytes` the dynamic ones.
+
+    What the toolchain tells is None without one: registers of a thread and bytes it spills, static
+    shared bytes of a block, SASS instructions, those that multiply matrices and those that copy.
+    """
+
+    precision: str
+    kernel: str
+    family: str
+    launches: int
+    threads: int
+    shared_bytes: int
+    registers: int | None = None
+    spill_bytes: int | None = None
+    static_shared_bytes: int | None = None
+    instructions: int | None = None
+    matrix: dict[str, int] = {}
+    copies: dict[str, int] = {}
+    warnings: tuple[str, ...] = ()
+
+
+class Cuda(msgspec.Struct, frozen=True, kw_only=True):
+    """The kernels of a program for a GPU; `note` says why there are no binaries."""
+
+    machine: str
+    toolchain: str | None = None
+    kernels: tuple[Kernel, ...] = ()
+    note: str = ""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes are of weights; `coverage` is the quantized fraction of `bytes_before`."""
 
@@ -121,6 +153,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache: KvCache | None = None
     generation: Generation | None = None
     calibration: Calibrated | None = None
+    cuda: Cuda | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,8 +21,56 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class RunningCode:
-    """Code with its parameters bound, called with arrays in the order of the signature."""
+class Caches(Protocol):
+    """The keys and values of `length` positions, which steps extend."""
+
+    length: int
+
+
+class Running(ABC):
+    """A program with its parameters bound, called with arrays in the order of the signature."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> bool:
+        """Whether it has a function that continues sequences."""
+
+    @abstractmethod
+    def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+    @abstractmethod
+    def caches(self, batch: int) -> Caches:
+        """Empty ones, for so many sequences."""
+
+    @abstractmethod
+    def step(
+        self, tokens: np.ndarray, caches: Any, *, last_only: bool = False
+    ) -> list[np.ndarray]:
+        """
+        The results for `tokens` [batch, T] that follow those already in `caches`.
+
+        Their keys and values are appended. With `last_only`, results may lack the rows of all
+        tokens but the last. Steps of other caches may run at the same time.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what it holds."""
+
+    def in_two_steps(self, tokens: np.ndarray) -> list[np.ndarray]:
+        """
+        The results for `tokens` [batch, T], the last token after the others.
+
+        A result without a row for each token is that of the last step.
+        """
+        caches = self.caches(len(tokens))
+        parts = [part for part in (tokens[:, :-1], tokens[:, -1:]) if part.shape[1]]
+        pieces = [self.step(part, caches) for part in parts]
+        return [_joined(parts, results) for results in zip(*pieces, strict=True)]
+
+
+class RunningCode(Running):
+    """Code for the CPU."""
 
     def __init__(
         self, code: Code, tensor: Callable[[str], np.ndarray], threads: int | None = None
@@ -35,15 +85,16 @@ class RunningCode:
     def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._object.call("main", inputs, self._results)
 
+    @property
+    def steps(self) -> bool:
+        return bool(self.code.caches)
+
+    def caches(self, batch: int) -> KeyValueCaches:
+        return KeyValueCaches(self.code, batch)
+
     def step(
         self, tokens: np.ndarray, caches: KeyValueCaches, *, last_only: bool = False
     ) -> list[np.ndarray]:
-        """
-        The results for `tokens` [batch, T] that follow those already in `caches`.
-
-        Their keys and values are appended. With `last_only`, results may lack the rows of all
-        tokens but the last. Steps of other caches may run at the same time.
-        """
         caches.reserve(caches.length + tokens.shape[1])
         past = np.array(caches.length, np.int64)
         first = np.array(tokens.shape[1] - 1 if last_only else 0, np.int64)
@@ -51,17 +102,6 @@ class RunningCode:
         results = self._object.call("step", [tokens, past, first], self._results, table)
         caches.length += tokens.shape[1]
         return results
-
-    def in_two_steps(self, tokens: np.ndarray) -> list[np.ndarray]:
-        """
-        The results for `tokens` [batch, T], the last token after the others.
-
-        A result without a row for each token is that of the last step.
-        """
-        caches = KeyValueCaches(self.code, len(tokens))
-        parts = [part for part in (tokens[:, :-1], tokens[:, -1:]) if part.shape[1]]
-        pieces = [self.step(part, caches) for part in parts]
-        return [_joined(parts, results) for results in zip(*pieces, strict=True)]
 
     def close(self) -> None:
         """Stop the threads and unload the code."""

@@ -1,24 +1,72 @@
-"""The targets that `qcc compile --target` takes: a name and what it produces."""
+"""
+The targets that `qcc compile --target` takes: a name and what it produces.
+
+    cpu                     this processor
+    cuda:sm_90a             kernels and cubins for a machine
+    cuda:emulate            kernels of sm_80, run by the emulator on the CPU
+    cuda:emulate:sm_90a     those of another machine
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..dialects.errors import UnsupportedError
+
+CUDA_MACHINES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
+EMULATED_MACHINE = "sm_80"
+EMULATE = "cuda:emulate"
 
 TARGETS = {
     "cpu": "x86-64 object code through LLVM, multi-threaded, weights decoded inside the kernels",
+    **{
+        f"cuda:{machine}": f"CUDA C++ kernels for tensor cores, launch plan, cubins for {machine}"
+        for machine in CUDA_MACHINES
+    },
+    EMULATE: "the same kernels, run on the CPU by the emulator; cuda:emulate:sm_90a names another "
+    f"machine than {EMULATED_MACHINE}",
 }
 
-PLANNED = ("cuda", "upmem")
+PLANNED = ("upmem",)
 
 
-def require_target(name: str) -> None:
-    """Raises UnsupportedError for any but the TARGETS of this version."""
-    if name in TARGETS:
-        return
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`family` is "cpu" or "cuda"; `machine` is that of CUDA kernels, which may be `emulated`."""
+
+    name: str
+    family: str
+    machine: str = ""
+    emulated: bool = False
+
+
+def require_target(name: str) -> Target:
+    """The target of that name; raises UnsupportedError for any that this version does not have."""
+    if name == "cpu":
+        return Target(name, "cpu")
+    family, _, rest = name.partition(":")
+    if family == "cuda":
+        first, _, second = rest.partition(":")
+        emulated = first == "emulate"
+        machine = (second or EMULATED_MACHINE) if emulated else first
+        if machine in CUDA_MACHINES and (emulated or not second):
+            return Target(name, "cuda", machine, emulated)
+        raise _unknown_machine(name, machine)
     planned = any(name.lower().startswith(each) for each in PLANNED)
     raise UnsupportedError(
         "target-planned" if planned else "target-unknown",
         f"this version of qcc has no target '{name}'",
-        why=f"{' and '.join(PLANNED)} are planned" if planned else "",
-        next_step=f"use --target {' or '.join(TARGETS)}, the default",
+        why=f"{' and '.join(PLANNED)} is planned" if planned else "",
+        next_step="use --target cpu, the default, or one that `qcc list targets` names",
+    )
+
+
+def _unknown_machine(name: str, machine: str) -> UnsupportedError:
+    nearest = f"{machine}a" if f"{machine}a" in CUDA_MACHINES else EMULATED_MACHINE
+    said = f"it knows no machine '{machine}'" if machine else "it names no machine"
+    return UnsupportedError(
+        "target-machine",
+        f"this version of qcc has no target '{name}'",
+        why=f"{said}, only {', '.join(CUDA_MACHINES)}",
+        next_step=f"use --target cuda:{nearest}, or {EMULATE} to run it on the CPU",
     )

@@ -27,7 +27,8 @@ from ..dialects.tile.control import walk
 from ..dialects.tile.default_schedule import pointer_schedule
 from ..dialects.tile.hardware import is_native
 from ..dialects.tile.launch import Launch
-from ..dialects.tile.problem import INSTRUCTION_OF, LinearProblem, refusal
+from ..dialects.tile.problem import CONVERTED, INSTRUCTION_OF, LinearProblem, refusal
+from .float_casts import is_cast
 from .launching import (
     Argument,
     Number,
@@ -44,6 +45,7 @@ from .launching import (
     words,
 )
 from .linear_kernel import linear_kernel
+from .torch_constants import producer
 
 Chooser = Callable[[LinearProblem, str], tile.Schedule]
 BYTE_ACTIVATIONS = {"int8": "i8", "fp8_e4m3": "f8E4M3FN"}
@@ -134,7 +136,12 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
         known = known * extent if extent >= 0 and known >= 0 else -1
     count = known if known >= 0 else options.tokens
     bias = None if op.bias is None else str(ir.RankedTensorType(op.bias.type).element_type)
-    problem = LinearProblem(n, k, count, spelling, activation, str(result.element_type), bias)
+    memory = str(qcc.logical_type(source.type).element_type)
+    converted = not qcc.is_packed(source.type) and memory != activation
+    problem = LinearProblem(
+        n, k, count, spelling, activation, str(result.element_type), bias,
+        memory if converted else None,
+    )  # fmt: skip
     return problem, source
 
 
@@ -144,8 +151,13 @@ def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str]:
     if codes is not None:
         return codes, BYTE_ACTIVATIONS[qcc.format_spelling(codes.type) or ""]
     element = str(ir.RankedTensorType(op.input.type).element_type)
-    if element not in ("f16", "bf16"):
+    if element not in CONVERTED:
         raise _refused(op, f"its activations are {element}", "compile the model in f16 or bf16")
+    cast = producer(op.input)
+    if cast is not None and is_cast(cast):
+        wide = cast.operands[0]
+        if str(ir.RankedTensorType(wide.type).element_type) in CONVERTED[element]:
+            return wide, element
     return op.input, element
 
 
@@ -154,8 +166,8 @@ def multiplied_codes(op: qcc.LinearOp, target: str) -> ir.Value | None:
     weight = qcc.format_spelling(op.weight.type)
     if weight is None or producer_name(op.input) != "qcc.dequantize":
         return None
-    producer: Any = op.input.owner
-    codes = producer.operands[0]
+    decoded: Any = op.input.owner
+    codes = decoded.operands[0]
     kind = BYTE_ACTIVATIONS.get(qcc.format_spelling(codes.type) or "")
     return codes if kind is not None and _multiplies(kind, weight, target) else None
 

@@ -32,14 +32,24 @@ FAMILIES = {
 }
 
 
+GROUP = "tile.group"
+GROUP_ATTRIBUTE = "tile.schedule"
+
+
 def symbol_of(op: Any) -> str:
-    return ir.StringAttr(op.operation.attributes["symbol"]).value
+    attributes = op.operation.attributes
+    return ir.StringAttr(attributes["symbol" if "symbol" in attributes else "sym_name"]).value
+
+
+def kind_of(op: Any) -> str:
+    """The key of FAMILIES that a kernel has: its op's name, or GROUP of a function of linalg."""
+    grouped = op.operation.name == "func.func" and GROUP_ATTRIBUTE in op.operation.attributes
+    return GROUP if grouped else op.operation.name
 
 
 def kernels_of(module: ir.Module) -> dict[str, Any]:
     """The kernels of a module by name."""
-    ops = list(module.body.operations)
-    return {symbol_of(op): op for op in ops if op.operation.name in FAMILIES}
+    return {symbol_of(op): op for op in module.body.operations if kind_of(op) in FAMILIES}
 
 
 def emit_sources(module: ir.Module, used: set[str]) -> list[Source]:
@@ -48,7 +58,7 @@ def emit_sources(module: ir.Module, used: set[str]) -> list[Source]:
     for kind, family in FAMILIES.items():
         kernels = [
             op for name, op in kernels_of(module).items()
-            if name in used and op.operation.name == kind
+            if name in used and kind_of(op) == kind
         ]  # fmt: skip
         if kernels:
             names = tuple(map(symbol_of, kernels))

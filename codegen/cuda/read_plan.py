@@ -21,7 +21,7 @@ from ...dialects.formats.stored import stored_specs
 from ...dialects.interpreter.constants import constant_array
 from ...dialects.interpreter.element_types import DTYPES
 from ...dialects.source_line import source_line
-from .families import FAMILIES, kernels_of
+from .families import FAMILIES, kernels_of, kind_of
 from .needed_ops import needed_ops
 from .plan import Argument, CacheSpec, Function, LaunchStep, Output
 from .plan_memory import (
@@ -68,7 +68,7 @@ class _Reader:
         self.caches: list[CacheSpec] = []
         self.stored: dict[str, Memory] = {}
         self.families = {
-            kernel: FAMILIES[op.operation.name].name for kernel, op in kernels_of(module).items()
+            kernel: FAMILIES[kind_of(op)].name for kernel, op in kernels_of(module).items()
         }
 
     def read(self, function: Any) -> Function:
@@ -329,6 +329,18 @@ def _extract(reader: _Reader, op: Any) -> int:
     return reader.table.leaf("value", tensor.memory.index)
 
 
+def _joined_parts(reader: _Reader, op: Any) -> Packed:
+    """The parts of a packed value, in the order of its format's."""
+    parts = [reader.known[operand] for operand in op.operands]
+    type_ = op.results[0].type
+    if not qcc.is_packed(type_) or not all(isinstance(part, Tensor) for part in parts):
+        raise _refused(op, "it is a cast between types that qcc does not know")
+    columns = qcc.logical_type(type_).shape[-1]
+    roles = _format(type_).part_specs(1, columns)
+    memories = {role: part.memory for role, part in zip(roles, parts, strict=True)}
+    return Packed((*parts[0].extents[:-1], reader.table.constant(columns)), memories)
+
+
 def _number(reader: _Reader, op: Any) -> Argument:
     kind, value = ir.StringAttr(op.attributes["kind"]).value, reader.known[op.operands[0]]
     if isinstance(value, float):
@@ -353,6 +365,7 @@ def _cache(reader: _Reader, op: Any) -> Tensor:
 _RULES = {
     "arith.constant": _Reader.constant,
     "qcc.param": _Reader.parameter,
+    "builtin.unrealized_conversion_cast": _joined_parts,
     "tensor.empty": _empty,
     "tensor.dim": _dim,
     "tensor.extract": _extract,

@@ -16,7 +16,7 @@ from ..console import Console, bytes_text, cache_text, kv_text, table
 from ..npz import read_npz
 from ..publish import spare_inputs
 from ..stopwatch import Stopwatch
-from ..targets import TARGETS, require_target
+from ..targets import require_target
 from .argument_types import count, fraction, seed
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", metavar="R", help="built-in name (`qcc list recipes`), .toml, or plan.json"
     )
     number_format.add_argument("--format", metavar="F", help="this format for every weight")
-    add("--target", default="cpu", metavar="T", help=f"{', '.join(TARGETS)} (default: cpu)")
+    add("--target", default="cpu", metavar="T", help="`qcc list targets` (default: cpu)")
+    add("--operands", choices=["f16", "bf16"], default="f16", help="what tensor cores multiply")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")
     add("--calib-samples", type=count, metavar="N", help="use at most N of them")
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.note(f"warning: {text}")
     _tell_calibration(console, args.calib, report)
     _tell_unchecked(console, report)
+    if note := (report.get("cuda") or {}).get("note"):
+        console.note(f"warning: {note}")
     console.result({"output": str(out)} | report, _text(args, out, report))
     return 0
 
@@ -100,6 +103,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         validate=args.validate,
         print_ir_after_all=args.print_ir_after_all,
         stop_after=args.stop_after,
+        operands=args.operands,
     )
 
 

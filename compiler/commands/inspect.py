@@ -15,7 +15,7 @@ from ..console import Console, bytes_text, cache_text, table
 if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..manifest import Extent, Precision, Value
-    from ..report_data import Generation, KvCache
+    from ..report_data import Cuda, Generation, KvCache
 
 SUMMARY = "show the contents of an artifact"
 
@@ -41,9 +41,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "members": members,
             "tensors": tensors,
             "kv_cache": cache,
+            "cuda": report.cuda,
             "generation": report.generation,
         }
         text = _text(artifact, precisions, members, tensors) + _cache_text(cache)
+        text += _kernel_text(report.cuda)
         console.result(data, text + _generation_text(report.generation))
     return 0
 
@@ -62,14 +64,14 @@ def _tensor(artifact: Artifact, name: str) -> dict[str, Any]:
 
 def _precision(artifact: Artifact, precision: Precision) -> dict[str, Any]:
     """What this precision reads of the weights, which are stored once."""
-    from ...codegen.cpu.program import Code
+    from ..backends import code_bytes, tensors_read
 
-    read = Code.from_json(artifact.json(precision.binding), b"").parts
+    read = tensors_read(artifact, precision)
     return {
         "name": precision.name,
         "tensors": len(read),
         "weight_bytes": sum(artifact.spec(name).nbytes for name in read),
-        "code_bytes": artifact.size(precision.object),
+        "code_bytes": code_bytes(artifact, precision),
     }
 
 
@@ -120,6 +122,16 @@ def _cache_text(cache: KvCache | None) -> str:
     return f"\n\n{table(rows, list(rows[0]))}\n\n" + cache_text(
         cache.token_bytes, cache.token_bytes_fp32
     )
+
+
+def _kernel_text(cuda: Cuda | None) -> str:
+    if cuda is None:
+        return ""
+    from ..cuda_report import KERNEL_COLUMNS, kernel_rows
+
+    built = f"built by {cuda.toolchain}" if cuda.toolchain else cuda.note or "run by the emulator"
+    rows = kernel_rows(cuda.kernels)
+    return f"\n\nkernels for {cuda.machine}, {built}\n{table(rows, KERNEL_COLUMNS)}"
 
 
 def _generation_text(generation: Generation | None) -> str:

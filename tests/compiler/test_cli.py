@@ -307,11 +307,15 @@ def test_compile_hands_down_what_was_asked(
     assert {"event": "stage", "stage": "import"} in events
     assert {"stage": "import", "done": 1, "total": 2}.items() <= events[-1].items()
     capsys.readouterr()
-    for target, known in (("mars", "unknown"), ("cuda", "planned"), ("upmem", "planned")):
+    for target, known, nearest in (
+        ("mars", "unknown", "cpu"),
+        ("cuda:sm_90", "machine", "cuda:sm_90a"),
+        ("upmem", "planned", "cpu"),
+    ):
         assert main(["compile", "m.pt2", "--target", target]) == 3
         problem = told(capsys)
         assert f"error [target-{known}]" in problem
-        assert "use --target cpu" in problem
+        assert f"use --target {nearest}" in problem
     assert main(["compile", "m.pt2", "--recipe", "a", "--format", "b"]) == 2
     assert main(["compile", "m.pt2", "--require-coverage", "7"]) == 2
 

@@ -139,7 +139,7 @@ def test_a_processor_without_the_features_gets_its_own_code(
         asked.append(features)
         return ["invented"]
 
-    monkeypatch.setattr("qcc.compiler.module.missing_features", missing)
+    monkeypatch.setattr("qcc.compiler.backends.missing_features", missing)
     loaded = qcc.load(path)
     read: list[str] = []
     artifact_read = type(loaded._artifact).read

@@ -115,7 +115,7 @@ def test_a_users_format_is_known_where_the_code_is_compiled_again(tmp_path: Path
     recipe = {"default": {"weights": str(tmp_path / "mine.fmt")}}
     qcc.compile(torch.nn.Linear(32, 8), (torch.randn(2, 32),), recipe=recipe).save(path)
     program = (
-        "import qcc, sys, qcc.compiler.module as m\n"
+        "import qcc, sys, qcc.compiler.backends as m\n"
         "m.missing_features = lambda needed: ['invented']\n"
         "print(qcc.load(sys.argv[1]).verify()['passed'])\n"
     )

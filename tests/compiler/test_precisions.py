@@ -207,7 +207,7 @@ def test_damage_to_a_view_is_found(artifact: Path, tmp_path: Path, member: str) 
 def test_another_processor_gets_its_own_code_for_a_view(
     artifact: Path, loaded: qcc.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qcc.compiler.module.missing_features", lambda _: ["invented"])
+    monkeypatch.setattr("qcc.compiler.backends.missing_features", lambda _: ["invented"])
     rebuilt = qcc.load(artifact, precision=FP8)
     x = INPUT.numpy()
     np.testing.assert_array_equal(rebuilt(x), loaded.at_precision(FP8)(x))

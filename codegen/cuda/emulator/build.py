@@ -31,6 +31,8 @@ FLAGS = (
     "-Wno-unknown-pragmas",
 )
 
+HOST_COMPILERS = ("g++", "clang++")
+
 
 def build_emulated(source: str, folder: Path, name: str = "kernels") -> EmulatedModule:
     """
@@ -48,9 +50,13 @@ def build_emulated(source: str, folder: Path, name: str = "kernels") -> Emulated
     return EmulatedModule(library, source, name)
 
 
+def has_host_compiler() -> bool:
+    return any(shutil.which(name) for name in HOST_COMPILERS)
+
+
 def host_compiler() -> str:
     """The path of g++, or of clang++ where there is none."""
-    for name in ("g++", "clang++"):
+    for name in HOST_COMPILERS:
         if path := shutil.which(name):
             return path
     raise ResourceError(

@@ -1,0 +1,227 @@
+"""
+The CUDA driver as qcc uses it: one context, one stream, kernels of loaded cubins.
+
+`Driver` is the interface, in terms of numbers and bytes; `CudaBindings` implements it with the
+package `cuda-bindings`, and tests with a recorder. Every failure names the call and what was being
+done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ...dialects.errors import ResourceError
+
+DYNAMIC_SHARED_DEFAULT = 48 << 10
+C_TYPES: dict[str, Any] = {
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+}
+
+
+class Driver(Protocol):
+    """The calls that a runtime makes; handles are the implementation's own."""
+
+    def capability(self) -> tuple[int, int]: ...
+
+    def name(self) -> str: ...
+
+    def allocate(self, size: int) -> int: ...
+
+    def free(self, address: int) -> None: ...
+
+    def to_device(self, address: int, host: int, size: int) -> None: ...
+
+    def to_host(self, host: int, address: int, size: int) -> None:
+        """Waits for all work before it."""
+        ...
+
+    def between(self, target: int, source: int, size: int) -> None: ...
+
+    def clear(self, address: int, size: int) -> None: ...
+
+    def load(self, cubin: bytes) -> Any: ...
+
+    def unload(self, module: Any) -> None: ...
+
+    def function(self, module: Any, name: str, shared_bytes: int) -> Any: ...
+
+    def launch(
+        self,
+        function: Any,
+        grid: Sequence[int],
+        threads: int,
+        shared_bytes: int,
+        arguments: Sequence[tuple[Any, Any]],
+        what: str,
+    ) -> None:
+        """`arguments` are (value, ctypes type) in order."""
+        ...
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """What `work` puts on the stream, as a graph that can be launched."""
+        ...
+
+    def replay(self, graph: Any) -> None: ...
+
+    def drop(self, graph: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class CudaBindings:
+    """The driver API of one GPU through `cuda.bindings.driver`, in its primary context."""
+
+    def __init__(self, ordinal: int = 0) -> None:
+        try:
+            from cuda.bindings import driver  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ResourceError(
+                "cuda-bindings-missing",
+                "the CUDA driver cannot be called",
+                why=f"{error}",
+                next_step="pip install 'qcc[cuda]', or load an artifact for --target cuda:emulate",
+            ) from error
+        self._api: Any = driver
+        self._call("cuInit", 0)
+        self._ordinal = self._call("cuDeviceGet", ordinal)
+        self._context = self._call("cuDevicePrimaryCtxRetain", self._ordinal)
+        self._call("cuCtxSetCurrent", self._context)
+        # Torch works on the legacy stream unless told otherwise; this one waits for it.
+        self._stream = self._call("cuStreamCreate", 0)
+
+    def _call(self, name: str, *arguments: Any, doing: str = "") -> Any:
+        """The result of a driver call; raises ResourceError with what it says of its failure."""
+        try:
+            status, *results = getattr(self._api, name)(*arguments)
+        except RuntimeError as error:  # libcuda is loaded at the first call
+            raise _failed(name, str(error), doing) from error
+        if int(status) != 0:
+            raise _failed(name, self._said(status), doing)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _said(self, status: Any) -> str:
+        _, name = self._api.cuGetErrorName(status)
+        _, text = self._api.cuGetErrorString(status)
+        return ": ".join(part.decode() for part in (name, text) if part)
+
+    def _current(self) -> None:
+        """Calls may come from any thread, and each has a context of its own."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    def capability(self) -> tuple[int, int]:
+        attribute = self._api.CUdevice_attribute
+        names = ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR")
+        major, minor = (
+            self._call(
+                "cuDeviceGetAttribute",
+                getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"),
+                self._ordinal,
+            )
+            for name in names
+        )
+        return major, minor
+
+    def name(self) -> str:
+        return self._call("cuDeviceGetName", 128, self._ordinal).decode().strip("\0")
+
+    def allocate(self, size: int) -> int:
+        self._current()
+        return int(self._call("cuMemAlloc", size, doing=f"allocating {size} bytes"))
+
+    def free(self, address: int) -> None:
+        self._current()
+        self._call("cuMemFree", address)
+
+    def to_device(self, address: int, host: int, size: int) -> None:
+        self._current()
+        self._call("cuMemcpyHtoDAsync", address, host, size, self._stream)
+        self._call("cuStreamSynchronize", self._stream)
+
+    def to_host(self, host: int, address: int, size: int) -> None:
+        self._current()
+        self._call("cuMemcpyDtoHAsync", host, address, size, self._stream)
+        self._call("cuStreamSynchronize", self._stream, doing="waiting for kernels")
+
+    def between(self, target: int, source: int, size: int) -> None:
+        self._current()
+        self._call("cuMemcpyDtoDAsync", target, source, size, self._stream)
+
+    def clear(self, address: int, size: int) -> None:
+        self._current()
+        self._call("cuMemsetD8Async", address, 0, size, self._stream)
+
+    def load(self, cubin: bytes) -> Any:
+        self._current()
+        return self._call("cuModuleLoadData", cubin, doing="loading a cubin")
+
+    def unload(self, module: Any) -> None:
+        self._current()
+        self._call("cuModuleUnload", module)
+
+    def function(self, module: Any, name: str, shared_bytes: int) -> Any:
+        function = self._call("cuModuleGetFunction", module, name.encode(), doing=f"finding {name}")
+        if shared_bytes > DYNAMIC_SHARED_DEFAULT:
+            attribute = self._api.CUfunction_attribute
+            most = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self._call("cuFuncSetAttribute", function, most, shared_bytes,
+                       doing=f"giving {name} {shared_bytes} bytes of shared memory")  # fmt: skip
+        return function
+
+    def launch(
+        self,
+        function: Any,
+        grid: Sequence[int],
+        threads: int,
+        shared_bytes: int,
+        arguments: Sequence[tuple[Any, Any]],
+        what: str,
+    ) -> None:
+        self._current()
+        values = tuple(value for value, _ in arguments), tuple(kind for _, kind in arguments)
+        self._call("cuLaunchKernel", function, *grid, threads, 1, 1, shared_bytes, self._stream,
+                   values, 0, doing=what)  # fmt: skip
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self._current()
+        relaxed = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", self._stream, relaxed)
+        try:
+            work()
+        finally:
+            graph = self._call("cuStreamEndCapture", self._stream)
+        ready = self._call("cuGraphInstantiate", graph, 0, doing="making a graph")
+        self._call("cuGraphDestroy", graph)
+        return ready
+
+    def replay(self, graph: Any) -> None:
+        self._current()
+        self._call("cuGraphLaunch", graph, self._stream, doing="launching a graph")
+
+    def drop(self, graph: Any) -> None:
+        self._call("cuGraphExecDestroy", graph)
+
+    def synchronize(self) -> None:
+        self._current()
+        self._call("cuStreamSynchronize", self._stream, doing="waiting for kernels")
+
+    def close(self) -> None:
+        self._current()
+        self._call("cuStreamDestroy", self._stream)
+        self._call("cuDevicePrimaryCtxRelease", self._ordinal)
+
+
+def _failed(call: str, why: str, doing: str) -> ResourceError:
+    return ResourceError(
+        "cuda-driver",
+        "the CUDA driver refuses" + (f" {doing}" if doing else ""),
+        where=call,
+        why=why,
+        next_step="`qcc doctor` tells about GPU and driver; --target cuda:emulate needs neither",
+    )

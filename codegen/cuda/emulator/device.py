@@ -1,0 +1,62 @@
+"""The emulator as a device that launch plans run on: memory is NumPy's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ....dialects.errors import QccError
+from ..plan import LaunchStep
+from .launch import ALIGNMENT, EmulatedModule, Mode
+
+POISON = 0xFF
+
+
+class EmulatedDevice:
+    """
+    Kernels of several emulated modules, by family.
+
+    Fresh memory is filled with NaNs, as `mode` says in what order things happen and what is
+    checked.
+    """
+
+    def __init__(self, modules: Mapping[str, EmulatedModule], mode: Mode) -> None:
+        self._modules, self.mode = modules, mode
+
+    def allocate(self, size: int) -> np.ndarray:
+        raw = np.full(size + ALIGNMENT, POISON, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + size]
+
+    def free(self, memory: np.ndarray) -> None:
+        """NumPy does, with the last view."""
+
+    def part(self, memory: np.ndarray, offset: int, size: int) -> np.ndarray:
+        return memory[offset : offset + size]
+
+    def upload(self, memory: np.ndarray, array: np.ndarray) -> None:
+        memory[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+    def download(self, memory: np.ndarray, array: np.ndarray) -> None:
+        array.reshape(-1).view(np.uint8)[:] = memory[: array.nbytes]
+
+    def clear(self, memory: np.ndarray, size: int) -> None:
+        memory[:size] = 0
+
+    def copy(self, target: np.ndarray, source: np.ndarray, size: int) -> None:
+        target[:size] = source[:size]
+
+    def launch(self, step: LaunchStep, grid: Sequence[int], arguments: Sequence[Any]) -> None:
+        """Raises KernelViolation where a kernel does what hardware leaves undefined."""
+        x, y, z = grid
+        values = [each if isinstance(each, np.ndarray) else each[0] for each in arguments]
+        try:
+            self._modules[step.family].launch(
+                step.kernel, (x, y, z), step.threads, step.shared_bytes, values, self.mode
+            )
+        except QccError as error:
+            if step.layer and "layer" not in error.where:
+                error.where += f", layer {step.layer}"
+            raise

@@ -1,0 +1,111 @@
+"""
+What differs between targets: building code, its members in an artifact, and running it.
+
+Running needs neither torch nor MLIR, so what builds is imported where something is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..codegen.cpu.features import missing_features
+from ..codegen.cpu.program import CacheShape, Code
+from ..codegen.cuda.emulator.build import has_host_compiler
+from ..codegen.cuda.program import CudaCode
+from ..dialects.errors import QccError
+from .artifact import Artifact
+from .cuda_members import cuda_members, read_binding, read_cuda
+from .manifest import Precision
+from .plan import Plan
+from .running import Running, RunningCode
+from .targets import Target, require_target
+
+AnyCode = Code | CudaCode
+CHECKED_LIMIT = 1 << 30
+"""Stored weight bytes; the code to check needs all of them in memory."""
+EMULATED_LIMIT = 1 << 24
+"""Likewise for the emulator, which computes some 10^9 products a second."""
+
+
+def code_members(precision: Precision, code: AnyCode) -> dict[str, bytes]:
+    """The members of an artifact that hold the code of a precision, by name."""
+    if isinstance(code, CudaCode):
+        return cuda_members(precision, code)
+    return {precision.object: code.object, precision.binding: encoded(code.as_json())}
+
+
+def stored_code(artifact: Artifact, precision: Precision) -> AnyCode:
+    """The code of a precision, compiled again where it is for a processor that can do more."""
+    manifest = artifact.manifest
+    if require_target(manifest.target).family == "cuda":
+        return read_cuda(artifact, precision)
+    if missing_features(manifest.cpu_features):
+        from .rebuild import rebuild
+
+        # Reading the plan makes the formats known that a user defined.
+        Plan.from_json(artifact.json("plan.json"))
+        return rebuild(artifact.read("model.mlir").decode(), precision.view)
+    return Code.from_json(artifact.json(precision.binding), artifact.read(precision.object))
+
+
+def tensors_read(artifact: Artifact, precision: Precision) -> tuple[str, ...]:
+    """The stored tensors that a precision reads."""
+    if require_target(artifact.manifest.target).family == "cuda":
+        return read_binding(artifact, precision).plan.tensors
+    return Code.from_json(artifact.json(precision.binding), b"").parts
+
+
+def code_bytes(artifact: Artifact, precision: Precision) -> int:
+    """Of what a machine executes: an object file, or cubins; of sources where there are none."""
+    if require_target(artifact.manifest.target).family == "cpu":
+        return artifact.size(precision.object)
+    code = read_cuda(artifact, precision)
+    cubins = sum(map(len, code.cubins.values()))
+    return cubins or sum(len(source.text.encode()) for source in code.sources)
+
+
+def start(
+    code: AnyCode,
+    target: Target,
+    tensor: Callable[[str], np.ndarray],
+    threads: int | None = None,
+) -> Running:
+    """The code with its tensors bound, on the device that the target is for."""
+    if isinstance(code, Code):
+        return RunningCode(code, tensor, threads)
+    from .cuda_devices import open_device
+    from .cuda_running import CudaRunning
+
+    return CudaRunning(code, tensor, open_device(code, target, threads))
+
+
+def checking_target(target: Target, weight_bytes: int) -> Target | None:
+    """
+    Where new code can be run to see whether it is right; None where that takes too much.
+
+    Code for a GPU is run by the emulator: it shows more than a GPU would, and needs none.
+    """
+    if target.family == "cpu":
+        return target if weight_bytes < CHECKED_LIMIT else None
+    emulated = replace(target, emulated=True)
+    return emulated if weight_bytes < EMULATED_LIMIT and has_host_compiler() else None
+
+
+def cache_shapes(code: AnyCode) -> tuple[CacheShape, ...]:
+    """The KV caches of a program, in the order of its attention."""
+    return code.caches if isinstance(code, Code) else ()
+
+
+def without_step(code: AnyCode) -> QccError | None:
+    """Why a program that could run in steps has no code for one; None where it has, or cannot."""
+    return code.without_step if isinstance(code, CudaCode) else None
+
+
+def encoded(data: Any) -> bytes:
+    """JSON as artifacts have it."""
+    return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1) + b"\n"

@@ -1,0 +1,32 @@
+"""
+Formats of a plan as tensor cores can have them.
+
+    a linear layer or convolution without a weight format    =>    fp16, or bf16
+
+Matrix units multiply nothing wider than 16 bits, so a weight that the recipe leaves in fp32 is
+rounded once, and the plan and its report say so. Activations of such layers are rounded in the
+program itself (passes/round_operands.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..dialects.formats import parse_spelling
+from .plan import LayerPlan, Plan
+
+ROUNDED = ("linear", "conv2d")
+FORMATS = {"f16": "fp16", "bf16": "bf16"}
+
+
+def settle_weights(plan: Plan, operand: str) -> Plan:
+    """`plan` with a format for each weight that matrix units multiply; `operand` is f16 or bf16."""
+    return replace(plan, layers=tuple(_settled(layer, operand) for layer in plan.layers))
+
+
+def _settled(layer: LayerPlan, operand: str) -> LayerPlan:
+    if layer.op not in ROUNDED or layer.weight is None or layer.weights is not None:
+        return layer
+    said = f"tensor cores multiply 16 bits: weights are rounded to {FORMATS[operand]}"
+    reason = f"{layer.reason}; {said}" if layer.reason else said
+    return replace(layer, weights=parse_spelling(FORMATS[operand]), reason=reason)

@@ -1,0 +1,163 @@
+"""
+Running a program for a GPU: on the emulator, or on the device itself.
+
+    CudaRunning(code, tensor, device)      stored tensors are uploaded once, calls take turns
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..codegen.cuda.execution import Device, Execution, Memory, Situation, Workspace
+from ..codegen.cuda.plan import CacheSpec, Function
+from ..codegen.cuda.program import CudaCode
+from .element_types import numpy_dtype
+from .running import Running
+
+_FIRST_CAPACITY = 256
+
+
+class CudaRunning(Running):
+    """A launch plan with its tensors on a device."""
+
+    def __init__(self, code: CudaCode, tensor: Callable[[str], np.ndarray], device: Device) -> None:
+        self.code, self._device, self._lock = code, device, threading.Lock()
+        self._stored = {
+            ("tensor", name): self._uploaded(tensor(name)) for name in code.plan.tensors
+        }
+        for name, array in code.constants.items():
+            self._stored["constant", name] = self._uploaded(array)
+        self._workspace = Workspace(device)
+        self._executions = {
+            name: Execution(function, device, self._stored)
+            for name, function in code.plan.functions.items()
+        }
+
+    @property
+    def steps(self) -> bool:
+        return "step" in self.code.plan.functions
+
+    def _uploaded(self, array: np.ndarray) -> Memory:
+        memory = self._device.allocate(max(array.nbytes, 1))
+        self._device.upload(memory, array)
+        return memory
+
+    def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self._run("main", inputs, None)
+
+    def caches(self, batch: int) -> DeviceCaches:
+        return DeviceCaches(self.code.plan.functions["step"], self._device, batch)
+
+    def step(
+        self, tokens: np.ndarray, caches: DeviceCaches, *, last_only: bool = False
+    ) -> list[np.ndarray]:
+        caches.reserve(caches.length + tokens.shape[1])
+        past = np.array(caches.length, np.int64)
+        results = self._run("step", [tokens, past], caches)
+        caches.length += tokens.shape[1]
+        return results
+
+    def close(self) -> None:
+        self._workspace.close()
+        for memory in self._stored.values():
+            self._device.free(memory)
+        self._stored.clear()
+
+    def _run(
+        self, name: str, inputs: Sequence[np.ndarray], caches: DeviceCaches | None
+    ) -> list[np.ndarray]:
+        execution = self._executions[name]
+        held = [np.ascontiguousarray(array) for array in inputs]
+        values = {index: int(held[index]) for index in execution.function.scalars()}
+        capacity = 0 if caches is None else caches.capacity
+        with self._lock:
+            situation = execution.situation([a.shape for a in held], values, capacity)
+            return self._launched(execution, situation, held, caches)
+
+    def _launched(
+        self,
+        execution: Execution,
+        situation: Situation,
+        inputs: Sequence[np.ndarray],
+        caches: DeviceCaches | None,
+    ) -> list[np.ndarray]:
+        device, outputs = self._device, execution.function.outputs
+        results = [
+            np.empty(shape, numpy_dtype(output.element))
+            for output, shape in zip(outputs, execution.output_shapes(situation), strict=True)
+        ]
+        sources = [self._uploaded(array) for array in inputs]
+        targets = [device.allocate(max(result.nbytes, 1)) for result in results]
+        try:
+            execution.run(
+                situation,
+                sources,
+                targets,
+                {} if caches is None else caches.memories,
+                self._workspace.arena(situation.arena),
+                self._workspace.counters(execution.counter_bytes(situation)),
+            )
+            for target, result in zip(targets, results, strict=True):
+                device.download(target, result)
+        finally:
+            for memory in (*sources, *targets):
+                device.free(memory)
+        return results
+
+
+class DeviceCaches:
+    """
+    The state of `length` positions of `batch` sequences on a device; grows by doubling.
+
+    `memories` are by the names of the plan.
+    """
+
+    def __init__(self, function: Function, device: Device, batch: int) -> None:
+        self.length = self.capacity = 0
+        self.memories: dict[str, Memory] = {}
+        self._function, self._device, self._batch = function, device, batch
+
+    def reserve(self, positions: int) -> None:
+        """Make room for that many positions in all, keeping what is there."""
+        if positions <= self.capacity:
+            return
+        capacity = max(positions, 2 * self.capacity, _FIRST_CAPACITY)
+        old, new = self._shapes(self.capacity), self._shapes(capacity)
+        for spec in self._function.caches:
+            size = int(np.prod(new[spec.name])) * numpy_dtype(spec.element).itemsize
+            memory = self._device.allocate(size)
+            self._device.clear(memory, size)
+            if self.length:
+                self._move(spec, memory, new[spec.name], old[spec.name])
+                self._device.free(self.memories[spec.name])
+            self.memories[spec.name] = memory
+        self.capacity = capacity
+
+    def _shapes(self, capacity: int) -> dict[str, list[int]]:
+        shapes = [(self._batch, 1), ()]
+        values = dict.fromkeys(self._function.scalars(), 0)
+        sizes = self._function.evaluated(shapes, values, capacity)
+        return {
+            spec.name: [sizes[extent] for extent in spec.extents] for spec in self._function.caches
+        }
+
+    def _move(self, spec: CacheSpec, target: Memory, new: list[int], old: list[int]) -> None:
+        """What is held, row after row of the axes before the one that grows."""
+        item = numpy_dtype(spec.element).itemsize
+        wide, narrow = (int(np.prod(shape[spec.grows :])) * item for shape in (new, old))
+        device, source = self._device, self.memories[spec.name]
+        for row in range(int(np.prod(new[: spec.grows]))):
+            device.copy(
+                device.part(target, row * wide, narrow),
+                device.part(source, row * narrow, narrow),
+                narrow,
+            )
+
+    def close(self) -> None:
+        for memory in self.memories.values():
+            self._device.free(memory)
+        self.memories.clear()
+        self.capacity = self.length = 0
