@@ -107,6 +107,8 @@ def linker_script(program: DpuProgram) -> str:
         "IRAM_BYTES": 4 * memories.iram_instructions,
         "WRAM_BYTES": memories.wram_bytes,
         "MRAM_BYTES": memories.mram_bytes,
+        "TASKLETS": program.tasklets,
+        "STACK_OF_EACH": program.stack_bytes,
         "STACK_BYTES": program.tasklets * program.stack_bytes,
     }
     text = (RV32 / "dpu.ld.in").read_text()

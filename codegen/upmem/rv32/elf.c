@@ -72,11 +72,7 @@ static const char *load_segments(Machine *machine, Image image, const Elf32_Ehdr
 }
 
 static const char *load(Machine *machine, Image image) {
-    const Elf32_Ehdr *header = at(image, 0, sizeof *header);
-    if (!header || memcmp(header->e_ident, ELFMAG, SELFMAG) || header->e_ident[EI_CLASS] != ELFCLASS32) return "it is not a 32-bit ELF file";
-    if (header->e_machine != EM_RISCV) return "it is not for RISC-V";
-    const char *why = load_symbols(machine, image, header);
-    if (!why) why = load_segments(machine, image, header);
+    const char *why = load_segments(machine, image, at(image, 0, sizeof(Elf32_Ehdr)));
     if (why) return why;
     machine->main = value_of(machine, "main");
     machine->leave = value_of(machine, "qcc_leave");
@@ -90,16 +86,52 @@ static uint8_t *pages(size_t bytes) { /* MRAM is large and mostly untouched: the
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* A machine with the program loaded; null where it cannot be, and `why` says so. */
-Machine *qcc_machine_new(const Config *config, const uint8_t *image, size_t bytes, char *why, size_t room) {
+/* What the program was linked for, where the caller does not say. */
+static Config linked_config(const Machine *machine) {
+    return (Config){
+        .tasklets = value_of(machine, "__nr_tasklets"),
+        .wram_bytes = value_of(machine, "__wram_bytes"),
+        .mram_bytes = value_of(machine, "__mram_bytes"),
+        .stack_bytes = value_of(machine, "__stack_bytes"),
+    };
+}
+
+static const char *read_config(Machine *machine, Image image, const Config *config) {
+    const Elf32_Ehdr *header = at(image, 0, sizeof *header);
+    if (!header || memcmp(header->e_ident, ELFMAG, SELFMAG) || header->e_ident[EI_CLASS] != ELFCLASS32)
+        return "it is not a 32-bit ELF file";
+    if (header->e_machine != EM_RISCV) return "it is not for RISC-V";
+    const char *why = load_symbols(machine, image, header);
+    if (why) return why;
+    machine->config = config ? *config : linked_config(machine);
+    const Config *c = &machine->config;
+    if (!c->tasklets || c->tasklets > MOST_TASKLETS || c->wram_bytes <= FIRST_WRAM || !c->mram_bytes)
+        return "it does not say what it was linked for";
+    return NULL;
+}
+
+/*
+ * A machine with the program loaded; null where it cannot be, and `why` says so. With a `previous`
+ * machine, which then is gone, its MRAM is taken over as it is.
+ */
+Machine *qcc_machine_load(Machine *previous, const Config *config, const uint8_t *bytes, size_t size, char *why, size_t room) {
+    Image image = {size ? bytes : NULL, size};
     Machine *machine = calloc(1, sizeof *machine);
     if (!machine) return NULL;
-    machine->config = *config;
-    machine->wram = calloc(1, config->wram_bytes);
-    machine->mram = pages(config->mram_bytes);
-    const char *problem = machine->wram && machine->mram ? load(machine, (Image){bytes ? image : NULL, bytes}) : "no memory";
+    const char *problem = read_config(machine, image, config);
+    if (!problem && previous && previous->config.mram_bytes != machine->config.mram_bytes) problem = "its MRAM has another size";
+    if (!problem) {
+        machine->wram = calloc(1, machine->config.wram_bytes);
+        machine->mram = previous ? previous->mram : pages(machine->config.mram_bytes);
+        problem = machine->wram && machine->mram ? load(machine, image) : "no memory";
+    }
+    if (previous && !problem) {
+        previous->mram = NULL;
+        qcc_machine_free(previous);
+    }
     if (!problem) return machine;
     snprintf(why, room, "%s", problem);
+    if (previous) machine->mram = NULL;
     qcc_machine_free(machine);
     return NULL;
 }

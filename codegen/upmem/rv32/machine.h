@@ -59,7 +59,7 @@ typedef struct {
 } Symbol;
 
 typedef struct {
-    uint32_t tasklets, wram_bytes, mram_bytes, iram_instructions, stack_bytes;
+    uint32_t tasklets, wram_bytes, mram_bytes, stack_bytes;
     uint32_t pairs; /* count a 64-bit load, store or addition once, as a DPU does */
 } Config;
 
@@ -83,7 +83,7 @@ typedef struct Machine {
 enum stop { STOP_SERVICE, STOP_QUANTUM, STOP_FAULT };
 
 /* elf.c */
-Machine *qcc_machine_new(const Config *config, const uint8_t *image, size_t bytes, char *why, size_t room);
+Machine *qcc_machine_load(Machine *previous, const Config *config, const uint8_t *bytes, size_t size, char *why, size_t room);
 void qcc_machine_free(Machine *machine);
 const Symbol *qcc_machine_symbol(const Machine *machine, const char *name);
 int qcc_machine_copy(Machine *machine, uint32_t address, void *host, size_t bytes, int to_dpu);

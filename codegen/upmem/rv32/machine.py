@@ -36,7 +36,7 @@ QUANTUM = 200  # instructions of a turn at most, where turns are drawn
 
 class _Config(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_uint32) for name in ("tasklets", "wram", "mram", "iram", "stack", "pairs")
+        (name, ctypes.c_uint32) for name in ("tasklets", "wram", "mram", "stack", "pairs")
     ]
 
 
@@ -64,8 +64,9 @@ def load_interpreter(folder: Path) -> ctypes.CDLL:
     sources = sorted(RV32.glob("*.c"))
     built = build_with_host("rv32", sources, FLAGS, folder, (folder_digest(RV32),))
     library = ctypes.CDLL(str(built))
-    library.qcc_machine_new.restype = ctypes.c_void_p
-    library.qcc_machine_new.argtypes = [
+    library.qcc_machine_load.restype = ctypes.c_void_p
+    library.qcc_machine_load.argtypes = [
+        ctypes.c_void_p,
         ctypes.POINTER(_Config),
         ctypes.c_char_p,
         ctypes.c_size_t,
@@ -111,25 +112,33 @@ class Dpu:
         self, program: DpuProgram, image: bytes, cache_folder: Path, *, pairs: bool = False
     ) -> None:
         """pairs: count 64-bit loads, stores and additions once (spec pim.md §5, optional)."""
-        self.program = program
         self._library = load_interpreter(cache_folder)
         memories = program.memories
         config = _Config(
             program.tasklets,
             memories.wram_bytes,
             memories.mram_bytes,
-            memories.iram_instructions,
             program.stack_bytes,
             int(pairs),
         )
+        self._machine = None
+        self._load(program, image, config)
+
+    def reload(self, program: DpuProgram, image: bytes) -> None:
+        """`dpu_load` of another program: WRAM is new, MRAM stays as it is."""
+        self._load(program, image, None)
+
+    def _load(self, program: DpuProgram, image: bytes, config: _Config | None) -> None:
         why = ctypes.create_string_buffer(128)
-        self._machine = self._library.qcc_machine_new(config, image, len(image), why, len(why))
-        if not self._machine:
+        load = self._library.qcc_machine_load
+        loaded = load(self._machine, config, image, len(image), why, len(why))
+        if not loaded:
             raise QccError(
                 "pim-program-damaged",
                 f"the DPU program '{program.name}' cannot be loaded",
                 why=why.value.decode(),
             )
+        self.program, self._machine = program, loaded
 
     def __del__(self) -> None:
         if machine := getattr(self, "_machine", None):
