@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...dialects.errors import QccError
-from .sources import digest_of
+from .sources import HOST, RV32, digest_of, folder_digest
 from .toolchain import host_compiler, version_of
+
+FLAGS = ("-O2", "-std=gnu11")
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 
 def build_with_host(
@@ -48,3 +51,19 @@ def build_with_host(
             )
         os.replace(result, kept)
     return kept
+
+
+def host_program(name: str, sources: Sequence[Path], folder: Path) -> Path:
+    """
+    A program of the host, its `dpu.h` on emulated DPUs: it loads programs built for RV32.
+
+    The headers beside `sources` are found, and are part of what makes the program another one.
+    """
+    emulated = [HOST / "dpu_emulated.c", *sorted(RV32.glob("*.c"))]
+    keys = [folder_digest(path) for path in (HOST, RV32)]
+    shared = (*FLAGS, f"-I{HOST}", f"-I{RV32}", "-fPIC", "-shared", "-fno-gcse")
+    library = build_with_host("dpu", emulated, shared, folder, keys)
+    beside = sorted({source.parent for source in sources})
+    flags = (*FLAGS, *WARNINGS, *(f"-I{path}" for path in (HOST, *beside)))
+    keys += [header.read_text() for path in beside for header in sorted(path.glob("*.h"))]
+    return build_with_host(name, sources, flags, folder, keys, [library])

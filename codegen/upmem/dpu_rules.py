@@ -151,7 +151,7 @@ def store(text: KernelText, op: Any) -> None:
     if kind != "ui32" and not value.is_constant:
         truncated = f"({C_TYPES[kind]}){grouped(value)}"
     elif value.is_constant:
-        truncated = str(as_element(value.constant, kind))
+        truncated = signed_literal(as_element(value.constant, kind))
     text.out.line(f"{text.arrays[op.buffer]}[{index}] = {truncated};")
 
 
@@ -165,6 +165,13 @@ def as_element(value: int, kind: str) -> int:
     width = 8 * ELEMENT_BYTES[kind]
     value %= 1 << width
     return value - (1 << width) if kind.startswith("s") and value >> (width - 1) else value
+
+
+def signed_literal(value: int) -> str:
+    """C reads a minus and a number, and the least number has no positive one."""
+    if value >= 1 << 31:
+        return f"{value}u"
+    return str(value) if value > -(1 << 31) else "(-2147483647 - 1)"
 
 
 def lookup_accumulate(text: KernelText, op: Any) -> None:

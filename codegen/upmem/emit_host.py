@@ -51,8 +51,9 @@ def program_file(layer: Layer) -> str:
 def _header(plan: Plan, name: str) -> str:
     out, guard = Printer(), f"{identifier(name).upper()}_H"
     device = plan.device.name
+    files = ", ".join(programs(plan))
     out.comment(
-        f"{len(plan.layers)} layers on {plan.dpus} DPUs {device}; programs: {', '.join(programs(plan))}.",
+        f"{len(plan.layers)} layers on {plan.dpus} DPUs {device}; programs: {files}.",
         "Arrays hold the bytes of the first DPU, then those of the second, and so on.",
     )
     out.line(f"#ifndef {guard}")
@@ -66,7 +67,11 @@ def _header(plan: Plan, name: str) -> str:
         out.line(f"    const void *{each}; /* {_extent(layer, transfer)} */")
     out.line("};")
     out.line()
-    for declaration in (_open(name), _load(name), *(_run(plan, name, each) for each in plan.layers)):
+    for declaration in (
+        _open(name),
+        _load(name),
+        *(_run(plan, name, each) for each in plan.layers),
+    ):
         out.line(f"{declaration};")
     out.line()
     out.line("#endif")
@@ -85,8 +90,7 @@ def _open(name: str) -> str:
 
 def _load(name: str) -> str:
     return (
-        f"dpu_error_t {name}_load(struct qcc_dpus *dpus, "
-        f"const struct {name}_constants *constants)"
+        f"dpu_error_t {name}_load(struct qcc_dpus *dpus, const struct {name}_constants *constants)"
     )
 
 
@@ -127,7 +131,8 @@ def _write_layer(out: Printer, plan: Plan, name: str, layer: Layer) -> None:
     out.comment(
         f"{layer.name}: {problem.rows} x {problem.k}, {problem.tokens} tokens, by "
         f"{schedule.method} of p = {schedule.p};",
-        f"{schedule.row_parts} parts of rows x {schedule.token_parts} of tokens, a DPU each.",
+        f"{schedule.k_parts} parts of the sum x {schedule.row_parts} of rows x "
+        f"{schedule.token_parts} of tokens, a DPU each.",
     )
     offsets = [str(plan.offsets[layer.name, array]) for array in layer.sizes]
     with out.block(_run(plan, name, layer)):

@@ -52,6 +52,8 @@ class Word:
         """
         >>> print(Word(3, {"row": 1, "token": 8}), Word(WORD - 2, {"a": WORD - 1, "b": 1}))
         row + 8 * token + 3 b - a - 2
+        >>> print(Word(WORD - 2), Word(WORD - 2, {"a": WORD - 1}))
+        4294967294u 4294967294u - a
         """
         added = [_product(name, factor) for name, factor in self.terms.items() if factor < WORD / 2]
         taken = [
@@ -59,11 +61,19 @@ class Word:
             for name, factor in self.terms.items()
             if factor >= WORD / 2
         ]
-        if self.constant >= WORD / 2:
+        if added and self.constant >= WORD / 2:
             taken.append(str(WORD - self.constant))
         elif self.constant or not added:
-            added.append(str(self.constant))
+            added.append(literal(self.constant))
         return " - ".join([" + ".join(added), *taken])
+
+
+def literal(value: int) -> str:
+    """
+    >>> literal(7), literal(1 << 31)
+    ('7', '2147483648u')
+    """
+    return str(value) if value < WORD / 2 else f"{value}u"
 
 
 def name(text: str) -> Word:

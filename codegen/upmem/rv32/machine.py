@@ -35,9 +35,7 @@ QUANTUM = 200  # instructions of a turn at most, where turns are drawn
 
 
 class _Config(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint32) for name in ("tasklets", "wram", "mram", "stack", "pairs")
-    ]
+    _fields_ = [(name, ctypes.c_uint32) for name in ("tasklets", "wram", "mram", "stack", "pairs")]
 
 
 class _Symbol(ctypes.Structure):

@@ -37,6 +37,14 @@ CASES = {
     "lanes-dINT4": (
         21, 37, 5, DINT4, INT8, Schedule("lanes", 2, 4, shared=True, row_block=2, tasklets=4),
     ),
+    "lanes-bytes": (
+        21, 37, 5, BIT, A3,
+        Schedule("lanes", 6, 8, shared=True, words=2, row_block=4, tasklets=2, lane_bits=8),
+    ),
+    "lanes-k": (
+        21, 37, 5, BIT, A3,
+        Schedule("lanes", 4, 2, shared=True, row_block=4, tasklets=2, k_parts=4),
+    ),
     "lanes-spans": (
         4, 700, 2, EIGHT, EIGHT, Schedule("lanes", 4, 8, shared=True, row_block=4, tasklets=1),
     ),
@@ -45,14 +53,18 @@ CASES = {
     "canonical-W1A1": (
         21, 37, 5, BIT, BIT, Schedule("canonical", 7, 4, "resident", row_block=4, tasklets=11),
     ),
-    "canonical-W1A3": (33, 70, 19, BIT, A3, Schedule("canonical", 6, 4, row_block=8, row_parts=3, token_parts=2)),
+    "canonical-W1A3": (
+        33, 70, 19, BIT, A3, Schedule("canonical", 6, 4, row_block=8, row_parts=3, token_parts=2),
+    ),
     "canonical-W2A2": (
         21, 37, 5, INT2, INT2, Schedule("canonical", 5, 2, shared=True, row_block=4, tasklets=4),
     ),
     "canonical-W4A4": (
         8, 24, 3, INT4, INT4, Schedule("canonical", 1, 8, "resident", row_block=4, tasklets=2),
     ),
-    "packed-W1A3": (21, 37, 5, BIT, A3, Schedule("packed", 3, 4, "resident", row_block=16, row_parts=2)),
+    "packed-W1A3": (
+        21, 37, 5, BIT, A3, Schedule("packed", 3, 4, "resident", row_block=16, row_parts=2),
+    ),
     "multiply-W8A8": (21, 37, 5, INT8, INT8, Schedule("multiply", groups=8, row_block=2, words=2)),
 }  # fmt: skip
 
