@@ -1,0 +1,1 @@
+"""Models that predict how long a config takes, from features of it."""

@@ -1,0 +1,83 @@
+"""
+Configs as numbers that a cost model learns from.
+
+| feature | of | unit |
+|---|---|---|
+| `knob` | numeric knobs with positive values that span a factor of 4 or more | log2 of the value |
+| `knob` | other numeric knobs | the value |
+| `knob:twos` | knobs with 5 or more values, not all powers of two | how often 2 divides the value: alignment, bank conflicts |
+| `knob=text` | knobs with texts | 1 or 0 |
+| derived | whatever the space derives (`Space.derive`) | log2 where all are positive, else as they are |
+
+All are scaled to mean 0 and deviation 1 over the sample that the encoder was made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dialects.knobs import Configs, Knob, Space
+
+WIDE = 4
+MANY_VALUES = 5
+
+Features = NDArray[np.float64]
+"""[count, features]"""
+
+
+def raw_features(space: Space, configs: Configs) -> dict[str, NDArray[np.float64]]:
+    """Unscaled features by name, each [count]."""
+    columns = space.columns(configs)
+    features: dict[str, NDArray[np.float64]] = {}
+    for knob in space.knobs:
+        features |= _of_knob(knob, columns[knob.name])
+    if space.derive is not None:
+        for name, numbers in space.derive(columns).items():
+            numbers = np.asarray(numbers, np.float64)
+            features[name] = np.log2(numbers) if (numbers > 0).all() else numbers
+    return features
+
+
+def _of_knob(knob: Knob, column: NDArray) -> dict[str, NDArray[np.float64]]:
+    if len(knob.values) == 1:
+        return {}
+    if not knob.numeric:
+        return {f"{knob.name}={v}": (column == v).astype(np.float64) for v in knob.values}
+    numbers, values = column.astype(np.float64), knob.array.astype(np.float64)
+    if values.min() <= 0 or values.max() < WIDE * values.min():
+        return {knob.name: numbers}
+    features = {knob.name: np.log2(numbers)}
+    if len(values) >= MANY_VALUES and (values == np.round(values)).all():
+        twos = _twos(values.astype(np.int64))
+        if (2.0**twos != values).any():
+            features[f"{knob.name}:twos"] = _twos(column.astype(np.int64))
+    return features
+
+
+def _twos(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.log2((numbers & -numbers).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Scales features by the mean and deviation of a sample of the space."""
+
+    space: Space
+    names: tuple[str, ...]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    @staticmethod
+    def of(space: Space, sample: Configs) -> Encoder:
+        features = raw_features(space, sample)
+        names = tuple(name for name, column in features.items() if np.ptp(column) > 0)
+        table = np.stack([features[name] for name in names], axis=1)
+        return Encoder(space, names, table.mean(axis=0), table.std(axis=0))
+
+    def __call__(self, configs: Configs) -> Features:
+        features = raw_features(self.space, configs)
+        table = np.stack([features[name] for name in self.names], axis=1)
+        return (table - self.mean) / self.deviation

@@ -1,0 +1,195 @@
+"""
+Model-guided search: propose what a cost model expects most of.
+
+The first trials are spread over the space, or chosen by what is known from other devices and
+shapes (`known`). Then, for each proposal: the model learns all trials, candidates are drawn at
+random and bred from the fastest, and the one of largest expected improvement is taken; the model
+then imagines its result, so that a batch does not ask the same question twice. With `distinctive`,
+candidates and batches must differ in their knobs (distinctive.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import log_ndtr
+from scipy.stats import norm
+
+from ...dialects.knobs import Configs, Space
+from ..cost_model.base import CostModel, Numbers, Prediction
+from ..cost_model.gaussian_process import GaussianProcess
+from ..draw import draw, neighbours, unique
+from ..features import Encoder, Features
+from ..trials import Trials
+from .base import untried
+from .distinctive import covered, evolved, novelty
+
+Known = Callable[[Configs], Numbers]
+"""Expected log slowdowns [count, sources] of configs, each source a device or shape seen before."""
+SAMPLE = 1024
+FAR = 5.0
+"""How many deviations an improvement may be away before its logarithm is cut."""
+
+
+@dataclass(frozen=True)
+class GuidedOptions:
+    """
+    `warm_up`: trials before the model is asked. `pool`: random candidates; `elite`: fastest trials
+    whose neighbourhood is searched; `generations`: of breeding. `clip`: slower trials count as this
+    quantile of the log times, so that the model spends itself on the fast end. `variety`: the bonus
+    of a config whose values are all new in its batch, in units of the log of expected improvement.
+    """
+
+    distinctive: bool = True
+    warm_up: int = 16
+    pool: int = 1024
+    elite: int = 8
+    generations: int = 4
+    clip: float = 0.5
+    variety: float = 1.0
+    trust: float = 1.0
+
+
+@dataclass
+class GuidedSearch:
+    space: Space
+    rng: np.random.Generator
+    options: GuidedOptions = GuidedOptions()
+    model: CostModel = field(default_factory=GaussianProcess)
+    known: Known | None = None
+    improvement: float = np.inf
+    """The largest log of an expected improvement that the last proposal saw, for stopping early."""
+
+    def __post_init__(self) -> None:
+        self._encode = Encoder.of(self.space, draw(self.space, self.rng, SAMPLE))
+        sample = draw(self.space, self.rng, SAMPLE)
+        sources = None if self.known is None else self.known(sample)
+        self._centre = 0.0 if sources is None else sources.mean(axis=0)
+        self._spread = 1.0 if sources is None else sources.std(axis=0) + 1e-9
+
+    def propose(self, trials: Trials, count: int) -> Configs:
+        if self.known is None and len(trials) < self.options.warm_up:
+            return self._spread_out(trials, min(count, self.options.warm_up - len(trials)))
+        if self.known is not None and trials.best is None:
+            return self._expected_best(trials, count, self.known)
+        return self._improving(trials, count)
+
+    def _spread_out(self, trials: Trials, count: int) -> Configs:
+        """Far from each other and from all trials: farthest point first."""
+        pool = untried(
+            self.space, trials, unique(self.space, draw(self.space, self.rng, SAMPLE // 4))
+        )
+        features, taken = self._encode(pool), []
+        distance = np.full(len(pool), np.inf)
+        if len(trials):
+            distance = _nearest(features, self._encode(trials.configs))
+        else:
+            taken.append(int(self.rng.integers(len(pool))))
+            distance = _nearest(features, features[taken])
+        while len(taken) < min(count, len(pool)):
+            taken.append(int(np.argmax(distance)))
+            distance = np.minimum(distance, _nearest(features, features[taken[-1:]]))
+        return pool[taken]
+
+    def _expected_best(self, trials: Trials, count: int, known: Known) -> Configs:
+        """The best by all sources together, then by each of them, in turn."""
+        pool = self._candidates(trials, lambda configs: -known(configs).mean(axis=1))
+        sources = known(pool)
+        orders = [sources.mean(axis=1), *sources.T]
+        taken: list[int] = []
+        for turn in range(min(count, len(pool))):
+            order = orders[turn % len(orders)].copy()
+            if turn >= len(orders) and self.options.distinctive:
+                order -= self.options.variety * novelty(pool, covered(pool[taken], self.space))
+            order[taken] = np.inf
+            taken.append(int(np.argmin(order)))
+        return pool[taken]
+
+    def _improving(self, trials: Trials, count: int) -> Configs:
+        configs, times = trials.configs, self._clipped(trials.log_times)
+        slope = self._slope(configs, times)
+        features = self._features(configs)
+        times = times - slope * self._base(configs)
+        self.model.update(features, times)
+        best = float(trials.log_times.min())
+
+        def score(some: Configs) -> Numbers:
+            shift = slope * self._base(some)
+            return log_improvement(self.model.predict(self._features(some)), best - shift)
+
+        pool = self._candidates(trials, score)
+        taken: list[int] = []
+        for turn in range(min(count, len(pool))):
+            values = score(pool)
+            if turn == 0:
+                self.improvement = float(values.max())
+            if self.options.distinctive:
+                values = values + self.options.variety * novelty(
+                    pool, covered(pool[taken], self.space)
+                )
+            values[taken] = -np.inf
+            taken.append(int(np.argmax(values)))
+            if turn + 1 < count:
+                guess = self.model.predict(self._features(pool[taken])).mean
+                self.model.imagine(
+                    np.concatenate([features, self._features(pool[taken])]),
+                    np.concatenate([times, guess]),
+                )
+        return pool[taken]
+
+    def _candidates(self, trials: Trials, score: Callable[[Configs], Numbers]) -> Configs:
+        options = self.options
+        pool = draw(self.space, self.rng, options.pool)
+        if len(trials):
+            order = np.argsort(trials.log_times, kind="stable")[: options.elite]
+            near = [neighbours(self.space, config) for config in trials.configs[order]]
+            pool = np.concatenate([pool, *near])
+        pool = unique(self.space, pool)
+        start = pool[np.argsort(-score(pool), kind="stable")[: options.pool // 4]]
+        bred = evolved(
+            self.space, self.rng, start, score, options.generations, distinctive=options.distinctive
+        )
+        return untried(self.space, trials, unique(self.space, np.concatenate([pool, bred])))
+
+    def _features(self, configs: Configs) -> Features:
+        own = self._encode(configs)
+        if self.known is None:
+            return own
+        return np.concatenate([own, (self.known(configs) - self._centre) / self._spread], axis=1)
+
+    def _base(self, configs: Configs) -> Numbers:
+        return np.zeros(len(configs)) if self.known is None else self.known(configs).mean(axis=1)
+
+    def _clipped(self, times: Numbers) -> Numbers:
+        if self.known is not None:
+            return times
+        return np.minimum(times, np.quantile(times, self.options.clip))
+
+    def _slope(self, configs: Configs, times: Numbers) -> float:
+        """How much of what is known holds here: least squares, drawn to 1 while trials are few."""
+        if self.known is None:
+            return 0.0
+        base = self._base(configs)
+        inputs, outputs = base - base.mean(), times - times.mean()
+        trust = self.options.trust * 0.05
+        return float(np.clip((inputs @ outputs + trust) / (inputs @ inputs + trust), 0.0, 1.2))
+
+
+def log_improvement(prediction: Prediction, best: float | Numbers) -> Numbers:
+    """
+    ln E[max(0, best - t)] for normal t: expected improvement, finite however unlikely.
+
+    Far from the best, ln(φ(u) + u·Φ(u)) is replaced by its leading term ln φ(u) - 2 ln|u|.
+    """
+    u = (best - prediction.mean) / prediction.deviation
+    near = np.maximum(u, -FAR)
+    inside = np.log(np.maximum(norm.pdf(near) + near * np.exp(log_ndtr(near)), 1e-300))
+    tail = norm.logpdf(u) - 2 * np.log(np.maximum(np.abs(u), 1.0))
+    return np.log(prediction.deviation) + np.where(u < -FAR, tail, inside)
+
+
+def _nearest(features: Features, others: Features) -> Numbers:
+    """Distance [count] to the nearest of `others`."""
+    return np.sqrt(((features[:, None] - others[None]) ** 2).sum(axis=2)).min(axis=1)

@@ -1,0 +1,136 @@
+"""
+What can be tuned: knobs, the rules between them, and spaces of both.
+
+Declared beside the kernels they tune, as plain data; the driver hands a space to autotune. A
+config is a row of value indices, one for each knob, so that batches of configs are integer arrays
+[count, knobs] and rules are checked on whole batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+
+Value = int | float | str
+Configs = NDArray[np.int64]
+"""Value indices, [count, knobs]."""
+Columns = Mapping[str, NDArray]
+"""Values of some knobs by name, each [count]."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A choice among `values`: numbers (True and False as 1 and 0) or texts."""
+
+    name: str
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or len(set(self.values)) < len(self.values):
+            raise UsageError(
+                "knob-values",
+                f"knob {self.name!r} needs different values, at least one",
+                why=f"it has {self.values!r}",
+                next_step="list each value once",
+            )
+
+    @cached_property
+    def array(self) -> NDArray:
+        return np.array(self.values)
+
+    @property
+    def numeric(self) -> bool:
+        return not any(isinstance(value, str) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`holds` takes the values of `knobs`, arrays [count] in this order; it gives bools [count]."""
+
+    knobs: tuple[str, ...]
+    holds: Callable[..., NDArray[np.bool_]]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """
+    Knobs and what combinations of them are legal.
+
+    `members`, where given, lists all legal configs: a recorded space. `derive` computes numbers of
+    a config that a cost model may learn from (bytes, waves, occupancy …), each [count].
+    """
+
+    name: str
+    knobs: tuple[Knob, ...]
+    constraints: tuple[Constraint, ...] = ()
+    members: Configs | None = None
+    derive: Callable[[Columns], dict[str, NDArray]] | None = None
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(knob.name for knob in self.knobs)
+
+    @property
+    def points(self) -> int:
+        """All combinations, the illegal ones too."""
+        return prod(len(knob.values) for knob in self.knobs)
+
+    def columns(self, configs: Configs) -> dict[str, NDArray]:
+        """The values of configs [count, knobs], by knob."""
+        return {knob.name: knob.array[configs[:, i]] for i, knob in enumerate(self.knobs)}
+
+    def values(self, config: Sequence[int]) -> dict[str, Value]:
+        """One config as values by name."""
+        return {knob.name: knob.values[i] for knob, i in zip(self.knobs, config, strict=True)}
+
+    def config(self, values: Mapping[str, Value]) -> tuple[int, ...]:
+        """The config of values by name; raises UsageError for names or values that do not exist."""
+        try:
+            return tuple(knob.values.index(values[knob.name]) for knob in self.knobs)
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                "config-unknown",
+                f"{dict(values)!r} is no config of space {self.name!r}",
+                why=str(error),
+                next_step=f"give a value to each of {', '.join(self.names)}",
+            ) from error
+
+    def legal(self, configs: Configs) -> NDArray[np.bool_]:
+        """Which of configs [count, knobs] break no rule."""
+        if self.members is not None:
+            return np.isin(self.keys(configs), self._member_keys)
+        columns = self.columns(configs)
+        good = np.ones(len(configs), bool)
+        for rule in self.constraints:
+            good &= rule.holds(*(columns[name] for name in rule.knobs))
+        return good
+
+    def broken(self, config: Sequence[int]) -> list[str]:
+        """The reasons why one config is illegal."""
+        columns = self.columns(np.array([config]))
+        return [
+            rule.reason
+            for rule in self.constraints
+            if not rule.holds(*(columns[name] for name in rule.knobs))[0]
+        ]
+
+    def keys(self, configs: Configs) -> NDArray[np.int64]:
+        """A number for each config, different for different ones; spaces of up to 2**63 points."""
+        key = np.zeros(len(configs), np.int64)
+        for column, knob in enumerate(self.knobs):
+            key = key * len(knob.values) + configs[:, column]
+        return key
+
+    @cached_property
+    def _member_keys(self) -> NDArray[np.int64]:
+        if self.members is None:
+            return np.zeros(0, np.int64)
+        return np.sort(self.keys(self.members))
