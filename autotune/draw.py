@@ -43,8 +43,8 @@ def draw(space: Space, rng: np.random.Generator, count: int) -> Configs:
 
 
 def _assigned(space: Space, rng: np.random.Generator, count: int) -> Configs:
-    """Up to `count` legal configs, knob by knob in an order of their own."""
-    order = rng.permutation(len(space.knobs))
+    """Up to `count` legal configs, knob by knob."""
+    order = _order(space, rng)
     configs = np.zeros((count, len(space.knobs)), np.int64)
     done: set[str] = set()
     for column in order:
@@ -57,6 +57,19 @@ def _assigned(space: Space, rng: np.random.Generator, count: int) -> Configs:
         weights = np.where(allowed, rng.random(allowed.shape), -1.0)
         configs[:, column] = np.argmax(weights, axis=1)
     return configs
+
+
+def _order(space: Space, rng: np.random.Generator) -> list[int]:
+    """Columns at random, but those that share a rule with earlier ones first: no dead ends."""
+    left, order = rng.permutation(len(space.knobs)).tolist(), []
+    near: set[str] = set()
+    while left:
+        column = next((column for column in left if space.knobs[column].name in near), left[0])
+        left.remove(column)
+        order.append(column)
+        name = space.knobs[column].name
+        near |= {other for rule in space.constraints if name in rule.knobs for other in rule.knobs}
+    return order
 
 
 def _allowed(

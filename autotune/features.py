@@ -3,11 +3,11 @@ Configs as numbers that a cost model learns from.
 
 | feature | of | unit |
 |---|---|---|
-| `knob` | numeric knobs with positive values that span a factor of 4 or more | log2 of the value |
-| `knob` | other numeric knobs | the value |
-| `knob:twos` | knobs with 5 or more values, not all powers of two | how often 2 divides the value: alignment, bank conflicts |
+| `knob` | numbers above 0 that span a factor of 4 or more | log2 of the value |
+| `knob` | other numbers | the value |
+| `knob:twos` | 5 or more values, not all powers of two | how often 2 divides it: alignment, banks |
 | `knob=text` | knobs with texts | 1 or 0 |
-| derived | whatever the space derives (`Space.derive`) | log2 where all are positive, else as they are |
+| derived | what the space derives (`Space.derive`) | log2 where all are positive, else as it is |
 
 All are scaled to mean 0 and deviation 1 over the sample that the encoder was made from.
 """

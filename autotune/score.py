@@ -40,7 +40,7 @@ class Baseline:
         """Random draws until optimum + (median - optimum)·(1 - share) is expected."""
         optimum, median = self.seconds[-1], float(np.median(self.seconds))
         count = len(self.seconds)
-        first = int(np.argmax(self.seconds <= optimum + (median - optimum) * (1 - share))) + 1
+        first = int(np.argmax(self.seconds <= optimum + (median - optimum) * (1 - share)))
         return int(np.ceil(first / (count + 1 - first)))
 
     def best_of(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:

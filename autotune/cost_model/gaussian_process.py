@@ -109,10 +109,10 @@ def _cholesky(kernel: Numbers) -> Numbers:
     """The lower factor; near-singular kernels get a larger diagonal."""
     for jitter in (0.0, 1e-6, 1e-4, 1e-2):
         try:
-            return np.float64(np.linalg.cholesky(kernel + jitter * np.eye(len(kernel))))
+            return np.asarray(np.linalg.cholesky(kernel + jitter * np.eye(len(kernel))), np.float64)
         except np.linalg.LinAlgError:
             continue
-    return np.float64(np.linalg.cholesky(kernel + np.eye(len(kernel))))
+    return np.asarray(np.linalg.cholesky(kernel + np.eye(len(kernel))), np.float64)
 
 
 def _loss(

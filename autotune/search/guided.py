@@ -29,6 +29,8 @@ from .distinctive import covered, evolved, novelty
 Known = Callable[[Configs], Numbers]
 """Expected log slowdowns [count, sources] of configs, each source a device or shape seen before."""
 SAMPLE = 1024
+TRUST = 0.05
+"""Of what is known, as the squares of log slowdowns that outweigh it."""
 FAR = 5.0
 """How many deviations an improvement may be away before its logarithm is cut."""
 
@@ -49,7 +51,14 @@ class GuidedOptions:
     generations: int = 4
     clip: float = 0.5
     variety: float = 1.0
-    trust: float = 1.0
+
+
+@dataclass(frozen=True)
+class Described:
+    """Configs as a model sees them: features, and what is known of them in log slowdowns."""
+
+    features: Features
+    base: Numbers
 
 
 @dataclass
@@ -108,34 +117,32 @@ class GuidedSearch:
         return pool[taken]
 
     def _improving(self, trials: Trials, count: int) -> Configs:
-        configs, times = trials.configs, self._clipped(trials.log_times)
-        slope = self._slope(configs, times)
-        features = self._features(configs)
-        times = times - slope * self._base(configs)
-        self.model.update(features, times)
+        seen = self._described(trials.configs)
+        times = self._clipped(trials.log_times)
+        slope = self._slope(seen.base, times)
+        times = times - slope * seen.base
+        self.model.update(seen.features, times)
         best = float(trials.log_times.min())
 
-        def score(some: Configs) -> Numbers:
-            shift = slope * self._base(some)
-            return log_improvement(self.model.predict(self._features(some)), best - shift)
+        def score(some: Described) -> Numbers:
+            return log_improvement(self.model.predict(some.features), best - slope * some.base)
 
-        pool = self._candidates(trials, score)
-        taken: list[int] = []
+        pool = self._candidates(trials, lambda configs: score(self._described(configs)))
+        described, taken = self._described(pool), []
         for turn in range(min(count, len(pool))):
-            values = score(pool)
+            values = score(described)
             if turn == 0:
                 self.improvement = float(values.max())
             if self.options.distinctive:
-                values = values + self.options.variety * novelty(
-                    pool, covered(pool[taken], self.space)
-                )
+                new = novelty(pool, covered(pool[taken], self.space))
+                values = values + self.options.variety * new
             values[taken] = -np.inf
             taken.append(int(np.argmax(values)))
             if turn + 1 < count:
-                guess = self.model.predict(self._features(pool[taken])).mean
+                picked = described.features[taken]
                 self.model.imagine(
-                    np.concatenate([features, self._features(pool[taken])]),
-                    np.concatenate([times, guess]),
+                    np.concatenate([seen.features, picked]),
+                    np.concatenate([times, self.model.predict(picked).mean]),
                 )
         return pool[taken]
 
@@ -153,28 +160,23 @@ class GuidedSearch:
         )
         return untried(self.space, trials, unique(self.space, np.concatenate([pool, bred])))
 
-    def _features(self, configs: Configs) -> Features:
+    def _described(self, configs: Configs) -> Described:
         own = self._encode(configs)
         if self.known is None:
-            return own
-        return np.concatenate([own, (self.known(configs) - self._centre) / self._spread], axis=1)
-
-    def _base(self, configs: Configs) -> Numbers:
-        return np.zeros(len(configs)) if self.known is None else self.known(configs).mean(axis=1)
+            return Described(own, np.zeros(len(configs)))
+        known = self.known(configs)
+        scaled = (known - self._centre) / self._spread
+        return Described(np.concatenate([own, scaled], axis=1), known.mean(axis=1))
 
     def _clipped(self, times: Numbers) -> Numbers:
         if self.known is not None:
             return times
         return np.minimum(times, np.quantile(times, self.options.clip))
 
-    def _slope(self, configs: Configs, times: Numbers) -> float:
+    def _slope(self, base: Numbers, times: Numbers) -> float:
         """How much of what is known holds here: least squares, drawn to 1 while trials are few."""
-        if self.known is None:
-            return 0.0
-        base = self._base(configs)
         inputs, outputs = base - base.mean(), times - times.mean()
-        trust = self.options.trust * 0.05
-        return float(np.clip((inputs @ outputs + trust) / (inputs @ inputs + trust), 0.0, 1.2))
+        return float(np.clip((inputs @ outputs + TRUST) / (inputs @ inputs + TRUST), 0.0, 1.2))
 
 
 def log_improvement(prediction: Prediction, best: float | Numbers) -> Numbers:
