@@ -11,11 +11,14 @@ namespace emulator {
 inline Extent* extent_of(const void* pointer) {
   const u64 address = reinterpret_cast<u64>(pointer);
   Launch& launch = *current->machine->launch;
+  // A pointer to the end of one buffer is in the next one, if that begins there.
+  Extent* before = nullptr;
   for (u32 index = 0; index < launch.extent_count; ++index) {
     Extent& extent = launch.extents[index];
-    if (address >= extent.begin && address <= extent.begin + extent.bytes) return &extent;
+    if (address >= extent.begin && address < extent.begin + extent.bytes) return &extent;
+    if (address == extent.begin + extent.bytes) before = &extent;
   }
-  return nullptr;
+  return before;
 }
 
 inline void check_view(const Extent* extent, const void* pointer, s64 bytes, int line) {
