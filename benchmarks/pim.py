@@ -118,18 +118,20 @@ def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def prim_rows(bench: Bench) -> Iterator[Row]:
-    @cache
-    def modelled(kernel: str, dpus: int, size: int) -> tuple[float, bool]:
-        ran = PRIM[kernel](bench, dpus, size)
-        kernels = ran.launches if kernel == "MLP" else 1
-        launches = ran.launches * bench.device.host.launch_ms
-        return kernels * ran.timing.milliseconds(bench.device) + launches, ran.timing.trusted
-
+    known = cache(lambda *shape: modelled_ms(bench, *shape))
     for given in read("pim_prim_hw.csv"):
         kernel, dpus, size = given["kernel"], int(given["dpus"]), int(given["size"])
         measured = float(given["hw_ms"])
-        ms, trusted = modelled(kernel, dpus, size) if kernel in PRIM else (None, True)
+        ms, trusted = known(kernel, dpus, size) if kernel in PRIM else (None, True)
         yield Row(kernel, f"{size}/{dpus}", measured, ms, trusted, measured >= SETTLED_MS)
+
+
+def modelled_ms(bench: Bench, kernel: str, dpus: int, size: int) -> tuple[float, bool]:
+    """Milliseconds of a kernel with its launches, and whether the model is to be trusted."""
+    ran = PRIM[kernel](bench, dpus, size)
+    kernels = ran.launches if kernel == "MLP" else 1  # of SCAN both passes were simulated
+    launches = ran.launches * bench.device.host.launch_ms
+    return kernels * ran.timing.milliseconds(bench.device) + launches, ran.timing.trusted
 
 
 def lut_rows(bench: Bench) -> Iterator[Row]:

@@ -47,12 +47,12 @@ def add(text: KernelText, op: Any) -> None:
     if text.may_replace(left) and not text.word(right).is_constant:
         text.add_to(result, left, str(text.word(right)))
         return
-    text.define(result, text.word(left).plus(text.word(right)), "value")
+    text.define(result, text.word(left).plus(text.word(right)), hint_of(op))
 
 
 def subtract(text: KernelText, op: Any) -> None:
     left, right = (text.word(each) for each in op.operation.operands)
-    text.define(op.operation.results[0], left.minus(right), "value")
+    text.define(op.operation.results[0], left.minus(right), hint_of(op))
 
 
 def multiply(text: KernelText, op: Any) -> None:
@@ -61,14 +61,14 @@ def multiply(text: KernelText, op: Any) -> None:
     if left.is_constant:
         left, right = right, left
     if right.is_constant:
-        text.define(result, left.times(right.constant), "value")
+        text.define(result, left.times(right.constant), hint_of(op))
     else:
-        text.define(result, name(f"({grouped(left)} * {grouped(right)})"), "value")
+        text.define(result, name(f"({grouped(left)} * {grouped(right)})"), hint_of(op))
 
 
 def shift_left(text: KernelText, op: Any) -> None:
     value, by = (text.word(each) for each in op.operation.operands)
-    text.define(op.operation.results[0], value.times(1 << known(op, by)), "value")
+    text.define(op.operation.results[0], value.times(1 << known(op, by)), hint_of(op))
 
 
 def operator(symbol: str) -> Rule:
@@ -91,9 +91,15 @@ def minimum(text: KernelText, op: Any) -> None:
     define_term(text, op, f"({left} < {right} ? {left} : {right})")
 
 
+def hint_of(op: Any, otherwise: str = "value") -> str:
+    """What the kernel's writer calls the result, in an attribute `name`."""
+    attributes = op.operation.attributes
+    return ir.StringAttr(attributes["name"]).value if "name" in attributes else otherwise
+
+
 def define_term(text: KernelText, op: Any, term: str, hint: str = "value") -> None:
     """An operation that is no sum: named where it is read more than once."""
-    result = op.operation.results[0]
+    result, hint = op.operation.results[0], hint_of(op, hint)
     if uses(result) > 1:
         text.words[result] = text.declare(f"const uint32_t {text.fresh(hint)}", unwrapped(term))
     else:
@@ -141,7 +147,7 @@ def load(text: KernelText, op: Any) -> None:
     if written_in_place(op):
         text.words[op.element] = name(read)
     else:
-        text.variable(op.element, read, singular(text.arrays[op.buffer]))
+        text.variable(op.element, read, hint_of(op, singular(text.arrays[op.buffer])))
 
 
 def store(text: KernelText, op: Any) -> None:

@@ -24,7 +24,7 @@ needs_clang = pytest.mark.skipif(
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where programs and emulators are kept for the session."""
-    return tmp_path_factory.mktemp("upmem")
+    return tmp_path_factory.getbasetemp() / "upmem"
 
 
 @pytest.fixture(params=[pytest.param("rv32", marks=needs_clang), "native"])
