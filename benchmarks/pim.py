@@ -16,15 +16,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from benchmarks import pim_kernels
 from benchmarks.pim_subjects import PRIM, TASKLETS, Bench, arithmetic, dma, lut
 from benchmarks.pim_tables import Row, lines, mean_error, read, summary
 from qcc.dialects.errors import QccError
+from qcc.dialects.pim.cost import transfer_ms
 from qcc.dialects.pim.device import device, read_profile
 
 SETTLED_CYCLES = 8000  # below, a row of the LUT table is mostly fixed cost
@@ -96,6 +96,7 @@ def validate(bench: Bench) -> int:
     settled = [row for row in loops if row.counted]
     say(f"Summary, rows above {SETTLED_MS:g} ms or {SETTLED_CYCLES} cycles", "")
     say(*(summary(name, rows) for name, rows in by_name(prim).items()))
+    say(*(summary(name, rows) for name, rows in by_name(list(wide_rows(bench))).items()))
     say(summary("LUT table B", [row for row in settled if row.name == "table B"]))
     say(summary("LUT others", [row for row in settled if row.name == "others"]))
     say(summary("LUT all", settled), summary("DMA", rows), summary("arithmetic", rates), "")
@@ -159,19 +160,25 @@ def rate_rows(bench: Bench) -> Iterator[Row]:
         yield Row(f"{type_[:5]} {operation}", str(operand), measured, rate)
 
 
+def wide_rows(bench: Bench) -> Iterator[Row]:
+    """The kernels of 64-bit numbers again, what a DPU does on pairs of registers counted once."""
+    paired = replace(bench, pairs=True)
+    for given in read("pim_prim_hw.csv"):
+        kernel, measured = given["kernel"], float(given["hw_ms"])
+        if kernel in WIDE and given["dpus"] == "16" and measured >= SETTLED_MS:
+            ms, trusted = modelled_ms(paired, kernel, 16, int(given["size"]))
+            yield Row(f"{kernel}, pairs", given["size"], measured, ms, trusted)
+
+
 def transfer_summaries(bench: Bench) -> Iterator[str]:
     """Parallel transfers of each kernel's rows; the others were made one DPU after another."""
-    host, table = bench.device.host, read("pim_prim_hw.csv")
-    for way, kernels, rates in (
-        ("h2d", PARALLEL_IN, host.to_dpu),
-        ("d2h", PARALLEL_OUT, host.from_dpu),
-    ):
+    table = read("pim_prim_hw.csv")
+    for way, kernels in (("h2d", PARALLEL_IN), ("d2h", PARALLEL_OUT)):
         for kernel in kernels:
             rows = []
             for given in (each for each in table if each["kernel"] == kernel):
                 dpus, size = int(given["dpus"]), int(given[f"{way}_bytes_per_dpu"])
-                rate = float(np.interp(dpus, host.active, rates))
-                ms = size * dpus / rate / 1e6 + host.setup_ms
+                ms = transfer_ms(bench.device, dpus, size, inward=way == "h2d")
                 measured = float(given[f"hw_{way}_ms"])
                 rows.append(Row(kernel, "", measured, ms, counted=measured >= SETTLED_MS))
             yield summary(f"{way} {kernel}"[:12], rows)

@@ -46,12 +46,13 @@ class Bench:
 
     device: Device
     folder: Path
+    pairs: bool = False  # 64-bit loads, stores and additions count once
 
     def dpu(self, name: str, defines: dict[str, object], optimisation: str = "-O2") -> Dpu:
         source = with_headers(name)
         given = tuple(f"{key}={value}" for key, value in defines.items())
         program = DpuProgram(name, source, TASKLETS, optimisation=optimisation, defines=given)
-        return Dpu(program, build_rv32(program, self.folder), self.folder)
+        return Dpu(program, build_rv32(program, self.folder), self.folder, pairs=self.pairs)
 
     def time(self, launch: Launch, launches: int = 1) -> Ran:
         timing = simulate(launch.traces, self.device)

@@ -58,8 +58,8 @@ def _line(row: Row) -> str:
 def summary(name: str, rows: Sequence[Row]) -> str:
     counted = [row for row in rows if row.counted and row.error is not None]
     if not counted:
-        return f"{name:12} not modelled ({len(rows)} rows)"
+        return f"{name:15} not modelled ({len(rows)} rows)"
     mean, size, worst = mean_error(counted)
     trust = "" if all(row.trusted for row in counted) else "   locks or handshakes: not trusted"
     errors = f"bias {mean:+6.1f} %   mean error {size:5.1f} %   worst {worst:5.1f} %"
-    return f"{name:12} {len(counted):4} rows   {errors}{trust}"
+    return f"{name:15} {len(counted):4} rows   {errors}{trust}"
