@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from ..dialects.bindings import ir
+from ..dialects.bindings import arith, ir
 from ..dialects.tile.control import walk
 from ..dialects.tile.elements import RULES, VIEWS, input_count, is_splat, strides_of
 from ..dialects.tile.extents import Extents
 from ..dialects.tile.group_schedule import Work, work_of
 from ..dialects.tile.index import Index, Size
 from ..dialects.tile.reads import COSTLY
+from .launching import size_of
 
 SCALAR_DIALECTS = ("arith.", "math.")
 IGNORED_USERS = ("tensor.dim",)
 LAUNCH = "tile.launch"
+PARTS = "builtin.unrealized_conversion_cast"
 
 
 @dataclass
@@ -52,6 +54,14 @@ class Leaves:
             name = self.names[key] = f"n{len(self.names)}"
             self.places[name] = key
         return Index.of(Size(self.names[key]))
+
+    def value(self, name: str) -> ir.Value:
+        """A size as the program computes it, at the insertion point."""
+        value, axis = self.places[name]
+        if axis is None:
+            return value
+        found = size_of(value, axis)
+        return found if isinstance(found, ir.Value) else arith.constant(ir.IndexType.get(), found)
 
 
 class Grouping:
@@ -84,7 +94,7 @@ class Grouping:
     def _place(self, number: int) -> None:
         op = self.ops[number]
         users = {u for v in op.operation.results for u in self.users.get(v, ())}
-        hosts = [g for g in self.groups if any(u in g.ops for u in users)]
+        hosts = [g for g in self.groups if any(u in g.ops for u in users) and number not in g.ops]
         needed = [v for v in op.operation.results if self._is_needed(v)]
         if _is_free(op):
             for group in hosts:
@@ -127,16 +137,38 @@ class Grouping:
         """Results of an op become results of a group that reads them, or of a new one."""
         results = [v for v in self.ops[number].operation.results if self.users.get(v)]
         for group in sorted(hosts, key=lambda each: each.key):
-            work = self._work([*group.outputs, *results], group.ops | {number})
-            fits = work is not None and work.repeated <= group.work.repeated
-            if fits and work is not None and not self._makes_cycle(group, number):
-                group.ops.add(number)
-                group.outputs += results
-                group.work = work
+            if self._add_outputs(group, {number}, results):
+                return
+        for group in self._siblings(number):
+            if self._add_outputs(group, {number, *self._shared_makers(group, number)}, results):
                 return
         work = self._work(results, {number})
         assert work is not None, str(self.ops[number])
         self.groups.append(Group({number}, list(results), work))
+
+    def _add_outputs(self, group: Group, ops: set[int], results: list[ir.Value]) -> bool:
+        work = self._work([*group.outputs, *results], group.ops | ops)
+        if work is None or work.repeated > group.work.repeated:
+            return False
+        if any(self._makes_cycle(group, number) for number in ops):
+            return False
+        group.ops |= ops
+        group.outputs += results
+        group.work = work
+        return True
+
+    def _siblings(self, number: int) -> list[Group]:
+        """Groups that make other parts of a value that results of an op are parts of."""
+        results = self.ops[number].operation.results
+        wholes = [u for v in results for u in self.users.get(v, ())]
+        parts = {v for u in wholes if self.ops[u].operation.name == PARTS for v in self.reads[u]}
+        return [group for group in self.groups if parts & set(group.outputs)]
+
+    def _shared_makers(self, group: Group, number: int) -> set[int]:
+        """What makes the operands that an op and a group both read."""
+        read = {v for n in group.ops for v in self.reads[n]}
+        makers = {self.made[v] for v in self.reads[number] if v in self.made and v in read}
+        return {n for n in makers if self.fusable[n]}
 
     def _work(self, outputs: list[ir.Value], ops: set[int]) -> Work | None:
         return work_of(outputs, self.extents, lambda op: self._position(op) in ops)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..dialects.bindings import Operation
 from .expand_norms import expand_norms
+from .expand_roundings import expand_roundings
 from .launching import Scheduling
 from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
@@ -18,5 +19,6 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     return {
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
         "expand-norms": expand_norms,
+        "expand-roundings": expand_roundings,
         "schedule-groups": schedule_groups(options),
     }

@@ -24,7 +24,7 @@ from ..dialects.tile.group import WARP, GroupSchedule
 from ..dialects.tile.group_op import GroupOp, OutputOp
 from ..dialects.tile.group_schedule import default_group_schedule
 from ..dialects.tile.index import Index, Size, product
-from .group_ops import Group, Grouping
+from .group_ops import Group, Grouping, Leaves
 from .launching import (
     Argument,
     Made,
@@ -79,6 +79,7 @@ class _Function:
     kernels: dict[str, Kernel]
 
     def group(self, block: ir.Block) -> None:
+        _resolve_sizes(block)
         found = Grouping(block)
         *_, ending = found.ops
         stored: dict[ir.Value, ir.Value] = {}
@@ -236,6 +237,27 @@ class _Writer:
         for output in self.group.outputs:
             OutputOp(values[output])
         ReturnOp()
+
+
+def _resolve_sizes(block: ir.Block) -> None:
+    """Ask no op that will be fused for its sizes: follow them to where they are given."""
+    leaves = Leaves()
+    extents = Extents(leaves)
+    for op in list(block.operations):
+        if op.operation.name != "tensor.dim":
+            continue
+        index = extents.number(op.operation.results[0])
+        if not all(isinstance(atom, Size) for term, _ in index.terms for atom in term):
+            continue
+        if leaves.places.get(str(index)) == (op.operation.operands[0], _axis_of(op, extents)):
+            continue
+        with ir.InsertionPoint(op), op.location:
+            known = {name: leaves.value(name) for name in _sizes(index)}
+            op.operation.results[0].replace_all_uses_with(_written(index, known))
+
+
+def _axis_of(dim: Any, extents: Extents) -> int | None:
+    return extents.number(dim.operation.operands[1]).constant
 
 
 def _nested(op: Operation) -> Iterator[Any]:

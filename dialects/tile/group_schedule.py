@@ -20,6 +20,8 @@ from .index import (
     ONE,
     Index,
     Loaded,
+    Quotient,
+    Remainder,
     Variable,
     atoms,
     delinearized,
@@ -152,7 +154,9 @@ def _rows(reads: Reads, axes: Sequence[Variable], whole: Sequence[Index]) -> int
         return None
     needed = []
     for fold, _ in reads.folds.values():
-        if any(isinstance(atom, Loaded) for index in fold.outer for atom in atoms(index)):
+        # Several elements may have the same quotient, and would compute the same reduction.
+        shared = Loaded | Quotient | Remainder
+        if any(isinstance(atom, shared) for index in fold.outer for atom in atoms(index)):
             return None
         found = frozenset().union(*(variables(index) for index in fold.outer))
         if not found <= set(axes):

@@ -1,0 +1,324 @@
+"""
+Roundings of activations become linalg, which is fused with what makes the activations.
+
+    q = qcc.quantize x : int8              m = max |x| over each row
+    y = qcc.linear (codes of q), w    =>   codes = code of x over the scale of m;  scale of m
+
+    v = qcc.dequantize q                   v = what decoding the code of x would give
+
+The arithmetic is that of the formats' encoders (dialects/rounding), scales and zero points are the
+very numbers. Values that are not finite become NaN. Blocks that do not divide a row are filled up
+with zeros, which change no scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..dialects import qcc
+from ..dialects.bindings import Operation, arith, ir, tensor
+from ..dialects.errors import UnsupportedError
+from ..dialects.formats import Format, parse_spelling
+from ..dialects.rounding.blocks import encoded, rounded
+from ..dialects.rounding.elements import keep_non_finite
+from ..dialects.rounding.scales import (
+    Extent,
+    Scaling,
+    derive_scaling,
+    second_level_scale,
+    static_numbers,
+    static_scaling,
+)
+from ..dialects.rounding.values import Val, absolute, f32, scalar, truncate
+from ..dialects.source_line import source_line
+from ..dialects.tile.control import walk
+from .elementwise import Axes, empty, filled, generic, rounded as to_element, widened
+
+BYTE = 8
+CAST = "builtin.unrealized_conversion_cast"
+
+
+def expand_roundings(module: Operation, _: object = None) -> None:
+    for op in walk(module.regions[0]):
+        if isinstance(op, qcc.QuantizeOp):
+            with ir.InsertionPoint(op), op.location:
+                _expand(op)
+
+
+def _expand(op: qcc.QuantizeOp) -> None:
+    fmt = _format(op)
+    users = [use.owner for use in op.codes.uses]
+    decoded = [user for user in users if isinstance(user, qcc.DequantizeOp)]
+    rounding = _Rounding.of(op, fmt)
+    if decoded:
+        value = rounding.values()
+        for user in decoded:
+            user.value.replace_all_uses_with(value)
+            user.operation.erase()
+    if len(decoded) < len(users):
+        op.codes.replace_all_uses_with(_packed(op, rounding))
+    op.operation.erase()
+
+
+def _format(op: qcc.QuantizeOp) -> Format:
+    """Raises UnsupportedError for a format that activations cannot be rounded to."""
+    spelling = qcc.format_spelling(op.codes.type)
+    assert spelling is not None
+    fmt = parse_spelling(spelling)
+    searched = [scale for scale in fmt.block_scales if scale.rule == "clip" and scale.reads_values]
+    if searched:
+        raise UnsupportedError(
+            "cuda-rounding", f"no kernel rounds activations to {spelling}",
+            where=source_line(op.location), why="its clip is searched in the values of a tensor",
+            next_step="give the clip as a number, or choose another format for activations",
+        )  # fmt: skip
+    return fmt
+
+
+def _packed(op: qcc.QuantizeOp, rounding: _Rounding) -> ir.Value:
+    """The parts of a packed value, for kernels that read them by name."""
+    fmt = rounding.format
+    roles = list(fmt.part_specs(1, rounding.shape[-1]))
+    parts = {fmt.code_part: rounding.codes} | {"scale": rounding.scale}
+    if fmt.bits != BYTE or not set(roles) <= set(parts):
+        raise UnsupportedError(
+            "cuda-rounding", f"no kernel stores activations in {fmt.spelling}",
+            where=source_line(op.location), why="only bytes with a scale a row are multiplied",
+            next_step="choose int8 or fp8_e4m3 for activations",
+        )  # fmt: skip
+    made = [parts[role]() for role in roles]
+    return ir.Operation.create(CAST, results=[op.codes.type], operands=made).results[0]
+
+
+@dataclass
+class _Rounding:
+    """
+    A tensor in the shape of its blocks: the axes `rows` number them, the others are inside.
+
+    `shape` is that of the tensor itself, whose last axis is longer by `spare` in `source`.
+    """
+
+    format: Format
+    source: ir.Value
+    shape: Sequence[int]
+    rows: int
+    spare: int = 0
+    numbers: Sequence[float] | None = None
+
+    @staticmethod
+    def of(op: qcc.QuantizeOp, fmt: Format) -> _Rounding:
+        kind = ir.RankedTensorType(op.source.type)
+        tensor_range, rank = qcc.tensor_range_of(op), kind.rank
+        numbers = None if tensor_range is None else static_numbers(fmt, tensor_range)
+        block = fmt.block_size
+        if block == "tensor":
+            return _Rounding(fmt, op.source, kind.shape, 0, 0, numbers)
+        if not isinstance(block, int):
+            return _Rounding(fmt, op.source, kind.shape, rank - 1, 0, numbers)
+        spare = -kind.shape[-1] % block
+        whole = _filled_up(op.source, spare) if spare else op.source
+        return _Rounding(fmt, _cut(whole, block), kind.shape, rank, spare, numbers)
+
+    @property
+    def rank(self) -> int:
+        return ir.RankedTensorType(self.source.type).rank
+
+    # ---- what is asked for
+
+    def values(self) -> ir.Value:
+        kind = ir.RankedTensorType(self.source.type).element_type
+
+        def body(x: Val, scaling: Scaling) -> Val:
+            return keep_non_finite(x, rounded(self.format, x, scaling))
+
+        return self._whole(self._each(body, kind))
+
+    def codes(self) -> ir.Value:
+        byte = ir.IntegerType.get_signless(BYTE)
+        return self._whole(
+            self._each(lambda x, scaling: truncate(encoded(self.format, x, scaling), byte), byte)
+        )
+
+    def scale(self) -> ir.Value:
+        """[..., 1], or a scalar of the whole tensor, as stored."""
+        extents = self._extents
+        rows = range(self.rows)
+
+        def body(*given: ir.Value) -> ir.Value:
+            return self._scaling(given).factors[0].stored.ssa
+
+        return generic(
+            [(each, axes) for each, axes in extents],
+            (empty(self.source, rows, f32()), rows),
+            body,
+        )
+
+    # ---- how
+
+    def _each(self, change: Callable[[Val, Scaling], Val], kind: ir.Type) -> ir.Value:
+        """`change` of each element and the scaling of its block."""
+        axes = range(self.rank)
+        extents = self._extents
+
+        def body(x: ir.Value, *given: ir.Value) -> ir.Value:
+            value = Val(widened(x, f32()))
+            result = change(value, self._scaling(given)).ssa
+            return result if isinstance(kind, ir.IntegerType) else to_element(result, kind)
+
+        return generic(
+            [(self.source, axes), *extents], (empty(self.source, axes, kind), axes), body
+        )
+
+    @cached_property
+    def _extents(self) -> list[tuple[ir.Value, Axes]]:
+        """What the scales of blocks are derived from: extents of the tensor, then of the block."""
+        found: list[tuple[ir.Value, Axes]] = []
+        if self._needs_tensor:
+            found += [(each, ()) for each in self._reduced(0)]
+        if self._needs_blocks:
+            found += [(each, range(self.rows)) for each in self._reduced(self.rows)]
+        return found
+
+    @property
+    def _level(self) -> Any:
+        return self.format.second_level
+
+    @property
+    def _needs_tensor(self) -> bool:
+        return self.numbers is None and self._level is not None and self._level.reads_values
+
+    @property
+    def _needs_blocks(self) -> bool:
+        static = self.numbers is not None and self.format.block_size == "tensor"
+        return not static and any(scale.reads_values for scale in self.format.block_scales)
+
+    @property
+    def _sides(self) -> int:
+        """Extents of a block: one for both signs, or one for each."""
+        return 1 if self.format.symmetric_extent and not self.format.splits_signs else 2
+
+    def _reduced(self, rows: int) -> list[ir.Value]:
+        """The largest magnitudes, or those below and above zero, over the axes from `rows` on."""
+        if self._sides == 1:
+            return [self._largest(absolute, rows)]
+        return [self._largest(lambda x: -x, rows), self._largest(lambda x: x, rows)]
+
+    def _largest(self, side: Callable[[Val], Val], rows: int) -> ir.Value:
+        start = filled(self.source, range(rows), f32(), 0.0)
+
+        def body(x: ir.Value, most: ir.Value) -> ir.Value:
+            return arith.maxnumf(side(Val(widened(x, f32()))).ssa, most)
+
+        axes = range(self.rank)
+        return generic([(self.source, axes)], (start, range(rows)), body, self.rank)
+
+    def _scaling(self, given: Sequence[ir.Value]) -> Scaling:
+        """Of a block, from what `_extents` gives."""
+        values = [Val(each) for each in given]
+        tensor_scale = None
+        if self._level is not None:
+            tensor_scale = self._tensor_scale(values)
+        if self.numbers is not None and self.format.block_size == "tensor":
+            numbers = self.numbers
+            return static_scaling(self.format, lambda index: scalar(numbers[index]))
+        extent = self._extent(values) if self._needs_blocks else Extent(scalar(0.0), scalar(0.0))
+        return derive_scaling(self.format, extent, tensor_scale)
+
+    def _tensor_scale(self, values: list[Val]) -> Val:
+        if self.numbers is not None:
+            return scalar(self.numbers[0])
+        extent = Extent(scalar(0.0), scalar(0.0))
+        if self._needs_tensor:
+            extent = self._extent(values)
+            del values[: self._sides]
+        return second_level_scale(self.format, self._level, extent)
+
+    def _extent(self, values: list[Val]) -> Extent:
+        return Extent(values[0], values[self._sides - 1])
+
+    def _whole(self, blocks: ir.Value) -> ir.Value:
+        """Rows without blocks, and without what was filled up."""
+        if self.rank == len(self.shape):
+            return blocks
+        rank, kind = len(self.shape), ir.RankedTensorType(blocks.type)
+        groups = [[axis] for axis in range(rank - 1)] + [[rank - 1, rank]]
+        shape = [*kind.shape[: rank - 1], self.shape[-1] + self.spare]
+        joined = ir.RankedTensorType.get(shape, kind.element_type)
+        whole = tensor.collapse_shape(joined, blocks, _reassociation(groups))
+        if not self.spare:
+            return whole
+        sizes = [*kind.shape[: rank - 1], self.shape[-1]]
+        return _first(whole, ir.RankedTensorType.get(sizes, kind.element_type))
+
+
+def _reassociation(groups: Sequence[Sequence[int]]) -> ir.ArrayAttr:
+    number = ir.IntegerType.get_signless(64)
+    return ir.ArrayAttr.get(
+        [ir.ArrayAttr.get([ir.IntegerAttr.get(number, n) for n in group]) for group in groups]
+    )
+
+
+def _dynamic(value: ir.Value) -> list[ir.Value]:
+    kind = ir.RankedTensorType(value.type)
+    axes = [axis for axis in range(kind.rank) if kind.is_dynamic_dim(axis)]
+    return [tensor.dim(value, arith.constant(ir.IndexType.get(), axis)) for axis in axes]
+
+
+def _cut(value: ir.Value, block: int) -> ir.Value:
+    """The last axis as blocks: [..., K] to [..., K / block, block]."""
+    kind = ir.RankedTensorType(value.type)
+    shape = [*kind.shape[:-1], kind.shape[-1] // block, block]
+    rank = kind.rank
+    groups = [[axis] for axis in range(rank - 1)] + [[rank - 1, rank]]
+    return ir.Operation.create(
+        "tensor.expand_shape",
+        results=[ir.RankedTensorType.get(shape, kind.element_type)],
+        operands=[value, *_dynamic(value)],
+        attributes={
+            "reassociation": _reassociation(groups),
+            "static_output_shape": ir.DenseI64ArrayAttr.get(shape),
+        },
+    ).results[0]
+
+
+def _filled_up(value: ir.Value, spare: int) -> ir.Value:
+    """The last axis `spare` zeros longer."""
+    kind = ir.RankedTensorType(value.type)
+    shape = [*kind.shape[:-1], kind.shape[-1] + spare]
+    high = [0] * (kind.rank - 1) + [spare]
+    zero = arith.constant(kind.element_type, 0.0)
+    op = ir.Operation.create(
+        "tensor.pad",
+        results=[ir.RankedTensorType.get(shape, kind.element_type)],
+        operands=[value],
+        attributes={
+            "static_low": ir.DenseI64ArrayAttr.get([0] * kind.rank),
+            "static_high": ir.DenseI64ArrayAttr.get(high),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, 0]),
+        },
+        regions=1,
+    )
+    block = op.regions[0].blocks.append(*[ir.IndexType.get()] * kind.rank)
+    with ir.InsertionPoint(block):
+        ir.Operation.create("tensor.yield", operands=[zero])
+    return op.results[0]
+
+
+def _first(value: ir.Value, kind: ir.RankedTensorType) -> ir.Value:
+    """The leading part of a tensor that has the shape of `kind`."""
+    ones = [1] * kind.rank
+    sizes = _dynamic(value)
+    return ir.Operation.create(
+        "tensor.extract_slice",
+        results=[kind],
+        operands=[value, *sizes],
+        attributes={
+            "static_offsets": ir.DenseI64ArrayAttr.get([0] * kind.rank),
+            "static_sizes": ir.DenseI64ArrayAttr.get(list(kind.shape)),
+            "static_strides": ir.DenseI64ArrayAttr.get(ones),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, len(sizes), 0]),
+        },
+    ).results[0]
