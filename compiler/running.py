@@ -43,9 +43,7 @@ class Running(ABC):
         """Empty ones, for so many sequences."""
 
     @abstractmethod
-    def step(
-        self, tokens: np.ndarray, caches: Any, *, last_only: bool = False
-    ) -> list[np.ndarray]:
+    def step(self, tokens: np.ndarray, caches: Any, *, last_only: bool = False) -> list[np.ndarray]:
         """
         The results for `tokens` [batch, T] that follow those already in `caches`.
 

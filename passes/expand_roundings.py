@@ -35,7 +35,8 @@ from ..dialects.rounding.scales import (
 from ..dialects.rounding.values import Val, absolute, f32, scalar, truncate
 from ..dialects.source_line import source_line
 from ..dialects.tile.control import walk
-from .elementwise import Axes, empty, filled, generic, rounded as to_element, widened
+from .elementwise import Axes, empty, filled, generic, widened
+from .elementwise import rounded as to_element
 
 BYTE = 8
 CAST = "builtin.unrealized_conversion_cast"
