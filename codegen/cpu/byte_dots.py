@@ -68,7 +68,7 @@ class ByteUnit:
         repeated = np.resize(np.asarray(table, np.uint8), REGISTER_BYTES).view(np.int8)
         entries = lane_constants(repeated.tolist(), i8())
         if self._permutes:
-            return _call("llvm.x86.avx512.permvar.qi.512", entries, _bytes(index))
+            return permuted_bytes(entries, index)
         if self._wide:
             return _call("llvm.x86.avx512.pshuf.b.512", entries, _bytes(index))
         return _as_words(_by_halves("llvm.x86.avx2.pshuf.b", entries, _bytes(index)))
@@ -157,6 +157,11 @@ class _PlainSum(ByteSum):
         for place in range(0, 32, 8):
             signed = (x << (24 - place)).shift_right_signed(24)
             self._total = self._total + ((weights >> place) & 0xFF) * signed
+
+
+def permuted_bytes(table: Val, index: Val) -> Val:
+    """The bytes of `table` (64 of them) that the low six bits of each byte of `index` name."""
+    return _call("llvm.x86.avx512.permvar.qi.512", table, _bytes(index))
 
 
 def _pairs(weights: Val, x: Val) -> Val:

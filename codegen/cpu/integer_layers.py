@@ -17,11 +17,12 @@ from ...dialects.bindings import ir
 from ...dialects.formats.scaled_integers import holds_integers
 from .byte_dots import ByteUnit
 from .call_site import CallSite, replace_op
-from .emit import Val, size
+from .emit import Val, select, size
 from .integer_elements import integer_elements
 from .integer_rows import IntegerRows, integer_rows_launcher, x_blocks
 from .integer_sums import factor_of_sums
 from .library import grain_of
+from .lookups import Lookups, launch_tables, lookups
 from .panel_integers import integer_linear_launcher, integer_segment
 from .panel_linear import panel_tiles
 from .panel_reader import PanelReader
@@ -43,6 +44,7 @@ class IntegerLayers:
 
     def __init__(self) -> None:
         self._encoded: dict[tuple[ir.Value, IntegerRows], _Codes] = {}
+        self._tables: dict[tuple[ir.Value, Lookups], Val] = {}
 
     def convert(self, site: CallSite, op: qcc.LinearOp) -> None:
         """Replace `op` if it can be computed with integers, else leave it."""
@@ -61,9 +63,12 @@ class IntegerLayers:
         m = site.extents(source, range(rank - 1))
         value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
         bias = site.address(op.bias) if op.bias is not None else size(0)
-        launcher = integer_linear_launcher(site.library, weight, rows, op.bias is not None)
+        found, arrays = lookups(site.library, weight, rows), codes.arrays
+        if found is not None:
+            arrays = [*arrays, self._tables_of(site, quantize, found, codes, m)]
+        launcher = integer_linear_launcher(site.library, weight, rows, found, op.bias is not None)
         total = panel_tiles(weight, m)
-        arguments = [*codes.arrays, address, bias, m, *parts]
+        arguments = [*arrays, address, bias, m, *parts]
         site.launch(launcher, arguments, total, grain_of(total, m * (weight.rows * weight.k)))
         replace_op(op, value)
 
@@ -73,6 +78,16 @@ class IntegerLayers:
             with ir.InsertionPoint(quantize), quantize.location:
                 self._encoded[key] = _encode(site, quantize, rows)
         return self._encoded[key]
+
+    def _tables_of(
+        self, site: CallSite, quantize: qcc.QuantizeOp, found: Lookups, codes: _Codes, m: Val
+    ) -> Val:
+        """The address of the tables of x, filled where it is a single row."""
+        key = quantize.codes, found
+        if key not in self._tables:
+            one = select(m.compare("eq", 1), size(1), size(0))
+            self._tables[key] = launch_tables(site, found, codes.arrays[0], one)
+        return self._tables[key]
 
 
 def _encode(site: CallSite, quantize: qcc.QuantizeOp, rows: IntegerRows) -> _Codes:

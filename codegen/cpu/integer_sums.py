@@ -9,6 +9,7 @@ once, and multiplied by the scales of both sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ...dialects.formats import Format
 from ...dialects.formats.panels import PANEL_ROWS
@@ -30,6 +31,7 @@ from .emit import (
 from .integer_elements import IntegerElements, integer_elements
 from .integer_rows import IntegerRows
 from .library import Arguments, KernelLibrary
+from .lookups import Lookups, looked_up_sums, tables_at
 from .panel_codes import FAR, NEAR, Ahead, wide
 from .panel_decode import STRIDE, UNROLLED
 from .panel_reader import BlockScales, PanelReader
@@ -41,7 +43,8 @@ SHORT_CHAINS = 2
 # From this number of products of each byte of weights on, computing takes about as long as reading.
 MANY_PRODUCTS = 6
 
-Otherwise = Callable[[Val, int, list[Val], list[Val]], list[Val]]
+OfSegment = Callable[[Val, int, list[Val]], list[Val]]
+Otherwise = Callable[[Val, Val, int, list[Val], list[Val]], list[Val]]
 
 
 def sums_fit(elements: IntegerElements, segment: int, digits: int) -> bool:
@@ -61,7 +64,8 @@ class IntegerSums:
     Emission of sums; `rows` are the codes, scales and sums of x, three arguments from `first`.
 
     Rows of several digits may have blocks of scale 0, which are computed by the caller's
-    `otherwise(start, length, rows of x, totals)`.
+    `otherwise(panel, start, length, rows of x, totals)`. Where products are `found`
+    in tables, the address of those is the argument after the sums.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class IntegerSums:
         rows: IntegerRows,
         arguments: Arguments,
         first: int,
+        found: Lookups | None = None,
     ) -> None:
         elements = integer_elements(weight.format, weight.k)
         assert elements is not None
@@ -79,19 +84,43 @@ class IntegerSums:
         self._codes = arguments.address(first, i8())
         self._scales = arguments.address(first + 1, f32())
         self._sums = arguments.address(first + 2, i32())
+        self._found = found
+        if found is not None:
+            self._tables = tables_at(arguments, first + ROW_ARGUMENTS)
 
     def totals(
         self, panel: Val, ms: list[Val], initial: list[Val], otherwise: Otherwise | None = None
     ) -> list[Val]:
         """initial + the products of a panel with rows `ms` of x."""
-        if self._scaled_once:
-            zero = constant(0, wide(f32()))
-            totals = self._segments(panel, ms, [zero] * len(ms), None)
-            return [
-                fma(total, self._scale(m, size(0)), start)
-                for m, total, start in zip(ms, totals, initial, strict=True)
-            ]
-        return self._segments(panel, ms, initial, otherwise)
+
+        def of_segment(segment: Val, length: int, held: list[Val]) -> list[Val]:
+            return self._segment(panel, segment, length, ms, held)
+
+        def in_floats(start: Val, length: int, held: list[Val]) -> list[Val]:
+            assert otherwise is not None
+            return otherwise(panel, start, length, ms, held)
+
+        return self._over_segments(ms, initial, of_segment, otherwise and in_floats)
+
+    def looked_up(
+        self, panels: list[Val], m: Val, initial: list[Val], otherwise: Otherwise | None = None
+    ) -> list[Val]:
+        """
+        initial + the products of several panels with row `m` of x, by its tables.
+
+        Panels share the reads of tables, which are many times a panel's bytes.
+        """
+
+        def of_segment(segment: Val, length: int, held: list[Val]) -> list[Val]:
+            return self._looked_up_segment(panels, segment, length, m, held)
+
+        def in_floats(start: Val, length: int, held: list[Val]) -> list[Val]:
+            assert otherwise is not None
+            each = zip(panels, held, strict=True)
+            return [otherwise(panel, start, length, [m], [one])[0] for panel, one in each]
+
+        ms = [m] * len(panels)
+        return self._over_segments(ms, initial, of_segment, otherwise and in_floats)
 
     @property
     def _ahead(self) -> Ahead:
@@ -103,21 +132,33 @@ class IntegerSums:
     def _scaled_once(self) -> bool:
         return self._rows.blocks == 1 and self._rows.digits == 1
 
-    def _segments(
-        self, panel: Val, ms: list[Val], totals: list[Val], otherwise: Otherwise | None
+    def _over_segments(
+        self, ms: list[Val], initial: list[Val], of_segment: OfSegment, in_floats: OfSegment | None
+    ) -> list[Val]:
+        """The totals, each of a row of `ms`."""
+        if not self._scaled_once:
+            return self._each_segment(ms, initial, of_segment, in_floats)
+        zeros = [constant(0, wide(f32()))] * len(ms)
+        totals = self._each_segment(ms, zeros, of_segment, in_floats)
+        return [
+            fma(total, self._scale(m, size(0)), start)
+            for m, total, start in zip(ms, totals, initial, strict=True)
+        ]
+
+    def _each_segment(
+        self, ms: list[Val], totals: list[Val], of_segment: OfSegment, in_floats: OfSegment | None
     ) -> list[Val]:
         length, (whole, rest) = self._rows.segment, divmod(self._w.k, self._rows.segment)
 
         def add(segment: Val, length: int, totals: Sequence[Val]) -> list[Val]:
             start = segment * self._rows.segment
-            held, in_floats = list(totals), otherwise
+            held = list(totals)
+            plain = partial(of_segment, segment, length, held)
             if in_floats is None:
-                return self._segment(panel, segment, length, ms, held)
-            return branch_values(
-                self._all_split(ms, segment), held,
-                lambda: self._segment(panel, segment, length, ms, held),
-                lambda: in_floats(start, length, ms, held),
-            )  # fmt: skip
+                return plain()
+            apart = partial(in_floats, start, length, held)
+            split = self._all_split(list(dict.fromkeys(ms)), segment)
+            return branch_values(split, held, plain, apart)
 
         if whole == 1:
             totals = add(size(0), length, totals)
@@ -142,10 +183,30 @@ class IntegerSums:
         following = []
         for m, of_row, total in zip(ms, sums, totals, strict=True):
             values = self._values(m, segment, of_row, scales)
-            if not self._scaled_once:
-                factor = self._scale(m, start // self._rows.block)
-                values = [value * factor for value in values]
-            following.append(scales.apply(values, total))
+            following.append(self._scaled(values, m, start, scales, total))
+        return following
+
+    def _scaled(
+        self, values: list[Val], m: Val, start: Val, scales: BlockScales, total: Val
+    ) -> Val:
+        """total + a segment's sums times the scales of both sides."""
+        if not self._scaled_once:
+            factor = self._scale(m, start // self._rows.block)
+            values = [value * factor for value in values]
+        return scales.apply(values, total)
+
+    def _looked_up_segment(
+        self, panels: list[Val], segment: Val, length: int, m: Val, held: list[Val]
+    ) -> list[Val]:
+        found = self._found
+        assert found is not None
+        start = segment * self._rows.segment
+        tables = found.of_unit(self._tables, m, start // found.unit)
+        sums = looked_up_sums(found, self._w, panels, tables, (start, length))
+        following = []
+        for panel, value, total in zip(panels, sums, held, strict=True):
+            scales = self._w.scales(panel, start // self._w.block, self._elements.step)
+            following.append(self._scaled([value], m, start, scales, total))
         return following
 
     def _scale(self, m: Val, block: Val) -> Val:

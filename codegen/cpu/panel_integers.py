@@ -10,6 +10,7 @@ from .integer_elements import integer_elements
 from .integer_rows import IntegerRows
 from .integer_sums import ROW_ARGUMENTS, IntegerSums, sums_fit
 from .library import Arguments, KernelLibrary
+from .lookups import Lookups
 from .panel_linear import GROUP, MC
 from .panel_output import Columns
 from .panel_reader import PanelReader
@@ -26,18 +27,30 @@ def integer_segment(weight: PanelReader, x_block: int, x_blocks: int) -> int | N
 
 
 def integer_linear_launcher(
-    library: KernelLibrary, weight: PanelReader, rows: IntegerRows, has_bias: bool
+    library: KernelLibrary,
+    weight: PanelReader,
+    rows: IntegerRows,
+    found: Lookups | None,
+    has_bias: bool,
 ) -> str:
     """
-    Arguments: codes, scales and sums of x (integer_rows.py), y, bias (0 when absent), m, then the
-    weight's parts; total is `panel_tiles`.
+    Arguments: codes, scales and sums of x (integer_rows.py), tables of its only row where products
+    are looked up, y, bias (0 when absent), m, then the weight's parts; total is `panel_tiles`.
     """
+    arrays = ROW_ARGUMENTS + (found is not None)
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        _IntegerLinear(library, weight, rows, has_bias, arguments).run(begin, end)
+        sums = IntegerSums(library, weight, rows, arguments, 0, found)
+        linear = _IntegerLinear(library, weight, sums, has_bias, arguments, arrays)
+        if found is None:
+            linear.run(begin, end)
+        else:
+            one = linear.m.compare("eq", 1)
+            branch(one, lambda: linear.look_up(begin, end), lambda: linear.run(begin, end))
 
-    key = f"integer linear {weight.rows}x{weight.k} {weight.key} by {rows.key} bias={has_bias}"
-    return library.launcher(key, ROW_ARGUMENTS + 3 + weight.part_count, emit)
+    meeting = rows.key if found is None else found.key
+    key = f"integer linear {weight.rows}x{weight.k} {weight.key} by {meeting} bias={has_bias}"
+    return library.launcher(key, arrays + 3 + weight.part_count, emit)
 
 
 class _IntegerLinear:
@@ -47,18 +60,18 @@ class _IntegerLinear:
         self,
         library: KernelLibrary,
         weight: PanelReader,
-        rows: IntegerRows,
+        sums: IntegerSums,
         has_bias: bool,
         arguments: Arguments,
+        first: int,
     ) -> None:
-        self.w = weight
-        self.sums = IntegerSums(library, weight, rows, arguments, 0)
-        self.y = Columns(arguments.address(ROW_ARGUMENTS, f32()), weight.rows)
-        bias = arguments.address(ROW_ARGUMENTS + 1, f32())
+        self.w, self.sums = weight, sums
+        self.y = Columns(arguments.address(first, f32()), weight.rows)
+        bias = arguments.address(first + 1, f32())
         self.bias = Columns(bias, weight.rows, present=has_bias)
-        self.m = arguments.integer(ROW_ARGUMENTS + 2)
+        self.m = arguments.integer(first + 2)
         self.block_rows = 8 if "avx512f" in library.features else 4
-        weight.bind(arguments, ROW_ARGUMENTS + 3)
+        weight.bind(arguments, first + 3)
 
     def run(self, begin: Val, end: Val) -> None:
         x_tiles = (self.m + (MC - 1)) // MC
@@ -74,6 +87,18 @@ class _IntegerLinear:
                 one = self.m.compare("eq", 1)
                 branch(one, lambda: self._rows(panel, start, stop, 1),
                        lambda: self._several(panel, start, stop))  # fmt: skip
+
+    def look_up(self, begin: Val, end: Val) -> None:
+        """The only row, by its tables."""
+
+        @repeat(begin, end)
+        def _(group: Val) -> None:
+            # A group's missing panel is its last one again, and stores the same.
+            panels = [minimum(group * GROUP + i, self.w.panels - 1) for i in range(GROUP)]
+            biases = [self.bias.sixteen(size(0), panel) for panel in panels]
+            totals = self.sums.looked_up(panels, size(0), biases)
+            for panel, total in zip(panels, totals, strict=True):
+                self.y.store(size(0), panel, total)
 
     def _several(self, panel: Val, start: Val, stop: Val) -> None:
         few = self.m.compare("le", self.block_rows // 2)

@@ -18,6 +18,7 @@ from .integer_elements import integer_elements
 from .integer_rows import IntegerRows
 from .integer_sums import factor_of_sums, sums_fit
 from .library import grain_of
+from .lookups import Lookups, launch_tables, lookups
 from .panel_linear import DIRECT_ROWS, panel_linear_launcher, panel_tiles
 from .panel_reader import PanelReader
 from .split_rows import split_rows, split_rows_launcher
@@ -29,6 +30,7 @@ class PanelLayers:
 
     def __init__(self) -> None:
         self._split: dict[tuple[ir.Value, ir.Block, IntegerRows], list[Val]] = {}
+        self._tables: dict[tuple[ir.Value, ir.Block, Lookups], Val] = {}
 
     def convert(self, site: CallSite, op: qcc.LinearOp) -> None:
         """Replace `op` if its weights lie in panels, else leave it."""
@@ -42,8 +44,11 @@ class PanelLayers:
         value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
         bias = site.address(op.bias) if op.bias is not None else size(0)
         rows = _rows(site, weight)
+        found = None if rows is None else lookups(site.library, weight, rows)
         arrays = [] if rows is None else self._arrays(site, op, rows, m)
-        launcher = panel_linear_launcher(site.library, weight, rows, op.bias is not None)
+        if found is not None:
+            arrays = [*arrays, self._tables_of(site, op, found, arrays[0], m)]
+        launcher = panel_linear_launcher(site.library, weight, rows, found, op.bias is not None)
         total = panel_tiles(weight, m)
         arguments = [site.address(op.input), address, bias, m, *arrays, *parts]
         site.launch(launcher, arguments, total, grain_of(total, m * (weight.rows * weight.k)))
@@ -60,6 +65,16 @@ class PanelLayers:
             site.launch(launcher, [site.address(op.input), *arrays], few, grain_of(few))
             self._split[key] = arrays
         return self._split[key]
+
+    def _tables_of(
+        self, site: CallSite, op: qcc.LinearOp, found: Lookups, codes: Val, m: Val
+    ) -> Val:
+        """The address of the tables of a few rows, whose codes are at `codes`."""
+        key = op.input, op.operation.block, found
+        if key not in self._tables:
+            few = select(m.compare("le", DIRECT_ROWS), m, size(0))
+            self._tables[key] = launch_tables(site, found, codes, few)
+        return self._tables[key]
 
 
 def _rows(site: CallSite, weight: PanelReader) -> IntegerRows | None:

@@ -29,6 +29,7 @@ from .emit import (
 from .integer_rows import IntegerRows
 from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
 from .library import Arguments, KernelLibrary, scratch
+from .lookups import Lookups
 from .panel_codes import FAR, wide
 from .panel_decode import STRIDE, UNROLLED, chunk_length, decode_panel, each_chunk, each_element
 from .panel_output import Columns
@@ -63,20 +64,26 @@ def groups(weight: PanelReader) -> int:
 
 
 def panel_linear_launcher(
-    library: KernelLibrary, weight: PanelReader, rows: IntegerRows | None, has_bias: bool
+    library: KernelLibrary,
+    weight: PanelReader,
+    rows: IntegerRows | None,
+    found: Lookups | None,
+    has_bias: bool,
 ) -> str:
     """
     Arguments: x, y, bias (0 when absent), m; codes, scales and sums of the first DIRECT_ROWS of x
-    where it is split into `rows`; then the weight's parts. Total is `panel_tiles`.
+    where it is split into `rows`, and their tables where products are looked up; then the weight's
+    parts. Total is `panel_tiles`.
     """
-    first = 4 if rows is None else 4 + ROW_ARGUMENTS
+    first = 4 if rows is None else 4 + ROW_ARGUMENTS + (found is not None)
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        sums = None if rows is None else IntegerSums(library, weight, rows, arguments, 4)
+        sums = None if rows is None else IntegerSums(library, weight, rows, arguments, 4, found)
         weight.bind(arguments, first)
-        _PanelLinear(library, weight, sums, has_bias, arguments).run(begin, end)
+        _PanelLinear(library, weight, sums, found is not None, has_bias, arguments).run(begin, end)
 
-    key = f"linear {weight.rows}x{weight.k} {weight.key} bias={has_bias} split={rows is not None}"
+    meeting = "floats" if rows is None else rows.key if found is None else found.key
+    key = f"linear {weight.rows}x{weight.k} {weight.key} bias={has_bias} by {meeting}"
     return library.launcher(key, first + weight.part_count, emit)
 
 
@@ -88,10 +95,11 @@ class _PanelLinear:
         library: KernelLibrary,
         weight: PanelReader,
         sums: IntegerSums | None,
+        looks_up: bool,
         has_bias: bool,
         arguments: Arguments,
     ) -> None:
-        self.w, self.sums = weight, sums
+        self.w, self.sums, self.looks_up = weight, sums, looks_up
         self.tile = register_tile(library)
         self.x = arguments.address(0, f32())
         self.y = Columns(arguments.address(1, f32()), weight.rows)
@@ -102,6 +110,9 @@ class _PanelLinear:
         def few_rows() -> None:
             first = begin * GROUP
             last = minimum(end * GROUP, self.w.panels)
+            if self.sums is not None and self.looks_up:
+                self._each_looked_up(self.sums, begin, end)
+                return
             if self.sums is not None:
                 self._each_split_row(self.sums, first, last)
                 return
@@ -130,13 +141,26 @@ class _PanelLinear:
             @repeat(0, self.m)
             def _(m: Val) -> None:
                 initial = [self._initial(m, panel, later=False)]
-                (total,) = sums.totals(panel, [m], initial, self._in_floats(panel))
+                (total,) = sums.totals(panel, [m], initial, self._in_floats())
                 self.y.store(m, panel, total)
 
-    def _in_floats(self, panel: Val) -> Otherwise:
+    def _each_looked_up(self, sums: IntegerSums, begin: Val, end: Val) -> None:
+        @repeat(begin, end)
+        def _(group: Val) -> None:
+            # A group's missing panel is its last one again, and stores the same.
+            panels = [minimum(group * GROUP + i, self.w.panels - 1) for i in range(GROUP)]
+
+            @repeat(0, self.m)
+            def _(m: Val) -> None:
+                initial = [self._initial(m, panel, later=False) for panel in panels]
+                found = sums.looked_up(panels, m, initial, self._in_floats())
+                for panel, total in zip(panels, found, strict=True):
+                    self.y.store(m, panel, total)
+
+    def _in_floats(self) -> Otherwise:
         """Products with decoded weights, which are finite if any order of factors makes them so."""
 
-        def add(start: Val, length: int, ms: list[Val], totals: list[Val]) -> list[Val]:
+        def add(panel: Val, start: Val, length: int, ms: list[Val], totals: list[Val]) -> list[Val]:
             scales = self.w.scales(panel, start // self.w.block)
             held = list(totals)
 

@@ -1,0 +1,23 @@
+"""The comparison of tables with products runs, and says which way is faster."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from benchmarks import lookups
+from benchmarks.cpu_probe import Probe
+
+
+def test_each_line_has_both_ways(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "Probe", lambda threads: Probe(threads, 1 << 22))
+    monkeypatch.setattr(lookups, "last_level_cache", lambda: 1 << 16)
+    assert lookups.main(["--shape", "64x256", "--formats", "binary", "--rounds", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["binary     fp32 x", "binary     int8 x"]
+    for line in lines:
+        assert re.search(r"tables \d\.\d{3} ms, products \d\.\d{3} ms", line)
+        assert re.search(r"products / tables \d+\.\d\d, tables at \d+% of", line)
