@@ -92,6 +92,12 @@ def mutated(space: Space, rng: np.random.Generator, parents: Configs, changes: i
     Each parent with 1 to `changes` knobs drawn anew or moved to a neighbouring value; only the
     legal ones are returned.
     """
+    children = changed(space, rng, parents, changes)
+    return children[space.legal(children)]
+
+
+def changed(space: Space, rng: np.random.Generator, parents: Configs, changes: int) -> Configs:
+    """As mutated, with the illegal ones: a child for each parent, in order."""
     children = parents.copy()
     rows = np.arange(len(children))
     sizes = np.array([len(knob.values) for knob in space.knobs])
@@ -99,13 +105,11 @@ def mutated(space: Space, rng: np.random.Generator, parents: Configs, changes: i
         active = rng.random(len(children)) < (1.0 if step == 0 else 0.5)
         column = rng.integers(len(sizes), size=len(children))
         size = sizes[column]
-        anew = rng.integers(size)
-        beside = np.clip(
-            children[rows, column] + rng.choice([-1, 1], size=len(children)), 0, size - 1
-        )
-        value = np.where(rng.random(len(children)) < 0.5, anew, beside)
+        step_to = children[rows, column] + rng.choice([-1, 1], size=len(children))
+        beside = np.clip(step_to, 0, size - 1)
+        value = np.where(rng.random(len(children)) < 0.5, rng.integers(size), beside)
         children[rows[active], column[active]] = value[active]
-    return children[space.legal(children)]
+    return children
 
 
 def crossed(space: Space, rng: np.random.Generator, left: Configs, right: Configs) -> Configs:

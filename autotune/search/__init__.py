@@ -7,6 +7,7 @@ from .base import Search, Strategy
 from .evolution import EvolutionSearch
 from .exhaustive import ExhaustiveSearch
 from .guided import GuidedOptions, GuidedSearch
+from .model_annealing import ModelAnnealingSearch
 from .random_search import RandomSearch
 
 SEARCHES = {
@@ -20,6 +21,7 @@ SEARCHES = {
             "the same without the diversity rule",
             lambda space, rng: GuidedSearch(space, rng, GuidedOptions(distinctive=False)),
         ),
+        Strategy("model-annealing", "AutoTVM's: annealing on boosted trees", ModelAnnealingSearch),
         Strategy("evolution", "genetic search on measured times", EvolutionSearch),
         Strategy("annealing", "simulated annealing with restarts", AnnealingSearch),
         Strategy("random", "legal configs at random", RandomSearch),

@@ -1,0 +1,52 @@
+"""The replay benchmark: tables from made-up recordings, kept state, bad folders."""
+
+import json
+
+import pytest
+
+from benchmarks import tuning
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two devices with the same knobs."""
+    for number in range(2):
+        records = {
+            f"{a},{b}": {"a": a, "b": b, "time": float((a - 4 - number) ** 2 + abs(b - 2) + 1)}
+            for a in range(1, 9)
+            for b in range(1, 5)
+        }
+        space = {
+            "device_name": f"device {number}",
+            "tune_params_keys": ["a", "b"],
+            "tune_params": {"a": list(range(1, 9)), "b": [1, 2, 3, 4]},
+            "cache": records,
+        }
+        (tmp_path / f"space_{number}.json").write_text(json.dumps(space))
+    return tmp_path
+
+
+def test_a_table_for_each_question(folder, capsys):
+    words = [str(folder), "--seeds", "2", "--strategies", "random", "distinctive", "--transfer"]
+    assert tuning.main([*words, "--state", str(folder / "kept.state")]) == 0
+    shown = capsys.readouterr().out
+    for text in ("95% of the optimum", "99% of the optimum", "methodology score", "transfer"):
+        assert text in shown
+    kept = json.loads((folder / "kept.state").read_text())
+    assert len(kept) == 2 * 2 * 3
+
+
+def test_runs_that_are_kept_are_not_repeated(folder, monkeypatch):
+    words = [str(folder), "--seeds", "1", "--strategies", "random", "--state", str(folder / "s")]
+    assert tuning.main(words) == 0
+
+    def never(*_):
+        raise AssertionError("run again")
+
+    monkeypatch.setattr(tuning, "replayed", never)
+    assert tuning.main(words) == 0
+
+
+def test_a_folder_without_recordings(tmp_path, capsys):
+    assert tuning.main([str(tmp_path)]) == 2
+    assert "no recordings" in capsys.readouterr().out
