@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from ..dialects import tile
 from ..dialects.bindings import arith, ir
+from ..dialects.formats.packets import LOWER
 from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
 from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import (
@@ -57,11 +58,9 @@ class _Linear:
 
     def argument_types(self) -> dict[str, ir.Type]:
         p = self.problem
-        packets = [p.strips, p.units, 32 * p.format.bits]
-        kinds = {
-            "x": _global([DYNAMIC, p.k], p.memory),
-            p.format.code_part: _global(packets, "ui32"),
-        }
+        kinds = {"x": _global([DYNAMIC, p.k], p.memory)}
+        for role, bits in p.code_parts.items():
+            kinds[role] = _global([p.strips, p.units, 32 * bits], "ui32")
         for role, kind in row_roles(p).items():
             kinds[role] = _global([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
         kinds |= {role: _global([1], "f32") for role in self.tensor_factors()}
@@ -99,7 +98,7 @@ class _Linear:
         with ir.InsertionPoint(body):
             k, carried = body.arguments
             if s.streams:
-                tiles = whole_share | {"codes": self.fetched(given, n0, k), "first": share.first}
+                tiles = whole_share | self.fetched(given, n0, k) | {"first": share.first}
             else:
                 tiles = self.copies(given, n0, m0, k)
             tile.YieldOp([self.steps(given, tiles, k, carried)])
@@ -129,25 +128,30 @@ class _Linear:
                 order = BOXES if s.groups else SWIZZLE
                 kind = _shared([each.rows, each.columns], p.activation, order)
                 made["x"] = _copy(given["x"], [m0, k], [1, 1], "normal", kind, self.groups())
-            elif each.name == "codes":
+            elif each.name in p.code_parts:
                 units = s.depth // PACKET_COLUMNS
                 kind = _shared([each.rows, units, each.columns // units], each.element, "rows")
                 divisors = [PACKET_ROWS, PACKET_COLUMNS]
-                made["codes"] = _copy(given[p.format.code_part], [n0, k], divisors, stream, kind)
+                role = "codes" if each.name == p.format.code_part else each.name
+                made[role] = _copy(given[each.name], [n0, k], divisors, stream, kind)
             else:
                 kind = _shared([each.rows, each.columns], each.element, "rows")
                 divisors = [p.stored_group or NO_GROUP, 1]
                 made[each.name] = _copy(given[each.name], [k, n0], divisors, "normal", kind)
         return made
 
-    def fetched(self, given: Values, n0: ir.Value, k: ir.Value) -> ir.Value:
+    def fetched(self, given: Values, n0: ir.Value, k: ir.Value) -> Values:
         """The packets of one step, one of each strip for each warp along K."""
         p, s = self.problem, self.schedule
-        shape = [s.channels // PACKET_ROWS, s.depth // PACKET_COLUMNS, 32 * p.format.bits]
         cache = ir.StringAttr.get("evict_first" if s.stream_weights else "normal")
         divisors = ir.DenseI64ArrayAttr.get([PACKET_ROWS, PACKET_COLUMNS])
-        kind = _fragment(shape, "ui32", "packets")
-        return tile.FetchOp(given[p.format.code_part], [n0, k], divisors, cache, kind).packets
+        made: Values = {}
+        for role, bits in p.code_parts.items():
+            shape = [s.channels // PACKET_ROWS, s.depth // PACKET_COLUMNS, 32 * bits]
+            kind = _fragment(shape, "ui32", "packets")
+            fetch = tile.FetchOp(given[role], [n0, k], divisors, cache, kind)
+            made["codes" if role == p.format.code_part else role] = fetch.packets
+        return made
 
     def groups(self) -> list[int]:
         """Columns of a group of activations in memory and as stored, if these are more."""
@@ -192,6 +196,7 @@ class _Linear:
             _number(p.stored_group or NO_GROUP),
             _fragment([self.schedule.channels, chunk], p.activation, "a"),
             zeros=tiles.get("zero_point"), table=given.get("table"), first=tiles.get("first"),
+            lower=tiles.get(LOWER),
         ).fragment  # fmt: skip
         name = ir.StringAttr.get(instruction)
         if role is None:

@@ -83,7 +83,7 @@ def _schedule(
         schedule = options.choose(problem, options.target)
         with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]), op.location:
             kernels[problem] = linear_kernel(problem, schedule, name, options.target)
-    order = ir.StringAttr.get(problem.program.order.name, module.context)
+    order = ir.StringAttr.get(problem.layout, module.context)
     parameter: Any = op.weight.owner
     parameter.attributes[qcc.LAYOUT_ATTRIBUTE] = order
     with ir.InsertionPoint(op), op.location:
@@ -179,11 +179,16 @@ def producer_name(value: ir.Value) -> str:
 
 
 def _multiplies(kind: str, weight: str, target: str) -> bool:
-    """Whether the target has the instruction, and the weight decodes to its operands."""
+    """
+    Whether the target has the instruction, and the weight decodes to its operands.
+
+    Groups that packets for it would pad to twice their size are rather decoded to halves.
+    """
+    problem = LinearProblem(1, 1, 1, weight, kind)
     try:
-        return is_native(target, INSTRUCTION_OF[kind]) and not refusal(
-            LinearProblem(1, 1, 1, weight, kind)
-        )
+        if not is_native(target, INSTRUCTION_OF[kind]) or refusal(problem):
+            return False
+        return (problem.stored_group or 1) < 2 * (problem.group or 1)
     except UnsupportedError:
         return False
 

@@ -10,7 +10,8 @@ from ...dialects.tile.control import UNBOUNDED
 from ...dialects.tile.dialect import is_tile, tensor_of
 from .copy_rules import copy_into_stage, declare_stage_tile
 from .kernel_text import KernelText, Walk, c_type
-from .operand_rules import declare_lane_offset, load_words, unit_columns
+from .operand_rules import declare_lane_offset, unit_columns
+from .packet_rules import load_words
 
 Rule = Callable[[KernelText, Any], None]
 WRITTEN = ("y", "workspace", "arrivals")

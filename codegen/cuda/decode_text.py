@@ -12,6 +12,7 @@ LEFT_ORDER = (0, 2, 1, 3)
 WORDS = {
     "affine": "integers by a magic number",
     "nibbles": "integers by two magic numbers",
+    "nested": "two byte planes merged",
     "minifloat": "sign and magnitude moved to their places",
     "table": "a table of values",
 }

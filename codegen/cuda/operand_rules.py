@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dialects.bindings import ir
-from ...dialects.formats.packets import PACKET_COLUMNS, word_planes
+from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.formats.scales import SCALE_MINIFLOATS
 from ...dialects.tile.control import walk
 from ...dialects.tile.decode_program import DecodeProgram
@@ -76,36 +76,6 @@ def spelled(term: Term) -> str:
     index = f"{term.index} >> {term.shift}" if term.shift else term.index
     masked = f"({index} & {term.mask})"
     return f"{masked} << {term.place}" if term.place else masked
-
-
-def load_words(text: KernelText, decode: Any) -> None:
-    """The words of a packet that belong to this lane, strip by strip."""
-    out, s, program = text.out, text.schedule, text.program(decode)
-    _, packets, words = tensor_of(decode.codes.type).shape
-    out.line(f"u32 words[{s.strips}][{program.bits}];")
-    with out.loop("strip", s.strips) as strip:
-        place = linear(
-            (words * packets * s.strips, text.warp("warp_n")),
-            (words * packets, strip),
-            (words, text.walk.packet),
-        )
-        out.line(f"const auto codes_of_strip = {text.stage_tile(decode.codes)}.at({place});")
-        for plane in word_planes(program.order, program.bits):
-            for first in range(0, plane.bits, plane.at_once):
-                start, low = plane.offset(0, first), plane.low + first
-                at = linear((plane.at_once, "lane"), start)
-                access = f"codes_of_strip.load<{4 * plane.at_once}>({at})"
-                spread_words(text, f"words[{strip}]", low, access, plane.at_once)
-
-
-def spread_words(text: KernelText, target: str, low: int, access: str, count: int) -> None:
-    if count == 1:
-        text.out.line(f"{target}[{low}] = {access};")
-        return
-    read = f"read_{low}"
-    text.out.line(f"const auto {read} = {access};")
-    parts = [f"{target}[{low + index}] = {read}[{index}]" for index in range(count)]
-    text.out.line(", ".join(parts) + ";")
 
 
 def load(text: KernelText, op: Any) -> None:

@@ -11,12 +11,20 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from ...dialects.formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS, word_planes
+from ...dialects.formats.packets import (
+    LANES,
+    PACKET_COLUMNS,
+    PACKET_ROWS,
+    PLANE_ORDERS,
+    UPPER,
+    word_planes,
+)
 from ...dialects.tile.dialect import note_of, tensor_of
 from .control_rules import Rule
 from .copy_rules import copy_into_stage, declare_places
 from .kernel_text import KernelText, c_type
-from .operand_rules import declare_lane_offset, spread_words
+from .operand_rules import declare_lane_offset
+from .packet_rules import declare_exchange, spread_words
 from .printer import divided, linear
 
 
@@ -40,13 +48,17 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     k, carried = block.arguments
     text.names[k], text.names[carried] = "k", text.name(op.initial)
     text.names[op.result] = text.name(op.initial)
-    (fetch,) = (each for each in block.operations if each.operation.name == "tile.fetch")
-    text.names[fetch.packets] = "words"
+    fetches = [each for each in block.operations if each.operation.name == "tile.fetch"]
+    for each in fetches:
+        text.names[each.packets] = "words"
     out.line("commit_copies();")
     out.line()
     declare_lane_offset(text, block)
-    _declare_fetch(text, fetch)
-    bits = tensor_of(fetch.packets.type).shape[2] // LANES
+    bits = text.program(text.decodes[0]).bits
+    nested = text.decodes[0].lower is not None
+    if nested:
+        declare_exchange(text)
+    _declare_fetch(text, fetches)
     out.comment(f"{s.stages} packets of each strip are under way for this warp")
     out.line(f"u32 ahead[{s.stages}][{s.strips}][{bits}];")
     mine = linear((PACKET_COLUMNS, text.warp("warp_k")))
@@ -62,8 +74,13 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
         out.line(f"const int k = {linear('base', (step, place))};")
         with out.block(f"if ({linear('k', mine)} < last)"):
             out.line(f"u32 words[{s.strips}][{bits}];")
-            with out.loop("strip", s.strips) as strip, out.loop("word", bits) as word:
+            with (
+                out.loop("strip", s.strips) as strip,
+                out.loop("word", bits // (1 + nested)) as word,
+            ):
                 out.line(f"words[{strip}][{word}] = ahead[{place}][{strip}][{word}];")
+            if nested:
+                _exchange(text, place)
             later = linear("k", step * s.stages, mine)
             out.line(f"if ({later} < last) fetch(ahead[{place}], {later});")
             for each in block.operations:
@@ -71,25 +88,46 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
                     rules[each.operation.name](text, each)
 
 
-def _declare_fetch(text: KernelText, op: Any) -> None:
+def _exchange(text: KernelText, place: str) -> None:
+    """Bytes of the upper plane from the lanes that hold them: see `load_nested_words`."""
+    out, s = text.out, text.schedule
+    with out.loop("strip", s.strips) as strip, out.loop("word", 8) as word:
+        out.line(f"const u32 mine = ahead[{place}][{strip}][8 + {word}];")
+        out.line("const u32 first_word = shuffle_from(mine, beside);")
+        out.line("const u32 second_word = shuffle_from(mine, beside + 2);")
+        out.line(
+            f"words[{strip}][8 + {word} / 4 * 4 + {word} % 4 / 2 + {word} % 2 * 2] = "
+            "permute_bytes(first_word, second_word, halves);"
+        )
+
+
+def _declare_fetch(text: KernelText, fetches: list[Any]) -> None:
     """This lane's words of the packets at one column of K, strip by strip."""
-    out, s, source = text.out, text.schedule, tensor_of(op.source.type)
-    name, row = text.name(op.source), divided(text.name(op.offsets[0]), PACKET_ROWS)
-    strips, units, words = source.shape
-    bits = words // LANES
-    cache = "" if op.cache.value == "normal" else f", Cache::{op.cache.value}"
-    first = linear(row, (s.strips, text.warp("warp_n")))
+    out, s, bits = text.out, text.schedule, text.program(text.decodes[0]).bits
     out.comment("Reads this lane's words of the packets at `column`, strip by strip")
     header = f"const auto fetch = [&](u32 (&words)[{s.strips}][{bits}], int column)"
     with out.block(header, "};"), out.loop("strip", s.strips) as strip:
-        at = linear(first, strip)
-        if strips % (s.strips * s.warps_n):
-            at = f"minimum({at}, {strips - 1})"
-        at = linear((units * words, f"s64({at})"), (words, f"(column / {PACKET_COLUMNS})"))
-        out.line(f"const auto packet = {name}.at({at});")
-        for plane in word_planes(text.program(text.decodes[0]).order, bits):
-            for index in range(0, plane.bits, plane.at_once):
-                place = linear((plane.at_once, "lane"), plane.offset(0, index))
-                size = 4 * plane.at_once
-                access = f"packet.load<{size}{cache}>({place})"
-                spread_words(text, f"words[{strip}]", plane.low + index, access, plane.at_once)
+        for op in fetches:
+            _read_packet(text, op, strip)
+
+
+def _read_packet(text: KernelText, op: Any, strip: str) -> None:
+    out, s = text.out, text.schedule
+    name, row = text.name(op.source), divided(text.name(op.offsets[0]), PACKET_ROWS)
+    strips, units, words = tensor_of(op.source.type).shape
+    bits, order, base = words // LANES, text.program(text.decodes[0]).order, 0
+    if text.decodes[0].lower is not None:
+        order, base = PLANE_ORDERS[name], 8 * (name == UPPER)
+    cache = "" if op.cache.value == "normal" else f", Cache::{op.cache.value}"
+    at = linear(row, (s.strips, text.warp("warp_n")), strip)
+    if strips % (s.strips * s.warps_n):
+        at = f"minimum({at}, {strips - 1})"
+    at = linear((units * words, f"s64({at})"), (words, f"(column / {PACKET_COLUMNS})"))
+    packet = out.fresh("packet")
+    out.line(f"const auto {packet} = {name}.at({at});")
+    for plane in word_planes(order, bits):
+        for index in range(0, plane.bits, plane.at_once):
+            place = linear((plane.at_once, "lane"), plane.offset(0, index))
+            access = f"{packet}.load<{4 * plane.at_once}{cache}>({place})"
+            low = base + plane.low + index
+            spread_words(text, f"words[{strip}]", low, access, plane.at_once)

@@ -36,7 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoding import row_codes
+from .definition import Nested
 from .layout import Parts, PartSpecs, block_columns, padded_count
+from .nested import PLANES
 from .number_format import Format
 from .packing import pack_codes
 
@@ -50,11 +52,16 @@ WORDS_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class PacketOrder:
-    """One stored order: for operands with so many elements in a register, neighbours or spread."""
+    """
+    One stored order: for operands with so many elements in a register, neighbours or spread.
+
+    Codes are cut into planes of at most `widest` bits.
+    """
 
     name: str
     per_register: int
     pairs: bool = False
+    widest: int = 16
 
     @property
     def registers(self) -> int:
@@ -87,6 +94,14 @@ ORDERS = {
         PacketOrder("mma8_pairs", 4, pairs=True),
     )
 }
+UPPER, LOWER = PLANES
+PLANE_ORDERS = {UPPER: ORDERS["mma8"], LOWER: ORDERS["mma16_pairs"]}
+"""
+Of nested halves: the upper plane is one of bytes, ready for products of bytes. The lower one has
+for each lane the bytes of its halves; a lane that wants halves reads the upper ones beside it.
+"""
+NESTED_BYTES = PacketOrder("nested_bytes", 2, pairs=True, widest=8)
+"""Both planes of nested halves, as a program that merges them reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +156,10 @@ def word_planes(order: PacketOrder, bits: int) -> tuple[WordPlane, ...]:
     if bits > order.widest_plane:
         raise ValueError(f"{order.name} has no codes of {bits} bits")
     planes, low = [], 0
-    for width in (16, 8, 4, 2, 1):
-        if bits & width:
-            planes.append(WordPlane(order, width, low))
-            low += width
+    while low < bits:
+        width = min(order.widest, 1 << (bits - low).bit_length() - 1)
+        planes.append(WordPlane(order, width, low))
+        low += width
     return tuple(planes)
 
 
@@ -223,7 +238,10 @@ def packet_specs(fmt: Format, order: PacketOrder, rows: int, k: int) -> PartSpec
     strips = -(-rows // PACKET_ROWS)
     specs: PartSpecs = {}
     for role, (shape, kind) in fmt.part_specs(rows, k).items():
-        if role == fmt.code_part:
+        if role == LOWER or (role == fmt.code_part and isinstance(fmt.element, Nested)):
+            shape = strips, -(-k // PACKET_COLUMNS), LANES * 8
+            kind = np.dtype("<u4")
+        elif role == fmt.code_part:
             width = stored_width(order, fmt.block_size, k)
             shape = strips, -(-width // PACKET_COLUMNS), LANES * fmt.bits
             kind = np.dtype("<u4")
@@ -236,6 +254,8 @@ def packet_specs(fmt: Format, order: PacketOrder, rows: int, k: int) -> PartSpec
 def to_packets(fmt: Format, order: PacketOrder, parts: Parts, k: int) -> Parts:
     """The parts of [rows, k] that `Format.encode_rows` gives, in packets."""
     stored: Parts = {}
+    if isinstance(fmt.element, Nested):
+        return {role: pack_packets(PLANE_ORDERS[role], part, 8) for role, part in parts.items()}
     for role, part in parts.items():
         if role == fmt.code_part:
             codes = row_codes(fmt, parts, k)
@@ -256,6 +276,11 @@ def to_packets(fmt: Format, order: PacketOrder, parts: Parts, k: int) -> Parts:
 def from_packets(fmt: Format, order: PacketOrder, stored: Parts, rows: int, k: int) -> Parts:
     """Undo `to_packets`: parts as `Format.decode_rows` takes them."""
     parts: Parts = {}
+    if isinstance(fmt.element, Nested):
+        return {
+            role: unpack_packets(PLANE_ORDERS[role], part, 8, rows, k).astype(np.uint8)
+            for role, part in stored.items()
+        }
     for role, part in stored.items():
         if role == fmt.code_part:
             width = stored_width(order, fmt.block_size, k)

@@ -11,9 +11,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .definition import Nested
 from .layout import Parts, PartSpecs
 from .number_format import Format
-from .packets import ORDERS, PacketOrder, from_packets, packet_specs, to_packets
+from .packets import (
+    ORDERS,
+    PLANE_ORDERS,
+    UPPER,
+    PacketOrder,
+    from_packets,
+    packet_specs,
+    to_packets,
+)
 from .panels import LAYOUT, from_panels, panel_specs, panel_unit, to_panels
 from .tap_panels import (
     TAP_LAYOUT,
@@ -89,7 +98,8 @@ def _tap_panels() -> StoredLayout:
 
 def _packets(order: PacketOrder) -> StoredLayout:
     def refusal(fmt: Format) -> str | None:
-        known = fmt.bits <= order.widest_plane
+        bits = 8 if isinstance(fmt.element, Nested) and order is PLANE_ORDERS[UPPER] else fmt.bits
+        known = bits <= order.widest_plane
         return None if known else f"has no codes of {fmt.bits} bits, as {fmt.spelling} has"
 
     return StoredLayout(

@@ -22,7 +22,8 @@ class DecodeOp(Tile.Operation, name="decode", traits=[ext.Pure]):
     scales, less `zeros`, over the `factor` of the decode program; rounded once to the operand type.
 
     `zeros` has a row for each group of `group` columns from `first` on (see `tile.load`); `table`
-    is that of the program, if it has one. `sign` is "all", or "positive" or
+    is that of the program, if it has one; `lower` is the lower plane of nested halves, `codes` then
+    their upper one. `sign` is "all", or "positive" or
     "negative" for the part of the values above or below zero, the rest zero.
     """
 
@@ -35,6 +36,7 @@ class DecodeOp(Tile.Operation, name="decode", traits=[ext.Pure]):
     zeros: Optional[Operand[Any]] = None
     table: Optional[Operand[Any]] = None
     first: Optional[Operand[Any]] = None
+    lower: Optional[Operand[Any]] = None
 
     def verify_invariants(self) -> bool:
         operand = str(tensor_of(self.fragment.type).element_type)

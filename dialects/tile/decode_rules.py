@@ -9,20 +9,23 @@ table, rounded once to the operand type, for every code at every place of a word
                 that number subtracted; in bytes, the code stands in the upper bits
     nibbles     integers of 8 bits in bf16: the same for each half of the code
     minifloat   sign and magnitude are moved to where the operand type has them
+    nested      two byte planes are merged
     table       a pair of codes indexes shared memory; in bytes, codes select bytes of registers
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnsupportedError
 from ..formats import Format
+from ..formats.definition import Nested
 from .decode_bytes import BYTE_RULES
+from .decode_nested import nested, nested_question
 from .decode_program import DecodeProgram, decode
 from .decode_question import Question
 from .decode_words import WORD_RULES
@@ -40,6 +43,8 @@ def decode_program(fmt: Format, operand: str) -> DecodeProgram:
 
     Raises UnsupportedError where the type cannot hold the values.
     """
+    if isinstance(fmt.element, Nested) and operand == "f16":
+        return nested_program()
     values = fmt.element_values()
     shifted = fmt.zero_point_codes() if fmt.zero_point is not None else None
     program = _derived(
@@ -53,6 +58,15 @@ def decode_program(fmt: Format, operand: str) -> DecodeProgram:
             f"that {operand} holds" + (", less the zero points" if shifted is not None else ""),
             next_step="decode to f16 or bf16: use 16-bit activations",
         )
+    return program
+
+
+@cache
+def nested_program() -> DecodeProgram:
+    """The program of nested halves, whose codes here are both their bytes."""
+    question = nested_question()
+    program = proof(question, nested(question))
+    assert program is not None
     return program
 
 

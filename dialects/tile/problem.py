@@ -8,7 +8,16 @@ from math import gcd
 
 from ..errors import UnsupportedError
 from ..formats import Format, parse_spelling
-from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, stored_group, stored_width
+from ..formats.definition import Nested
+from ..formats.packets import (
+    LOWER,
+    PACKET_COLUMNS,
+    PACKET_ROWS,
+    PLANE_ORDERS,
+    UPPER,
+    stored_group,
+    stored_width,
+)
 from .decode_program import DecodeProgram
 from .decode_rules import decode_program
 from .fragments import INSTRUCTIONS
@@ -59,6 +68,19 @@ class LinearProblem:
         return decode_program(self.format, self.activation)
 
     @property
+    def layout(self) -> str:
+        """The stored order of the weight; that of nested halves serves both of their modes."""
+        nested = isinstance(self.format.element, Nested)
+        return PLANE_ORDERS[UPPER].name if nested else self.program.order.name
+
+    @property
+    def code_parts(self) -> dict[str, int]:
+        """The parts that hold codes, and how many bits of each."""
+        if isinstance(self.format.element, Nested):
+            return {UPPER: 8, LOWER: 8}
+        return {self.format.code_part: self.format.bits}
+
+    @property
     def operand(self) -> OperandType:
         return OPERAND_TYPES[self.activation]
 
@@ -102,7 +124,7 @@ def row_roles(problem: LinearProblem) -> dict[str, str]:
     return {
         role: str(kind)
         for role, (_, kind) in fmt.part_specs(1, 1).items()
-        if role != fmt.code_part and (role == "zero_point" or role not in fmt.tensor_roles)
+        if role not in problem.code_parts and (role == "zero_point" or role not in fmt.tensor_roles)
     }
 
 
@@ -115,6 +137,8 @@ def chunk_of(problem: LinearProblem) -> int:
 def refusal(problem: LinearProblem) -> str | None:
     """Why no schedule can compute this problem, or None."""
     record, group = INSTRUCTIONS[INSTRUCTION_OF[problem.activation]], problem.group
+    if isinstance(problem.format.element, Nested) and problem.activation != "f16":
+        return f"nested halves are f16, not {problem.activation}; their view is fp8_e4m3"
     _ = problem.program
     if problem.source not in (None, *CONVERTED.get(problem.activation, ())):
         return f"{problem.source} is not converted to {problem.activation} as it is copied"

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ..bindings import ir
 from ..formats import parse_spelling
-from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, unpack_packets
+from ..formats.nested import merge_planes
+from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, PLANE_ORDERS, unpack_packets
 from ..formats.scales import decode_scale
 from .decode_rules import decode_program
 from .dialect import tensor_of
@@ -192,7 +193,13 @@ def _decode(block: _Block, op: Any) -> Array:
     program = decode_program(fmt, str(tensor_of(op.fragment.type).element_type))
     packets = block.get(op.codes)
     depth = packets.shape[1] * PACKET_COLUMNS
-    codes = unpack_packets(program.order, packets, fmt.bits, packets.shape[0] * PACKET_ROWS, depth)
+    shape = packets.shape[0] * PACKET_ROWS, depth
+    if op.lower is None:
+        codes = unpack_packets(program.order, packets, fmt.bits, *shape)
+    else:
+        planes = zip(PLANE_ORDERS.values(), (packets, block.get(op.lower)), strict=True)
+        bytes_ = [unpack_packets(order, each, 8, *shape).astype(np.uint8) for order, each in planes]
+        codes = merge_planes(*bytes_)
     k = block.get(op.k)
     codes = codes[:rows, k % depth : k % depth + count]
     values = fmt.element_values().astype(np.float64)[codes]

@@ -156,8 +156,9 @@ def stage_tiles(problem: LinearProblem, schedule: Schedule) -> list[SharedTile]:
     columns = s.share(problem.stored_k) if s.streams else s.depth
     tiles = [SharedTile("x", s.tokens, columns, operand.name, operand.bits // 8)]
     if not s.streams:
-        words = s.depth // PACKET_COLUMNS * LANES * problem.format.bits
-        tiles.append(SharedTile("codes", s.channels // PACKET_ROWS, words, "ui32", 4))
+        for role, bits in problem.code_parts.items():
+            words = s.depth // PACKET_COLUMNS * LANES * bits
+            tiles.append(SharedTile(role, s.channels // PACKET_ROWS, words, "ui32", 4))
     for role, kind in row_roles(problem).items():
         if problem.group is not None or role == "zero_point":
             rows = scale_rows(problem.stored_group, columns, s.depth)

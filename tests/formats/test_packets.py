@@ -72,13 +72,15 @@ def test_registers_are_fragments_of_the_unit(order):
 @pytest.mark.parametrize(
     "spelling",
     ["int4", "int3<group=8>", "uint5<group=16>", "mxfp6_e2m3", "amxfp4", "nf4", "fp16", "dint4",
-     "nvfp4<two_level=true>", "int8<group=tensor>", "dint4<group=tensor>"],
+     "nvfp4<two_level=true>", "int8<group=tensor>", "dint4<group=tensor>", "nestedfp16",
+     "int4<group=40>"],
 )  # fmt: skip
 @pytest.mark.parametrize("rows", [1, 16, 37])
 def test_parts_come_back(spelling, rows):
     fmt, k = format(spelling), 64 * 3
-    order = ORDERS["mma16"]
-    parts = fmt.encode_rows(np.random.default_rng(1).normal(size=(rows, k)).astype(np.float32))
+    order = ORDERS["mma8" if spelling == "nestedfp16" else "mma16"]
+    values = np.random.default_rng(1).uniform(-1.7, 1.7, (rows, k)).astype(np.float32)
+    parts = fmt.encode_rows(values)
     stored = to_packets(fmt, order, parts, k)
     specs = packet_specs(fmt, order, rows, k)
     assert {role: (part.shape, part.dtype) for role, part in stored.items()} == specs

@@ -20,7 +20,7 @@ from qcc.codegen.cuda.emulator.launch import (
 )
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
-from qcc.dialects.formats.packets import to_packets
+from qcc.dialects.formats.packets import ORDERS, to_packets
 from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.schedule import Schedule, shared_bytes
@@ -78,9 +78,10 @@ class Case:
 def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
     rng = np.random.default_rng(tokens)
     fmt, result = problem.format, problem.result
-    parts = fmt.encode_rows(rng.normal(size=(problem.n, problem.k)).astype(np.float32))
+    values = rng.normal(size=(problem.n, problem.k)).astype(np.float32)
+    parts = fmt.encode_rows(np.clip(values, -1.7, 1.7))
     weight = fmt.decode_rows(parts, problem.k).astype(np.float64)
-    given = dict(to_packets(fmt, problem.program.order, parts, problem.k))
+    given = dict(to_packets(fmt, ORDERS[problem.layout], parts, problem.k))
     x = _activations(rng, problem.memory, (tokens, problem.k))
     wide = x.astype(DTYPES[problem.activation]).astype(np.float64)
     if problem.activation == "i8":
