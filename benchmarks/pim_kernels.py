@@ -42,6 +42,12 @@ CASES = {
     ),
     "W1A3 lanes 6": (256, BIT, A3, Schedule("lanes", 6, 16, shared=True, words=2, row_block=16)),
     "W1A3 lanes 8": (256, BIT, A3, Schedule("lanes", 8, 4, shared=True, words=4, row_block=16)),
+    "W1A3 lanes 6x4": (
+        256,
+        BIT,
+        A3,
+        Schedule("lanes", 6, 16, shared=True, words=4, row_block=16),
+    ),
     "W1A4 lanes 6": (256, BIT, A4, Schedule("lanes", 6, 16, shared=True, words=2, row_block=16)),
     "W2A2 canonical 4": (256, INT2, INT2, Schedule("canonical", 4, 2, row_block=64)),
     "W2A2 lanes 4": (256, INT2, INT2, Schedule("lanes", 4, 8, shared=True, words=2, row_block=16)),

@@ -314,7 +314,7 @@ static enum outcome serve_arithmetic(Machine *machine, Tasklet *tasklet, uint32_
     }
 }
 
-enum outcome serve(Machine *machine, Tasklet *tasklet, uint32_t number) {
+static enum outcome serve_any(Machine *machine, Tasklet *tasklet, uint32_t number) {
     if (number >= SERVICE_barrier_wait && number <= SERVICE_handshake_wait_for)
         return serve_synchronisation(machine, tasklet, number);
     if (number >= SERVICE___mulsi3 && number <= SERVICE___ashrdi3) return serve_arithmetic(machine, tasklet, number);
@@ -338,4 +338,11 @@ enum outcome serve(Machine *machine, Tasklet *tasklet, uint32_t number) {
         raise_fault(machine, tasklet, FAULT_INSTRUCTION, number, "the environment is called for service %u, which does not exist", number);
         return FAULTED;
     }
+}
+
+/* A fault is one of the caller: stubs are no place to look at. */
+enum outcome serve(Machine *machine, Tasklet *tasklet, uint32_t number) {
+    enum outcome outcome = serve_any(machine, tasklet, number);
+    if (outcome == FAULTED) machine->fault.pc = tasklet->x[1] - 4;
+    return outcome;
 }

@@ -105,6 +105,8 @@ def test_what_stops_a_dpu_stops_the_emulators(make, rung, fault, text, says):
         dpu.launch()
     assert caught.value.fault == fault
     assert says in caught.value.what
+    if rung == "rv32" and fault != "deadlock":
+        assert "main" in caught.value.where
 
 
 RV32_FAULTS = [
