@@ -17,7 +17,7 @@ from math import ceil
 
 from .device import Device
 from .schedule import WIDTH, Share, low_split, padded, reorders, table_parts
-from .slots import BARRIER_SLOTS, DMA_SLOTS
+from .slots import BARRIER_SLOTS, DMA_SLOTS, REACH
 
 LOOP = 3
 """Slots of starting a loop, and of one more round of it."""
@@ -100,7 +100,8 @@ def _adding(share: Share, device: Device) -> Phase:
     s = share.schedule
     lookups = s.groups * (1 + 1 + 2 * s.words)
     emptied = 5 * s.words * -(-s.groups // share.burst) if s.lanes == 4 else 0
-    row = 2 * s.sums + lookups + emptied + LOOP
+    near = ceil(REACH / (share.tables.rows * s.words * WIDTH[share.entry]))
+    row = 2 * s.sums + lookups + max(0, s.groups - near) + emptied + LOOP
     slots = DMA_SLOTS + 5 + LOOP + s.row_block * row
     size = s.row_block * s.groups * WIDTH[share.tables.code]
     return Phase(slots, device.dma.busy(size), share.rows // s.row_block, s.tasklets)
