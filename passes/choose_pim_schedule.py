@@ -28,6 +28,8 @@ from .pim_kernel import pim_kernel
 
 PERIODS = 4
 MOST_BLOCK_BYTES = 1024
+MOST_IDLE = 0.6
+"""Grids that use less of the DPUs than this, of those another uses, are left out."""
 MOST_CODE = 10
 """Bits of the codes of a group whose table is made on the fly."""
 
@@ -43,7 +45,7 @@ class Space:
     methods: tuple[str, ...] = METHODS
     objective: str = "layer"
     tasklets: tuple[int, ...] = (12, 16)
-    groups: tuple[int, ...] = (2, 4, 8, 16, 32)
+    groups: tuple[int, ...] = (4, 8, 16, 32)
     words: tuple[int, ...] = (1, 2, 4, 8)
     residencies: tuple[str, ...] = ("resident", "stream")
     grids: tuple[tuple[int, int, int], ...] = ()
@@ -85,6 +87,17 @@ def choose_schedule(
     finalists = nsmallest(space.finalists, legal)
     return _best([(share, estimate) for _, _, share, estimate in finalists], device, space,
                  len(legal))  # fmt: skip
+
+
+def estimated_best(problem: Problem, device: Device, space: Space) -> float:
+    """Milliseconds of the best schedule by estimates alone; no kernel is written."""
+    found = [
+        _objective(share, device, estimated_cycles(share, device), space)
+        for share in _legal_shares(problem, device, space)
+    ]
+    if not found:
+        raise _none_fits(problem, device, space, "the layer")
+    return min(found)
 
 
 def exhaustive(problem: Problem, device: Device, space: Space) -> Choice:
@@ -146,8 +159,9 @@ def _best(
 
 
 def _objective(share: Share, device: Device, cycles: float, space: Space) -> float:
-    cost = cost_of(share, device, cycles)
-    return cost.kernel_ms if space.objective == "kernel" else cost.total_ms
+    if space.objective == "kernel":
+        return device.milliseconds(cycles)
+    return cost_of(share, device, cycles).total_ms
 
 
 def _legal_shares(problem: Problem, device: Device, space: Space) -> Iterator[Share]:
@@ -170,21 +184,22 @@ def candidates(problem: Problem, device: Device, space: Space) -> Iterator[Sched
 
 def _grids(problem: Problem, device: Device) -> list[tuple[int, int, int]]:
     """
-    Splits into parts of rows, tokens and K that use as many DPUs as there is work for.
+    Splits into parts of rows, tokens and K that use most of the DPUs, or all work there is.
 
-    Tokens are split evenly, or as DPUs remain for each number of parts of rows. K is split where
-    tokens are too few for all DPUs to have many rows.
+    Tokens are split evenly, or as DPUs remain for some parts of rows. K is split where tokens are
+    too few for all DPUs to have many rows.
     """
-    found, steps = set(), [each for power in range(12) for each in (1 << power, 3 << power)]
+    found, powers = set(), [1 << power for power in range(12)]
+    most_rows = ceil(problem.rows / 2)
     for k_parts in (1,) if 2 * problem.tokens >= device.dpus else (1, 2, 4, 8):
         dpus = device.dpus // k_parts
-        even = {ceil(problem.tokens / each) for each in steps}
-        left = {min(dpus // each, problem.tokens) for each in steps if each <= dpus}
-        for tokens in even | left:
-            rows = min(dpus // max(tokens, 1), ceil(problem.rows / 2))
-            if tokens >= 1 and rows >= 1:
-                found.add((rows, tokens, k_parts))
-    return sorted(found)
+        even = {ceil(problem.tokens / each) for each in powers}
+        left = {min(dpus // each, problem.tokens) for each in (1, 2, 3, 4, 6, 8, 12, 16)}
+        for tokens in even | (left if k_parts == 1 else set()):
+            if 1 <= tokens <= dpus:
+                found.add((min(dpus // tokens, most_rows), tokens, k_parts))
+    used = max(rows * tokens * k_parts for rows, tokens, k_parts in found)
+    return sorted(grid for grid in found if grid[0] * grid[1] * grid[2] >= MOST_IDLE * used)
 
 
 def _blocks(problem: Problem, base: Schedule, unit_bytes: int) -> list[int]:
