@@ -6,7 +6,7 @@ import argparse
 from typing import Protocol
 
 from ..console import Console
-from . import bench, compile, doctor, inspect, list, opt, report, run, verify
+from . import bench, compile, doctor, inspect, list, opt, plan, report, run, verify
 
 
 class Verb(Protocol):
@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "report": report,
     "inspect": inspect,
     "opt": opt,
+    "plan": plan,
     "list": list,
     "doctor": doctor,
     "bench": bench,
