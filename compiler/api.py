@@ -42,6 +42,7 @@ def compile(
     seed: int = 0,
     golden: bool = True,
     validate: bool = False,
+    operands: str = "f16",
 ) -> Module:
     """
     Compile a module with example inputs, an exported program, or what the command line takes.
@@ -52,7 +53,8 @@ def compile(
 
     `calibration` has the samples for static activation scales: an iterable of input tuples, the
     path of a .npz file, "module:function", or "random" (docs/recipes.md). `validate` executes the
-    program before and after each pass and raises AccuracyError where one changes it.
+    program before and after each pass and raises AccuracyError where one changes it. `operands`
+    is what tensor cores multiply where the model has fp32, "f16" or "bf16" (docs/cuda.md).
     """
     from .driver import compile_model
     from .frontend import sources
@@ -62,8 +64,9 @@ def compile(
     thread_count(threads)  # before hours of work, not after
     require_target(target)
     options = CompileOptions(
-        recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate
-    )
+        recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate,
+        operands=operands,
+    )  # fmt: skip
     folder = PrivateFolder()
     path = folder.path / "module.qcc"
     with _opened(sources, model, example_inputs, dynamic_shapes, weights) as source:
@@ -101,12 +104,14 @@ def load(
     verify: bool = True,
     precision: str | None = None,
     threads: int | None = None,
+    emulate: bool = False,
 ) -> Module:
     """
     Open an artifact; nothing from it runs until it is called.
 
     `verify` checks every hash. `precision` chooses among those that the artifact serves
-    (`Module.precisions`), by default the first. Raises QccError.
+    (`Module.precisions`), by default the first. `emulate` runs kernels for a GPU on this
+    processor (docs/cuda.md). Raises QccError.
     """
     artifact = Artifact.open(path, verify=verify)
-    return Module(artifact, artifact.json("report.json"), threads, precision)
+    return Module(artifact, artifact.json("report.json"), threads, precision, None, emulate)

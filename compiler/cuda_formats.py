@@ -12,11 +12,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..dialects.errors import UsageError
 from ..dialects.formats import parse_spelling
 from .plan import LayerPlan, Plan
 
 ROUNDED = ("linear", "conv2d")
 FORMATS = {"f16": "fp16", "bf16": "bf16"}
+
+
+def check_operands(operand: str) -> None:
+    """Raises UsageError for a type that tensor cores do not multiply."""
+    if operand not in FORMATS:
+        raise UsageError(
+            "operands",
+            f"tensor cores multiply no '{operand}'",
+            next_step=f"choose {' or '.join(FORMATS)}",
+        )
 
 
 def settle_weights(plan: Plan, operand: str) -> Plan:

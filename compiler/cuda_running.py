@@ -7,13 +7,15 @@ Running a program for a GPU: on the emulator, or on the device itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..codegen.cuda.execution import Device, Execution, Memory, Situation, Workspace
 from ..codegen.cuda.plan import CacheSpec, Function
 from ..codegen.cuda.program import CudaCode
+from ..dialects.errors import UsageError
+from .device_tensors import DeviceArray
 from .element_types import numpy_dtype
 from .running import Running
 
@@ -60,6 +62,52 @@ class CudaRunning(Running):
         caches.length += tokens.shape[1]
         return results
 
+    def call_on_device(
+        self,
+        inputs: Sequence[DeviceArray],
+        empty: Callable[[tuple[int, ...], np.dtype], DeviceArray],
+        stream: int,
+    ) -> None:
+        """
+        Put a call on `stream`, whose inputs lie on the device; `empty` makes its results there.
+
+        Returns before the kernels are done, as torch does.
+        """
+        execution = self._executions["main"]
+        shapes = [array.shape for array in inputs]
+        with self._lock, self._device.working_on(stream):
+            situation = execution.situation(shapes, self._values(execution, inputs))
+            results = [
+                empty(shape, numpy_dtype(output.element))
+                for output, shape in zip(
+                    execution.function.outputs, execution.output_shapes(situation), strict=True
+                )
+            ]
+            self._execute(
+                execution,
+                situation,
+                [array.address for array in inputs],
+                [result.address for result in results],
+                {},
+            )
+
+    def _values(self, execution: Execution, inputs: Sequence[DeviceArray]) -> dict[int, int]:
+        """The scalars that sizes depend on, read back from the device."""
+        values: dict[int, int] = {}
+        for index in execution.function.scalars():
+            number = np.empty((), inputs[index].dtype)
+            self._device.download(inputs[index].address, number)
+            values[index] = int(number)
+        return values
+
+    def captured(self, inputs: Sequence[np.ndarray]) -> CapturedCall:
+        """
+        A call for inputs of these shapes and scalars, as a graph that is launched as a whole.
+
+        It has memory of its own; the device is the one that this program is on.
+        """
+        return CapturedCall(self, inputs)
+
     def close(self) -> None:
         self._workspace.close()
         for memory in self._stored.values():
@@ -92,20 +140,80 @@ class CudaRunning(Running):
         sources = [self._uploaded(array) for array in inputs]
         targets = [device.allocate(max(result.nbytes, 1)) for result in results]
         try:
-            execution.run(
-                situation,
-                sources,
-                targets,
-                {} if caches is None else caches.memories,
-                self._workspace.arena(situation.arena),
-                self._workspace.counters(execution.counter_bytes(situation)),
-            )
+            memories = {} if caches is None else caches.memories
+            self._execute(execution, situation, sources, targets, memories)
             for target, result in zip(targets, results, strict=True):
                 device.download(target, result)
         finally:
             for memory in (*sources, *targets):
                 device.free(memory)
         return results
+
+    def _execute(
+        self,
+        execution: Execution,
+        situation: Situation,
+        inputs: Sequence[Memory],
+        outputs: Sequence[Memory],
+        caches: Mapping[str, Memory],
+    ) -> None:
+        arena = self._workspace.arena(situation.arena)
+        counters = self._workspace.counters(execution.counter_bytes(situation))
+        execution.run(situation, inputs, outputs, caches, arena, counters)
+
+
+class CapturedCall:
+    """A call that was recorded once; `close` frees its graph and memory."""
+
+    def __init__(self, running: CudaRunning, inputs: Sequence[np.ndarray]) -> None:
+        self._device, self._lock = running._device, running._lock
+        execution = running._executions["main"]
+        values = {index: int(inputs[index]) for index in execution.function.scalars()}
+        self._shapes = [array.shape for array in inputs]
+        situation = execution.situation(self._shapes, values)
+        self._results = [
+            np.empty(shape, numpy_dtype(output.element))
+            for output, shape in zip(
+                execution.function.outputs, execution.output_shapes(situation), strict=True
+            )
+        ]
+        self._workspace = Workspace(self._device)
+        arena = self._workspace.arena(situation.arena)
+        counters = self._workspace.counters(execution.counter_bytes(situation))
+        self._inputs = [running._uploaded(array) for array in inputs]
+        self._outputs = [self._device.allocate(max(each.nbytes, 1)) for each in self._results]
+
+        def work() -> None:
+            execution.run(situation, self._inputs, self._outputs, {}, arena, counters)
+
+        with self._lock:
+            work()  # loads what is loaded at the first launch, which a recording may not
+            self._graph = self._device.captured(work)
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The results for other values of inputs of the same shapes."""
+        shapes = [array.shape for array in inputs]
+        if shapes != self._shapes:
+            raise UsageError(
+                "captured-shapes",
+                f"the call was recorded for inputs of {self._shapes}, not {shapes}",
+                next_step="record another one for these shapes",
+            )
+        with self._lock:
+            for memory, array in zip(self._inputs, inputs, strict=True):
+                self._device.upload(memory, array)
+            self._device.replay(self._graph)
+            results = [np.empty_like(result) for result in self._results]
+            for memory, result in zip(self._outputs, results, strict=True):
+                self._device.download(memory, result)
+        return results
+
+    def close(self) -> None:
+        self._device.drop(self._graph)
+        self._workspace.close()
+        for memory in (*self._inputs, *self._outputs):
+            self._device.free(memory)
+        self._inputs, self._outputs = [], []
 
 
 class DeviceCaches:

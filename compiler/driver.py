@@ -30,7 +30,7 @@ from .backends import cache_shapes, checking_target, code_members, encoded, with
 from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
 from .calibration import Calibration
 from .console import Progress
-from .cuda_formats import settle_weights
+from .cuda_formats import check_operands, settle_weights
 from .cuda_report import cuda_report
 from .frontend.import_program import import_program
 from .frontend.reasons import in_terms_of
@@ -87,6 +87,7 @@ class _Compilation:
 
     def run(self) -> dict[str, Any]:
         _check_stop(self.options.stop_after)
+        check_operands(self.options.operands)
         recipe = load_recipe(self.options.recipe)
         with make_context() as context, ir.Location.unknown():
             module = self._import(context)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..dialects.errors import UnsupportedError, UsageError
+from ..dialects.errors import ResourceError, UnsupportedError, UsageError
 from .arrays import as_array, as_integers, as_tensor
 from .artifact import Artifact
 from .backends import start, stored_code
+from .device_tensors import device_results, on_gpu
 from .manifest import Precision, Signature, Value
 from .nesting import bound, rebuilt
 from .replay import output_errors
 from .signature_check import check_count, check_inputs, check_prompt, check_stop, flat_parameters
-from .targets import require_target
+from .targets import Target, require_target
 from .tensor_layout import unpack_tensors
 
 
@@ -32,7 +34,9 @@ class Module:
         threads: int | None = None,
         precision: str | None = None,
         eager_results: Callable[[list[Any]], Any] | None = None,
+        emulate: bool = False,
     ) -> None:
+        self._target = _executed(require_target(artifact.manifest.target), emulate)
         self._artifact = artifact
         self._threads = thread_count(threads)
         self._precision = _chosen(artifact.manifest.precisions, precision)
@@ -61,7 +65,10 @@ class Module:
         Raises UnsupportedError for a precision that the artifact does not have.
         """
         if name not in self._by_precision:
-            other = Module(self._artifact, self.report, self._threads, name, self._eager_results)
+            other = Module(
+                self._artifact, self.report, self._threads, name, self._eager_results,
+                self._target.emulated,
+            )  # fmt: skip
             other._by_precision = self._by_precision
             self._by_precision.setdefault(name, other)
         return self._by_precision[name]
@@ -78,14 +85,20 @@ class Module:
         signature = self.signature
         parameters = signature.parameters or flat_parameters(signature)
         values = bound(parameters, len(signature.inputs), inputs, keywords)
-        as_torch = any(hasattr(value, "detach") for value in values)
-        results = self.run(values)
-        converted = [as_tensor(array) for array in results] if as_torch else results
+        converted = self._converted(values)
         if self._eager_results is not None:
             return self._eager_results(converted)
         if signature.results is not None:
             return rebuilt(signature.results, iter(converted))
         return converted[0] if len(converted) == 1 else tuple(converted)
+
+    def _converted(self, values: Sequence[Any]) -> list[Any]:
+        """The results as arrays of the kind that the inputs have."""
+        if any(on_gpu(value) for value in values) and self._target.on_gpu:
+            return device_results(self._running, self.signature, values)
+        results = self.run(values)
+        as_torch = any(hasattr(value, "detach") for value in values)
+        return [as_tensor(array) for array in results] if as_torch else results
 
     def run(self, inputs: Sequence[Any]) -> list[np.ndarray]:
         """The results in the order of `signature.outputs`, of inputs in that of the signature."""
@@ -130,9 +143,21 @@ class Module:
 
     @cached_property
     def _running(self) -> Any:
-        artifact = self._artifact
-        code = stored_code(artifact, self._precision)
-        return start(code, require_target(artifact.manifest.target), artifact.tensor, self._threads)
+        return self._started(self._target)
+
+    def _started(self, target: Target) -> Any:
+        code = stored_code(self._artifact, self._precision)
+        return start(code, target, self._artifact.tensor, self._threads)
+
+    @cached_property
+    def _checked(self) -> Any:
+        """What is verified: the code where it runs, or in the emulator where there is no GPU."""
+        if not self._target.on_gpu:
+            return self._running
+        try:
+            return self._running
+        except ResourceError:
+            return self._started(replace(self._target, emulated=True))
 
     @property
     def generates(self) -> bool:
@@ -193,11 +218,11 @@ class Module:
         )
         names = [value.name for value in self.signature.outputs]
         checked = self._precision
-        whole = output_errors(names, expected, self._running.call(inputs))
+        whole = output_errors(names, expected, self._checked.call(inputs))
         outputs = [self._judged(error, checked.tolerance) for error in whole]
         if self.generates:
             names = [f"{name} (token by token)" for name in names]
-            stepped = self._running.in_two_steps(inputs[0])
+            stepped = self._checked.in_two_steps(inputs[0])
             steps = output_errors(names, expected, stepped)
             outputs += [self._judged(error, checked.step_tolerance) for error in steps]
         return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
@@ -219,6 +244,20 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Copy the artifact to `path`; a file already there is replaced at once or not at all."""
         self._artifact.copy_to(Path(path))
+
+
+def _executed(target: Target, emulate: bool) -> Target:
+    """The target as it is to be run."""
+    if not emulate or target.emulated:
+        return target
+    if target.family != "cuda":
+        raise UsageError(
+            "emulate",
+            f"code for {target.name} is not emulated",
+            why="the emulator runs kernels for GPUs",
+            next_step="leave it out: the code runs on this processor",
+        )
+    return replace(target, emulated=True)
 
 
 def thread_count(threads: int | None) -> int | None:

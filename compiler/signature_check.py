@@ -20,6 +20,15 @@ def check_inputs(signature: Signature, arrays: Sequence[np.ndarray]) -> dict[str
     Raises UsageError, naming the input, for a wrong count, dtype, rank or size, and for an index
     outside its table, which compiled code would read memory with.
     """
+    sizes = check_shapes(signature, arrays)
+    for value, array in zip(signature.inputs, arrays, strict=True):
+        if value.limit is not None and array.size:
+            check_indices(value, int(array.min()), int(array.max()))
+    return sizes
+
+
+def check_shapes(signature: Signature, arrays: Sequence[Any]) -> dict[str, int]:
+    """`check_inputs` by dtype and shape alone, of arrays that may lie elsewhere."""
     if len(arrays) != len(signature.inputs):
         names = ", ".join(value.name for value in signature.inputs)
         raise UsageError(
@@ -38,9 +47,7 @@ def flat_parameters(signature: Signature) -> Nest:
     return Nest("dict", keys=names, parts=(TENSOR,) * len(names))
 
 
-def _check_input(
-    value: Value, array: np.ndarray, signature: Signature, sizes: dict[str, int]
-) -> None:
+def _check_input(value: Value, array: Any, signature: Signature, sizes: dict[str, int]) -> None:
     if _name(array.dtype) != value.dtype:
         raise UsageError(
             "input-dtype",
@@ -53,7 +60,6 @@ def _check_input(
             f"input '{value.name}' has shape {list(array.shape)}, "
             f"the model takes {list(value.shape)}",
         )
-    _check_indices(value, array)
     if array.shape == value.shape:
         return
     for axis, (size, wanted) in enumerate(zip(array.shape, value.shape, strict=True)):
@@ -116,7 +122,8 @@ def check_prompt(signature: Signature, prompt: np.ndarray, count: int) -> None:
             f"a prompt is token ids [T] or [batch, T], at least one, "
             f"not {prompt.dtype}{list(prompt.shape)}",
         )
-    _check_indices(tokens, prompt)
+    if tokens.limit is not None:
+        check_indices(tokens, int(prompt.min()), int(prompt.max()))
     batch, length = prompt.shape
     if not isinstance(tokens.shape[0], str) and batch != tokens.shape[0]:
         raise UsageError(
@@ -146,11 +153,9 @@ def _most(signature: Signature, axis: int) -> int | None:
     return signature.dims.get(extent, Extent()).max if isinstance(extent, str) else extent
 
 
-def _check_indices(value: Value, array: np.ndarray) -> None:
-    if value.limit is None or not array.size:
-        return
-    least, most = int(array.min()), int(array.max())
-    if least < 0 or most >= value.limit:
+def check_indices(value: Value, least: int, most: int) -> None:
+    """Whether numbers from `least` to `most` are rows of the table that an input indexes."""
+    if value.limit is not None and (least < 0 or most >= value.limit):
         raise UsageError(
             "input-range",
             f"input '{value.name}' holds {least if least < 0 else most}, an index into a table "

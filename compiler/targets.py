@@ -39,6 +39,10 @@ class Target:
     machine: str = ""
     emulated: bool = False
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.family == "cuda" and not self.emulated
+
 
 def require_target(name: str) -> Target:
     """The target of that name; raises UnsupportedError for any that this version does not have."""

@@ -9,7 +9,8 @@ done.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from ...dialects.errors import ResourceError
@@ -60,6 +61,10 @@ class Driver(Protocol):
         what: str,
     ) -> None:
         """`arguments` are (value, ctypes type) in order."""
+        ...
+
+    def working_on(self, stream: int) -> AbstractContextManager[None]:
+        """Within it, work goes to the stream of that handle, of the same context."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Any:
@@ -187,6 +192,14 @@ class CudaBindings:
         values = tuple(value for value, _ in arguments), tuple(kind for _, kind in arguments)
         self._call("cuLaunchKernel", function, *grid, threads, 1, 1, shared_bytes, self._stream,
                    values, 0, doing=what)  # fmt: skip
+
+    @contextmanager
+    def working_on(self, stream: int) -> Iterator[None]:
+        own, self._stream = self._stream, self._api.CUstream(stream)
+        try:
+            yield
+        finally:
+            self._stream = own
 
     def capture(self, work: Callable[[], None]) -> Any:
         self._current()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,20 @@ class GpuDevice:
             )
         return self._functions[key]
 
-    def capture(self, work: Callable[[], None]) -> Any:
+    def fresh(self, memory: int, size: int) -> None:
+        """Device memory keeps what it held."""
+
+    def working_on(self, stream: int) -> AbstractContextManager[None]:
+        return self.driver.working_on(stream)
+
+    def captured(self, work: Callable[[], None]) -> Any:
         return self.driver.capture(work)
+
+    def replay(self, graph: Any) -> None:
+        self.driver.replay(graph)
+
+    def drop(self, graph: Any) -> None:
+        self.driver.drop(graph)
 
 
 def _close(driver: Driver, modules: dict[str, Any], held: set[int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,6 +44,22 @@ class Device(Protocol):
         ...
 
     def copy(self, target: Memory, source: Memory, size: int) -> None: ...
+
+    def fresh(self, memory: Memory, size: int) -> None:
+        """What the memory held does not count any more."""
+        ...
+
+    def working_on(self, stream: int) -> AbstractContextManager[None]:
+        """Within it, work goes to another stream, by its handle."""
+        ...
+
+    def captured(self, work: Callable[[], None]) -> Any:
+        """What `work` launches, to be replayed, and dropped at the end."""
+        ...
+
+    def replay(self, graph: Any) -> None: ...
+
+    def drop(self, graph: Any) -> None: ...
 
     def launch(self, step: LaunchStep, grid: Sequence[int], arguments: Sequence[Any]) -> None:
         """`arguments` are memory, or (value, type) of numbers."""
@@ -173,6 +190,7 @@ class Workspace:
 
     def arena(self, size: int) -> Memory:
         self._arena = self._grown(self._arena, size, lambda memory, size: None)
+        self._device.fresh(*self._arena)
         return self._arena[0]
 
     def counters(self, size: int) -> Memory:

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="OUT.qcc", type=Path)
     parser.add_argument("--inputs", metavar="X.npz", type=Path, required=True)
     parser.add_argument("--outputs", metavar="Y.npz", type=Path, help="where to store the results")
+    parser.add_argument("--emulate", action="store_true", help="run kernels for a GPU on the CPU")
     parser.add_argument("--precision", metavar="NAME", help="which one (default: the first)")
     parser.add_argument("--no-verify", action="store_true", help="skip the hash checks")
 
@@ -33,7 +34,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     arrays = read_npz(args.inputs)
     from ..api import load
 
-    module = load(args.artifact, verify=not args.no_verify, precision=args.precision)
+    module = load(
+        args.artifact,
+        verify=not args.no_verify,
+        precision=args.precision,
+        emulate=args.emulate,
+    )
     names = [value.name for value in module.signature.inputs]
     results = module.run(in_order(arrays, names))
     outputs = {

@@ -18,13 +18,14 @@ SUMMARY = "check hashes and replay the golden inputs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="OUT.qcc", type=Path)
+    parser.add_argument("--emulate", action="store_true", help="run kernels for a GPU on the CPU")
     parser.add_argument("--precision", metavar="NAME", help="this one only (default: all)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from ..api import load
 
-    module = load(args.artifact, verify=True, precision=args.precision)
+    module = load(args.artifact, verify=True, precision=args.precision, emulate=args.emulate)
     names = [args.precision] if args.precision else module.precisions
     results = [module.at_precision(name).verify() for name in names]
     passed = all(result["passed"] for result in results)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,21 @@ class EmulatedDevice:
 
     def copy(self, target: np.ndarray, source: np.ndarray, size: int) -> None:
         target[:size] = source[:size]
+
+    def fresh(self, memory: np.ndarray, size: int) -> None:
+        memory[:size] = POISON
+
+    def working_on(self, stream: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+    def replay(self, graph: Callable[[], None]) -> None:
+        graph()
+
+    def drop(self, graph: Callable[[], None]) -> None:
+        """Nothing was made."""
 
     def launch(self, step: LaunchStep, grid: Sequence[int], arguments: Sequence[Any]) -> None:
         """Raises KernelViolation where a kernel does what hardware leaves undefined."""

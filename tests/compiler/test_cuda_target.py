@@ -1,0 +1,300 @@
+"""Whole models for a GPU: compiled, stored, emulated, launched through a driver, and refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+import qcc
+from qcc.codegen.cuda.compilers import Outcome
+from qcc.codegen.cuda.driver_device import open_gpu
+from qcc.codegen.cuda.plan import LaunchStep
+from qcc.codegen.cuda.program import CudaCode
+from qcc.compiler.backends import stored_code
+from qcc.compiler.cli import main
+from qcc.compiler.cuda_binaries import with_binaries
+from qcc.compiler.cuda_devices import emulated_device
+from qcc.compiler.cuda_running import CudaRunning
+from qcc.compiler.targets import TARGETS, require_target
+from qcc.dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
+from tests.compiler.recorded_driver import OWN_STREAM, RecordedDriver
+
+K, HIDDEN, N = 72, 50, 21
+
+
+class Layers(nn.Module):
+    """Two layers of odd sizes, an activation between, and three axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(K, HIDDEN), nn.Linear(HIDDEN, N, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x)))
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Layers().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("QCC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def path(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = ({0: Dim("batch", max=8), 1: Dim("time", max=40)},)
+    x = torch.randn(2, 5, K)
+    made = qcc.compile(
+        model, (x,), recipe={"default": {"weights": "int4<group=24>"}}, target="cuda:emulate",
+        dynamic_shapes=sizes,
+    )  # fmt: skip
+    out = tmp_path_factory.mktemp("artifact") / "layers.qcc"
+    made.save(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def code(path: Path) -> CudaCode:
+    module = qcc.load(path)
+    found = stored_code(module._artifact, module._precision)
+    assert isinstance(found, CudaCode)
+    return found
+
+
+def test_golden_outputs_are_those_of_the_interpreter(path: Path) -> None:
+    result = qcc.load(path).verify()
+    assert result["golden"]
+    assert result["passed"]
+    # Far closer than what fp16 operands may differ by: both round them.
+    assert all(output["max_rel_error"] < 1e-5 for output in result["outputs"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (8, 40)])
+def test_sizes_are_dynamic(path: Path, model: nn.Module, shape: tuple[int, int]) -> None:
+    x = torch.randn(*shape, K)
+    y = qcc.load(path)(x)
+    assert y.shape == (*shape, N)
+    assert (y - model(x)).norm() < 0.2 * model(x).norm()
+
+
+def test_members_tell_what_runs(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        source = archive.read("kernels/cuda/linear.cu").decode()
+        binding = json.loads(archive.read("kernels/cuda.json"))
+    assert "kernels/cuda/groups.cu" in names
+    assert not [name for name in names if name.endswith((".o", ".cubin"))]
+    assert source.startswith('#include "qcc_cuda.cuh"')
+    launched = {step["kernel"] for step in binding["plan"]["functions"]["main"]["steps"]}
+    written = {kernel for source in binding["sources"] for kernel in source["kernels"]}
+    assert launched == written
+
+
+def test_commands(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "x.npz", np.ones((1, 2, K), np.float32))
+    assert main(["run", str(path), "--inputs", str(tmp_path / "x.npz")]) == 0
+    assert main(["verify", str(path)]) == 0
+    assert "PASS" in capsys.readouterr().out
+    assert main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "kernels for sm_80, run by the emulator" in text
+    assert "linear_int4_0" in text
+    assert main(["report", str(path), "-o", str(tmp_path / "r.html")]) == 0
+    assert "Kernels for sm_80" in (tmp_path / "r.html").read_text()
+
+
+def launches(code: CudaCode) -> list[LaunchStep]:
+    return [s for s in code.plan.functions["main"].steps if isinstance(s, LaunchStep)]
+
+
+def with_cubins(code: CudaCode) -> CudaCode:
+    return replace(code, cubins={source.family: source.family.encode() for source in code.sources})
+
+
+@pytest.fixture
+def driver(code: CudaCode) -> RecordedDriver:
+    device = emulated_device(code)
+    return RecordedDriver({name.encode(): each for name, each in device._modules.items()})
+
+
+def test_a_driver_is_asked_for_what_the_plan_says(
+    path: Path, code: CudaCode, driver: RecordedDriver
+) -> None:
+    module = qcc.load(path)
+    device = open_gpu(with_cubins(code), driver)
+    running = CudaRunning(with_cubins(code), module._artifact.tensor, device)
+    x = np.random.default_rng(1).standard_normal((3, 4, K)).astype(np.float32)
+    [wanted] = module.run([x])
+    for _ in range(2):
+        np.testing.assert_array_equal(running.call([x])[0], wanted)
+    kernels = [step.kernel for step in launches(code)]
+    assert [call[1] for call in driver.calls if call[0] == "launch"] == 2 * kernels
+    assert len([call for call in driver.calls if call[0] == "function"]) == len(set(kernels))
+    told = next(call[3] for call in driver.calls if call[0] == "launch")
+    assert "of layer first on " in told
+    running.close()
+    assert not driver.memory, "everything that was allocated is freed"
+    device.close()
+    assert driver.closed
+    assert not driver.loaded
+
+
+def test_graphs_are_replayed_on_new_inputs(
+    path: Path, code: CudaCode, driver: RecordedDriver
+) -> None:
+    module = qcc.load(path)
+    device = open_gpu(with_cubins(code), driver)
+    running = CudaRunning(with_cubins(code), module._artifact.tensor, device)
+    rng = np.random.default_rng(2)
+    x, y = (rng.standard_normal((2, 3, K)).astype(np.float32) for _ in range(2))
+    call = running.captured([x])
+    for each in (y, x):
+        np.testing.assert_array_equal(call([each])[0], module.run([each])[0])
+    assert [c for c in driver.calls if c[0] == "replay"] == 2 * [("replay", len(launches(code)))]
+    with pytest.raises(UsageError, match="recorded for inputs"):
+        call([x[:1]])
+    call.close()
+    running.close()
+    assert not driver.graphs
+    assert not driver.memory
+
+
+class Tensor:
+    """What qcc asks of a torch tensor on the GPU, over the recorded driver's memory."""
+
+    is_cuda, device = True, None
+
+    def __init__(self, driver: RecordedDriver, array: np.ndarray) -> None:
+        self.driver, self.shape = driver, array.shape
+        self.dtype = f"torch.{array.dtype}"
+        self.address = driver.allocate(array.nbytes)
+        driver.to_device(self.address, array.ctypes.data, array.nbytes)
+        self.nbytes = array.nbytes
+
+    def detach(self) -> Tensor:
+        return self
+
+    def contiguous(self) -> Tensor:
+        return self
+
+    def data_ptr(self) -> int:
+        return self.address
+
+    def new_empty(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
+        return Tensor(self.driver, np.zeros(shape, str(dtype).removeprefix("torch.")))
+
+    def numpy(self) -> np.ndarray:
+        array = np.empty(self.shape, self.dtype.removeprefix("torch."))
+        self.driver.to_host(array.ctypes.data, self.address, array.nbytes)
+        return array
+
+
+def test_tensors_on_the_gpu_are_not_copied(
+    path: Path, code: CudaCode, driver: RecordedDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = qcc.load(path)
+    x = np.random.default_rng(3).standard_normal((2, 3, K)).astype(np.float32)
+    [wanted] = module.run([x])
+    running = CudaRunning(
+        with_cubins(code), module._artifact.tensor, open_gpu(with_cubins(code), driver)
+    )
+    monkeypatch.setattr(type(module), "_running", running)
+    monkeypatch.setattr("qcc.compiler.device_tensors._stream", lambda tensor: 77)
+    module._target = require_target("cuda:sm_80")
+    copies: list[int] = []
+    monkeypatch.setattr(driver, "to_host", lambda *call: copies.append(call[2]))
+    tensor = Tensor(driver, x)
+    monkeypatch.setattr(driver, "to_device", lambda *call: copies.append(call[2]))
+    monkeypatch.setattr(Tensor, "__init__", _made)
+    result = module(tensor)
+    assert not copies
+    assert {call[2] for call in driver.calls if call[0] == "launch"} == {77}
+    assert driver.stream == OWN_STREAM
+    monkeypatch.undo()
+    np.testing.assert_array_equal(result.numpy(), wanted)
+
+
+def _made(tensor: Tensor, driver: RecordedDriver, array: np.ndarray) -> None:
+    tensor.driver, tensor.shape, tensor.dtype = driver, array.shape, f"torch.{array.dtype}"
+    tensor.address, tensor.nbytes = driver.allocate(array.nbytes), array.nbytes
+
+
+def test_another_gpu_is_refused(code: CudaCode, driver: RecordedDriver) -> None:
+    driver._capability = (9, 0)
+    with pytest.raises(UnsupportedError, match=r"sm_90 \(a recorded GPU\)"):
+        open_gpu(with_cubins(code), driver)
+    driver._capability = (8, 9)  # of the same generation, and later
+    open_gpu(with_cubins(code), driver)
+
+
+def test_sources_alone_do_not_run_on_a_gpu(code: CudaCode, driver: RecordedDriver) -> None:
+    with pytest.raises(UnsupportedError, match="no cubins for sm_80"):
+        open_gpu(code, driver)
+
+
+def test_without_a_toolchain_there_are_sources(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> None:
+        raise ResourceError("cuda-compiler-missing", "no CUDA compiler was found")
+
+    monkeypatch.setattr("qcc.compiler.cuda_binaries.find_compiler", none)
+    made = qcc.compile(model.last, (torch.randn(2, HIDDEN),), target="cuda:sm_90a", golden=False)
+    assert "sources of its kernels, and no cubins for sm_90a" in made.report["cuda"]["note"]
+    assert made.report["layers"][0]["weights"] == "fp16"
+    assert "rounded to fp16" in made.report["layers"][0]["reason"]
+
+
+def test_a_compiler_that_refuses_is_told_with_kernel_and_line(
+    code: CudaCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        version = "a compiler that refuses"
+
+        def compile(self, source: str, name: str, flags: Any) -> Outcome:
+            if name != "linear":
+                return Outcome(b"a cubin", "")
+            line = source.splitlines().index("linear_int4_0(") + 2
+            return Outcome(None, f"{name}.cu({line}): error: it does not like this")
+
+    monkeypatch.setattr("qcc.compiler.cuda_binaries.find_compiler", Refusing)
+    with pytest.raises(QccError, match="does not compile for sm_80") as told:
+        with_binaries(code)
+    assert "kernel 'linear_int4_0', linear.cu:" in told.value.where
+    folder = Path(told.value.next_step.rsplit(" ", 1)[1])
+    assert (folder / "qcc_cuda.cuh").is_file()
+
+
+def test_operands_may_be_bf16(model: nn.Module) -> None:
+    made = qcc.compile(
+        model.last, (torch.randn(2, HIDDEN),), target="cuda:emulate", operands="bf16", golden=False
+    )
+    assert made.report["layers"][0]["weights"] == "bf16"
+    assert "arith.truncf %in : f32 to bf16" in made._artifact.read("model.mlir").decode()
+    with pytest.raises(UsageError, match="tensor cores multiply no 'f32'"):
+        qcc.compile(model.last, (torch.randn(2, HIDDEN),), target="cuda:emulate", operands="f32")
+
+
+def test_targets() -> None:
+    assert all(require_target(name).name == name for name in TARGETS)
+    assert require_target("cuda:emulate:sm_90a").machine == "sm_90a"
+    for name, nearest in (("cuda:sm_90", "sm_90a"), ("cuda", "sm_80"), ("cuda:sm_80:x", "sm_80")):
+        with pytest.raises(UnsupportedError) as told:
+            require_target(name)
+        assert f"cuda:{nearest}" in told.value.next_step
