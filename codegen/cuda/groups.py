@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from ...dialects.bindings import ir
@@ -126,7 +127,8 @@ class GroupEmitter:
         ops = dict.fromkeys(_label(op) for op in walk(self.op.body) if _label(op))
         out.comment(f"Fused: {', '.join(ops) or 'a copy'}")
         lines = dict.fromkeys(source_line(op.location) for op in self.op.body.blocks[0].operations)
-        known = [line for line in lines if line and "loc(" not in line]
+        # Names without folders: the same model gives the same text wherever it lies.
+        known = [PurePath(line).name for line in lines if line and "loc(" not in line]
         if known:
             more = " …" if len(known) > SOURCE_LINES else ""
             out.comment(f"From {', '.join(known[:SOURCE_LINES])}{more}")
