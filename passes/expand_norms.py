@@ -1,9 +1,8 @@
 """
-Normalizations and look-ups become linalg, which is fused with what stands around them.
+Normalizations become linalg, which is fused with what stands around them.
 
     qcc.rms_norm x, w    =>    s = sum over columns of x²;  x * rsqrt(s / n + epsilon) * w
     qcc.layer_norm       =>    the same of x - mean, with the mean in a reduction before
-    qcc.embedding t, i   =>    t[i, :] where i is a row of t, NaN elsewhere
 
 Sums are fp32 and the result is rounded once, as the ops say.
 """
@@ -13,11 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..dialects import qcc
-from ..dialects.bindings import Operation, arith, ir, math, tensor
+from ..dialects.bindings import Operation, arith, ir, math
 from ..dialects.tile.control import walk
-from .elementwise import count_of, dim, empty, filled, generic, rounded, widened
+from .elementwise import count_of, empty, filled, generic, rounded, widened
 
-LESS_THAN, AT_LEAST = 2, 5  # of arith.cmpi, signed
 
 
 def expand_norms(module: Operation, _: object = None) -> None:
@@ -25,8 +23,6 @@ def expand_norms(module: Operation, _: object = None) -> None:
         match op:
             case qcc.RmsNormOp() | qcc.LayerNormOp():
                 _replace(op, _norm)
-            case qcc.EmbeddingOp() if not qcc.is_packed(op.table.type):
-                _replace(op, _embedding)
 
 
 def _replace(op: Any, write: Any) -> None:
@@ -101,35 +97,3 @@ def _norm(op: Any) -> ir.Value:
 
     target = empty(op.input, rows.all, kind), rows.all
     return generic([(value, rows.all), (factor, rows.rows), *given], target, body)
-
-
-def _embedding(op: Any) -> ir.Value:
-    table, indices = op.table, op.indices
-    source = ir.RankedTensorType(table.type)
-    kind = ir.RankedTensorType(op.result.type).element_type
-    rank = ir.RankedTensorType(indices.type).rank
-    rows = dim(table, 0)
-    nothing = arith.constant(source.element_type, float("nan"))
-
-    def body(index: ir.Value) -> ir.Value:
-        count = arith.index_cast(index.type, rows)
-        zero = arith.constant(index.type, 0)
-        inside = arith.andi(arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count))
-        row = arith.index_cast(ir.IndexType.get(), arith.select(inside, index, zero))
-        column = ir.Operation.create(
-            "linalg.index",
-            results=[ir.IndexType.get()],
-            attributes={"dim": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), rank)},
-        ).results[0]
-        found = arith.select(inside, tensor.extract(table, [row, column]), nothing)
-        if source.element_type == kind:
-            return found
-        return (arith.truncf if str(kind) in ("f16", "bf16") else arith.extf)(kind, found)
-
-    shape = [*ir.RankedTensorType(indices.type).shape, source.shape[1]]
-    dynamic = ir.ShapedType.get_dynamic_size()
-    sizes: list[Any] = [
-        dim(indices, axis) if size == dynamic else size for axis, size in enumerate(shape)
-    ]
-    target = tensor.empty(sizes, kind), range(rank + 1)
-    return generic([(indices, range(rank))], target, body)

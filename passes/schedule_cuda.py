@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..dialects.bindings import Operation
+from .expand_lookups import expand_lookups
 from .expand_norms import expand_norms
 from .expand_roundings import expand_roundings
 from .launching import Scheduling
@@ -18,6 +19,7 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     """By name, to be run in this order; what none of them takes, the launch plan refuses."""
     return {
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
+        "expand-lookups": expand_lookups,
         "expand-norms": expand_norms,
         "expand-roundings": expand_roundings,
         "schedule-groups": schedule_groups(options),

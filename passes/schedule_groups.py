@@ -21,7 +21,7 @@ from ..dialects.bindings import Operation, PassManager, arith, ir
 from ..dialects.tile.control import ReturnOp, walk
 from ..dialects.tile.extents import DYNAMIC, Extents
 from ..dialects.tile.group import WARP, GroupSchedule
-from ..dialects.tile.group_op import GroupOp, OutputOp
+from ..dialects.tile.group_op import GroupOp, OutputOp, PartOp
 from ..dialects.tile.group_schedule import default_group_schedule
 from ..dialects.tile.index import Index, Size, product
 from .group_ops import Group, Grouping, Leaves
@@ -130,7 +130,7 @@ class _Writer:
         work, schedule = self.group.work, kernel.schedule
         count = product(work.whole[: schedule.row_axes] if schedule.by_rows else work.whole)
         grid = pieces(self._number(count), schedule.per_block)
-        arguments: list[Argument] = [Read(self.stored.get(v, v)) for v in self.tensors]
+        arguments: list[Argument] = [self._read(value) for value in self.tensors]
         arguments += [Write(number) for number in range(len(outputs))]
         arguments += [Number(self._number(Index.of(Size(name)))) for name in needed]
         made = [
@@ -139,6 +139,12 @@ class _Writer:
         ]
         shape = Shape((grid, 1, 1), schedule.threads, schedule.shared_bytes(kernel.totals))
         return launch(kernel.symbol, shape, arguments, made, self.ops[-1])
+
+    def _read(self, value: ir.Value) -> Read:
+        owner: Any = value.owner
+        if isinstance(owner, PartOp):
+            return Read(self.stored.get(owner.source, owner.source), owner.part.value)
+        return Read(self.stored.get(value, value))
 
     def _argument_extents(self, value: ir.Value, needed: dict[str, None]) -> list[int | str]:
         """Of a tensor that is read: numbers, and names of sizes; a size of its own for others."""
@@ -294,6 +300,8 @@ def _open(value: ir.Value, extents: Extents) -> list[Index]:
 def _argument_name(value: ir.Value) -> str:
     """What a kernel calls a tensor: the last part of a parameter's name, else x."""
     owner: Any = value.owner
+    if isinstance(owner, PartOp):
+        return owner.part.value
     if isinstance(owner, qcc.ParamOp):
         last = owner.symbol.value.split(".")[-1]
         name = "".join(letter if letter.isalnum() else "_" for letter in last)

@@ -8,7 +8,7 @@ is all that is known of it here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -55,6 +55,13 @@ from .scalar_rules import (
 )
 
 WORD = 4
+INDEX_ARITHMETIC: dict[str, Callable[[Index, Index], Index]] = {
+    "arith.addi": lambda a, b: a + b,
+    "arith.muli": lambda a, b: a * b,
+    "arith.divui": lambda a, b: a // b,
+    "arith.remui": lambda a, b: a % b,
+}
+INDEX_OPS = ("linalg.index", "tensor.dim", "arith.constant", *INDEX_ARITHMETIC)
 
 
 class GroupText:
@@ -108,13 +115,11 @@ class GroupText:
         owner: Any = value.owner
         if isinstance(owner, ir.Block):
             return self._argument(value, owner, point)
+        if isinstance(value.type, ir.IndexType) and owner.operation.name in INDEX_OPS:
+            return self._as_number(self._place(owner, value, point))
         match owner.operation.name:
-            case "linalg.index":
-                return self._as_number(point[ir.IntegerAttr(owner.attributes["dim"]).value])
             case "tensor.extract":
                 return self._extract(owner, point)
-            case "tensor.dim":
-                return self._as_number(self.extents.number(value))
             case "arith.constant":
                 return Scalar(expression(owner, ()), kind_of(value))
             case "arith.extf" if kind_of(value) == "f32":
@@ -154,6 +159,9 @@ class GroupText:
                     return point[ir.IntegerAttr(owner.attributes["dim"]).value]
                 case "arith.constant" | "tensor.dim":
                     return self.extents.number(value)
+                case name if name in INDEX_ARITHMETIC:
+                    left, right = (self._place(owner, each, point) for each in owner.operands)
+                    return INDEX_ARITHMETIC[name](left, right)
         found = self._operand(op, value, point)
         known = frozenset(v for v, depth in self.depths.items() if depth <= found.depth)
         return Index.of(Loaded(found, known if found.depth else frozenset()))

@@ -229,6 +229,10 @@ def _bitcast(op: Any, x: Operands) -> str:
         return f"s32(bits_of({x[0]}))"
     if pair == ("i32", "f32"):
         return f"float_of({x[0]})"
+    if pair[0] == "i16" and pair[1] in ROUNDED:
+        return f"f32_from_{pair[1]}(u16({x[0]}))"
+    if pair[1] == "i16" and pair[0] in ROUNDED:
+        return f"s16({pair[0]}_from_f32({x[0]}))"
     if pair[0] == pair[1]:
         return x[0]
     raise UnsupportedError(

@@ -13,7 +13,7 @@ from .control import (
 from .default_schedule import default_schedule
 from .dialect import FragmentType, GlobalType, SharedType, Tile
 from .group import GroupSchedule
-from .group_op import GroupOp, OutputOp
+from .group_op import GroupOp, OutputOp, PartOp
 from .host_ops import CacheOp, CapacityOp, LaunchOp
 from .movement import CopyOp, FetchOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
@@ -73,6 +73,7 @@ __all__ = [
     "OperandOp",
     "OutputOp",
     "PickOp",
+    "PartOp",
     "PipelineOp",
     "PositionOp",
     "ReadOp",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..bindings import Operand, ext, ir
+from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from .dialect import Tile
 from .group import GroupSchedule, illegal
@@ -46,6 +46,14 @@ class OutputOp(Tile.Operation, name="output"):
     """A tensor that the group writes, in the order of the kernel's parameters."""
 
     tensor: Operand[Any]
+
+
+class PartOp(Tile.Operation, name="part", traits=[ext.Pure]):
+    """A part of a packed value as the tensor that kernels read, in its stored order."""
+
+    source: Operand[Any]
+    part: ir.StringAttr
+    tensor: Result[Any]
 
 
 def outputs_of(group: Any) -> list[ir.Value]:
