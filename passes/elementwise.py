@@ -61,7 +61,8 @@ def empty(like: ir.Value, axes: Sequence[int], element: ir.Type) -> ir.Value:
 
 
 def filled(like: ir.Value, axes: Sequence[int], element: ir.Type, value: float) -> ir.Value:
-    start = arith.constant(element, value)
+    number = float(value) if isinstance(element, ir.FloatType) else int(value)
+    start = arith.constant(element, number)
     return generic([], (empty(like, axes, element), range(len(axes))), lambda: start)
 
 

@@ -8,6 +8,7 @@ from ..dialects.bindings import Operation
 from .expand_lookups import expand_lookups
 from .expand_norms import expand_norms
 from .expand_roundings import expand_roundings
+from .expand_sorts import expand_sorts
 from .launching import Scheduling
 from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
@@ -22,5 +23,6 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
         "expand-lookups": expand_lookups,
         "expand-norms": expand_norms,
         "expand-roundings": expand_roundings,
+        "expand-sorts": expand_sorts,
         "schedule-groups": schedule_groups(options),
     }
