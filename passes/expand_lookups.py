@@ -67,9 +67,7 @@ def _looked_up(op: qcc.EmbeddingOp, element: Element) -> ir.Value:
             index.type, rows
         )  # fmt: skip
         zero = arith.constant(index.type, 0)
-        inside = arith.andi(
-            arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count)
-        )
+        inside = arith.andi(arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count))
         row = arith.index_cast(ir.IndexType.get(), arith.select(inside, index, zero))
         found = _converted(element(Val(row), Val(_loop(rank))), kind)
         return arith.select(inside, found, arith.constant(kind, float("nan")))

@@ -17,7 +17,6 @@ from ..dialects.tile.control import walk
 from .elementwise import count_of, empty, filled, generic, rounded, widened
 
 
-
 def expand_norms(module: Operation, _: object = None) -> None:
     for op in walk(module.regions[0]):
         match op:

@@ -112,7 +112,9 @@ def _sort_key(op: Any) -> tuple[int, bool]:
     directions = LARGER_FIRST.get(compare.operation.name, {})
     arguments = list(block.arguments)
     if directions and len(rest) == 1 and set(compare.operands) <= set(arguments):
-        larger_first = directions.get(ir.IntegerAttr(compare.operation.attributes["predicate"]).value)
+        larger_first = directions.get(
+            ir.IntegerAttr(compare.operation.attributes["predicate"]).value
+        )
         left, right = (arguments.index(value) for value in compare.operands)
         if larger_first is not None and left // 2 == right // 2 and left != right:
             return left // 2, larger_first == (left < right)

@@ -87,9 +87,7 @@ def arguments(module: ir.Module, indices: np.ndarray, parts: dict[str, np.ndarra
 
 
 @pytest.mark.parametrize("table", range(len(TABLES)), ids=[f"{s} {o}" for s, o in TABLES])
-def test_rows_as_they_are_stored(
-    built: tuple[list[ir.Module], EmulatedModule], table: int
-) -> None:
+def test_rows_as_they_are_stored(built: tuple[list[ir.Module], EmulatedModule], table: int) -> None:
     modules, module = built
     spelling, layout = TABLES[table]
     fmt, random = parse_spelling(spelling), np.random.default_rng(table)
@@ -104,9 +102,7 @@ def test_rows_as_they_are_stored(
         given = arguments(modules[table], indices, stored)
         result = device_array(np.zeros((2, 3, COLUMNS), np.float32))
         grid = -(-result.size // schedule.per_block)
-        module.launch(
-            f"table_{table}", grid, schedule.threads, 0, [*given, result, 2, 3], mode
-        )
+        module.launch(f"table_{table}", grid, schedule.threads, 0, [*given, result, 2, 3], mode)
         np.testing.assert_array_equal(result[0], wanted[[0, 36, 7]])
         np.testing.assert_array_equal(result[1, 0], wanted[7])
         assert np.isnan(result[1, 1:]).all()
