@@ -59,13 +59,11 @@ def _looked_up(op: qcc.EmbeddingOp, element: Element) -> ir.Value:
     kind = ir.RankedTensorType(op.result.type).element_type
     rank = ir.RankedTensorType(indices.type).rank
     table = qcc.logical_type(op.table.type)
-    known = not table.is_dynamic_dim(0)
-    rows = None if known else dim(op.table, 0)
+    rows = table.shape[0] if not table.is_dynamic_dim(0) else dim(op.table, 0)
 
     def body(index: ir.Value) -> ir.Value:
-        count = arith.constant(index.type, table.shape[0]) if known else arith.index_cast(
-            index.type, rows
-        )  # fmt: skip
+        known = isinstance(rows, int)
+        count = arith.constant(index.type, rows) if known else arith.index_cast(index.type, rows)
         zero = arith.constant(index.type, 0)
         inside = arith.andi(arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count))
         row = arith.index_cast(ir.IndexType.get(), arith.select(inside, index, zero))
@@ -107,7 +105,7 @@ def _elements(op: qcc.EmbeddingOp) -> Element:
             next_step="give the embedding another format, or leave it as it is",
         )  # fmt: skip
     shape = tuple(qcc.logical_type(op.table.type).shape)
-    parts = {
+    parts: dict[str, ir.Value] = {
         role: PartOp(op.table, ir.StringAttr.get(role), _part_type(*spec)).tensor
         for role, spec in stored_specs(fmt, layout, shape).items()
     }
@@ -250,5 +248,7 @@ def _entry(table: np.ndarray, code: Val) -> Val:
     """An entry of a table of floats, which becomes a constant of the program."""
     values = np.ascontiguousarray(table, np.float32)
     kind = ir.RankedTensorType.get(values.shape, f32())
-    entries = arith.constant(kind, ir.DenseElementsAttr.get(values))
+    # The stubs have the overload for buffers only from Python 3.12 on.
+    attribute = ir.DenseElementsAttr.get(values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    entries = arith.constant(kind, attribute)
     return Val(tensor.extract(entries, [arith.index_cast(ir.IndexType.get(), code.ssa)]))
