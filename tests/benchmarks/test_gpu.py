@@ -1,0 +1,213 @@
+"""The GPU suite with the emulator as its device: checks, times, pieces, and what it finds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import gpu, gpu_devices, gpu_peers
+from benchmarks.gpu_cases import random_case
+from benchmarks.gpu_table import document
+from qcc.dialects.tile.problem import LinearProblem
+
+TINY = ["--device", "emulate", "--weights", "nf4", "--checked", "49x391",
+        "--shapes", "32x256", "--tokens", "1"]  # fmt: skip
+
+
+TOKENS = (1, 17)
+
+
+def state_of(folder: Path) -> dict:
+    return json.loads((folder / "emulate.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "CHECKED_TOKENS", TOKENS)
+        assert gpu.main([*TINY, "--results", str(folder)]) == 0
+    return folder
+
+
+def test_kernels_are_checked_and_timed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = state_of(results)
+    names = {f"nf4<group=64> x f16 49x448 M={tokens}" for tokens in TOKENS}
+    assert set(state["checks"]) == names
+    assert all(each["right"] and each["error"] > 0 for each in state["checks"].values())
+    row = state["times"]["nf4<group=64> x f16 32x256 M=1"]
+    assert row["bytes"] == 32 * 256 // 2 + 4 * 32 * 4 + 256 * 2 + 32 * 2
+    assert row["seconds"] > 0
+    text = (results / "emulate.md").read_text()
+    assert "2 kernels checked against NumPy, 0 wrong." in text
+    assert "| `nf4<group=64>` | f16 | 32 x 256 | 1 |" in text
+
+
+def test_what_is_done_is_not_done_again(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "CHECKED_TOKENS", TOKENS)
+    monkeypatch.setattr(gpu.Suite, "check", None)
+    monkeypatch.setattr(gpu.Suite, "measure", None)
+    assert gpu.main([*TINY, "--results", str(results)]) == 0
+    assert "0 pieces done, 0 left" in capsys.readouterr().err
+
+
+def test_other_kernels_are_measured_again(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "emulate.json").write_text((results / "emulate.json").read_text())
+    monkeypatch.setattr(gpu, "header_digest", lambda: "another")
+    gpu.main([*TINY, "--results", str(tmp_path), "--minutes", "-1"])
+    assert state_of(tmp_path)["checks"] == {}
+
+
+def test_a_piece_ends_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main([*TINY, "--results", str(tmp_path), "--minutes", "0"])
+    assert "left; call again to go on" in capsys.readouterr().err
+
+
+def test_wrong_results_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = gpu_devices.Emulator.result
+
+    def wrong(self, kernel, launch, given):
+        result = right(self, kernel, launch, given)
+        result[0, -1] += np.float16(1)
+        return result
+
+    monkeypatch.setattr(gpu_devices.Emulator, "result", wrong)
+    options = [*TINY[:-4], "--shapes", "32x256", "--tokens", "1", "--results", str(tmp_path)]
+    monkeypatch.setattr(gpu, "CHECKED_TOKENS", (1,))
+    assert gpu.main(options) == 1
+    state = state_of(tmp_path)
+    assert not any(each["right"] for each in state["checks"].values())
+    assert state["times"] == {}
+
+
+def test_the_table_compares_with_limits_and_peers() -> None:
+    row = {"n": 4096, "k": 4096, "tokens": 1, "weight": "int4", "activation": "f16",
+           "bytes": 8_400_000, "seconds": 2.1e-6}  # fmt: skip
+    peers = {"fp16": 8.4e-6, "int4": 4.2e-6, "triton": "none"}
+    state = {"device": "A", "target": "sm_90a", "checks": {}, "times": {"a": row},
+             "sanitizer": {"memcheck": "clean"}, "ceilings": {"copy": 4.2e12, "fp16": 8e14},
+             "peers": {"4096x4096 M=1": peers}}  # fmt: skip
+    text = document(state)
+    assert "| 2.1 | 4000 | 95 % | 15.98 | 2 % | 4.00 | 2.00 |" in text
+    assert "compute-sanitizer memcheck: clean." in text
+
+
+def test_peers_that_fail_say_why() -> None:
+    class NoTorch:
+        def __getattr__(self, name: str):
+            raise RuntimeError(f"no {name}\nat all")
+
+    assert gpu_peers.Torch(NoTorch(), lambda calls: 1.0).seconds("fp16", 64, 64, 1) == "no randn"
+
+
+class Tensor:
+    """An array that says it is on a GPU."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def cuda(self) -> Tensor:
+        return self
+
+    cpu = cuda
+
+    def numpy(self) -> np.ndarray:
+        return self.array
+
+    def any(self) -> bool:
+        return bool(self.array.any())
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+
+class Api:
+    """Records the driver's calls; names are their own values."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("CU"):
+            return Names()
+        if name.endswith("_t"):
+            return int
+
+        def call(*arguments: Any) -> tuple[int, str]:
+            self.calls.append((name, arguments))
+            return 0, name
+
+        return call
+
+
+class Names:
+    def __getattr__(self, name: str) -> str:
+        return name
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path, api: Api) -> gpu_devices.Gpu:
+    """A device whose torch and driver only record."""
+    properties = SimpleNamespace(name="NVIDIA H200", major=9, minor=0, L2_cache_size=50 << 20)
+    cuda = SimpleNamespace(
+        init=lambda: None, synchronize=lambda: None,
+        get_device_properties=lambda ordinal: properties,
+        current_stream=lambda: SimpleNamespace(cuda_stream=7),
+    )  # fmt: skip
+    torch = SimpleNamespace(cuda=cuda, zeros=lambda *_, **__: None, from_numpy=Tensor)
+    bindings = ModuleType("cuda.bindings")
+    bindings.driver = api  # type: ignore[attr-defined]
+    for name, module in {
+        "torch": torch,
+        "cuda": ModuleType("cuda"),
+        "cuda.bindings": bindings,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return gpu_devices.Gpu(folder)
+
+
+def test_a_gpu_is_given_pointers_maps_and_numbers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the order of the kernel's parameters, with the grid and memory of its launch."""
+    api = Api()
+    device = on_gpu(monkeypatch, tmp_path, api)
+    assert (device.target, device.slug) == ("sm_90a", "nvidia-h200")
+    problem = LinearProblem(128, 256, 40, "int4<group=128>")
+    source, launch = gpu.emitted(problem, "sm_90a")
+    monkeypatch.setattr(gpu_devices, "build", lambda *_: SimpleNamespace(code=b"cubin"))
+    kernel = device.prepared(source, launch)
+    case = random_case(problem, launch, 40)
+    result = device.result(kernel, launch, case.arguments)
+    assert (result.shape, result.dtype) == ((40, 128), np.dtype(np.float16))
+    calls = dict(api.calls)
+    kind, rank, _, sizes, strides, box, *_ = calls["cuTensorMapEncodeTiled"]
+    assert (kind, rank) == ("CU_TENSOR_MAP_DATA_TYPE_UINT16", 2)
+    assert (sizes, strides, box) == ([256, 40], [512], [64, launch.schedule.tokens])
+    _, *grid, threads, one, _, shared, stream, (values, kinds), _ = calls["cuLaunchKernel"]
+    assert (tuple(grid), threads, one) == (launch.grid(40), 384, 1)
+    assert (shared, stream, values[-1]) == (launch.shared_bytes, 7, 40)
+    assert values[0] == "cuTensorMapEncodeTiled"
+    assert kinds[0] is None
+    assert len(values) == len(launch.arguments)
+    assert calls["cuFuncSetAttribute"][2] == launch.shared_bytes
+
+
+def test_a_failing_call_says_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = Api()
+    device = on_gpu(monkeypatch, tmp_path, api)
+    api.cuModuleLoadData = lambda code: (200,)  # type: ignore[attr-defined]
+    api.cuGetErrorString = lambda status: (0, b"invalid image")  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="cuModuleLoadData: invalid image"):
+        device.call("cuModuleLoadData", b"")
