@@ -1,6 +1,6 @@
 """`interpret`: run a module of qcc and upstream dialects on NumPy arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ..qcc import is_packed, logical_type
 from ..qcc.reference import Caches, Model
 from .constants import constant_array
 from .element_types import DYNAMIC, Array, dtype_of
-from .frame import Frame, Observer, Session
+from .frame import Frame, Observer, Rule, Session
 from .program import Code, Numbering, compile_region
 from .rules import RULES
 
@@ -23,6 +23,7 @@ def interpret(
     caches: Caches | None = None,
     observe: Observer | None = None,
     error_factor: float = 1.0,
+    rules: Mapping[str, Rule] | None = None,
 ) -> list[Array]:
     """
     The results of `function` on `inputs`; the module is left as it is.
@@ -31,7 +32,8 @@ def interpret(
     int64. `params` gives a parameter's
     decoded array of its logical shape. `caches` holds the keys and values of attention caches by
     name and is updated. `observe` sees each operation with the values of its operands, before it
-    runs. The fp32 errors of sums in qcc ops count `error_factor` times. Raises UsageError on inputs
+    runs. The fp32 errors of sums in qcc ops count `error_factor` times. `rules` are those of ops
+    beyond the interpreter's own, such as what runs on a device. Raises UsageError on inputs
     that do not fit the function or that the model's assertions refuse, UnsupportedError on an op
     without a rule.
     """
@@ -50,7 +52,7 @@ def interpret(
             )
         arguments = checked_inputs(chosen, inputs)
         session = Session(
-            RULES,
+            {**RULES, **(rules or {})},
             {name: body(op) for name, op in functions.items()},
             Model(params, {} if caches is None else caches, error_factor),
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,20 @@ from qcc.codegen.upmem.build_host import build_with_host, host_program
 from qcc.codegen.upmem.dpu_program import DpuProgram
 from qcc.codegen.upmem.emit_dpu import dpu_program
 from qcc.codegen.upmem.emit_host import constants, emit_host, identifier
+from qcc.codegen.upmem.execute import Emulated, Rung
 from qcc.codegen.upmem.execute_plan import EmulatedPlan
 from qcc.codegen.upmem.toolchain import candidates
 from qcc.dialects import pim
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.interpreter import interpret
+from qcc.dialects.interpreter.pim_linear import linear_rule
 from qcc.dialects.pim.cost import cost_of
 from qcc.dialects.pim.device import Device
+from qcc.dialects.pim.execute import kernel_sums
 from qcc.dialects.pim.kernel import walk
 from qcc.dialects.pim.layout import dpu_arrays, product_of
+from qcc.dialects.pim.linear import Sums
 from qcc.dialects.pim.plan import Layer, Plan
 from qcc.dialects.pim.schedule import Problem, Schedule, Share
 from qcc.passes.choose_pim_schedule import Choice
@@ -100,6 +105,37 @@ def test_memory_is_kept_from_layer_to_layer(module: ir.Module, built: Path) -> N
             dpus.run(layer, arrays)
             np.testing.assert_array_equal(product_of(layer.share, arrays["results"]), want)
             assert sum(launch.instructions for launch in dpus.launches) > 0
+
+
+@pytest.mark.parametrize("rung", ["native", "rv32"])
+def test_a_program_runs_with_its_layers_on_dpus(module: ir.Module, built: Path, rung: Rung) -> None:
+    """The interpreter runs the host's part; sums of DPUs are those of NumPy, so is all else."""
+    if rung == "rv32":
+        needs_clang()
+    plan, kernels = Plan.of(module), kernels_of(module)
+    draw = np.random.default_rng(0)
+    stored = {name: draw.standard_normal((10 if name == "c" else 24, 40)).astype(np.float32)
+              for name in "abc"}  # fmt: skip
+    inputs = [draw.standard_normal((3, 40)).astype(np.float32)]
+
+    def parts(symbol: str) -> Mapping[str, np.ndarray]:
+        layer = next(each for each in plan.layers if each.parameter == symbol)
+        return layer.linear.weight.encode_rows(stored[symbol])
+
+    def sums(layer: Layer) -> Sums:
+        return kernel_sums(layer.share, Emulated(kernels[layer.kernel], built, rung))
+
+    def results(by: Callable[[Layer], Sums] | None) -> list[np.ndarray]:
+        rules = {"pim.linear": linear_rule(plan, parts, by)}
+        return interpret(module, inputs, stored.__getitem__, rules=rules)
+
+    exact = results(None)
+    for want, got in zip(exact, results(sums), strict=True):
+        np.testing.assert_array_equal(got, want)
+    for layer, got in zip(plan.layers, exact, strict=True):
+        rounded = layer.linear.activation.quantize(inputs[0]).dequantize()
+        weights = layer.linear.weight.quantize(stored[layer.parameter]).dequantize()
+        np.testing.assert_allclose(got, rounded @ weights.T, rtol=1e-4, atol=1e-4)
 
 
 MAIN = """
