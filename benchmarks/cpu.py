@@ -3,7 +3,7 @@ Linear layers of qcc and of other libraries on this CPU, in turns, beside what t
 
     python -m benchmarks.cpu [--quick] [--shapes 4096x4096,11008x4096] [--batch 1,16,128]
                              [--threads 1,2] [--formats int4,mxfp4] [--peers qcc,torch]
-                             [--rounds N] [--ggml FOLDER] [--json PATH] [-o PATH]
+                             [--rounds N] [--ggml FOLDER] [--json PATH [--resume]] [-o PATH]
 
 Weights come from DRAM, every result is checked before it is timed, and rows are compared by the
 median of their ratios in the same rounds. docs/benchmarks.md says what the columns mean.
@@ -49,20 +49,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by GNU OpenMP when it is loaded: threads that spin for long would slow the next row.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     peers, states = opened(options)
-    result: dict[str, Any] = {
-        "machine": description(),
-        "rounds": options.rounds,
-        "peers": states,
-        "smallest_calls": list(smallest_calls(peers, options)),
-        "cells": [],
-    }
-    for cell in cells(peers, options):
+    result = resumed(options, states)
+    if result is None:
+        result = {
+            "machine": description(),
+            "rounds": options.rounds,
+            "peers": states,
+            "smallest_calls": list(smallest_calls(peers, options)),
+            "cells": [],
+        }
+    done = {(cell["n"], cell["k"], cell["m"], cell["threads"]) for cell in result["cells"]}
+    for cell in cells(peers, options, done):
         result["cells"].append(cell)
         result["load"] = load()
         written(result, options)
     if not options.output:
         sys.stdout.write(document(result))
     return 0
+
+
+def resumed(options: argparse.Namespace, states: dict[str, str]) -> dict[str, Any] | None:
+    """What a run that ended early has written; with other peers or rounds it would not compare."""
+    if not options.resume or not options.json.exists():
+        return None
+    result = json.loads(options.json.read_text(encoding="utf-8"))
+    if (result["rounds"], result["peers"]) != (options.rounds, states):
+        raise SystemExit(f"{options.json} is of other rounds or peers: resume with the same ones")
+    return result
 
 
 def written(result: dict[str, Any], options: argparse.Namespace) -> None:
@@ -85,7 +98,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one shape, one row, one thread")
     parser.add_argument("--json", type=Path, help="write everything that was measured")
     parser.add_argument("-o", "--output", type=Path, help="the table, in place of standard output")
+    parser.add_argument("--resume", action="store_true", help="go on where --json's file ends")
     options = parser.parse_args(arguments)
+    if options.resume and not options.json:
+        parser.error("--resume needs --json, the file to go on with")
     unknown = set(options.peers.split(",")) - set(PEERS)
     if unknown:
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
@@ -126,15 +142,21 @@ def opened(options: argparse.Namespace) -> tuple[dict[str, Peer], dict[str, str]
     return peers, states
 
 
-def cells(peers: dict[str, Peer], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def cells(
+    peers: dict[str, Peer], options: argparse.Namespace, done: set[tuple[int, int, int, int]]
+) -> Iterator[dict[str, Any]]:
+    """The cells that are not `done` (n, k, m, threads)."""
     for n, k in options.shapes:
+        left = [(m, t) for t in options.threads for m in options.batch if (n, k, m, t) not in done]
+        if not left:
+            continue
         generator = np.random.default_rng(0)
         weight = generator.standard_normal((n, k), np.float32) * np.float32(SPREAD)
         x = generator.standard_normal((max(options.batch), k), np.float32)
         contestants, refused = prepared(peers, options.formats, weight, x)
         for threads in options.threads:
             probe = Probe(threads)
-            for m in options.batch:
+            for m in [m for m, count in left if count == threads]:
                 say(f"{n}x{k}, M = {m}, {threads} threads, load {load()}")
                 cell = Cell(n, k, m, threads)
                 start = load()

@@ -58,7 +58,7 @@ FORMATS = {
     "sawb2": ("sawb2<group=channel>", 2),
 }
 # Rows with activations rounded to int8 by token; the weights' name is that of a row above.
-DYNAMIC = ("int8", "int4 g32", "dint4 g32")
+DYNAMIC = ("int8", "int4 g32", "dint4 g32", "mxfp4", "nvfp4", "amxfp4", "int2 g32")
 VIEW, VIEWED = "nestedfp16 as fp8_e4m3", "fp8_e4m3"
 
 

@@ -13,9 +13,8 @@ from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Val, constant, i8, i16, i32, lane_constants, lanes, shuffle
 from .integer_elements import LARGEST_BYTE, IntegerElements
 from .library import KernelLibrary
-from .panel_codes import UnitCodes, wide
+from .panel_codes import EVERY_BYTE, UnitCodes, as_words, wide
 
-EVERY_BYTE = 0x01010101
 REGISTER_BYTES = 64
 SHUFFLED_BITS = 4
 LARGEST_X = 128
@@ -56,7 +55,7 @@ class ByteUnit:
             return found
         masks = self._looked_up([LARGEST_BYTE * flag for flag in elements.ordinary], index)
         (value,) = found
-        return [_as_words(_bytes(value) - _bytes(masks & shift))]
+        return [as_words(_bytes(value) - _bytes(masks & shift))]
 
     def sum(self, start: Val) -> ByteSum:
         """A sum of products that begins with `start` (i32 lanes)."""
@@ -71,7 +70,7 @@ class ByteUnit:
             return permuted_bytes(entries, index)
         if self._wide:
             return _call("llvm.x86.avx512.pshuf.b.512", entries, _bytes(index))
-        return _as_words(_by_halves("llvm.x86.avx2.pshuf.b", entries, _bytes(index)))
+        return as_words(_by_halves("llvm.x86.avx2.pshuf.b", entries, _bytes(index)))
 
 
 class SignedUnit:
@@ -95,7 +94,7 @@ class SignedUnit:
             return loose
         half = 1 << (self._bits - 1)
         flipped = _bytes((loose & ((2 * half - 1) * EVERY_BYTE)) ^ (half * EVERY_BYTE))
-        return _as_words(flipped - half)
+        return as_words(flipped - half)
 
     def sum(self, start: Val) -> ByteSum:
         """A sum of products, unsigned bytes first, that begins with `start` (i32 lanes)."""
@@ -177,12 +176,8 @@ def _bytes(words: Val) -> Val:
     return Val(vector.bitcast(lanes(i8(), REGISTER_BYTES), words.ssa))
 
 
-def _as_words(value: Val) -> Val:
-    return Val(vector.bitcast(wide(i32()), value.ssa))
-
-
 def _call(name: str, a: Val, b: Val) -> Val:
-    return _as_words(Val(llvm.call_intrinsic(a.type, name, [a.ssa, b.ssa], [], [])))
+    return as_words(Val(llvm.call_intrinsic(a.type, name, [a.ssa, b.ssa], [], [])))
 
 
 def _by_halves(name: str, a: Val, b: Val, element: ir.Type | None = None) -> Val:

@@ -215,7 +215,7 @@ def lane_constants(values: Sequence[Number], element: ir.Type) -> Val:
         array = np.asarray(values, np.float32)
     else:
         width = ir.IntegerType(element).width
-        array = np.asarray(values, {8: np.int8, 32: np.int32, 64: np.int64}[width])
+        array = np.asarray(values, {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}[width])
     # The stubs have the overload for buffers only from Python 3.12 on.
     attribute = ir.DenseElementsAttr.get(array, type=type_)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return Val(arith.constant(type_, attribute))

@@ -8,12 +8,12 @@ converted; minifloats are moved into fp32's fields; any other table is gathered 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...dialects.bindings import ir, llvm
+from ...dialects.bindings import ir, llvm, vector
 from ...dialects.formats.panels import PANEL_ROWS, CodePlane, code_planes
 from .closed_form import Affine, Minifloat, closed_form
 from .decode import decode_topmost
@@ -28,6 +28,7 @@ from .emit import (
     i32,
     lane_constants,
     lanes,
+    reinterpret,
     select,
     shuffle,
     signed_to_float,
@@ -36,6 +37,8 @@ from .emit import (
 from .library import KernelLibrary
 
 REGISTER_TABLE = 16
+PAIR_TABLE = 64
+EVERY_BYTE = 0x01010101
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,18 @@ class UnitCodes:
     ) -> None:
         self._address, self._planes, self._bits, self._ahead = address, planes, bits, ahead
         self._loaded: dict[tuple[int, int], Val] = {}
+        self._kept: dict[Hashable, Val] = {}
+
+    @property
+    def whole_words(self) -> bool:
+        """Whether four codes lie in the bytes of a lane (short units have narrower words)."""
+        return all(plane.word_bits == 32 for plane in self._planes)
+
+    def kept(self, key: Hashable, make: Callable[[], Val]) -> Val:
+        """What several codes are made of: `make`'s result, the same for the same key."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def word(self, plane: CodePlane, index: int) -> Val:
         """Word `index` of `plane`, zero-extended to 32 bits a lane."""
@@ -125,6 +140,7 @@ class Elements:
         converts = isinstance(form, Affine) and "avx512f" not in library.features
         self._in_register = self.bits <= 4 and _permutes(library) and not converts
         self._form = None if self._in_register else form
+        self._pairs = _pair_table(library, self._values) if self.bits > 4 else None
         self.step = self._form.step if isinstance(self._form, Affine) else 1.0
 
     def value(self, codes: UnitCodes, position: int) -> Val:
@@ -136,6 +152,8 @@ class Elements:
                 signed = codes.topmost(position, self.bits).shift_right_signed(32 - self.bits)
                 return signed_to_float(signed)
             return signed_to_float(codes.exact(position))
+        if self._pairs is not None and codes.whole_words:
+            return self._of_pair(self._pairs, codes, position)
         if isinstance(self._form, Minifloat):
             return decode_topmost(codes.topmost(position, self.bits), self._form)
         return self._gathered(codes.exact(position), self._values)
@@ -171,6 +189,20 @@ class Elements:
         upper = (index << 28).compare("lt", 0)
         return select(upper, _permute_halves(repeated[8:], index), low)
 
+    def _of_pair(self, table: np.ndarray, codes: UnitCodes, position: int) -> Val:
+        """Two codes of a lane are permuted at once, to halves of words: the upper ones of fp32."""
+        byte = position % 4
+
+        def pair() -> Val:
+            index = codes.loose(position - byte, EVERY_BYTE) >> (8 * (byte % 2))
+            low, high = (lane_constants(part.tolist(), i16()) for part in np.split(table, 2))
+            operands = [low.ssa, as_halves(index).ssa, high.ssa]
+            name = "llvm.x86.avx512.vpermi2var.hi.512"
+            return as_words(Val(llvm.call_intrinsic(low.type, name, operands, [], [])))
+
+        found = codes.kept((position - byte, byte % 2), pair)
+        return reinterpret(found & -(1 << 16) if byte >= 2 else found << 16, f32())
+
     def _gathered(self, codes: Val, values: np.ndarray) -> Val:
         table = self._library.table([float(value) for value in values])
         addresses = llvm.getelementptr(
@@ -179,6 +211,25 @@ class Elements:
         )  # fmt: skip
         every, none = constant(1, wide(i1())), constant(0, wide(f32()))
         return Val(llvm.intr_masked_gather(wide(f32()), addresses, every.ssa, [none.ssa], 4))
+
+
+def as_halves(words: Val) -> Val:
+    """Lanes of 32 bits as twice as many of 16."""
+    return Val(vector.bitcast(lanes(i16(), 2 * PANEL_ROWS), words.ssa))
+
+
+def as_words(value: Val) -> Val:
+    """The bits of all rows of a panel as lanes of 32."""
+    return Val(vector.bitcast(wide(i32()), value.ssa))
+
+
+def _pair_table(library: KernelLibrary, values: np.ndarray) -> np.ndarray | None:
+    """The upper halves of up to 64 values (int16), None if the lower ones are not all 0."""
+    bits = values.view(np.int32)
+    permutes = "avx512bw" in library.features and len(values) <= PAIR_TABLE
+    if not permutes or isinstance(closed_form(values), Affine) or (bits & 0xFFFF).any():
+        return None
+    return np.resize((bits >> 16).astype(np.int16), PAIR_TABLE)
 
 
 def unit_codes(address: Ptr, bits: int, unit: int, ahead: Ahead = NEAR) -> UnitCodes:

@@ -15,27 +15,35 @@ import numpy as np
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Nested
 from ...dialects.formats.layout import block_columns
-from ...dialects.formats.panels import PANEL_ROWS, code_bits, panel_specs, panel_unit
-from .decode import decode_scale, stored_type
+from ...dialects.formats.panels import PANEL_ROWS, code_bits, code_planes, panel_specs, panel_unit
+from .closed_form import Minifloat
+from .decode import decode_scale, decode_topmost, stored_type
 from .emit import (
     Val,
     broadcast,
     constant,
     f32,
     fma,
-    half_to_float,
-    i16,
     i32,
     reinterpret,
     signed_to_float,
-    truncate,
     widen,
     widen_signed,
 )
 from .library import Arguments, KernelLibrary
-from .panel_codes import NEAR, Ahead, Elements, UnitCodes, unit_codes, wide
+from .panel_codes import (
+    NEAR,
+    Ahead,
+    Elements,
+    UnitCodes,
+    as_halves,
+    as_words,
+    unit_codes,
+    wide,
+)
 
 CODE_ROLES = ("codes", "upper", "lower")
+HALF = Minifloat(16, 5, 10, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +179,16 @@ class PanelReader:
         """An element of 32 bits, or merge(U, L) of formats.md §3.1."""
         if len(codes) == 1:
             return reinterpret(codes[0].exact(position), f32())
-        upper, lower = (each.exact(position) for each in codes)
-        correction = lower >> 7
-        high = (upper & 0x80) | (((upper - correction) >> 1) & 0x3F)
-        return half_to_float(truncate((high << 8) | lower, i16()))
+        (plane,) = code_planes(8, self.unit)
+        word, bit = plane.place(position)
+        odd = bit // 8 % 2
+
+        def merged() -> Val:
+            upper, lower = (as_halves(each.word(plane, word)) for each in codes)
+            upper, lower = (v >> 8 if odd else v & 0xFF for v in (upper, lower))
+            high = (upper & 0x80) | (((upper - (lower >> 7)) >> 1) & 0x3F)
+            return as_words((high << 8) | lower)
+
+        # Two elements of a lane at once; none has fp16's highest exponents.
+        pair = codes[0].kept((word, odd), merged)
+        return decode_topmost(pair if bit >= 16 else pair << 16, HALF)
