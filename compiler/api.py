@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ def compile(
     target: str = "cpu",
     dynamic_shapes: Any = None,
     weights: str | os.PathLike[str] | None = None,
-    threads: int | None = None,
+    threads: int | Sequence[int] | None = None,
     calibration: str | os.PathLike[str] | Iterable[Any] | None = None,
     seed: int = 0,
     golden: bool = True,
@@ -103,15 +103,16 @@ def load(
     *,
     verify: bool = True,
     precision: str | None = None,
-    threads: int | None = None,
+    threads: int | Sequence[int] | None = None,
     emulate: bool = False,
 ) -> Module:
     """
     Open an artifact; nothing from it runs until it is called.
 
     `verify` checks every hash. `precision` chooses among those that the artifact serves
-    (`Module.precisions`), by default the first. `emulate` runs kernels for a GPU on this
-    processor (docs/cuda.md). Raises QccError.
+    (`Module.precisions`), by default the first. `threads` is their number, by default one for
+    each processor that this process may use, or a list of processors to pin them to. `emulate`
+    runs kernels for a GPU on this processor (docs/cuda.md). Raises QccError.
     """
     artifact = Artifact.open(path, verify=verify)
     return Module(artifact, artifact.json("report.json"), threads, precision, None, emulate)

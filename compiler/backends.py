@@ -73,7 +73,7 @@ def start(
     code: AnyCode,
     target: Target,
     tensor: Callable[[str], np.ndarray],
-    threads: int | None = None,
+    threads: int | tuple[int, ...] | None = None,
 ) -> Running:
     """The code with its tensors bound, on the device that the target is for."""
     if isinstance(code, Code):
@@ -81,7 +81,8 @@ def start(
     from .cuda_devices import open_device
     from .cuda_running import CudaRunning
 
-    return CudaRunning(code, tensor, open_device(code, target, threads))
+    count = len(threads) if isinstance(threads, tuple) else threads
+    return CudaRunning(code, tensor, open_device(code, target, count))
 
 
 def checking_target(target: Target, weight_bytes: int) -> Target | None:

@@ -31,7 +31,7 @@ class Module:
         self,
         artifact: Artifact,
         report: dict[str, Any],
-        threads: int | None = None,
+        threads: int | Sequence[int] | None = None,
         precision: str | None = None,
         eager_results: Callable[[list[Any]], Any] | None = None,
         emulate: bool = False,
@@ -260,14 +260,22 @@ def _executed(target: Target, emulate: bool) -> Target:
     return replace(target, emulated=True)
 
 
-def thread_count(threads: int | None) -> int | None:
-    """`threads`, a positive number or None for every processor; raises UsageError otherwise."""
+def thread_count(threads: int | Sequence[int] | None) -> int | tuple[int, ...] | None:
+    """
+    A positive number, the processors that threads are pinned to, or None for every processor.
+
+    Raises UsageError for anything else, and for processors that this process may not use.
+    """
     if threads is None or (isinstance(threads, int) and threads > 0):
         return threads
+    usable = os.sched_getaffinity(0)
+    if isinstance(threads, Sequence) and threads and set(threads) <= usable:
+        return tuple(threads)
     raise UsageError(
         "threads",
-        f"{threads!r} is no number of threads",
-        next_step="give 1 or more, or None for every processor",
+        f"{threads!r} is no number of threads, and no list of processors",
+        why=f"this process may use {', '.join(map(str, sorted(usable)))}",
+        next_step="give 1 or more, the processors to pin threads to, or None for every processor",
     )
 
 

@@ -71,11 +71,17 @@ class RunningCode(Running):
     """Code for the CPU."""
 
     def __init__(
-        self, code: Code, tensor: Callable[[str], np.ndarray], threads: int | None = None
+        self,
+        code: Code,
+        tensor: Callable[[str], np.ndarray],
+        threads: int | tuple[int, ...] | None = None,
     ) -> None:
+        """`threads`: how many, or the processor of each; None for one on every processor."""
         parameters = [tensor(name) for name in code.parts]
         self.code = code
-        self._object = CompiledObject(code.object, parameters, threads or default_threads())
+        processors = threads if isinstance(threads, tuple) else ()
+        count = len(threads) if isinstance(threads, tuple) else threads or default_threads()
+        self._object = CompiledObject(code.object, parameters, count, processors)
         self._results = tuple(
             BufferType(numpy_dtype(element), rank) for element, rank in code.results
         )

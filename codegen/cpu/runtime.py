@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -58,10 +59,18 @@ class CompiledObject:
     """
     A loaded object with its parameters bound.
 
-    Calls are serialized: the object has one thread pool and one job at a time.
+    Calls are serialized: the object has one thread pool and one job at a time. Given
+    `processors`, one for each of the `threads`, all but the first, which is the caller's, are
+    pinned to theirs.
     """
 
-    def __init__(self, code: bytes, parameters: Sequence[np.ndarray], threads: int) -> None:
+    def __init__(
+        self,
+        code: bytes,
+        parameters: Sequence[np.ndarray],
+        threads: int,
+        processors: Sequence[int] = (),
+    ) -> None:
         self._engine = _link(code)
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, int, tuple[BufferType, ...]], Entry] = {}
@@ -73,6 +82,8 @@ class CompiledObject:
         self._set_caches = self._function("qcc_set_caches", None, ctypes.c_void_p)
         self._stop = self._function("qcc_stop_workers", None)
         self._start_workers(threads)
+        for index, processor in enumerate(processors[1:]):
+            self._pin(index, processor)
 
     def _function(self, name: str, result: type | None, *arguments: type):
         address = self._engine.get_function_address(name)
@@ -92,6 +103,19 @@ class CompiledObject:
         self._forget_workers = self._function("qcc_forget_workers", None)
         _LIVE.add(self)
         self.close = weakref.finalize(self, _close, self._stop, self._engine, os.getpid())
+
+    def _pin(self, index: int, processor: int) -> None:
+        worker = self._function("qcc_worker", ctypes.c_ulong, ctypes.c_int64)(index)
+        mask = (1 << processor).to_bytes(processor // 64 * 8 + 8, sys.byteorder)
+        refused = _set_affinity(worker, len(mask), mask)
+        if refused:
+            self.close()
+            raise ResourceError(
+                "cpu-processor",
+                f"no thread can be pinned to processor {processor}",
+                why=os.strerror(refused),
+                next_step="name processors that this process may use, or give a number of threads",
+            )
 
     def call(
         self,
@@ -182,6 +206,8 @@ def _address(array: np.ndarray) -> int:
 # Without giving up the interpreter lock for so little.
 _free = ctypes.PyDLL(None).free
 _free.argtypes, _free.restype = [ctypes.c_void_p], None
+_set_affinity = ctypes.PyDLL(None).pthread_setaffinity_np
+_set_affinity.argtypes = [ctypes.c_ulong, ctypes.c_size_t, ctypes.c_char_p]
 
 
 class _Allocation:

@@ -266,6 +266,14 @@ llvm.func @qcc_start_workers(%count: i64) -> i64 {
   llvm.return %started : i64
 }
 
+// The pthread_t of a worker, for its affinity.
+llvm.func @qcc_worker(%index: i64) -> i64 {
+  %handles = llvm.mlir.addressof @pool_handles : !llvm.ptr
+  %handle_at = llvm.getelementptr %handles[%index] : (!llvm.ptr, i64) -> !llvm.ptr, i64
+  %handle = llvm.load %handle_at : !llvm.ptr -> i64
+  llvm.return %handle : i64
+}
+
 // Ends and joins every worker of a pool without a job; it can be started again.
 llvm.func @qcc_stop_workers() {
   %zero = llvm.mlir.constant(0 : i64) : i64

@@ -19,6 +19,7 @@ import qcc
 from qcc.codegen.cpu.runtime import CompiledObject
 from qcc.compiler.cli import main
 from qcc.compiler.running import KeyValueCaches
+from qcc.dialects.errors import UsageError
 from qcc.models import FAMILIES, Sample
 
 RUN = """
@@ -75,6 +76,32 @@ def test_threads_may_call_one_module(linear: tuple[torch.nn.Module, qcc.Module])
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_threads_are_pinned_to_processors(
+    linear: tuple[torch.nn.Module, qcc.Module], tmp_path: Path
+) -> None:
+    path = tmp_path / "linear.qcc"
+    linear[1].save(path)
+    first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    before, own = set(os.listdir("/proc/self/task")), os.sched_getaffinity(0)
+    module = qcc.load(path, threads=[first, last, first])
+    x = np.ones((3, 24), np.float32)
+    assert np.array_equal(module(x), linear[1](x))
+    started = set(os.listdir("/proc/self/task")) - before
+    pinned = [os.sched_getaffinity(int(task)) for task in started]
+    assert sorted(pinned, key=min) == sorted([{last}, {first}], key=min)
+    assert os.sched_getaffinity(0) == own
+
+
+@pytest.mark.parametrize("threads", [[], [100_000], "0", 0, -1])
+def test_threads_are_a_number_or_processors(
+    linear: tuple[torch.nn.Module, qcc.Module], tmp_path: Path, threads: Any
+) -> None:
+    path = tmp_path / "linear.qcc"
+    linear[1].save(path)
+    with pytest.raises(UsageError, match="no number of threads, and no list of processors"):
+        qcc.load(path, threads=threads)
 
 
 Compiled = Callable[..., tuple[Sample, qcc.Module]]
