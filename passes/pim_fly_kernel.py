@@ -27,6 +27,8 @@ from ..dialects.pim.schedule import Share, low_split, padded, table_parts
 from .pim_writer import Words, Writer, unrolled
 
 WORD = (1 << 32) - 1
+AHEAD = 2
+"""Words of entries that compilers may load ahead."""
 BYTE_START = 0x80808080
 BYTE_PAIRS = 0x00FF00FF
 BYTE_BIAS = 0x00800080
@@ -226,6 +228,8 @@ class _Fly:
                 out.lookup(total, code, group * size, stride=s.words, displacement=word)
                 for word, total in enumerate(totals)
             ]
+            if (group + 1) % max(1, AHEAD // s.words) == 0:
+                pim.OrderOp()
         return totals
 
     def halves(self, words: Words) -> Words:

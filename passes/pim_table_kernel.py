@@ -19,6 +19,9 @@ from ..dialects.pim.device import DMA_MOST
 from ..dialects.pim.schedule import WIDTH, Share, reorders
 from .pim_writer import Words, Writer, unrolled
 
+AHEAD = 4
+"""Groups whose loads compilers may start together, of slices at known places."""
+
 
 def write_tables(out: Writer, share: Share) -> None:
     _Tables(out, share).write()
@@ -176,4 +179,6 @@ class _Tables:
             code = out.load("codes", row, group * block)
             reorder = None if order is None else ("orders", order)
             total = out.lookup(total, code, slice_, table="slices", reorder=reorder)
+            if group % AHEAD == AHEAD - 1 and not self.resident:
+                pim.OrderOp()
         out.store(total, "sums", place)

@@ -214,6 +214,10 @@ def tasklet(text: KernelText, op: Any) -> None:
     text.words[op.index] = name("tasklet")
 
 
+def order(text: KernelText, _: Any) -> None:
+    text.out.line("qcc_in_order();")
+
+
 def barrier(text: KernelText, _: Any) -> None:
     text.out.line("barrier_wait(&all_tasklets);")
 
@@ -309,6 +313,7 @@ RULES = Rules(
         "pim.dma_in": dma(inward=True),
         "pim.dma_out": dma(inward=False),
         "pim.barrier": barrier,
+        "pim.order": order,
         "pim.loop": loop,
         "pim.yield": nothing,
         "pim.return": nothing,

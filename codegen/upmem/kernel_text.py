@@ -18,7 +18,7 @@ from .printer import Printer
 from .words import Word, name
 
 # What may change memory: a load is not written behind one of these.
-BARS = frozenset({"pim.store", "pim.dma_in", "pim.dma_out", "pim.barrier", "pim.loop"})
+BARS = frozenset({"pim.store", "pim.dma_in", "pim.dma_out", "pim.barrier", "pim.order", "pim.loop"})
 
 
 class KernelText:

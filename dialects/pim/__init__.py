@@ -4,7 +4,7 @@ from .compute import LookupAccumulateOp, Mul8Op
 from .device import DEVICES, Device, device, read_profile
 from .dialect import DpusType, MramType, Pim, WramType
 from .host import BroadcastOp, DeviceOp, GatherOp, LaunchOp, LinearOp, ShardOp
-from .kernel import BarrierOp, KernelOp, LoopOp, ReturnOp, TaskletOp, YieldOp
+from .kernel import BarrierOp, KernelOp, LoopOp, OrderOp, ReturnOp, TaskletOp, YieldOp
 from .memory import (
     CopyInOp,
     CopyOutOp,
@@ -38,6 +38,7 @@ __all__ = [
     "LoopOp",
     "MramType",
     "Mul8Op",
+    "OrderOp",
     "PackedTableOp",
     "Pim",
     "ReorderTableOp",

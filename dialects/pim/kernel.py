@@ -62,6 +62,14 @@ class BarrierOp(Pim.Operation, name="barrier"):
     """No tasklet goes on before all have arrived."""
 
 
+class OrderOp(Pim.Operation, name="order"):
+    """
+    Compilers move no load or store across; takes no time.
+
+    Without it they start the loads of all groups at once and run out of registers.
+    """
+
+
 class YieldOp(Pim.Operation, name="yield", traits=[ir.IsTerminatorTrait]):
     """What the body of a loop hands on."""
 
@@ -119,7 +127,13 @@ def iram_instructions(kernel: Any) -> int:
 
 
 START_UP = 200
-INSTRUCTIONS = {"pim.barrier": 4, "pim.dma_in": 10, "pim.dma_out": 10, "pim.lookup_accumulate": 6}
+INSTRUCTIONS = {
+    "pim.order": 0,
+    "pim.barrier": 4,
+    "pim.dma_in": 10,
+    "pim.dma_out": 10,
+    "pim.lookup_accumulate": 6,
+}
 
 
 def _instructions(region: Any) -> int:

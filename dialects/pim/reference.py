@@ -144,7 +144,7 @@ class _Program:
                 steps.append(self.loop(op))
             elif name == "pim.barrier":
                 steps.append((_barrier, True))
-            elif name != "pim.wram_alloc":
+            elif name not in ("pim.wram_alloc", "pim.order"):
                 steps.append((self.operation(op), False))
         return steps, []
 

@@ -37,6 +37,9 @@ static inline void qcc_write(const void *from, __mram_ptr void *to, uint32_t byt
     mram_write(source, target, bytes);
 }
 
+/* Compilers move no load or store across it. */
+#define qcc_in_order() __asm__ volatile("" ::: "memory")
+
 /* A narrow element as a word, its sign extended. (gcc warns where a sum has a cast in its place.) */
 static inline uint32_t qcc_word(int32_t element) { return (uint32_t)element; }
 

@@ -60,24 +60,28 @@ int main(void) {
                 sum += qcc_word(slices[orders[codes[row + 64] + 64] + 64]);
                 sum += qcc_word(slices[orders[codes[row + 128] + 128] + 128]);
                 sum += qcc_word(slices[orders[codes[row + 192] + 192] + 192]);
+                qcc_in_order();
                 sums[row] = (int16_t)sum;
                 uint32_t sum_2 = qcc_word(sums[row + 1]);
                 sum_2 += qcc_word(slices[orders[codes[row + 1]]]);
                 sum_2 += qcc_word(slices[orders[codes[row + 65] + 64] + 64]);
                 sum_2 += qcc_word(slices[orders[codes[row + 129] + 128] + 128]);
                 sum_2 += qcc_word(slices[orders[codes[row + 193] + 192] + 192]);
+                qcc_in_order();
                 sums[row + 1] = (int16_t)sum_2;
                 uint32_t sum_3 = qcc_word(sums[row + 2]);
                 sum_3 += qcc_word(slices[orders[codes[row + 2]]]);
                 sum_3 += qcc_word(slices[orders[codes[row + 66] + 64] + 64]);
                 sum_3 += qcc_word(slices[orders[codes[row + 130] + 128] + 128]);
                 sum_3 += qcc_word(slices[orders[codes[row + 194] + 192] + 192]);
+                qcc_in_order();
                 sums[row + 2] = (int16_t)sum_3;
                 uint32_t sum_4 = qcc_word(sums[row + 3]);
                 sum_4 += qcc_word(slices[orders[codes[row + 3]]]);
                 sum_4 += qcc_word(slices[orders[codes[row + 67] + 64] + 64]);
                 sum_4 += qcc_word(slices[orders[codes[row + 131] + 128] + 128]);
                 sum_4 += qcc_word(slices[orders[codes[row + 195] + 192] + 192]);
+                qcc_in_order();
                 sums[row + 3] = (int16_t)sum_4;
             }
         }
