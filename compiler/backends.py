@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from ..codegen.cpu.features import missing_features
-from ..codegen.cpu.program import CacheShape, Code
+from ..codegen.cpu.program import Code
 from ..codegen.cuda.emulator.build import has_host_compiler
 from ..codegen.cuda.program import CudaCode
 from ..dialects.errors import QccError
 from .artifact import Artifact
+from .cache_cost import CacheCost
 from .cuda_members import cuda_members, read_binding, read_cuda
 from .manifest import Precision
 from .plan import Plan
 from .running import Running, RunningCode
 from .targets import Target, require_target
+
+if TYPE_CHECKING:
+    from ..dialects.bindings import ir
 
 AnyCode = Code | CudaCode
 CHECKED_LIMIT = 1 << 30
@@ -97,9 +101,18 @@ def checking_target(target: Target, weight_bytes: int) -> Target | None:
     return emulated if weight_bytes < EMULATED_LIMIT and has_host_compiler() else None
 
 
-def cache_shapes(code: AnyCode) -> tuple[CacheShape, ...]:
+def cache_costs(code: AnyCode, module: ir.Module) -> list[CacheCost]:
     """The KV caches of a program, in the order of its attention."""
-    return code.caches if isinstance(code, Code) else ()
+    if isinstance(code, Code):
+        return [
+            CacheCost(
+                cache.keys.format, cache.values.format, cache.position_bytes, cache.position_floats
+            )
+            for cache in code.caches
+        ]
+    from .cache_cost import cuda_cache_costs
+
+    return cuda_cache_costs(code, module)
 
 
 def without_step(code: AnyCode) -> QccError | None:

@@ -118,7 +118,7 @@ class CudaRunning(Running):
         self, name: str, inputs: Sequence[np.ndarray], caches: DeviceCaches | None
     ) -> list[np.ndarray]:
         execution = self._executions[name]
-        held = [np.ascontiguousarray(array) for array in inputs]
+        held = [np.ascontiguousarray(array).reshape(array.shape) for array in inputs]
         values = {index: int(held[index]) for index in execution.function.scalars()}
         capacity = 0 if caches is None else caches.capacity
         with self._lock:

@@ -26,7 +26,7 @@ from ..passes.registry import IMPORT_PIPELINE, PASSES, Pass
 from ..passes.round_operands import Rounding, round_operands
 from .activation_formats import settle_activations
 from .artifact import ArtifactWriter
-from .backends import cache_shapes, checking_target, code_members, encoded, without_step
+from .backends import cache_costs, checking_target, code_members, encoded, without_step
 from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
 from .calibration import Calibration
 from .console import Progress
@@ -227,7 +227,7 @@ class _Compilation:
             found = generation(module, signature, goldens, without_step(programs[0].code))
             report["generation"] = found.as_json()
             if found.available:
-                report["kv_cache"] = kv_cache(plan, cache_shapes(programs[0].code))
+                report["kv_cache"] = kv_cache(plan, cache_costs(programs[0].code, module))
             writer.add("report.json", encoded(report))
             with self._stage("publish"):
                 writer.finish(

@@ -17,6 +17,10 @@ _DTYPES = {
     "i32": np.dtype(np.int32),
     "i16": np.dtype(np.int16),
     "i8": np.dtype(np.int8),
+    "si8": np.dtype(np.int8),
+    "ui8": np.dtype(np.uint8),
+    "ui16": np.dtype(np.uint16),
+    "ui32": np.dtype(np.uint32),
     "i1": np.dtype(np.bool_),
 }
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..codegen.cpu.program import CacheShape
 from ..dialects.errors import UnsupportedError
+from .cache_cost import CacheCost
 from .options import CompileOptions
 from .pack import Packed, Parameter
 from .plan import LayerPlan, Plan
@@ -69,7 +69,7 @@ def _layer(
     }
 
 
-def kv_cache(plan: Plan, caches: Sequence[CacheShape]) -> dict[str, Any]:
+def kv_cache(plan: Plan, caches: Sequence[CacheCost]) -> dict[str, Any]:
     """The fields of report_data.KvCache; `caches` are those of the plan's attention, in order."""
     attention = [layer for layer in plan.layers if layer.op == "attention"]
     return {
@@ -78,8 +78,8 @@ def kv_cache(plan: Plan, caches: Sequence[CacheShape]) -> dict[str, Any]:
         "layers": [
             {
                 "name": layer.name,
-                "keys": cache.keys.format,
-                "values": cache.values.format,
+                "keys": cache.keys,
+                "values": cache.values,
                 "token_bytes": cache.position_bytes,
                 "reason": "; ".join(_kept_in_fp32(layer, cache)),
             }
@@ -88,17 +88,17 @@ def kv_cache(plan: Plan, caches: Sequence[CacheShape]) -> dict[str, Any]:
     }
 
 
-def _kept_in_fp32(layer: LayerPlan, cache: CacheShape) -> Iterator[str]:
-    """Why rows for which the recipe has a format are in fp32 nevertheless."""
+def _kept_in_fp32(layer: LayerPlan, cache: CacheCost) -> Iterator[str]:
+    """Why rows for which the recipe has a format are kept as they are nevertheless."""
     if layer.reason:
         yield layer.reason
     planned = {"keys": (layer.keys, cache.keys), "values": (layer.values, cache.values)}
-    for side, (fmt, rows) in planned.items():
-        if fmt is not None and rows.format is None:
+    for side, (fmt, kept) in planned.items():
+        if fmt is not None and kept in (None, "fp16", "bf16") and kept != fmt.spelling:
             shared = (
                 "its values' range is limited" if fmt.rows_independent else "rows share a scale"
             )
-            yield f"{side} are rounded to {fmt.spelling} and kept in fp32: {shared}"
+            yield f"{side} are rounded to {fmt.spelling} and kept in {kept or 'fp32'}: {shared}"
 
 
 def check_coverage(report: Mapping[str, Any], required: float | None) -> None:
