@@ -250,14 +250,14 @@ def test_sources_alone_do_not_run_on_a_gpu(code: CudaCode, driver: RecordedDrive
         open_gpu(code, driver)
 
 
-def test_without_a_toolchain_there_are_sources(
-    model: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_toolchain_there_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
         raise ResourceError("cuda-compiler-missing", "no CUDA compiler was found")
 
     monkeypatch.setattr("qcc.compiler.cuda_binaries.find_compiler", none)
-    made = qcc.compile(model.last, (torch.randn(2, HIDDEN),), target="cuda:sm_90a", golden=False)
+    made = qcc.compile(
+        nn.Linear(HIDDEN, N), (torch.randn(2, HIDDEN),), target="cuda:sm_90a", golden=False
+    )
     assert "sources of its kernels, and no cubins for sm_90a" in made.report["cuda"]["note"]
     assert made.report["layers"][0]["weights"] == "fp16"
     assert "rounded to fp16" in made.report["layers"][0]["reason"]
@@ -283,14 +283,20 @@ def test_a_compiler_that_refuses_is_told_with_kernel_and_line(
     assert (folder / "qcc_cuda.cuh").is_file()
 
 
-def test_operands_may_be_bf16(model: nn.Module) -> None:
+def test_operands_may_be_bf16() -> None:
     made = qcc.compile(
-        model.last, (torch.randn(2, HIDDEN),), target="cuda:emulate", operands="bf16", golden=False
+        nn.Linear(HIDDEN, N),
+        (torch.randn(2, HIDDEN),),
+        target="cuda:emulate",
+        operands="bf16",
+        golden=False,
     )
     assert made.report["layers"][0]["weights"] == "bf16"
     assert "arith.truncf %in : f32 to bf16" in made._artifact.read("model.mlir").decode()
     with pytest.raises(UsageError, match="tensor cores multiply no 'f32'"):
-        qcc.compile(model.last, (torch.randn(2, HIDDEN),), target="cuda:emulate", operands="f32")
+        qcc.compile(
+            nn.Linear(HIDDEN, N), (torch.randn(2, HIDDEN),), target="cuda:emulate", operands="f32"
+        )
 
 
 def test_targets() -> None:
