@@ -62,8 +62,10 @@ def _looked_up(op: qcc.EmbeddingOp, element: Element) -> ir.Value:
     rows = table.shape[0] if not table.is_dynamic_dim(0) else dim(op.table, 0)
 
     def body(index: ir.Value) -> ir.Value:
-        known = isinstance(rows, int)
-        count = arith.constant(index.type, rows) if known else arith.index_cast(index.type, rows)
+        if isinstance(rows, int):
+            count = arith.constant(index.type, rows)
+        else:
+            count = arith.index_cast(index.type, rows)
         zero = arith.constant(index.type, 0)
         inside = arith.andi(arith.cmpi(AT_LEAST, index, zero), arith.cmpi(LESS_THAN, index, count))
         row = arith.index_cast(ir.IndexType.get(), arith.select(inside, index, zero))
