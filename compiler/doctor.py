@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..codegen.cuda.compilers import find_compiler, find_program
+from ..codegen.cuda.emulator.build import HOST_COMPILERS
+from ..dialects.errors import ResourceError
 from .console import bytes_text
 
 # What installing qcc brings, and what is wanted by some.
@@ -25,14 +28,13 @@ _OPTIONAL = {
     "gguf": "`pip install '.[models]'` in the checkout, for the models of `make demo`",
     "tokenizers": "`pip install '.[models]'` in the checkout, for the models of `make demo`",
 }
+_CUDA_EXTRA = "pip install 'qcc[cuda]'"
 # Nothing in this version uses them; there is nothing to fix where they are absent.
 _PLANNED_PACKAGES = {
     "xgboost-cpu": "autotuning",
-    "cuda-bindings": "the CUDA target",
     "ziglang": "the UPMEM target",
 }
 _PLANNED_TOOLS = {
-    "nvcc": "the CUDA target",
     "clang": "the UPMEM target",
     "dpu-upmem-dpurte-clang": "the UPMEM target",
 }
@@ -69,7 +71,7 @@ def examine() -> list[Finding]:
         _disk("disk here", Path.cwd()),
         *(_planned(name, _version(name), part) for name, part in _PLANNED_PACKAGES.items()),
         *(_planned(name, shutil.which(name), part) for name, part in _PLANNED_TOOLS.items()),
-        _planned("gpu", _gpu(), "the CUDA target"),
+        *_cuda(),
     ]
 
 
@@ -113,6 +115,31 @@ def _cpu() -> Finding:
     if lacks:
         return Finding("cpu", "poor", found, f"kernels will be slow without {', '.join(lacks)}")
     return Finding("cpu", "ok", found)
+
+
+def _cuda() -> Iterator[Finding]:
+    """What the targets cuda:… can do here: emulate, build, count instructions, run."""
+    emulator = next((path for name in HOST_COMPILERS if (path := shutil.which(name))), None)
+    yield _optional("cuda emulator", emulator, "install g++, for --target cuda:emulate")
+    yield _optional("cuda compiler", _cuda_compiler(), f"{_CUDA_EXTRA}, or put nvcc on PATH")
+    disassembler = find_program("nvdisasm")
+    yield _optional(
+        "nvdisasm", disassembler and str(disassembler), f"{_CUDA_EXTRA}, for instruction counts"
+    )
+    yield _optional("cuda-bindings", _version("cuda-bindings"), f"{_CUDA_EXTRA}, to run on a GPU")
+    yield _optional("gpu", _gpu(), "--target cuda:emulate runs kernels without one")
+
+
+def _optional(name: str, found: str | None, remedy: str) -> Finding:
+    status = "optional" if found is None else "ok"
+    return Finding(name, status, found or "not found", remedy if found is None else "")
+
+
+def _cuda_compiler() -> str | None:
+    try:
+        return find_compiler().version
+    except ResourceError:
+        return None
 
 
 def _gpu() -> str | None:

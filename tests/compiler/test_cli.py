@@ -397,9 +397,14 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "remedy": "",
     }
     assert {"python", "cpu", "memory", "torch-mlir"} <= set(checks)
-    for name in ("xgboost-cpu", "cuda-bindings", "ziglang", "nvcc", "gpu"):
+    for name in ("xgboost-cpu", "ziglang"):
         assert (checks[name]["status"], checks[name]["remedy"]) == ("planned", "")
         assert "not there yet" in checks[name]["found"]
+    for name in ("cuda emulator", "cuda compiler", "nvdisasm", "cuda-bindings", "gpu"):
+        found = checks[name]
+        assert (
+            (found["status"] == "ok") == (found["remedy"] == "") == (found["found"] != "not found")
+        )
     monkeypatch.setattr("qcc.compiler.doctor._REQUIRED", ("no-such-package",))
     assert main(["doctor"]) == 6
     assert "no-such-package: `pip install .`" in capsys.readouterr().out
