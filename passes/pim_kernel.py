@@ -36,7 +36,7 @@ def pim_kernel(share: Share, device: Device, name: str) -> pim.KernelOp:
     given = arrays(share)
     names = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in given])
     kernel = pim.KernelOp(
-        ir.StringAttr.get(name), ir.StringAttr.get(device.name),
+        ir.StringAttr.get(name), ir.StringAttr.get(device.spelling),
         number(share.schedule.tasklets), number(device.stack), names,
     )  # fmt: skip
     kinds = [mram_of(list(shape), element) for shape, element in given.values()]

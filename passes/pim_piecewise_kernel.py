@@ -35,7 +35,7 @@ def pim_piecewise_kernel(
               "y": (count, "si16")}  # fmt: skip
     names = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in arrays])
     kernel = pim.KernelOp(
-        ir.StringAttr.get(name), ir.StringAttr.get(device.name), number(tasklets),
+        ir.StringAttr.get(name), ir.StringAttr.get(device.spelling), number(tasklets),
         number(device.stack), names,
     )  # fmt: skip
     kinds = [mram_of([extent], element) for extent, element in arrays.values()]

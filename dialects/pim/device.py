@@ -25,6 +25,10 @@ DMA_UNIT = 8
 DMA_MOST = 2048
 
 
+LIMITS = ("wram", "iram", "most_tasklets", "mram", "ranks", "dpus_per_rank", "stack", "runtime")
+"""What a program for one device may break on another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dma:
     """
@@ -85,6 +89,7 @@ class Device:
     """
     One kind of DPU and a system of them.
 
+    `base` is the built-in device that a profile replaced fields of, empty for one of those.
     `factor` scales issue slots to hardware (§3: register stalls and moves), `interval` is the
     cycles between two instructions of one tasklet, `stack` the bytes of each tasklet, `runtime`
     the WRAM that the vendor's runtime keeps.
@@ -105,6 +110,27 @@ class Device:
     dma: Dma = field(default_factory=Dma)
     host: Host = field(default_factory=Host)
     power: Power = field(default_factory=Power)
+    base: str = ""
+
+    @property
+    def spelling(self) -> str:
+        """
+        How kernels in the IR name the device: its base and the limits that are other ones, so that
+        the verifier of another process knows them.
+
+        >>> from dataclasses import replace
+        >>> mine = replace(device("v1B"), name="mine", base="v1B", wram=32768)
+        >>> mine.spelling, device(mine.spelling).wram, device("v1A").spelling
+        ('v1B<wram=32768>', 32768, 'v1A')
+        """
+        if not self.base:
+            return self.name
+        other = [
+            f"{name}={getattr(self, name)}"
+            for name in LIMITS
+            if getattr(self, name) != getattr(DEVICES[self.base], name)
+        ]
+        return self.base + (f"<{','.join(other)}>" if other else "")
 
     @property
     def dpus(self) -> int:
@@ -132,15 +158,27 @@ DEVICES: dict[str, Device] = {
 }
 
 
-def device(name: str) -> Device:
-    """A built-in device; UsageError for any other name."""
+def device(spelling: str) -> Device:
+    """The device of a name, or of a spelling with limits; UsageError for any other text."""
+    name, _, limits = spelling.removesuffix(">").partition("<")
     if name not in DEVICES:
         raise UsageError(
             "pim-device-unknown",
             f"no UPMEM device {name!r}",
             next_step=f"use {' or '.join(DEVICES)}, or a profile file",
         )
-    return DEVICES[name]
+    if not limits:
+        return DEVICES[name]
+    given: dict[str, Any] = {"name": spelling, "base": name}
+    for each in limits.split(","):
+        key, _, value = each.partition("=")
+        if key not in LIMITS or not value.isdecimal():
+            raise UsageError(
+                "pim-device-unknown", f"no limit {each!r} of a device",
+                next_step=f"a limit is one of {', '.join(LIMITS)} and a number",
+            )  # fmt: skip
+        given[key] = int(value)
+    return replace(DEVICES[name], **given)
 
 
 def read_profile(path: Path) -> Device:
@@ -150,7 +188,7 @@ def read_profile(path: Path) -> Device:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError("pim-profile-unreadable", f"{path}: {error}") from error
     base = device(str(given.pop("base", "v1A")))
-    made = _replaced(base, {"name": path.stem} | given, str(path))
+    made = _replaced(base, {"name": path.stem, "base": base.name} | given, str(path))
     _check(made, str(path))
     return made
 

@@ -1,23 +1,24 @@
 """Layers of integers go to DPUs, bit for bit; all else stays and says why; plans fit or say why."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from qcc.dialects import pim
-from qcc.dialects.bindings import ir
+from qcc.dialects.bindings import MLIRError, ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import ResourceError
 from qcc.dialects.formats import Format, format, from_definition
 from qcc.dialects.pim.cost import cost_of
-from qcc.dialects.pim.device import Device
+from qcc.dialects.pim.device import Device, read_profile
 from qcc.dialects.pim.execute import kernel_sums, reference_run
 from qcc.dialects.pim.linear import IntegerLinear, refusal
 from qcc.dialects.pim.plan import Plan
 from qcc.dialects.pim.schedule import Problem, Schedule, Share
-from qcc.passes.choose_pim_schedule import Choice
+from qcc.passes.choose_pim_schedule import Choice, Space
 from qcc.passes.partition_pim import PimPartition, partition_pim
 
 DPU = pim.device("v1A")
@@ -112,6 +113,25 @@ def test_a_full_mram_names_layer_budget_and_need() -> None:
     assert "second does not fit" in str(error.value)
     assert "there are 400" in str(error.value)
     assert "more than 2 parts" in str(error.value)
+
+
+def test_a_device_of_the_users_own(tmp_path: Path) -> None:
+    """Limits of a profile travel in the IR; the search keeps to them."""
+    profile = tmp_path / "small.toml"
+    profile.write_text('base = "v1B"\nwram = 24576\nranks = 1\nmost_tasklets = 12\n')
+    small = read_profile(profile)
+    text = LAYERS.replace("WEIGHT", "int4").replace("INPUT", "int4").replace("%SECOND", "%d")
+    with make_context():
+        module = ir.Module.parse(text)
+        space = Space(methods=("lanes", "canonical"), finalists=2, groups=(4,), words=(1,))
+        partition_pim(PimPartition(small, space=space))(module.operation, None)
+        assert module.operation.verify()
+        assert 'device = "v1B<wram=24576,most_tasklets=12,ranks=1>"' in str(module)
+        plan = Plan.of(ir.Module.parse(str(module)))
+        assert plan.dpus <= 64
+        assert all(layer.share.schedule.tasklets <= 12 for layer in plan.layers)
+        with pytest.raises(MLIRError, match="bytes of WRAM"):
+            ir.Module.parse(str(module).replace("wram=24576", "wram=13000"))
 
 
 @pytest.mark.parametrize(

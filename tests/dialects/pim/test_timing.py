@@ -86,6 +86,12 @@ def test_a_profile_replaces_fields(tmp_path: Path) -> None:
     assert (made.host.to_dpu_limit, made.dma.setup) == (9.0, 40.0)
 
 
+@pytest.mark.parametrize("text", ["v9", "v1A<wram>", "v1A<clock_mhz=3>", "v1A<wram=-8>"])
+def test_a_bad_spelling_is_refused(text: str) -> None:
+    with pytest.raises(QccError, match=r"no UPMEM device|no limit"):
+        device(text)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
