@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.sizes:
         print_sizes()
     elif options.exhaustive:
-        print_exhaustive(target)
+        print_exhaustive(target, options.formats.split(","))
     else:
         columns = [int(each) for each in options.columns.split(",")]
         print_goals(target, options.formats.split(","), columns, options.objective)
@@ -151,10 +151,10 @@ def geometric(values: Sequence[float]) -> float:
     return prod(values) ** (1 / len(values))
 
 
-def print_exhaustive(target: Device) -> None:
+def print_exhaustive(target: Device, formats: Sequence[str]) -> None:
     """The choice against all schedules of a space that can be simulated in minutes."""
     worst = 1.0
-    for precision in FORMATS:
+    for precision in formats:
         for shape, columns, grids in (
             ((96, 192), 512, ((1, 64, 1), (2, 32, 2))), ((768, 384), 64, ((4, 16, 1), (1, 64, 1))),
         ):  # fmt: skip
