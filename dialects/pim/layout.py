@@ -81,7 +81,7 @@ def dpu_arrays(share: Share, weights: Codes, activations: Codes) -> dict[str, Ar
         copies = np.repeat(array[:, None], s.row_parts, axis=1)
         made[name] = copies.reshape(s.dpus, *array.shape[2:])
     for name, array in table_arrays(share).items():
-        made[name] = np.broadcast_to(array, (s.dpus, *array.shape)).copy()
+        made[name] = np.broadcast_to(array, (s.dpus, *array.shape))
     shape, element = arrays(share)["results"]
     return made | {"results": np.zeros((s.dpus, *shape), DTYPES[element])}
 

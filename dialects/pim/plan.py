@@ -89,9 +89,12 @@ class Plan:
         ops = walk(module.operation.regions[0])
         kernels = {op.symbol.value: op for op in ops if op.operation.name == "pim.kernel"}
         runs: dict[str, Timing] = {}
-        layers, host = [], []
+        layers, host, placed = [], [], set[tuple[str, str]]()
         for op in ops:
             if isinstance(op, LinearOp):
+                if _place_of(op) in placed:  # `@step` has the layers of `@main` again
+                    continue
+                placed.add(_place_of(op))
                 kernel = kernels[op.kernel.value]
                 held = on or device(kernel.device.value)
                 if op.kernel.value not in runs:
@@ -197,6 +200,12 @@ def _name(op: Any) -> str:
     return ir.StringAttr(attributes["layer"]).value if "layer" in attributes else op.operation.name
 
 
+def _place_of(op: LinearOp) -> tuple[str, str]:
+    """Name and parameter of a layer."""
+    parameter: Any = op.weight.owner
+    return _name(op), ir.StringAttr(parameter.attributes["symbol"]).value
+
+
 def _layer(op: LinearOp, on: Device, timing: Timing) -> Layer:
     limits = None
     if "range" in op.operation.attributes:
@@ -207,10 +216,9 @@ def _layer(op: LinearOp, on: Device, timing: Timing) -> Layer:
     weight = parse_spelling(op.weight_format.value)
     linear = IntegerLinear(rows, k, weight, activation, limits)
     share = Share(linear.problem(tokens), schedule)
-    parameter: Any = op.weight.owner
-    symbol = ir.StringAttr(parameter.attributes["symbol"]).value
+    name, symbol = _place_of(op)
     cost = cost_of(share, on, timing.cycles)
-    return Layer(_name(op), op.kernel.value, symbol, linear, share, timing, cost)
+    return Layer(name, op.kernel.value, symbol, linear, share, timing, cost)
 
 
 def schedule_of(attribute: ir.Attribute) -> tuple[Schedule, int, int, int]:

@@ -6,6 +6,7 @@ import ctypes
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -154,15 +155,16 @@ class Dpu:
         return found.contents.address, found.contents.size
 
     def write(self, symbol: str, data: np.ndarray | bytes, offset: int = 0) -> None:
-        raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
-        self._copy(symbol, offset, ctypes.create_string_buffer(raw, len(raw)), len(raw), 1)
+        raw = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
+        raw = np.ascontiguousarray(raw)
+        self._copy(symbol, offset, raw.ctypes.data, raw.nbytes, 1)
 
     def read(self, symbol: str, bytes_: int, offset: int = 0) -> bytes:
         buffer = ctypes.create_string_buffer(bytes_)
         self._copy(symbol, offset, buffer, bytes_, 0)
         return buffer.raw
 
-    def _copy(self, symbol: str, offset: int, buffer: object, size: int, to_dpu: int) -> None:
+    def _copy(self, symbol: str, offset: int, buffer: Any, size: int, to_dpu: int) -> None:
         address, extent = self.symbol(symbol)
         if extent and offset + size > extent:
             raise UsageError(
