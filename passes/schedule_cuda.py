@@ -10,6 +10,7 @@ from .expand_norms import expand_norms
 from .expand_roundings import expand_roundings
 from .expand_sorts import expand_sorts
 from .launching import Scheduling
+from .schedule_attention import schedule_attention
 from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
 
@@ -19,6 +20,7 @@ Pass = Callable[[Operation, object], None]
 def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     """By name, to be run in this order; what none of them takes, the launch plan refuses."""
     return {
+        "schedule-attention": schedule_attention(options),
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
         "expand-lookups": expand_lookups,
         "expand-norms": expand_norms,
