@@ -123,7 +123,8 @@ class Packed(Side):
         assert self.rows.spelling is not None
         return tile.UnpackOp(
             self.tiles[f"{name}_codes"], first.value, Number.of(k).value, Number.of(strip).value,
-            text(self.rows.spelling), text(sign), text(self.strips), kind, **optional,
+            text(self.rows.spelling), text(sign), text(self.strips), text("column"), kind,
+            **optional,
         ).fragment  # fmt: skip
 
     strips = "rows"
@@ -141,7 +142,7 @@ class Packed(Side):
         stored = self.tiles[f"{self.rows.name}_{role}"]
         element = str(tensor_of(stored.type).element_type)
         taken = tile.ColumnsOp(
-            stored, at.value, Number.of(column).value, self.columns_of(element)
+            stored, at.value, Number.of(column).value, text("column"), self.columns_of(element)
         ).vector
         label(taken, f"{name}_stored")
 
@@ -176,7 +177,9 @@ class PackedKeys(Packed):
     def flags(self, at: Number) -> ir.Value:
         flags = self.tiles["key_flags"]
         kind = self.columns_of("f32")
-        return label(tile.ColumnsOp(flags, at.value, Number(0).value, kind).vector, "flag")
+        return label(
+            tile.ColumnsOp(flags, at.value, Number(0).value, text("column"), kind).vector, "flag"
+        )
 
     def guarded(self, factor: ir.Value, *flags: ir.Value) -> ir.Value:
         return arith.addf(factor, flags[0])

@@ -150,7 +150,7 @@ def reduced(
 
 
 def fill(value: float, kind: ir.Type, name: str) -> ir.Value:
-    number = ir.FloatAttr.get(tensor_of(kind).element_type, value)
+    number = ir.FloatAttr.get(ir.F32Type.get(), value)
     return label(tile.FillOp(number, kind).fragment, name)
 
 

@@ -48,7 +48,7 @@ def _kernel(text: WarpText) -> None:
     if "comment" in text.op.attributes:
         for line in ir.StringAttr(text.op.attributes["comment"]).value.splitlines():
             out.comment(line)
-    out.line(f'extern "C" __global__ void __launch_bounds__({text.threads})')
+    out.line(f'extern "C" __global__ void __launch_bounds__({text.threads}, 1)')
     parameters = _parameters(text)
     out.line(f"{name}(")
     for parameter in parameters[:-1]:

@@ -26,6 +26,19 @@ def operand(text: WarpText, op: Any) -> None:
     at = linear((pitch, row), column, lane)
     text.out.line(f"const auto {name} = {text.name(op.tile)}({text.stage}).at({at});")
     text.lazy[op.fragment] = op
+    shape = Shape.of(op.fragment.type)
+    if shape.role == "a":
+        _load_left(text, op, shape, name)
+
+
+def _load_left(text: WarpText, op: Any, shape: Shape, lane: str) -> None:
+    """A left operand, which products with several right ones share."""
+    out, (strips, steps, _) = text.out, shape.dimensions
+    name = text.names[op.fragment] = text.label(op, "left")
+    out.line(f"{shape.declared(name)};")
+    with out.loop("strip", strips) as strip, out.loop("step", steps) as step:
+        at = linear((16 * row_pitch(op.tile.type), strip), (8 * shape.per_register, step))
+        out.line(f"load_matrix<4>({name}[{strip}][{step}], {lane}.at({at}));")
 
 
 def _wide(op: Any) -> bool:
@@ -128,7 +141,7 @@ def _decoded(text: WarpText, op: Any, strip: str) -> Callable[[str], str]:
                 out.line(f"{value} = {function}({value}, 0);")
     if columns >= of_unit:
         return lambda step: f"decoded[{divided(step, steps)}][{remainder(step, steps)}]"
-    offset = f"{grouped(k)} % {of_unit} / 16"
+    offset = f"{grouped(k)} % {of_unit} / {8 * program.order.per_register}"
     return lambda step: f"decoded[0][{linear(offset, step)}]"
 
 
@@ -190,10 +203,14 @@ def _row_offsets(text: WarpText, op: Any, program: DecodeProgram, strip: str) ->
     tile, pitch = f"{text.name(op.zeros)}({text.stage})", row_pitch(op.zeros.type)
     with out.loop("half", 2) as half:
         row = linear((16, text.name(op.first)), (16, strip), "lane / 4", (8, half))
-        at = linear((pitch, row), text.name(op.zero_column))
-        out.line(f"const float zero = {tile}.load({at});")
+        column = text.name(op.zero_column)
+        row, column = (row, column) if op.zero_along.value == "column" else (column, row)
+        at, whole = linear((pitch, row), column), not program.operand.is_float
+        out.line(f"const {'s32' if whole else 'float'} zero = {tile}.load({at});")
         for place, offset in enumerate(program.offsets):
             value = f"{number(offset.base)} + {number(offset.times)} * zero"
-            out.line(f"offsets[{place}][{half}] = {program.operand.name}x2_from_f32"
-                     f"({value}, {value});")  # fmt: skip
+            made = f"{program.operand.name}x2_from_f32({value}, {value})"
+            if whole:
+                made = f"u32({linear((offset.times, 'zero'), int(offset.base))}) * 0x01010101"
+            out.line(f"offsets[{place}][{half}] = {made};")
     return "offsets"

@@ -189,8 +189,12 @@ def columns(text: WarpText, op: Any) -> None:
     tile = f"{text.name(op.tile)}({text.stage})"
     pitch = row_pitch(op.tile.type)
     with over(text, shape) as place:
-        row = linear(text.name(op.row), place.column)
-        at = linear((pitch, row), text.name(op.column))
+        row, column = text.name(op.row), text.name(op.column)
+        if op.along.value == "column":
+            row = linear(row, place.column)
+        else:
+            column = linear(column, place.column)
+        at = linear((pitch, row), column)
         text.out.line(f"{name}{place.of} = {tile}.load({at});")
 
 

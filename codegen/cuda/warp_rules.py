@@ -9,7 +9,7 @@ from typing import Any
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.tile.warp_ops import UNROLLED, stages_of
-from . import append_rules, product_rules
+from . import append_rules, image_rules, product_rules
 from . import warp_memory_rules as memory
 from .printer import grouped, linear
 from .printer import number as literal
@@ -234,13 +234,15 @@ def _pipelined(
     out.line()
     for each_ in copies:
         memory.declare_tile(text, each_)
+        if each_.operation.name == "tile.patches":
+            image_rules.declare_pixels(text, each_)
     text.names[k] = "k"
     out.comment("Starts the copies of the step at k into a stage")
     with out.block("const auto fetch = [&](int stage, int k)", "};"):
         for each_ in _needed(block, copies):
             number(text, each_)
         for each_ in copies:
-            memory.rows(text, each_)
+            COPIES[each_.operation.name](text, each_)
     ahead = stages - 1
     out.line()
     out.line("#pragma unroll")
@@ -263,7 +265,7 @@ def _pipelined(
 
 def _needed(block: Any, copies: list[Any]) -> list[Any]:
     """The ops of a loop's body that what its copies are fetched by follows from, in order."""
-    wanted = {value for op in copies for value in (op.first, op.column, op.count)}
+    wanted = {value for op in copies for value in op.operation.operands}
     found = []
     for op in reversed(list(block.operations)):
         if any(result in wanted for result in op.operation.results):
@@ -285,6 +287,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.index": index,
     "tile.view": memory.view,
     "tile.rows": lambda text, op: None,
+    "tile.patches": lambda text, op: None,
     "tile.pick": memory.pick,
     "tile.operand": product_rules.operand,
     "tile.unpack": product_rules.unpack,
@@ -297,5 +300,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "scf.for": loop,
     "tile.save": memory.save,
     **append_rules.RULES,
+    **image_rules.RULES,
 }
-"""`tile.rows` is printed by its loop, which says when."""
+"""`tile.rows` and `tile.patches` are printed by their loop, which says when."""
+COPIES = {"tile.rows": memory.rows, "tile.patches": image_rules.patches}

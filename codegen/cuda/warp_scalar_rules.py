@@ -86,6 +86,8 @@ SCALARS: dict[str, Callable[[Any, Given], str]] = {
     "arith.negf": lambda _, given: f"-{grouped(given[0])}",
     "arith.extf": _widened,
     "arith.truncf": _narrowed,
+    "arith.fptosi": lambda _, given: f"u8(s32_from_f32({given[0]}))",
+    "math.roundeven": _called("round_even"),
     "arith.sitofp": lambda _, given: f"f32_from_s32({given[0]})",
     "arith.select": _chosen,
     "arith.cmpf": _compared,

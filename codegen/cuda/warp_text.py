@@ -11,7 +11,7 @@ from ...dialects.bindings import ir
 from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_ops import operations, tile_bytes
+from ...dialects.tile.warp_ops import COPIES, operations, tile_bytes
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 
@@ -92,7 +92,7 @@ class WarpText:
 
 
 def copies_of(loop: Any) -> list[Any]:
-    return [op for op in loop.body.operations if op.operation.name == "tile.rows"]
+    return [op for op in loop.body.operations if op.operation.name in COPIES]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ from .tap_panels import (
     tap_panel_specs,
     to_tap_panels,
 )
+from .window_packets import (
+    from_window_packets,
+    to_window_packets,
+    window_layout,
+    window_refusal,
+    window_specs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +54,9 @@ class StoredLayout:
 
 def layout_refusal(fmt: Format, layout: str, shape: Shape) -> str | None:
     """Why parts of a tensor of this format and shape cannot be stored so, or None."""
-    if layout not in LAYOUTS:
+    known = _layout(layout)
+    if known is None:
         return f"there is no layout {layout!r}, only {', '.join(LAYOUTS)}"
-    known = LAYOUTS[layout]
     if len(shape) != known.rank:
         return f"{layout!r} is a layout of tensors of rank {known.rank}, not {len(shape)}"
     reason = known.refusal(fmt)
@@ -60,17 +67,29 @@ def stored_specs(fmt: Format, layout: str | None, shape: Shape) -> PartSpecs:
     """Shape and dtype of each part; without a layout, rows one after another."""
     if layout is None:
         return fmt.part_specs(shape[0], math.prod(shape[1:]))
-    return LAYOUTS[layout].specs(fmt, shape)
+    return _known(layout).specs(fmt, shape)
 
 
 def to_layout(fmt: Format, layout: str | None, parts: Parts, shape: Shape) -> Parts:
     """The parts that `Format.encode_rows` gives, as they are stored."""
-    return parts if layout is None else LAYOUTS[layout].store(fmt, parts, shape)
+    return parts if layout is None else _known(layout).store(fmt, parts, shape)
 
 
 def from_layout(fmt: Format, layout: str | None, stored: Parts, shape: Shape) -> Parts:
     """Undo `to_layout`: parts as `Format.decode_rows` takes them."""
-    return stored if layout is None else LAYOUTS[layout].restore(fmt, stored, shape)
+    return stored if layout is None else _known(layout).restore(fmt, stored, shape)
+
+
+def _layout(layout: str) -> StoredLayout | None:
+    """A layout by its name, those included that count the groups of a convolution."""
+    return LAYOUTS.get(layout) or (_window_packets(layout) if window_layout(layout) else None)
+
+
+def _known(layout: str) -> StoredLayout:
+    known = _layout(layout)
+    if known is None:
+        raise KeyError(layout)
+    return known
 
 
 def _panels() -> StoredLayout:
@@ -108,6 +127,16 @@ def _packets(order: PacketOrder) -> StoredLayout:
         specs=lambda fmt, shape: packet_specs(fmt, order, *shape),
         store=lambda fmt, parts, shape: to_packets(fmt, order, parts, shape[1]),
         restore=lambda fmt, stored, shape: from_packets(fmt, order, stored, *shape),
+    )
+
+
+def _window_packets(layout: str) -> StoredLayout:
+    return StoredLayout(
+        rank=4,
+        refusal=lambda fmt: window_refusal(fmt, layout),
+        specs=lambda fmt, shape: window_specs(fmt, layout, shape),
+        store=lambda fmt, parts, shape: to_window_packets(fmt, layout, parts, shape),
+        restore=lambda fmt, stored, shape: from_window_packets(fmt, layout, stored, shape),
     )
 
 

@@ -130,7 +130,11 @@ def row_roles(problem: LinearProblem) -> dict[str, str]:
 
 def chunk_of(problem: LinearProblem) -> int:
     """Stored columns between two rescalings: as many of a packet as share a scale."""
-    group = problem.stored_group
+    return chunk_columns(problem.stored_group)
+
+
+def chunk_columns(group: int | None) -> int:
+    """Columns of a packet that share a scale, of groups of so many stored columns."""
     return PACKET_COLUMNS if group is None else gcd(group, PACKET_COLUMNS)
 
 

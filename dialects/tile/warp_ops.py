@@ -22,6 +22,7 @@ from .hardware import machine, require_native
 
 ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
 REDUCTIONS = ("max", "add")
+COPIES = ("tile.rows", "tile.patches")
 STAGES, UNROLLED = "stages", "unrolled"
 
 
@@ -88,6 +89,33 @@ class RowsOp(Tile.Operation, name="rows"):
         return True
 
 
+class PatchesOp(Tile.Operation, name="patches"):
+    """
+    Columns k … of the windows of output pixels, one pixel a row: implicit im2col.
+
+    tile[i, j] = source[image, channel, y, x], zero outside of the image and for i >= count. Output
+    pixel first + i is (image, oy, ox) in an output of `out_height` x `out_width`; column k + j is
+    (tap, c), the channels innermost if `by_tap`, else the taps; channel = first_channel + c,
+    y = oy * stride + tap_y * dilation - padding, and x likewise. With `groups` = [size, padded],
+    columns are counted with groups of `size` padded by zeros to `padded`.
+
+    Channels of the source lie in blocks of `block`: [images, channels / block, height, width,
+    block]; one block is NHWC, blocks of one are NCHW. The source is a view of one column.
+    """
+
+    source: Operand[Any]
+    first: Operand[Any]
+    count: Operand[Any]
+    k: Operand[Any]
+    first_channel: Operand[Any]
+    height: Operand[Any]
+    width: Operand[Any]
+    out_height: Operand[Any]
+    out_width: Operand[Any]
+    window: ir.DictAttr
+    tile: Result[Any]
+
+
 class PickOp(Tile.Operation, name="pick"):
     """
     fragment[w, i, j] = source[row + i, column + j] where row + i < limit and j is inside, else 0.
@@ -123,7 +151,8 @@ class UnpackOp(Tile.Operation, name="unpack"):
 
     `tile` holds packets of 16 x 64 codes: with `strips` = "rows", packet (i / 16, j / 64) in row
     first + i / 16; with "columns", where first + j / 64 is the row, in column i / 16.
-    `zeros` are subtracted: one for each of the rows i, or of the columns j with "columns".
+    `zeros` are subtracted: one for each of the rows i, or of the columns j with "columns", down
+    column `zero_column` of their tile, or along its row with `zero_along` "row".
     `k` is the column where the fragment begins; `sign` is as in `tile.decode`.
     """
 
@@ -134,6 +163,7 @@ class UnpackOp(Tile.Operation, name="unpack"):
     format: ir.StringAttr
     sign: ir.StringAttr
     strips: ir.StringAttr
+    zero_along: ir.StringAttr
     fragment: Result[Any]
     zeros: Optional[Operand[Any]] = None
     zero_column: Optional[Operand[Any]] = None
@@ -264,11 +294,15 @@ class ConvertOp(Tile.Operation, name="convert", traits=[ext.Pure]):
 
 
 class ColumnsOp(Tile.Operation, name="columns"):
-    """vector[w, j] = tile[row + j, column], as it is stored."""
+    """
+    vector[w, j] = tile[row + j, column], as it is stored, or tile[row, column + j] with `along`
+    "row" in place of "column".
+    """
 
     tile: Operand[Any]
     row: Operand[Any]
     column: Operand[Any]
+    along: ir.StringAttr
     vector: Result[Any]
 
 
@@ -284,6 +318,24 @@ class SaveOp(Tile.Operation, name="save"):
     row: Operand[Any]
     column: Operand[Any]
     limit: Operand[Any]
+
+
+class SaveImageOp(Tile.Operation, name="save_image"):
+    """
+    target[image, column + j, y, x] = fragment[w, i, j]: row + i is output pixel (image, y, x).
+
+    Where row + i < limit and j < channels; the target is laid out in blocks as in `tile.patches`.
+    """
+
+    fragment: Operand[Any]
+    target: Operand[Any]
+    row: Operand[Any]
+    limit: Operand[Any]
+    column: Operand[Any]
+    channels: Operand[Any]
+    pixels: Operand[Any]
+    all_channels: ir.IntegerAttr
+    block: ir.IntegerAttr
 
 
 class MoveOp(Tile.Operation, name="move"):
@@ -343,7 +395,7 @@ def row_pitch(tile: ir.Type) -> int:
     """Elements from one row of a shared tile to the next."""
     tensor = tensor_of(tile)
     size = element_bytes(tensor.element_type)
-    if str(tensor.element_type) not in ("f16", "bf16"):
+    if str(tensor.element_type) not in ("f16", "bf16", "i8"):
         return tensor.shape[1]
     return tensor.shape[1] + ROW_PAD // size
 
@@ -394,7 +446,7 @@ def shared_need(op: Any) -> int:
     for each in operations(op.body):
         name = each.operation.name
         if name == "scf.for" and STAGES in each.operation.attributes:
-            tiles = [c for c in each.body.operations if c.operation.name == "tile.rows"]
+            tiles = [c for c in each.body.operations if c.operation.name in COPIES]
             stages = max(stages, stages_of(each) * sum(tile_bytes(c.tile.type) for c in tiles))
         if name == "tile.reduce" and each.axis.value == "warps":
             held = fragment_numbers(each.fragment.type)

@@ -102,6 +102,56 @@ def _rows(block: _Block, op: Any) -> Array:
     return tile if str(tensor_of(op.source.type).element_type) == kind else _rounded(tile, kind)
 
 
+def _patches(block: _Block, op: Any) -> Array:
+    w = {name: list(ir.DenseI64ArrayAttr(op.window[name])) for name in WINDOW_LISTS}
+    n = {name: ir.IntegerAttr(op.window[name]).value for name in WINDOW_NUMBERS}
+    first, count, k, first_channel, height, width, out_height, out_width = (
+        int(block.get(v)) for v in list(op.operation.operands)[1:]
+    )
+    rows, columns = _shape(op.tile.type)
+    images = block.get(op.source).reshape(
+        -1, n["all_channels"] // n["block"], height, width, n["block"]
+    )
+    pixel, stored = first + np.arange(rows)[:, None], k + np.arange(columns)[None]
+    at, valid = stored, (stored < n["k"]) & (np.arange(rows)[:, None] < count)
+    if w["groups"]:
+        size, padded = w["groups"]
+        at, valid = stored // padded * size + stored % padded, valid & (stored % padded < size)
+    taps = w["taps"][0] * w["taps"][1]
+    tap, channel = divmod(at, n["channels"]) if n["by_tap"] else divmod(at, taps)[::-1]
+    image, rest = divmod(pixel, out_height * out_width)
+    y = (
+        rest // out_width * w["stride"][0]
+        - w["padding"][0]
+        + tap // w["taps"][1] * w["dilation"][0]
+    )
+    x = rest % out_width * w["stride"][1] - w["padding"][1]
+    x = x + tap % w["taps"][1] * w["dilation"][1]
+    valid = valid & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    index = [np.where(valid, v, 0) for v in (image, first_channel + channel, y, x)]
+    image, channel, y, x = index
+    found = images[image, channel // n["block"], y, x, channel % n["block"]]
+    tile = np.where(valid, found, np.zeros((), images.dtype))
+    kind = str(tensor_of(op.tile.type).element_type)
+    return tile if str(tensor_of(op.source.type).element_type) == kind else _rounded(tile, kind)
+
+
+def _save_image(block: _Block, op: Any) -> None:
+    size, all_ = op.block.value, op.all_channels.value
+    pixels, target = int(block.get(op.pixels)), block.get(op.target)
+    images = target.reshape(-1, all_ // size, pixels, size)
+    numbers = (block.number(v) for v in (op.row, op.limit, op.column, op.channels))
+    for tile, row, limit, column, channels in zip(block.get(op.fragment), *numbers, strict=True):
+        held = tile[: max(0, limit - row), : max(0, channels)]
+        pixel = row + np.arange(held.shape[0])[:, None]
+        channel = column + np.arange(held.shape[1])[None]
+        images[pixel // pixels, channel // size, pixel % pixels, channel % size] = held
+
+
+WINDOW_LISTS = ("taps", "stride", "padding", "dilation", "groups")
+WINDOW_NUMBERS = ("channels", "all_channels", "block", "by_tap", "k")
+
+
 def _window(source: Array, row: int, column: int, shape: tuple[int, ...], limit: int) -> Array:
     window = np.zeros(shape, np.float64)
     part = source[row : min(row + shape[0], limit), column : column + shape[1]]
@@ -160,6 +210,8 @@ def _packets(block: _Block, op: Any, first: int, bits: int, rows: int) -> Array:
 
 def _zeros(block: _Block, op: Any, first: Array, rows: int, columns: int) -> Array:
     tile, column = block.get(op.zeros).astype(np.float64), block.number(op.zero_column)
+    if op.zero_along.value == "row":
+        tile = tile.T
     size, unit = (rows, 16) if op.strips.value == "rows" else (columns, 64)
     taken = np.stack(
         [tile[unit * f : unit * f + size, c] for f, c in zip(first, column, strict=True)]
@@ -170,6 +222,8 @@ def _zeros(block: _Block, op: Any, first: Array, rows: int, columns: int) -> Arr
 def _columns(block: _Block, op: Any) -> Array:
     tile, count = block.get(op.tile), _shape(op.vector.type)[1]
     places = zip(block.number(op.row), block.number(op.column), strict=True)
+    if op.along.value == "row":
+        return np.stack([tile[r, c : c + count] for r, c in places])[:, None, :]
     return np.stack([tile[r : r + count, c] for r, c in places])[:, None, :]
 
 
@@ -321,6 +375,8 @@ MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
     "tile.index": lambda block, op: block.place[op.axis.value],
     "tile.view": lambda block, op: block.get(op.source)[: block.get(op.rows)],
     "tile.rows": _rows,
+    "tile.patches": _patches,
+    "tile.save_image": _save_image,
     "tile.pick": _pick,
     "tile.operand": _operand,
     "tile.unpack": _unpack,
@@ -365,6 +421,8 @@ MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
     "arith.extf": _scalar(lambda value: value.astype(np.float32)),
     "arith.truncf": _truncated,
     "arith.sitofp": _scalar(lambda value: value.astype(np.float32)),
+    "math.roundeven": _scalar(np.rint),
+    "arith.fptosi": _truncated,
     "math.exp2": _scalar(np.exp2),
     "math.fma": _scalar(_fma),
 }
