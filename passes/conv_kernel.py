@@ -127,7 +127,8 @@ class _Convolution:
 
     def view(self, given: Values) -> Values:
         p, number = self.problem, self.number
-        input_size = number["images"] * number["height"] * number["width"] * p.channels
+        width = (number["width"] + (p.row_multiple - 1)) // p.row_multiple * p.row_multiple
+        input_size = number["images"] * number["height"] * width * p.channels
         sizes = {
             "x": input_size, p.format.code_part: Number(p.window.groups * p.strips),
             "bias": Number(p.outputs), "y": self.pixels * p.outputs,
@@ -199,7 +200,8 @@ class _Convolution:
         }  # fmt: skip
         numbers = {
             "channels": w.channels, "all_channels": p.channels, "block": p.block or p.channels,
-            "by_tap": int(p.by_tap), "vector": p.vector(16), "k": p.stored_k,
+            "row_multiple": p.row_multiple, "by_tap": int(p.by_tap), "vector": p.vector(16),
+            "k": p.stored_k,
         }  # fmt: skip
         made: dict[str, ir.Attribute] = {
             name: ir.DenseI64ArrayAttr.get(list(values)) for name, values in lists.items()

@@ -11,6 +11,7 @@ from .expand_roundings import expand_roundings
 from .expand_sorts import expand_sorts
 from .launching import Scheduling
 from .schedule_attention import schedule_attention
+from .schedule_conv2d import schedule_conv2d
 from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
 
@@ -21,6 +22,7 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     """By name, to be run in this order; what none of them takes, the launch plan refuses."""
     return {
         "schedule-attention": schedule_attention(options),
+        "schedule-conv2d": schedule_conv2d(options),
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
         "expand-lookups": expand_lookups,
         "expand-norms": expand_norms,

@@ -32,15 +32,17 @@ class Window:
     by_tap: bool
     vector: int
     k: int
+    row_multiple: int
 
     @staticmethod
     def of(attribute: ir.DictAttr) -> Window:
         lists = ("taps", "stride", "padding", "dilation", "groups")
-        numbers = ("channels", "all_channels", "block", "by_tap", "vector", "k")
-        return Window(
-            *(list(ir.DenseI64ArrayAttr(attribute[name])) for name in lists),
-            *(ir.IntegerAttr(attribute[name]).value for name in numbers),
-        )  # fmt: skip
+        numbers = ("channels", "all_channels", "block", "by_tap", "vector", "k", "row_multiple")
+        found: dict[str, Any] = {
+            name: list(ir.DenseI64ArrayAttr(attribute[name])) for name in lists
+        }
+        found |= {name: ir.IntegerAttr(attribute[name]).value for name in numbers}
+        return Window(**found)
 
 
 def goes_by_pixel(text: WarpText, op: Any) -> bool:
@@ -158,7 +160,9 @@ def _gather(text: WarpText, op: Any, window: Window, column: str) -> None:
     height, width = text.name(op.height), text.name(op.width)
     bounds += [f"u32(at_y) < u32({height})", f"u32(at_x) < u32({width})"]
     out.line(f"const bool inside = {' && '.join(bounds)};")
-    place = address("image", "channel", f"s64({height})", f" * {width} + at_x", "at_y", window)
+    more = window.row_multiple
+    pitch = width if more == 1 else f"({linear(width, more - 1)}) / {more} * {more}"
+    place = address("image", "channel", f"s64({height})", f" * ({pitch}) + at_x", "at_y", window)
     out.line(f"const s64 from = inside ? {place} : 0;")
 
 
@@ -203,7 +207,7 @@ def save_image(text: WarpText, op: Any) -> None:
     name, to = text.name(op.fragment), text.name(op.target)
     block, all_ = op.block.value, op.all_channels.value
     size = element_bytes(tensor_of(op.target.type).element_type)
-    window = Window([], [], [], [], [], 0, all_, block, True, 1, 0)
+    window = Window([], [], [], [], [], 0, all_, block, True, 1, 0, 1)
     pairs = op.operation.attributes["pairs"].value if "pairs" in op.operation.attributes else False
     strips, tiles, _ = shape.dimensions
     pixels = text.name(op.pixels)

@@ -52,8 +52,9 @@ class ConvProblem:
     `pixels` is what the schedule is chosen for. `source` is the type of images in memory, rounded
     to `activation` as they are copied. Images of i8 come with one fp32 scale. `block` and
     `result_block` say how channels lie in memory, in blocks of so many: 1 is NCHW, 0 stands for
-    all of them, NHWC. `relu` cuts the result off at zero. A result of i8 is divided by its fp32
-    scale "y_scale" and rounded, ties to even.
+    all of them, NHWC. Rows of pixels of the source are padded to `row_multiple`. `relu` cuts the
+    result off at zero. A result of i8 is divided by its fp32 scale "y_scale" and rounded, ties to
+    even.
     """
 
     window: Window
@@ -66,6 +67,7 @@ class ConvProblem:
     block: int = 1
     result_block: int = 1
     relu: bool = False
+    row_multiple: int = 1
 
     @property
     def format(self) -> Format:

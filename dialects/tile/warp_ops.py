@@ -100,7 +100,8 @@ class PatchesOp(Tile.Operation, name="patches"):
     columns are counted with groups of `size` padded by zeros to `padded`.
 
     Channels of the source lie in blocks of `block`: [images, channels / block, height, width,
-    block]; one block is NHWC, blocks of one are NCHW. The source is a view of one column.
+    block]; one block is NHWC, blocks of one are NCHW. Rows of pixels are padded to a multiple of
+    `row_multiple`. The source is a view of one column.
     """
 
     source: Operand[Any]

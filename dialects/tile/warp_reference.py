@@ -109,8 +109,9 @@ def _patches(block: _Block, op: Any) -> Array:
         int(block.get(v)) for v in list(op.operation.operands)[1:]
     )
     rows, columns = _shape(op.tile.type)
+    pitch = -(-width // n["row_multiple"]) * n["row_multiple"]
     images = block.get(op.source).reshape(
-        -1, n["all_channels"] // n["block"], height, width, n["block"]
+        -1, n["all_channels"] // n["block"], height, pitch, n["block"]
     )
     pixel, stored = first + np.arange(rows)[:, None], k + np.arange(columns)[None]
     at, valid = stored, (stored < n["k"]) & (np.arange(rows)[:, None] < count)
@@ -149,7 +150,7 @@ def _save_image(block: _Block, op: Any) -> None:
 
 
 WINDOW_LISTS = ("taps", "stride", "padding", "dilation", "groups")
-WINDOW_NUMBERS = ("channels", "all_channels", "block", "by_tap", "k")
+WINDOW_NUMBERS = ("channels", "all_channels", "block", "by_tap", "k", "row_multiple")
 
 
 def _window(source: Array, row: int, column: int, shape: tuple[int, ...], limit: int) -> Array:

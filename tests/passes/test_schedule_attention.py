@@ -3,6 +3,7 @@
 import pytest
 
 from qcc.codegen.cuda.families import emit_sources, kernels_of
+from qcc.codegen.cuda.plan import LaunchStep
 from qcc.codegen.cuda.read_plan import read_function
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
@@ -62,7 +63,8 @@ def test_a_mask_is_given_with_its_strides():
         assert "mask_head" in source
         function = read_function(module, "main", {})
         sizes = function.evaluated([(2, 4, 7, 64), (2, 2, 7, 64), (2, 2, 7, 32), (2, 1, 7, 7)], {})
-        step = next(s for s in function.steps if s.kernel == name)
+        steps = [step for step in function.steps if isinstance(step, LaunchStep)]
+        step = next(step for step in steps if step.kernel == name)
         heads, elements, *strides = (sizes[each.index] for each in step.arguments[-6:])
         assert (heads, elements, strides) == (2, 98, [49, 0, 7, 1])
 

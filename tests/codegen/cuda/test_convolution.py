@@ -1,0 +1,271 @@
+"""
+Emitted convolutions, run by the emulator in all its modes against NumPy.
+
+All kernels are one translation unit; images, channels and windows are no multiples of tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from qcc.codegen.cuda.emit_warps import emit_warps
+from qcc.codegen.cuda.emulator.build import build_emulated
+from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, Mode
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.formats import Format
+from qcc.dialects.formats.stored import layout_refusal, stored_specs, to_layout
+from qcc.dialects.formats.window_packets import from_window_packets, spelled_layout
+from qcc.dialects.qcc.reference import conv2d
+from qcc.dialects.tile.conv_problem import (
+    ConvProblem,
+    ConvSchedule,
+    Window,
+    default_convolution,
+    illegal,
+)
+from qcc.dialects.tile.hardware import machine
+from qcc.dialects.tile.warp_launch import WarpLaunch
+from qcc.dialects.tile.warp_reference import run_warps
+from qcc.passes.conv_kernel import conv_kernel
+
+DTYPES: dict[str, Any] = {
+    "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
+}  # fmt: skip
+UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
+IMAGES, HEIGHT, WIDTH = 2, 9, 7
+X_SCALE, Y_SCALE = np.float32(0.02), np.float32(0.375)
+
+
+@dataclass(frozen=True)
+class Case:
+    problem: ConvProblem
+    schedule: ConvSchedule
+
+
+SMALL = ConvSchedule(2, 1, 16, 16, 64, 2)
+CASES = {
+    # NCHW from fp32, stride and padding, an exact weight with a scale for each output.
+    "nchw": Case(ConvProblem(Window(5, 20, (3, 3), (2, 1), (1, 2)), "int4", source="f32",
+                             result="f32", bias="f32"), ConvSchedule(1, 2, 32, 16, 64, 3)),
+    # NHWC, 16 bytes at a time, dilation, relu.
+    "nhwc": Case(ConvProblem(Window(16, 24, (3, 2), dilation=(1, 2)), "fp8_e4m3", relu=True,
+                             block=0, result_block=0), SMALL),
+    # Groups of values that are no multiples of 16; groups of the convolution; bf16.
+    "groups": Case(ConvProblem(Window(6, 10, (3, 2), padding=(1, 1), groups=2), "int8<group=20>",
+                               activation="bf16", result="bf16", bias="bf16"), SMALL),
+    "depthwise": Case(ConvProblem(Window(1, 2, (3, 3), padding=(1, 1), groups=5), "fp16"), SMALL),
+    # Integers, requantised; images in blocks of channels.
+    "bytes": Case(ConvProblem(Window(16, 34, (3, 3)), "int8", activation="i8", result="i8",
+                              block=8, result_block=2, bias="f32"), SMALL),
+    # Zero points, a table, 1 x 1 windows; codes padded as `qcc.quantize` stores them.
+    "zeros": Case(ConvProblem(Window(24, 16, (1, 1), (2, 2)), "uint4<symmetric=false>",
+                              activation="i8", row_multiple=8), SMALL),
+    "table": Case(ConvProblem(Window(16, 16, (2, 2)), "nf4<group=32>", block=0), SMALL),
+}  # fmt: skip
+
+
+@dataclass
+class Built:
+    module: EmulatedModule
+    kernels: dict[str, Any]
+    launches: dict[str, WarpLaunch]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        launches = {}
+        with ir.InsertionPoint(module.body):
+            for name, case in CASES.items():
+                assert not list(illegal(case.problem, case.schedule, machine("sm_80")))
+                launches[name] = conv_kernel(case.problem, case.schedule, f"conv_{name}")
+        assert module.operation.verify()
+        kernels = list(module.body.operations)
+        emulated = build_emulated(emit_warps(kernels), tmp_path_factory.mktemp("convolution"))
+        yield Built(emulated, dict(zip(launches, kernels, strict=True)), launches)
+
+
+def laid_out(images: np.ndarray, block: int, row_multiple: int = 1) -> np.ndarray:
+    """NCHW to blocks of channels, rows of pixels padded."""
+    count, channels, height, width = images.shape
+    size = block or channels
+    padded = np.pad(images, [(0, 0)] * 3 + [(0, -width % row_multiple)])
+    blocks = padded.reshape(count, channels // size, size, height, -1)
+    return np.ascontiguousarray(blocks.transpose(0, 1, 3, 4, 2))
+
+
+def from_blocks(images: np.ndarray, shape: tuple[int, ...], block: int) -> np.ndarray:
+    count, channels, height, width = shape
+    size = block or channels
+    blocks = images.reshape(count, channels // size, height, width, size)
+    return blocks.transpose(0, 1, 4, 2, 3).reshape(shape).astype(np.float64)
+
+
+def weight_of(problem: ConvProblem, rng: np.random.Generator) -> tuple[Format, Any, np.ndarray]:
+    window = problem.window
+    shape = problem.outputs, window.channels, *window.taps
+    values = rng.normal(size=(problem.outputs, window.k)).astype(np.float32)
+    parts = problem.format.encode_rows(values)
+    wide = problem.format.decode_rows(parts, window.k).astype(np.float64)
+    return problem.format, parts, wide.reshape(shape)
+
+
+def layout_of(problem: ConvProblem) -> str:
+    return spelled_layout(problem.program.order.name, problem.by_tap, problem.window.groups)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Arguments by name; the exact result, how far sums may be from it, and its shape."""
+
+    arguments: dict[str, Any]
+    wanted: np.ndarray
+    bound: np.ndarray
+
+
+def given(name: str) -> Given:
+    p = CASES[name].problem
+    w, rng = p.window, np.random.default_rng(3)
+    _, parts, weight = weight_of(p, rng)
+    shape = (IMAGES, p.channels, HEIGHT, WIDTH)
+    if p.activation == "i8":
+        images = rng.integers(-128, 128, shape).astype(np.int8)
+        wide = images * np.float64(X_SCALE)
+    else:
+        images = rng.normal(size=shape).astype(np.float32).astype(DTYPES[p.memory])
+        wide = images.astype(np.float64)
+    options = {"stride": w.stride, "padding": w.padding, "dilation": w.dilation,
+               "groups": w.groups}  # fmt: skip
+    wanted, size = conv2d(wide, weight, **options), conv2d(abs(wide), abs(weight), **options)
+    out_height, out_width = wanted.shape[2:]
+    arguments = dict(to_layout(p.format, layout_of(p), parts, (p.outputs, w.channels, *w.taps)))
+    arguments |= {
+        "x": laid_out(images, p.block, p.row_multiple), "x_scale": np.array([X_SCALE]),
+        "y_scale": np.array([Y_SCALE]), "table": np.array(p.program.table, np.uint32),
+        "images": IMAGES, "height": HEIGHT, "width": WIDTH, "out_height": out_height,
+        "out_width": out_width, "y": np.zeros(wanted.size, DTYPES[p.result]),
+    }  # fmt: skip
+    if p.bias is not None:
+        bias = arguments["bias"] = rng.normal(size=p.outputs).astype(DTYPES[p.bias])
+        wanted = wanted + bias.astype(np.float64)[:, None, None]
+    inputs = UNIT[p.activation] if p.source == "f32" else 0
+    bound = ((w.k + 8) * UNIT["f32"] + p.program.error + inputs) * size + 2.0**-24
+    if p.relu:
+        wanted = np.maximum(wanted, 0)
+    if p.result == "i8":
+        bound = bound / Y_SCALE + 0.5
+        wanted = np.clip(wanted / Y_SCALE, -128, 127)
+    else:
+        bound = bound + UNIT[p.result] * abs(wanted)
+    return Given(arguments, wanted, bound)
+
+
+def grid(case: Case, wanted: np.ndarray) -> tuple[int, int, int]:
+    p, s = case.problem, case.schedule
+    pixels = IMAGES * wanted.shape[2] * wanted.shape[3]
+    return -(-pixels // s.block_pixels), -(-p.strips * 16 // s.block_outputs), p.window.groups
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_convolution(built: Built, name: str) -> None:
+    case, found, launch = CASES[name], given(name), built.launches[name]
+    first = None
+    for mode in ALL_MODES:
+        found.arguments["y"][:] = 0
+        values = [found.arguments[role] for role in launch.arguments]
+        built.module.launch(
+            launch.kernel, grid(case, found.wanted), launch.threads, launch.shared_bytes, values,
+            mode,
+        )  # fmt: skip
+        y = found.arguments["y"]
+        result = from_blocks(y, found.wanted.shape, case.problem.result_block)
+        assert (abs(result - found.wanted) <= found.bound).all(), mode
+        first = result if first is None else first
+        np.testing.assert_array_equal(result, first)
+
+
+@pytest.mark.parametrize("name", ["nchw", "groups", "bytes"])
+def test_reference(built: Built, name: str) -> None:
+    """The NumPy meaning of the same kernels keeps the same bound."""
+    case, found = CASES[name], given(name)
+    run_warps(built.kernels[name], found.arguments, grid(case, found.wanted))
+    result = from_blocks(found.arguments["y"], found.wanted.shape, case.problem.result_block)
+    assert (abs(result - found.wanted) <= found.bound).all()
+
+
+def test_integers_are_exact(built: Built) -> None:
+    """One exact sum of integers, then the epilogue's roundings in its order."""
+    p, found, launch = CASES["bytes"].problem, given("bytes"), built.launches["bytes"]
+    rng = np.random.default_rng(3)
+    fmt, parts, weight = weight_of(p, rng)
+    codes = np.rint(weight / parts["scale"].reshape(-1, 1, 1, 1))
+    images = rng.integers(-128, 128, (IMAGES, p.channels, HEIGHT, WIDTH))
+    sums = conv2d(images.astype(np.float64), codes).astype(np.float32)
+    value = sums * parts["scale"].astype(np.float32).reshape(-1, 1, 1) * X_SCALE
+    value = value + found.arguments["bias"].reshape(-1, 1, 1)
+    wanted = np.clip(np.rint(value / Y_SCALE), -128, 127)
+    values = [found.arguments[role] for role in launch.arguments]
+    built.module.launch(
+        launch.kernel, grid(CASES["bytes"], wanted), launch.threads, launch.shared_bytes, values,
+        Mode(),
+    )  # fmt: skip
+    result = from_blocks(found.arguments["y"], wanted.shape, p.result_block)
+    np.testing.assert_array_equal(result, wanted)
+    assert fmt.name == "int8"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_come_back_from_their_layout(name: str) -> None:
+    p = CASES[name].problem
+    fmt, parts, weight = weight_of(p, np.random.default_rng(0))
+    layout, shape = layout_of(p), weight.shape
+    assert layout_refusal(fmt, layout, shape) is None
+    stored = to_layout(fmt, layout, parts, shape)
+    assert {role: (part.shape, part.dtype) for role, part in stored.items()} == stored_specs(
+        fmt, layout, shape
+    )
+    for role, part in from_window_packets(fmt, layout, stored, shape).items():
+        np.testing.assert_array_equal(part, parts[role])
+
+
+def test_blocks_are_not_torn_apart() -> None:
+    fmt = CASES["groups"].problem.format
+    assert "tear the blocks" in str(layout_refusal(fmt, "mma16-taps1", (8, 4, 3, 3)))
+    assert "no layout" in str(layout_refusal(fmt, "mma17-taps1", (8, 4, 3, 3)))
+    assert "rank 4" in str(layout_refusal(fmt, "mma16-whole2", (8, 4)))
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_86", "sm_90a"])
+def test_every_shape_has_a_legal_schedule(target: str) -> None:
+    windows = (Window(1, 1, (1, 1)), Window(3, 64, (7, 7), (2, 2)), Window(512, 2048, (1, 1)),
+               Window(1, 1, (5, 5), groups=97), Window(256, 17, (3, 3)))  # fmt: skip
+    for window in windows:
+        for weight in ("int4", "fp16", "int3<group=64>", "nf4", "mxfp6_e2m3"):
+            for pixels in (1, 49, 12544):
+                problem = ConvProblem(window, weight, pixels)
+                schedule = default_convolution(problem, target)
+                assert not list(illegal(problem, schedule, machine(target)))
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (ConvProblem(Window(8, 8, (1, 1)), "nf4", activation="i8"), "no exact form in i8"),
+        (ConvProblem(Window(8, 8, (1, 1)), "amxfp4", activation="i8"), "16-bit images"),
+        (ConvProblem(Window(8, 8, (1, 1)), "int4", source="bf16"), "images of bf16"),
+        (ConvProblem(Window(300_000, 8, (1, 1)), "int8", activation="i8"), "may leave 32 bits"),
+    ],
+)
+def test_refusals_name_a_reason(problem: ConvProblem, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        default_convolution(problem)
+    assert default_convolution(replace(problem, activation="f16", source=None))
