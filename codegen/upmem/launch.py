@@ -11,7 +11,7 @@ Trace = list[tuple[str, float]]
 class Launch:
     """
     Bytes that passed between MRAM and WRAM; of the timed emulator also the instructions executed,
-    the trace of each tasklet (dialects/pim/timing.py), and the seconds that the interpreter took.
+    the trace of each tasklet (dialects/pim/timing.py), and the seconds of a core that it took.
     """
 
     bytes_read: int
