@@ -19,9 +19,10 @@ from .attention import Extents, launch_attention
 from .attention_segment import Attention
 from .call_site import CallSite, replace_op, view
 from .convolution import convert_conv2d
+from .decode import PlainReader
 from .emit import Val, size
 from .features import host_features
-from .gemm import MC, Contraction, contraction_launcher
+from .gemm import Contraction, contraction_launcher
 from .integer_convolution import IntegerConvolutions
 from .integer_layers import IntegerLayers
 from .kv_cache import extend_cache, plain_rows
@@ -31,6 +32,7 @@ from .panel_layers import PanelLayers
 from .panel_row import panel_embedding_launcher
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
+from .schedules import schedule_of
 from .weights import weight_panels, weight_source
 
 Rules = dict[str, Callable[[CallSite, Any], None]]
@@ -75,10 +77,11 @@ def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
     bias = site.address(op.bias) if op.bias is not None else size(0)
     source, parts = weight_source(site, op.weight, k)
-    contraction = Contraction(n, k, source, has_bias=op.bias is not None)
-    total = (m + (MC - 1)) // MC * contraction.row_tiles
+    schedule = schedule_of(site, op, integers=False) if isinstance(source, PlainReader) else None
+    contraction = Contraction(n, k, source, op.bias is not None, schedule)
     launcher = contraction_launcher(site.library, contraction)
     arguments = [site.address(op.input), address, bias, m, *parts]
+    total = contraction.total(m)
     site.launch(launcher, arguments, total, grain_of(total, m * (n * k)))
     replace_op(op, value)
 

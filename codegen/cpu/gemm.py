@@ -5,7 +5,8 @@ Both operands are contiguous along k, so a vector register holds eight neighbour
 and the inner loop is loads and fused multiply-adds alone; lanes are summed at the end of a row.
 Work is cut into tiles of `rows` weight rows times `MC` rows of x. A tile decodes its weight rows
 once into a scratch that stays in the L2 cache, then runs MR x NR register blocks over it. With
-one row of x (decoding a token) weights go from packed bytes to registers directly.
+one row of x (decoding a token) weights go from packed bytes to registers directly. Plain weights
+meet more than a few rows of x as panels (panel_tiles.py), which add no lanes up.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...dialects.cpu.schedule import LinearSchedule
+from ...dialects.formats.panels import PANEL_ROWS
 from .decode import PackedReader, PlainReader
 from .emit import (
     LANES,
@@ -25,13 +28,18 @@ from .emit import (
     lane_sum,
     minimum,
     repeat,
+    select,
     size,
     splat,
 )
 from .library import Arguments, KernelLibrary, scratch
+from .panel_output import Columns
+from .panel_tiles import FloatTiles, units_of_work
+from .plain_panels import panel_of_rows
 
 MR, NR = 3, 4
 MC = 192
+FEW_ROWS = 4
 SCRATCH_FLOATS = 32 * 1024
 UNROLLED = 8
 
@@ -46,10 +54,21 @@ class Contraction:
     k: int
     weight: Source
     has_bias: bool
+    schedule: LinearSchedule | None = None
+    """How plain weights meet many rows; None for packed ones."""
 
     @property
     def key(self) -> str:
-        return f"linear {self.n}x{self.k} {self.weight.key} bias={self.has_bias}"
+        return f"linear {self.n}x{self.k} {self.weight.key} bias={self.has_bias} {self.schedule}"
+
+    def total(self, m: Val) -> Val:
+        """Of the launcher."""
+        tiles = (m + (MC - 1)) // MC * self.row_tiles
+        if self.schedule is None:
+            return tiles
+        few = m.compare("le", FEW_ROWS)
+        panels = -(-self.n // PANEL_ROWS)
+        return select(few, tiles, units_of_work(self.schedule, panels, m, FEW_ROWS))
 
     @property
     def rows(self) -> int:
@@ -71,8 +90,7 @@ def contraction_launcher(library: KernelLibrary, contraction: Contraction) -> st
     """
     The launcher of `contraction`.
 
-    Arguments: x, y, bias (0 when absent), m, then the weight's parts; total is
-    row_tiles * ceil(m / MC).
+    Arguments: x, y, bias (0 when absent), m, then the weight's parts; total is the contraction's.
     """
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
@@ -91,23 +109,41 @@ class _Tiles:
         contraction.weight.bind(arguments, 4)
 
     def run(self, begin: Val, end: Val) -> None:
-        decoded = scratch(self.c.rows * padded(self.c.k))
-        x_tiles = (self.m + (MC - 1)) // MC
-
         def one_row() -> None:
             @repeat(begin, end)
             def _(tile: Val) -> None:
                 self._vector_tile(tile)
 
-        def many_rows() -> None:
-            @repeat(begin, end, carry=(size(-1),))
-            def _(tile: Val, held: Val) -> Val:
-                rows = tile // x_tiles
-                branch(rows.compare("ne", held), lambda: self._decode(rows, decoded))
-                self._matrix_tile(rows, tile % x_tiles, decoded)
-                return rows
+        def several_rows() -> None:
+            tiles = self._panel_tiles()
+            if tiles is None:
+                self._each_matrix_tile(begin, end)
+                return
+            few = self.m.compare("le", FEW_ROWS)
+            branch(few, lambda: self._each_matrix_tile(begin, end), lambda: tiles.run(begin, end))
 
-        branch(self.m.compare("eq", 1), one_row, many_rows)
+        branch(self.m.compare("eq", 1), one_row, several_rows)
+
+    def _panel_tiles(self) -> FloatTiles | None:
+        c, weight = self.c, self.c.weight
+        if c.schedule is None or not isinstance(weight, PlainReader):
+            return None
+        return FloatTiles(
+            c.schedule, c.k, -(-c.n // PANEL_ROWS), self.m, self.x,
+            Columns(self.y, c.n), Columns(self.bias, c.n, present=c.has_bias),
+            lambda panel, part, target: panel_of_rows(weight, c.n, panel, part, target),
+        )  # fmt: skip
+
+    def _each_matrix_tile(self, begin: Val, end: Val) -> None:
+        decoded = scratch(self.c.rows * padded(self.c.k))
+        x_tiles = (self.m + (MC - 1)) // MC
+
+        @repeat(begin, end, carry=(size(-1),))
+        def _(tile: Val, held: Val) -> Val:
+            rows = tile // x_tiles
+            branch(rows.compare("ne", held), lambda: self._decode(rows, decoded))
+            self._matrix_tile(rows, tile % x_tiles, decoded)
+            return rows
 
     def _clamped(self, row: Val) -> Val:
         """Rows past the end repeat the last one; they are stored to the same place again."""

@@ -23,11 +23,17 @@ from .integer_rows import IntegerRows, integer_rows_launcher, x_blocks
 from .integer_sums import factor_of_sums
 from .library import grain_of
 from .lookups import Lookups, launch_tables, lookups
-from .panel_integers import integer_linear_launcher, integer_segment
-from .panel_linear import panel_tiles
+from .panel_integers import (
+    FEW_ROWS,
+    IntegerMeeting,
+    integer_linear_launcher,
+    integer_segment,
+)
 from .panel_reader import PanelReader
+from .panel_tiles import units_of_work
 from .round_rows import Rounding
 from .round_trip import known_of_tensor
+from .schedules import schedule_of
 from .weights import weight_panels
 
 
@@ -66,8 +72,10 @@ class IntegerLayers:
         found, arrays = lookups(site.library, weight, rows), codes.arrays
         if found is not None:
             arrays = [*arrays, self._tables_of(site, quantize, found, codes, m)]
-        launcher = integer_linear_launcher(site.library, weight, rows, found, op.bias is not None)
-        total = panel_tiles(weight, m)
+        schedule = schedule_of(site, op, integers=True)
+        meeting = IntegerMeeting(weight, rows, found, schedule, op.bias is not None)
+        launcher = integer_linear_launcher(site.library, meeting)
+        total = units_of_work(schedule, weight.panels, m, FEW_ROWS)
         arguments = [*arrays, address, bias, m, *parts]
         site.launch(launcher, arguments, total, grain_of(total, m * (weight.rows * weight.k)))
         replace_op(op, value)

@@ -1,4 +1,4 @@
-"""Panels of weights as fp32 in memory, a chunk at a time, for the matrix kernel."""
+"""Panels of weights as fp32 in memory, a part of k at a time, for tiles of many rows."""
 
 from __future__ import annotations
 
@@ -11,28 +11,6 @@ from .panel_reader import BlockScales, PanelReader
 
 STRIDE = 32
 UNROLLED = 96
-CHUNK = 2048
-
-
-def chunk_length(weight: PanelReader) -> int:
-    """Values of k decoded at a time: whole blocks, or whole units of a row's only block."""
-    return CHUNK // weight.block * weight.block if weight.blocks > 1 else CHUNK
-
-
-def each_chunk(weight: PanelReader, visit: Callable[[Val, int, bool], None]) -> None:
-    """`visit(first k, length, whether another came before)` for the chunks of a row, in order."""
-    step = chunk_length(weight)
-    whole = weight.k // step
-    if whole:
-        visit(size(0), step, False)
-    if whole > 1:
-
-        @repeat(step, whole * step, step)
-        def _(first: Val) -> None:
-            visit(first, step, True)
-
-    if weight.k > whole * step:
-        visit(size(whole * step), weight.k - whole * step, whole > 0)
 
 
 def each_element(

@@ -5,15 +5,21 @@ rows of activations rounded to integers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from ...dialects.cpu.schedule import LinearSchedule
 from .emit import Val, branch, f32, minimum, repeat, size
 from .integer_elements import integer_elements
 from .integer_rows import IntegerRows
-from .integer_sums import ROW_ARGUMENTS, IntegerSums, sums_fit
+from .integer_sums import ROW_ARGUMENTS, sums_fit
+from .integer_tiles import Bytes, Decoding, Tile, TiledSums
 from .library import Arguments, KernelLibrary
 from .lookups import Lookups
-from .panel_linear import GROUP, MC
 from .panel_output import Columns
 from .panel_reader import PanelReader
+from .panel_tiles import FEW_PANELS, each_unit
+
+FEW_ROWS = 4
 
 
 def integer_segment(weight: PanelReader, x_block: int, x_blocks: int) -> int | None:
@@ -26,67 +32,72 @@ def integer_segment(weight: PanelReader, x_block: int, x_blocks: int) -> int | N
     return small[0] if sums_fit(elements, small[0], digits=1) else None
 
 
-def integer_linear_launcher(
-    library: KernelLibrary,
-    weight: PanelReader,
-    rows: IntegerRows,
-    found: Lookups | None,
-    has_bias: bool,
-) -> str:
+@dataclass(frozen=True, slots=True)
+class IntegerMeeting:
+    """Static facts of a layer: its weights, its rows of x and how they are met, and the bias."""
+
+    weight: PanelReader
+    rows: IntegerRows
+    found: Lookups | None
+    schedule: LinearSchedule
+    has_bias: bool
+
+    @property
+    def key(self) -> str:
+        weight, by = self.weight, self.rows.key if self.found is None else self.found.key
+        sizes = f"{weight.rows}x{weight.k} {weight.key}"
+        return f"integer linear {sizes} by {by} bias={self.has_bias} {self.schedule}"
+
+
+def integer_linear_launcher(library: KernelLibrary, meeting: IntegerMeeting) -> str:
     """
     Arguments: codes, scales and sums of x (integer_rows.py), tables of its only row where products
-    are looked up, y, bias (0 when absent), m, then the weight's parts; total is `panel_tiles`.
+    are looked up, y, bias (0 when absent), m, then the weight's parts; total is `units_of_work`.
     """
-    arrays = ROW_ARGUMENTS + (found is not None)
+    first = ROW_ARGUMENTS + (meeting.found is not None)
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
-        sums = IntegerSums(library, weight, rows, arguments, 0, found)
-        linear = _IntegerLinear(library, weight, sums, has_bias, arguments, arrays)
-        if found is None:
+        linear = _IntegerLinear(library, meeting, arguments, first)
+        if meeting.found is None:
             linear.run(begin, end)
         else:
             one = linear.m.compare("eq", 1)
             branch(one, lambda: linear.look_up(begin, end), lambda: linear.run(begin, end))
 
-    meeting = rows.key if found is None else found.key
-    key = f"integer linear {weight.rows}x{weight.k} {weight.key} by {meeting} bias={has_bias}"
-    return library.launcher(key, arrays + 3 + weight.part_count, emit)
+    return library.launcher(meeting.key, first + 3 + meeting.weight.part_count, emit)
 
 
 class _IntegerLinear:
-    """Emission of one layer's body."""
+    """Emission of one layer's body; y is the argument number `first`."""
 
     def __init__(
-        self,
-        library: KernelLibrary,
-        weight: PanelReader,
-        sums: IntegerSums,
-        has_bias: bool,
-        arguments: Arguments,
-        first: int,
+        self, library: KernelLibrary, meeting: IntegerMeeting, arguments: Arguments, first: int
     ) -> None:
-        self.w, self.sums = weight, sums
+        weight = meeting.weight
+        self.w, self.s = weight, meeting.schedule
+        self.sums = TiledSums(library, weight, meeting.rows, arguments, 0, meeting.found)
         self.y = Columns(arguments.address(first, f32()), weight.rows)
         bias = arguments.address(first + 1, f32())
-        self.bias = Columns(bias, weight.rows, present=has_bias)
+        self.bias = Columns(bias, weight.rows, present=meeting.has_bias)
         self.m = arguments.integer(first + 2)
-        self.block_rows = 8 if "avx512f" in library.features else 4
         weight.bind(arguments, first + 3)
 
     def run(self, begin: Val, end: Val) -> None:
-        x_tiles = (self.m + (MC - 1)) // MC
+        def many_rows() -> None:
+            room = self.sums.room(self.s.panels) if self.s.keep else None
+            each_unit(
+                self.s, self.w.panels, self.m, (begin, end),
+                lambda panels, rows: self._in_tiles(panels, rows, room),
+            )  # fmt: skip
 
-        @repeat(begin, end)
-        def _(tile: Val) -> None:
-            first = (tile // x_tiles) * GROUP
-            start = tile % x_tiles * MC
-            stop = minimum(start + MC, self.m)
+        few = self.m.compare("le", FEW_ROWS)
+        branch(few, lambda: self._few_rows(begin, end), many_rows)
 
-            @repeat(first, minimum(first + GROUP, self.w.panels))
-            def _(panel: Val) -> None:
-                one = self.m.compare("eq", 1)
-                branch(one, lambda: self._rows(panel, start, stop, 1),
-                       lambda: self._several(panel, start, stop))  # fmt: skip
+    def _few_rows(self, begin: Val, end: Val) -> None:
+        @repeat(begin * FEW_PANELS, minimum(end * FEW_PANELS, self.w.panels))
+        def _(panel: Val) -> None:
+            one = self.m.compare("eq", 1)
+            branch(one, lambda: self._rows(panel, 1), lambda: self._rows(panel, FEW_ROWS))
 
     def look_up(self, begin: Val, end: Val) -> None:
         """The only row, by its tables."""
@@ -94,23 +105,38 @@ class _IntegerLinear:
         @repeat(begin, end)
         def _(group: Val) -> None:
             # A group's missing panel is its last one again, and stores the same.
-            panels = [minimum(group * GROUP + i, self.w.panels - 1) for i in range(GROUP)]
+            first = group * FEW_PANELS
+            panels = [minimum(first + i, self.w.panels - 1) for i in range(FEW_PANELS)]
             biases = [self.bias.sixteen(size(0), panel) for panel in panels]
             totals = self.sums.looked_up(panels, size(0), biases)
             for panel, total in zip(panels, totals, strict=True):
                 self.y.store(size(0), panel, total)
 
-    def _several(self, panel: Val, start: Val, stop: Val) -> None:
-        few = self.m.compare("le", self.block_rows // 2)
-        branch(few, lambda: self._rows(panel, start, stop, self.block_rows // 2),
-               lambda: self._rows(panel, start, stop, self.block_rows))  # fmt: skip
-
-    def _rows(self, panel: Val, start: Val, stop: Val, count: int) -> None:
+    def _rows(self, panel: Val, count: int) -> None:
         """Rows past the end repeat the last one, and store the same."""
+        ms = [minimum(size(i), self.m - 1) for i in range(count)]
+        bias = self.bias.sixteen(size(0), panel)
+        for row, total in zip(ms, self.sums.totals(panel, ms, [bias] * count), strict=True):
+            self.y.store(row, panel, total)
 
-        @repeat(start, stop, count)
-        def _(m: Val) -> None:
-            ms = [minimum(m + i, self.m - 1) for i in range(count)]
-            bias = self.bias.sixteen(size(0), panel)
-            for row, total in zip(ms, self.sums.totals(panel, ms, [bias] * count), strict=True):
-                self.y.store(row, panel, total)
+    def _in_tiles(self, panels: tuple[Val, Val], rows: tuple[Val, Val], room: Bytes | None) -> None:
+        """Rows and panels past the end repeat the last one, and store the same."""
+
+        @repeat(*panels, self.s.panels)
+        def _(panel: Val) -> None:
+            some = [minimum(panel + i, self.w.panels - 1) for i in range(self.s.panels)]
+            biases = [self.bias.sixteen(size(0), each) for each in some]
+
+            def tile(m: Val, decoding: Decoding) -> None:
+                ms = [minimum(m + i, self.m - 1) for i in range(self.s.rows)]
+                totals = self.sums.tile(Tile(some, ms), biases, decoding)
+                for each, of_panel in zip(some, totals, strict=True):
+                    for row, total in zip(ms, of_panel, strict=True):
+                        self.y.store(row, each, total)
+
+            start, stop = rows
+            if room is not None:
+                tile(start, Decoding(room))
+                start = start + self.s.rows
+            kept = Decoding(room, kept=room is not None)
+            repeat(start, stop, self.s.rows)(lambda m: tile(m, kept))

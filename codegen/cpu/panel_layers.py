@@ -19,8 +19,10 @@ from .integer_rows import IntegerRows
 from .integer_sums import factor_of_sums, sums_fit
 from .library import grain_of
 from .lookups import Lookups, launch_tables, lookups
-from .panel_linear import DIRECT_ROWS, panel_linear_launcher, panel_tiles
+from .panel_linear import DIRECT_ROWS, PanelMeeting, panel_linear_launcher
 from .panel_reader import PanelReader
+from .panel_tiles import units_of_work
+from .schedules import schedule_of
 from .split_rows import split_rows, split_rows_launcher
 from .weights import weight_panels
 
@@ -48,8 +50,10 @@ class PanelLayers:
         arrays = [] if rows is None else self._arrays(site, op, rows, m)
         if found is not None:
             arrays = [*arrays, self._tables_of(site, op, found, arrays[0], m)]
-        launcher = panel_linear_launcher(site.library, weight, rows, found, op.bias is not None)
-        total = panel_tiles(weight, m)
+        schedule = schedule_of(site, op, integers=False)
+        meeting = PanelMeeting(weight, rows, found, schedule, op.bias is not None)
+        launcher = panel_linear_launcher(site.library, meeting)
+        total = units_of_work(schedule, weight.panels, m, DIRECT_ROWS)
         arguments = [site.address(op.input), address, bias, m, *arrays, *parts]
         site.launch(launcher, arguments, total, grain_of(total, m * (weight.rows * weight.k)))
         replace_op(op, value)

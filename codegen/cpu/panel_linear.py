@@ -4,8 +4,8 @@ Linear layers whose weights lie in panels: y[m, n] = sum over k of x[m, k] * w[n
 A register holds one k of sixteen rows of w, so x[m, k] is a broadcast, sums need no folding of
 lanes, and y gets sixteen neighbours at once. With few rows of x, weights go from packed bytes to
 registers, and each block's sum is scaled once; where weights are integers times scales and the
-processor multiplies bytes, x is split into bytes for that (split_rows.py). With more, a group of
-panels is decoded, scaled, to a scratch that stays in the L2 cache, and blocks of rows run over it.
+processor multiplies bytes, x is split into bytes for that (split_rows.py). With more, panels are
+decoded, scaled, to a scratch that stays in the L2 cache, and tiles run over it (panel_tiles.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...dialects.cpu.schedule import LinearSchedule
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import (
     Ptr,
@@ -28,79 +29,66 @@ from .emit import (
 )
 from .integer_rows import IntegerRows
 from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
-from .library import Arguments, KernelLibrary, scratch
+from .library import Arguments, KernelLibrary
 from .lookups import Lookups
 from .panel_codes import FAR, wide
-from .panel_decode import STRIDE, UNROLLED, chunk_length, decode_panel, each_chunk, each_element
+from .panel_decode import STRIDE, UNROLLED, decode_panel, each_element
 from .panel_output import Columns
 from .panel_reader import BlockScales, PanelReader
+from .panel_tiles import FEW_PANELS, FloatTiles
 
-GROUP = 2
 DIRECT_ROWS = 4
 CHAINS = 4
-MC = 192
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """Rows of x times panels of w whose sums stay in registers."""
+class PanelMeeting:
+    """
+    Static facts of a layer: its weights, how few rows of x are split and looked up, how many are
+    multiplied, and the bias.
+    """
 
-    rows: int
-    panels: int
+    weight: PanelReader
+    rows: IntegerRows | None
+    found: Lookups | None
+    schedule: LinearSchedule
+    has_bias: bool
+
+    @property
+    def key(self) -> str:
+        weight, by = self.weight, "floats" if self.rows is None else self.rows.key
+        if self.found is not None:
+            by = self.found.key
+        sizes = f"{weight.rows}x{weight.k} {weight.key}"
+        return f"linear {sizes} bias={self.has_bias} by {by} {self.schedule}"
 
 
-def register_tile(library: KernelLibrary) -> Tile:
-    """32 registers of sixteen lanes hold 8 x 2 sums, 16 of eight lanes 6 x 1."""
-    return Tile(8, GROUP) if "avx512f" in library.features else Tile(6, 1)
-
-
-def panel_tiles(weight: PanelReader, m: Val) -> Val:
-    """The launcher's total for `m` rows of x."""
-    return (m + (MC - 1)) // MC * groups(weight)
-
-
-def groups(weight: PanelReader) -> int:
-    return -(-weight.panels // GROUP)
-
-
-def panel_linear_launcher(
-    library: KernelLibrary,
-    weight: PanelReader,
-    rows: IntegerRows | None,
-    found: Lookups | None,
-    has_bias: bool,
-) -> str:
+def panel_linear_launcher(library: KernelLibrary, meeting: PanelMeeting) -> str:
     """
     Arguments: x, y, bias (0 when absent), m; codes, scales and sums of the first DIRECT_ROWS of x
-    where it is split into `rows`, and their tables where products are looked up; then the weight's
-    parts. Total is `panel_tiles`.
+    where it is split into rows, and their tables where products are looked up; then the weight's
+    parts. Total is `units_of_work` with DIRECT_ROWS as few.
     """
+    weight, rows, found = meeting.weight, meeting.rows, meeting.found
     first = 4 if rows is None else 4 + ROW_ARGUMENTS + (found is not None)
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         sums = None if rows is None else IntegerSums(library, weight, rows, arguments, 4, found)
         weight.bind(arguments, first)
-        _PanelLinear(library, weight, sums, found is not None, has_bias, arguments).run(begin, end)
+        _PanelLinear(meeting, sums, arguments).run(begin, end)
 
-    meeting = "floats" if rows is None else rows.key if found is None else found.key
-    key = f"linear {weight.rows}x{weight.k} {weight.key} bias={has_bias} by {meeting}"
-    return library.launcher(key, first + weight.part_count, emit)
+    return library.launcher(meeting.key, first + weight.part_count, emit)
 
 
 class _PanelLinear:
     """Emission of one layer's body."""
 
     def __init__(
-        self,
-        library: KernelLibrary,
-        weight: PanelReader,
-        sums: IntegerSums | None,
-        looks_up: bool,
-        has_bias: bool,
-        arguments: Arguments,
+        self, meeting: PanelMeeting, sums: IntegerSums | None, arguments: Arguments
     ) -> None:
-        self.w, self.sums, self.looks_up = weight, sums, looks_up
-        self.tile = register_tile(library)
+        weight, has_bias = meeting.weight, meeting.has_bias
+        self.w, self.sums, self.s = weight, sums, meeting.schedule
+        self.looks_up = meeting.found is not None
         self.x = arguments.address(0, f32())
         self.y = Columns(arguments.address(1, f32()), weight.rows)
         self.bias = Columns(arguments.address(2, f32()), weight.rows, present=has_bias)
@@ -108,8 +96,8 @@ class _PanelLinear:
 
     def run(self, begin: Val, end: Val) -> None:
         def few_rows() -> None:
-            first = begin * GROUP
-            last = minimum(end * GROUP, self.w.panels)
+            first = begin * FEW_PANELS
+            last = minimum(end * FEW_PANELS, self.w.panels)
             if self.sums is not None and self.looks_up:
                 self._each_looked_up(self.sums, begin, end)
                 return
@@ -121,7 +109,7 @@ class _PanelLinear:
                    lambda: self._each_panel(first, last, DIRECT_ROWS))  # fmt: skip
 
         few = self.m.compare("le", DIRECT_ROWS)
-        branch(few, few_rows, lambda: self._many_rows(begin, end))
+        branch(few, few_rows, lambda: self._many_rows().run(begin, end))
 
     def _each_panel(self, first: Val, last: Val, rows: int) -> None:
         ms = [minimum(size(m), self.m - 1) for m in range(rows)]
@@ -129,7 +117,7 @@ class _PanelLinear:
 
         @repeat(first, last)
         def _(panel: Val) -> None:
-            initial = [self._initial(m, panel, later=False) for m in ms]
+            initial = [self.bias.sixteen(size(0), panel) for m in ms]
             for m, total in zip(ms, direct_sums(self.w, panel, xs, initial), strict=True):
                 self.y.store(m, panel, total)
 
@@ -140,7 +128,7 @@ class _PanelLinear:
         def _(panel: Val) -> None:
             @repeat(0, self.m)
             def _(m: Val) -> None:
-                initial = [self._initial(m, panel, later=False)]
+                initial = [self.bias.sixteen(size(0), panel)]
                 (total,) = sums.totals(panel, [m], initial, self._in_floats())
                 self.y.store(m, panel, total)
 
@@ -148,11 +136,12 @@ class _PanelLinear:
         @repeat(begin, end)
         def _(group: Val) -> None:
             # A group's missing panel is its last one again, and stores the same.
-            panels = [minimum(group * GROUP + i, self.w.panels - 1) for i in range(GROUP)]
+            first = group * FEW_PANELS
+            panels = [minimum(first + i, self.w.panels - 1) for i in range(FEW_PANELS)]
 
             @repeat(0, self.m)
             def _(m: Val) -> None:
-                initial = [self._initial(m, panel, later=False) for panel in panels]
+                initial = [self.bias.sixteen(size(0), panel) for panel in panels]
                 found = sums.looked_up(panels, m, initial, self._in_floats())
                 for panel, total in zip(panels, found, strict=True):
                     self.y.store(m, panel, total)
@@ -175,79 +164,12 @@ class _PanelLinear:
 
         return add
 
-    def _many_rows(self, begin: Val, end: Val) -> None:
-        x_tiles = (self.m + (MC - 1)) // MC
-        decoded = scratch(GROUP * PANEL_ROWS * min(self.w.k, chunk_length(self.w)))
-
-        @repeat(begin, end)
-        def _(tile: Val) -> None:
-            first = (tile // x_tiles) * GROUP
-            start = tile % x_tiles * MC
-            stop = minimum(start + MC, self.m)
-            each_chunk(
-                self.w,
-                lambda chunk, length, later: self._chunk_of_tile(
-                    first, (start, stop), (chunk, length), decoded, later
-                ),
-            )
-
-    def _chunk_of_tile(
-        self, first: Val, ms: tuple[Val, Val], span: tuple[Val, int], decoded: Ptr, later: bool
-    ) -> None:
-        chunk, length = span
-        pitch = length * PANEL_ROWS
-        panels = [minimum(first + i, self.w.panels - 1) for i in range(GROUP)]
-        for i, panel in enumerate(panels):
-            decode_panel(self.w, panel, span, decoded.at(i * pitch))
-
-        @repeat(ms[0], ms[1], self.tile.rows)
-        def _(m: Val) -> None:
-            rows = [minimum(m + i, self.m - 1) for i in range(self.tile.rows)]
-            for i in range(0, GROUP, self.tile.panels):
-                columns = [decoded.at(j * pitch) for j in range(i, i + self.tile.panels)]
-                of_tile = panels[i : i + self.tile.panels]
-                # A group's missing panel is its last one again, whose sums must not be added twice.
-                branch(
-                    (first + i).compare("lt", self.w.panels),
-                    lambda columns=columns, of_tile=of_tile: self._block(
-                        rows, of_tile, columns, (chunk, length), later
-                    ),
-                )
-
-    def _block(
-        self,
-        rows: list[Val],
-        panels: list[Val],
-        columns: list[Ptr],
-        span: tuple[Val, int],
-        later: bool,
-    ) -> None:
-        """One tile of registers. Rows and panels past the end repeat others, and store the same."""
-        chunk, length = span
-        places = [(row, panel) for row in rows for panel in panels]
-        initial = [self._initial(row, panel, later) for row, panel in places]
-        xs = [self.x.at(row * self.w.k + chunk) for row in rows]
-        for (row, panel), total in zip(
-            places, _products(xs, columns, length, initial), strict=True
-        ):
-            self.y.store(row, panel, total)
-
-    def _initial(self, m: Val, panel: Val, later: bool) -> Val:
-        """What sums start from: those of chunks before, or the bias."""
-        return self.y.sixteen(m, panel) if later else self.bias.sixteen(size(0), panel)
-
-
-def _products(xs: list[Ptr], columns: list[Ptr], length: int, initial: Sequence[Val]) -> list[Val]:
-    """`initial` + the sums over `length` k for each row of x and each decoded panel."""
-
-    @repeat(0, length, carry=initial)
-    def sums(k: Val, *sums: Val) -> list[Val]:
-        ws = [column.at(k * PANEL_ROWS).load(wide(f32())) for column in columns]
-        factors = [broadcast(x.at(k).load(), PANEL_ROWS) for x in xs]
-        pairs = [(factor, w) for factor in factors for w in ws]
-        return [fma(factor, w, total) for (factor, w), total in zip(pairs, sums, strict=True)]
-
-    return sums
+    def _many_rows(self) -> FloatTiles:
+        weight = self.w
+        return FloatTiles(
+            self.s, weight.k, weight.panels, self.m, self.x, self.y, self.bias,
+            lambda panel, part, target: decode_panel(weight, panel, part, target),
+        )  # fmt: skip
 
 
 def direct_sums(

@@ -15,12 +15,21 @@ from qcc.compiler.cli import main
 from qcc.compiler.running import KeyValueCaches
 from qcc.models import FAMILIES
 
+# Sums of integers are exact: how many tokens a call has changes no bit.
 RECIPE = """
 [default]
+weights = "int8"
+activations = "int8"
+calibration = "dynamic"
 kv = {k = "int4", v = "mxfp8_e4m3"}
 [[rule]]
 match = "attention.1"
 kv = {v = "none"}
+[[rule]]
+match = "lm_head"
+weights = "int8"
+activations = "int8"
+calibration = "dynamic"
 """
 KEY_HEADS, DEPTH = 2, 16
 INT4, MXFP8, FP32 = 8 + 4, 16 + 1, 4 * 16  # bytes of a row
