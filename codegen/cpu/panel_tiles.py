@@ -30,7 +30,8 @@ def units_of_work(schedule: LinearSchedule, panels: int, m: Val, few: int) -> Va
     """The total of a launcher whose units are those of `schedule` for more than `few` rows."""
     tasks = (m + (schedule.task_rows - 1)) // schedule.task_rows
     many = tasks * -(-panels // schedule.task_panels)
-    return select(m.compare("le", few), size(-(-panels // FEW_PANELS)), many)
+    # None for no rows, of which there is no last one to repeat.
+    return select(m.compare("le", few), minimum(m, 1) * -(-panels // FEW_PANELS), many)
 
 
 def each_unit(

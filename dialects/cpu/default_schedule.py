@@ -9,7 +9,10 @@ from .schedule import SCRATCH_BYTES, LinearProblem, LinearSchedule, illegal, scr
 
 DEPTH, TASK_ROWS, TASK_PANELS = 2048, 192, 2
 
-MEASURED: dict[tuple[int, int, bool], dict[str, int]] = {}
+MEASURED: dict[tuple[int, int, bool], dict[str, int]] = {
+    # GPT-2's second feed-forward layer: long rows and few channels.
+    (768, 3072, True): {"keep": True},
+}
 """(n, k, integers) → what differs from the rule, with AVX-512."""
 
 

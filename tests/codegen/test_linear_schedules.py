@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -13,13 +15,14 @@ from qcc.dialects.cpu.schedule import LinearProblem, LinearSchedule, illegal
 from qcc.dialects.errors import UsageError
 from qcc.dialects.formats import parse_spelling
 
-ROWS = (1, 5, 16, 23)
+ROWS = (0, 1, 5, 23)
 N, K = 83, 96
 INTEGERS = {
     "fresh": LinearSchedule(8, 1, 192, 2, 64),
     "kept": LinearSchedule(4, 1, 8, 4, 64, keep=True),
     "kept by two panels": LinearSchedule(2, 2, 6, 6, 64, keep=True),
-    "two panels": LinearSchedule(3, 2, 3, 2, 64),
+    "two rows": LinearSchedule(2, 1, 6, 2, 64),
+    "two rows, kept": LinearSchedule(2, 1, 4, 2, 64, keep=True),
 }
 FLOATS = {
     "one part": LinearSchedule(8, 2, 192, 2, 96),
@@ -32,6 +35,18 @@ FEATURES = {
     "host": None,
     "avx2": [name for name in host_features() if not name.startswith("avx512")],
 }
+
+
+def named(symbol: str, schedule: str) -> str:
+    return re.sub(r"\W", "_", f"{symbol} {schedule}")
+
+
+def possible(
+    schedules: dict[str, LinearSchedule], problem: LinearProblem, features: str
+) -> dict[str, LinearSchedule]:
+    """Those that fit the registers."""
+    have = frozenset(FEATURES[features] or host_features())
+    return {name: s for name, s in schedules.items() if not list(illegal(problem, s, have))}
 
 
 def text(name: str, weight: str, schedule: LinearSchedule, rounding: str | None, layout: str):
@@ -60,15 +75,17 @@ def layers(request, make_programs, floats):
     with make_context(), ir.Location.unknown():
         for spelling in MEETING:
             weight = programs.parameter(spelling, floats(N, K), spelling, panels=True)
-            for name, schedule in INTEGERS.items():
+            problem = LinearProblem(N, K, spelling, integers=True)
+            for name, schedule in possible(INTEGERS, problem, request.param).items():
                 made = text(spelling, weight, schedule, "int8", panels)
-                programs.function(f'"{spelling} {name}"', *made)
+                programs.function(named(spelling, name), *made)
         for spelling in ("nf4<group=32>", None):
             symbol = spelling or "plain"
             weight = programs.parameter(symbol, floats(N, K), spelling, panels=bool(spelling))
-            for name, schedule in FLOATS.items():
+            problem = LinearProblem(N, K, spelling or "fp32")
+            for name, schedule in possible(FLOATS, problem, request.param).items():
                 made = text(symbol, weight, schedule, None, panels if spelling else "")
-                programs.function(f'"{symbol} {name}"', *made)
+                programs.function(named(symbol, name), *made)
     return programs
 
 
@@ -79,10 +96,11 @@ def test_integers_give_the_same_bits(layers, floats, spelling: str, m: int) -> N
     rounded = parse_spelling("int8").quantize(x).dequantize()
     magnitude = np.abs(rounded).astype(np.float64) @ np.abs(layers.decoded[spelling]).T
     results = []
-    for name in INTEGERS:
-        function = f"{spelling} {name}"
+    functions = [named(spelling, name) for name in INTEGERS]
+    for function in [each for each in functions if each in layers.functions]:
         layers.check(function, x, bound=2 * (K + 2) * 2.0**-24 * magnitude)
         results.append(layers.run(function, x, rank=2)[1])
+    assert len(results) > 1
     for found in results[1:]:
         np.testing.assert_array_equal(found, results[0])
 
@@ -91,9 +109,12 @@ def test_integers_give_the_same_bits(layers, floats, spelling: str, m: int) -> N
 @pytest.mark.parametrize("symbol", ["nf4<group=32>", "plain"])
 @pytest.mark.parametrize("name", FLOATS)
 def test_floats_err_within_the_bound(layers, floats, symbol: str, name: str, m: int) -> None:
+    if named(symbol, name) not in layers.functions:
+        assert name == "one part", "the only one that needs more than 16 registers"
+        return
     x = floats(m, K, seed=m)
     magnitude = np.abs(x).astype(np.float64) @ np.abs(layers.decoded[symbol]).T
-    layers.check(f"{symbol} {name}", x, bound=2 * (K + 2) * 2.0**-24 * magnitude)
+    layers.check(named(symbol, name), x, bound=2 * (K + 2) * 2.0**-24 * magnitude)
 
 
 @pytest.mark.parametrize(
