@@ -24,6 +24,7 @@ from ..dialects.tile.host_ops import (
     PointerOp,
     ResultOp,
     ScratchOp,
+    TensorMapOp,
 )
 
 LAYER = "layer"
@@ -74,7 +75,23 @@ class Number:
     type: str = "i32"
 
 
-Argument = Read | Write | Scratch | Number
+@dataclass(frozen=True)
+class TensorMap:
+    """
+    A tensor map of `value`, rows by columns of elements of `element_bytes`: copies bring a `box` of
+    it, whose chunks of 16 bytes are exchanged within `swizzle` bytes.
+    """
+
+    value: ir.Value
+    rows: Size
+    columns: int
+    element_bytes: int
+    box: tuple[int, int]
+    swizzle: int
+    part: str | None = None
+
+
+Argument = Read | Write | Scratch | Number | TensorMap
 
 
 @dataclass(frozen=True)
@@ -217,6 +234,17 @@ def _given(argument: Argument) -> ir.Value:
             return PointerOp(value, ir.StringAttr.get(part or ""), kind).argument
         case Write(index, part):
             return ResultOp(_integer(index), ir.StringAttr.get(part or ""), kind).argument
+        case TensorMap():
+            return TensorMapOp(
+                argument.value,
+                _size(argument.rows),
+                ir.StringAttr.get(argument.part or ""),
+                _integer(argument.columns),
+                _integer(argument.element_bytes),
+                ir.DenseI64ArrayAttr.get(list(argument.box)),
+                _integer(argument.swizzle),
+                kind,
+            ).argument
         case Scratch(size, counters):
             return (CountersOp if counters else ScratchOp)(_size(size), kind).argument
         case Number(float(value), type_):

@@ -7,24 +7,24 @@ Linear layers become launches of kernels over tiles.
           w = qcc.param "w" {layout = "mma16"} : …
           y = tile.launch @linear_int4_0(x, codes of w, scales of w, b, y, …)
 
-Layers of equal shapes and formats share a kernel. Activations are f16 or bf16, or the codes of a
-`qcc.quantize`: symmetric int8 with a scale for each token, whose products with integer weights are
-exact, or fp8_e4m3 without scales where the target multiplies it. Codes are decoded to the type of
-the activations, rounded at most once (DecodeProgram.error); sums are fp32 or i32, and scales
-fp32: see linear_kernel.py.
+Layers of equal shapes and formats share a kernel; where the number of tokens is open, a call takes
+one of two. Activations are f16 or bf16, or the codes of a `qcc.quantize`: symmetric int8 with a
+scale for each token, whose products with integer weights are exact, or fp8_e4m3 without scales
+where the target multiplies it. Codes are decoded to the type of the activations, rounded at most
+once (DecodeProgram.error); sums are fp32 or i32, and scales fp32: see linear_kernel.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..dialects import qcc, tile
-from ..dialects.bindings import Operation, ir
+from ..dialects.bindings import Operation, arith, ir, scf
 from ..dialects.errors import UnsupportedError
 from ..dialects.tile.control import walk
-from ..dialects.tile.default_schedule import pointer_schedule
+from ..dialects.tile.default_schedule import default_schedule
 from ..dialects.tile.hardware import is_native
 from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import CONVERTED, INSTRUCTION_OF, LinearProblem, refusal
@@ -35,6 +35,7 @@ from .launching import (
     Read,
     Scratch,
     Shape,
+    TensorMap,
     Write,
     fresh_name,
     launch,
@@ -48,17 +49,24 @@ from .linear_kernel import linear_kernel
 from .torch_constants import producer
 
 Chooser = Callable[[LinearProblem, str], tile.Schedule]
+FEW, MANY = 16, 256
+"""Tokens of decoding, and what kernels for more than those are chosen for."""
+WORTH_TWO = 1 << 16
+"""Weights of a layer from which on it has a kernel for each."""
 BYTE_ACTIVATIONS = {"int8": "i8", "fp8_e4m3": "f8E4M3FN"}
 """What a layer's input may be rounded to, and the operands that its codes are."""
 
 
 @dataclass(frozen=True)
 class LinearScheduling:
-    """`tokens` is what kernels are chosen for where the program leaves it open."""
+    """
+    `tokens` is what kernels are chosen for where the program leaves it open; with None a layer of
+    some size has one for up to FEW tokens and one for more, and the call decides.
+    """
 
     target: str = "sm_80"
-    tokens: int = 1
-    choose: Chooser = pointer_schedule
+    tokens: int | None = None
+    choose: Chooser = default_schedule
 
 
 def schedule_linear(options: LinearScheduling) -> Callable[[Operation, object], None]:
@@ -78,18 +86,56 @@ def _schedule(
     kernels: dict[LinearProblem, Launch],
 ) -> None:
     problem, source = linear_problem(op, options)
-    if problem not in kernels:
-        name = fresh_name(module, f"linear_{problem.format.name}")
-        schedule = options.choose(problem, options.target)
-        with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]), op.location:
-            kernels[problem] = linear_kernel(problem, schedule, name, options.target)
+    with op.location:
+        found = [
+            _kernel(module, each, options, kernels) for each in _problems(op, problem, options)
+        ]
     order = ir.StringAttr.get(problem.layout, module.context)
     parameter: Any = op.weight.owner
     parameter.attributes[qcc.LAYOUT_ATTRIBUTE] = order
     with ir.InsertionPoint(op), op.location:
-        result = _launched(op, source, kernels[problem])
+        result = _launched(op, source, found[0]) if len(found) == 1 else _chosen(op, source, found)
     op.result.replace_all_uses_with(result)
     op.operation.erase()
+
+
+def _problems(
+    op: qcc.LinearOp, problem: LinearProblem, options: LinearScheduling
+) -> list[LinearProblem]:
+    """The problem, or for tokens that the program leaves open that of few and that of many."""
+    shape = ir.RankedTensorType(op.result.type)
+    is_open = any(shape.is_dynamic_dim(axis) for axis in range(shape.rank - 1))
+    if not is_open or options.tokens is not None or problem.n * problem.k < WORTH_TWO:
+        return [problem]
+    few, many = (replace(problem, tokens=tokens) for tokens in (1, MANY))
+    return [few, many] if few.layout == many.layout else [few]
+
+
+def _kernel(
+    module: Operation,
+    problem: LinearProblem,
+    options: LinearScheduling,
+    kernels: dict[LinearProblem, Launch],
+) -> Launch:
+    if problem not in kernels:
+        name = fresh_name(module, f"linear_{problem.format.name}")
+        schedule = options.choose(problem, options.target)
+        with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]):
+            kernels[problem] = linear_kernel(problem, schedule, name, options.target)
+    return kernels[problem]
+
+
+def _chosen(op: qcc.LinearOp, source: ir.Value, kernels: list[Launch]) -> ir.Value:
+    """The launch of the first kernel for up to FEW tokens, else of the second."""
+    tokens = rows_of(source)
+    assert isinstance(tokens, ir.Value)
+    limit = arith.constant(ir.IndexType.get(), FEW)
+    few = arith.cmpi(arith.CmpIPredicate.ule, tokens, limit)
+    choice = scf.IfOp(few, [op.result.type], has_else=True)
+    for block, kernel in zip((choice.then_block, choice.else_block), kernels, strict=True):
+        with ir.InsertionPoint(block):
+            scf.YieldOp([_launched(op, source, kernel)])
+    return choice.results[0]
 
 
 def _launched(op: qcc.LinearOp, source: ir.Value, kernel: Launch) -> ir.Value:
@@ -104,7 +150,13 @@ def _launched(op: qcc.LinearOp, source: ir.Value, kernel: Launch) -> ir.Value:
         "tokens": Number(tokens),
     }
     packed = qcc.is_packed(source.type)
-    known["x"] = Read(source, qcc.format_of(source).code_part if packed else None)
+    part = qcc.format_of(source).code_part if packed else None
+    known["x"] = Read(source, part)
+    for box in kernel.maps:
+        columns = qcc.logical_type(source.type).shape[-1]
+        known[box.argument] = TensorMap(
+            source, tokens, columns, box.element_bytes, box.box, box.swizzle, part
+        )
     if packed:
         known["x_scale"] = Read(source, "scale")
     if op.bias is not None:
@@ -134,7 +186,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     known = 1
     for extent in rows:
         known = known * extent if extent >= 0 and known >= 0 else -1
-    count = known if known >= 0 else options.tokens
+    count = known if known >= 0 else options.tokens or 1
     bias = None if op.bias is None else str(ir.RankedTensorType(op.bias.type).element_type)
     memory = str(qcc.logical_type(source.type).element_type)
     converted = not qcc.is_packed(source.type) and memory != activation

@@ -60,7 +60,18 @@ class Driver(Protocol):
         arguments: Sequence[tuple[Any, Any]],
         what: str,
     ) -> None:
-        """`arguments` are (value, ctypes type) in order."""
+        """`arguments` are (value, ctypes type) in order, the type None for a tensor map."""
+        ...
+
+    def tensor_map(
+        self,
+        address: int,
+        shape: tuple[int, int],
+        element_bytes: int,
+        box: tuple[int, int],
+        swizzle: int,
+    ) -> Any:
+        """An argument for tensor copies: see execution.TensorMap."""
         ...
 
     def working_on(self, stream: int) -> AbstractContextManager[None]:
@@ -192,6 +203,40 @@ class CudaBindings:
         values = tuple(value for value, _ in arguments), tuple(kind for _, kind in arguments)
         self._call("cuLaunchKernel", function, *grid, threads, 1, 1, shared_bytes, self._stream,
                    values, 0, doing=what)  # fmt: skip
+
+    def tensor_map(
+        self,
+        address: int,
+        shape: tuple[int, int],
+        element_bytes: int,
+        box: tuple[int, int],
+        swizzle: int,
+    ) -> Any:
+        api = self._api
+        data, swizzles = api.CUtensorMapDataType, api.CUtensorMapSwizzle
+        # Copies move bits: floats of a width are integers of that width.
+        kind = {
+            1: data.CU_TENSOR_MAP_DATA_TYPE_UINT8,
+            2: data.CU_TENSOR_MAP_DATA_TYPE_UINT16,
+            4: data.CU_TENSOR_MAP_DATA_TYPE_UINT32,
+        }[element_bytes]
+        exchanged = {
+            0: swizzles.CU_TENSOR_MAP_SWIZZLE_NONE,
+            32: swizzles.CU_TENSOR_MAP_SWIZZLE_32B,
+            64: swizzles.CU_TENSOR_MAP_SWIZZLE_64B,
+            128: swizzles.CU_TENSOR_MAP_SWIZZLE_128B,
+        }[swizzle]
+        sizes = [api.cuuint64_t(extent) for extent in reversed(shape)]
+        strides = [api.cuuint64_t(shape[1] * element_bytes)]
+        boxes = [api.cuuint32_t(extent) for extent in reversed(box)]
+        steps = [api.cuuint32_t(1), api.cuuint32_t(1)]
+        return self._call(
+            "cuTensorMapEncodeTiled", kind, 2, address, sizes, strides, boxes, steps,
+            api.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE, exchanged,
+            api.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+            api.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            doing=f"making a tensor map of {shape[0]} by {shape[1]}",
+        )  # fmt: skip
 
     @contextmanager
     def working_on(self, stream: int) -> Iterator[None]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...dialects.errors import ResourceError, UnsupportedError
 from .driver import C_TYPES, CudaBindings, Driver
+from .execution import TensorMap
 from .plan import LaunchStep
 from .program import CudaCode
 
@@ -102,13 +103,21 @@ class GpuDevice:
         layer = f" of layer {step.layer}" if step.layer else ""
         blocks = "x".join(map(str, grid))
         what = f"kernel {step.kernel}{layer} on {blocks} blocks of {step.threads} threads"
-        packed = [
-            (each[0], C_TYPES[each[1]]) if isinstance(each, tuple) else (each, ctypes.c_void_p)
-            for each in arguments
-        ]
+        packed = [self._packed(each) for each in arguments]
         self.driver.launch(
             self._function(step), grid, step.threads, step.shared_bytes, packed, what
         )
+
+    def _packed(self, argument: Any) -> tuple[Any, Any]:
+        if isinstance(argument, TensorMap):
+            box, shape = argument.box, (argument.rows, argument.box.columns)
+            made = self.driver.tensor_map(
+                argument.memory, shape, box.element_bytes, box.box, box.swizzle
+            )
+            return made, None
+        if isinstance(argument, tuple):
+            return argument[0], C_TYPES[argument[1]]
+        return argument, ctypes.c_void_p
 
     def _function(self, step: LaunchStep) -> Any:
         key = step.kernel, step.shared_bytes

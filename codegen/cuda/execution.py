@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .arena import aligned, arena_layout
-from .plan import Argument, Buffer, CopyStep, Function, LaunchStep
+from .plan import Argument, Box, Buffer, CopyStep, Function, LaunchStep
 
 KEPT_LAYOUTS = 64
 Memory = Any  # what a device calls a piece of its memory
@@ -62,8 +62,17 @@ class Device(Protocol):
     def drop(self, graph: Any) -> None: ...
 
     def launch(self, step: LaunchStep, grid: Sequence[int], arguments: Sequence[Any]) -> None:
-        """`arguments` are memory, or (value, type) of numbers."""
+        """`arguments` are memory, tensor maps, or (value, type) of numbers."""
         ...
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """A tensor map: memory as rows by columns, and what a copy brings of it (plan.Box)."""
+
+    memory: Memory
+    rows: int
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -164,13 +173,18 @@ class Execution:
             return
         buffers = self.function.buffers
 
+        def pointer(argument: Argument) -> Memory:
+            if not argument.offset:
+                return places[argument.index]
+            rest = sizes[buffers[argument.index].bytes] - argument.offset
+            return self._device.part(places[argument.index], argument.offset, rest)
+
         def value(argument: Argument) -> Any:
             match argument.kind:
-                case "pointer" if argument.offset:
-                    rest = sizes[buffers[argument.index].bytes] - argument.offset
-                    return self._device.part(places[argument.index], argument.offset, rest)
+                case "pointer" if argument.box is not None:
+                    return TensorMap(pointer(argument), sizes[argument.box.rows], argument.box)
                 case "pointer":
-                    return places[argument.index]
+                    return pointer(argument)
                 case "counters":
                     return self._device.part(counters, 0, sizes[argument.index])
                 case "number":

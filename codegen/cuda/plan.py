@@ -64,10 +64,24 @@ class Buffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last: int = 0
 
 
+class Box(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    What a tensor map says of memory: `sizes[rows]` by `columns` elements of `element_bytes`, copied
+    in boxes of so many rows and columns, with chunks exchanged within `swizzle` bytes.
+    """
+
+    rows: int
+    columns: int
+    element_bytes: int
+    box: tuple[int, int]
+    swizzle: int
+
+
 class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    Of a kernel: a "pointer" `offset` bytes into buffer `index`, "counters" of `sizes[index]` bytes,
-    a "number" `sizes[index]`, or a "float" `value`; `type` is that of a number's parameter.
+    Of a kernel: a "pointer" `offset` bytes into buffer `index`, or with `box` a tensor map of what
+    lies there; "counters" of `sizes[index]` bytes, a "number" `sizes[index]`, or a "float" `value`;
+    `type` is that of a number's parameter.
     """
 
     kind: str
@@ -75,6 +89,7 @@ class Argument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offset: int = 0
     type: str = ""
     value: float = 0.0
+    box: Box | None = None
 
 
 class LaunchStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="launch"):

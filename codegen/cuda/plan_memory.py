@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from .plan import Argument, Buffer, CopyStep, LaunchStep
+from .plan import Argument, Box, Buffer, CopyStep, LaunchStep
 
 
 @dataclass(eq=False)
@@ -44,10 +44,11 @@ class Packed:
 
 @dataclass(frozen=True)
 class Pointer:
-    """An argument of a launch that points to memory."""
+    """An argument of a launch that points to memory, or is a tensor map of it."""
 
     memory: Memory
     offset: int = 0
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Placement:
                 pending.offset, pending.condition,
             )  # fmt: skip
         arguments = [
-            Argument("pointer", self.number(each.memory, index), each.offset)
+            Argument("pointer", self.number(each.memory, index), each.offset, box=each.box)
             if isinstance(each, Pointer)
             else each
             for each in pending.pointed()

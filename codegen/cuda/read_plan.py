@@ -23,7 +23,7 @@ from ...dialects.interpreter.element_types import DTYPES
 from ...dialects.source_line import source_line
 from .families import FAMILIES, kernels_of, kind_of
 from .needed_ops import needed_ops
-from .plan import Argument, CacheSpec, Function, LaunchStep, Output
+from .plan import Argument, Box, CacheSpec, Function, LaunchStep, Output
 from .plan_memory import (
     Memory,
     Packed,
@@ -329,6 +329,16 @@ def _extract(reader: _Reader, op: Any) -> int:
     return reader.table.leaf("value", tensor.memory.index)
 
 
+def _tensor_map(reader: _Reader, op: Any) -> Pointer:
+    pointer, attributes = reader.pointer(op), op.attributes
+    columns, element_bytes, swizzle = (
+        ir.IntegerAttr(attributes[name]).value for name in ("columns", "element_bytes", "swizzle")
+    )
+    rows, width = ir.DenseI64ArrayAttr(attributes["box"])
+    box = Box(reader.known[op.operands[1]], columns, element_bytes, (rows, width), swizzle)
+    return Pointer(pointer.memory, pointer.offset, box)
+
+
 def _joined_parts(reader: _Reader, op: Any) -> Packed:
     """The parts of a packed value, in the order of its format's."""
     parts = [reader.known[operand] for operand in op.operands]
@@ -370,6 +380,7 @@ _RULES = {
     "tensor.dim": _dim,
     "tensor.extract": _extract,
     "tile.pointer": _Reader.pointer,
+    "tile.tensor_map": _tensor_map,
     "tile.result": lambda reader, op: Result(
         ir.IntegerAttr(op.attributes["index"]).value, ir.StringAttr(op.attributes["part"]).value
     ),

@@ -25,11 +25,6 @@ MULTIPROCESSORS = {
 """Of the usual product with each machine; how many blocks it takes to fill it."""
 
 
-def pointer_schedule(problem: LinearProblem, target: str = "sm_80") -> Schedule:
-    """As `default_schedule`, of kernels that take pointers alone, no tensor maps."""
-    return default_schedule(problem, target, tensor_maps=False)
-
-
 def default_schedule(
     problem: LinearProblem, target: str = "sm_80", tensor_maps: bool = True
 ) -> Schedule:

@@ -40,6 +40,24 @@ class PointerOp(Tile.Operation, name="pointer", traits=[ext.Pure]):
     argument: Result[Any]
 
 
+class TensorMapOp(Tile.Operation, name="tensor_map", traits=[ext.Pure]):
+    """
+    `source` as a tensor of `rows` by `columns` elements of `element_bytes`, for tensor copies.
+
+    A copy brings a `box` of rows and columns, zeros from outside; chunks of 16 bytes are exchanged
+    within `swizzle` bytes. `part` is as of `tile.pointer`.
+    """
+
+    source: Operand[Any]
+    rows: Operand[Any]
+    part: ir.StringAttr
+    columns: ir.IntegerAttr
+    element_bytes: ir.IntegerAttr
+    box: Any
+    swizzle: ir.IntegerAttr
+    argument: Result[Any]
+
+
 class ResultOp(Tile.Operation, name="result", traits=[ext.Pure]):
     """A pointer to what the launch makes as `tile.made` `index`, or to its part `part`."""
 

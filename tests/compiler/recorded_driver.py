@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qcc.codegen.cuda.emulator.launch import EmulatedModule, Mode, device_array
+from qcc.codegen.cuda.emulator.launch import EmulatedModule, Mode, device_array, tensor_map
 
 OWN_STREAM = 1
 
@@ -89,8 +89,10 @@ class RecordedDriver:
         pointers = sorted({value for value, kind in arguments if kind is ctypes.c_void_p})
         following = dict(zip(pointers, [*pointers[1:], 1 << 64], strict=True))
         values = [
+            self._mapped(value)
+            if kind is None
             # Pieces of one allocation end where the next one begins.
-            self.span(value)[: following[value] - value]
+            else self.span(value)[: following[value] - value]
             if kind is ctypes.c_void_p
             else kind(value).value
             for value, kind in arguments
@@ -99,6 +101,22 @@ class RecordedDriver:
         self.modules[function[0]].launch(
             function[1], (x, y, z), threads, shared_bytes, values, Mode()
         )
+
+    def tensor_map(
+        self,
+        address: int,
+        shape: tuple[int, int],
+        element_bytes: int,
+        box: tuple[int, int],
+        swizzle: int,
+    ) -> tuple[Any, ...]:
+        self.calls.append(("tensor_map", shape, element_bytes, box, swizzle))
+        return address, shape, element_bytes, box, swizzle
+
+    def _mapped(self, made: tuple[Any, ...]) -> bytes:
+        address, (rows, columns), element_bytes, box, swizzle = made
+        elements = self.span(address)[: rows * columns * element_bytes].view(f"u{element_bytes}")
+        return tensor_map(elements.reshape(rows, columns), box, swizzle)
 
     @contextmanager
     def working_on(self, stream: int) -> Iterator[None]:

@@ -237,6 +237,35 @@ def _made(tensor: Tensor, driver: RecordedDriver, array: np.ndarray) -> None:
     tensor.address, tensor.nbytes = driver.allocate(array.nbytes), array.nbytes
 
 
+def test_warp_groups_copy_by_tensor_maps() -> None:
+    """On sm_90a: few tokens by pointers, many by a tensor map, chosen by the call."""
+    torch.manual_seed(1)
+    layer = nn.Linear(256, 256).half().eval()
+    made = qcc.compile(
+        layer, (torch.randn(2, 256).half(),), recipe={"default": {"weights": "int8"}},
+        target="cuda:emulate:sm_90a", dynamic_shapes=({0: Dim("tokens", max=999)},), golden=False,
+    )  # fmt: skip
+    code = stored_code(made._artifact, made._precision)
+    assert isinstance(code, CudaCode)
+    device = emulated_device(code)
+    driver = RecordedDriver({n.encode(): each for n, each in device._modules.items()}, (9, 0))
+    running = CudaRunning(
+        with_cubins(code), made._artifact.tensor, open_gpu(with_cubins(code), driver)
+    )
+    kernels = []
+    for tokens in (5, 70):
+        x = torch.randn(tokens, 256).half()
+        [result] = running.call([x.numpy()])
+        np.testing.assert_array_equal(result, made(x).detach().numpy())
+        error = np.abs(result - layer(x).detach().numpy()).max()
+        assert error < 0.02
+        kernels.append([call[1] for call in driver.calls if call[0] == "launch"])
+        driver.calls.clear() if tokens == 5 else None
+    few, many = kernels
+    assert few != many
+    assert ("tensor_map", (70, 256)) in [call[:2] for call in driver.calls]
+
+
 def test_another_gpu_is_refused(code: CudaCode, driver: RecordedDriver) -> None:
     driver._capability = (9, 0)
     with pytest.raises(UnsupportedError, match=r"sm_90 \(a recorded GPU\)"):

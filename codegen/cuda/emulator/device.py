@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ....dialects.errors import QccError
+from ..execution import TensorMap
 from ..plan import LaunchStep
-from .launch import ALIGNMENT, EmulatedModule, Mode
+from .launch import ALIGNMENT, EmulatedModule, Mode, tensor_map
 
 POISON = 0xFF
 
@@ -67,7 +68,7 @@ class EmulatedDevice:
     def launch(self, step: LaunchStep, grid: Sequence[int], arguments: Sequence[Any]) -> None:
         """Raises KernelViolation where a kernel does what hardware leaves undefined."""
         x, y, z = grid
-        values = [each if isinstance(each, np.ndarray) else each[0] for each in arguments]
+        values = [_value(each) for each in arguments]
         try:
             self._modules[step.family].launch(
                 step.kernel, (x, y, z), step.threads, step.shared_bytes, values, self.mode
@@ -76,3 +77,13 @@ class EmulatedDevice:
             if step.layer and "layer" not in error.where:
                 error.where += f", layer {step.layer}"
             raise
+
+
+def _value(argument: Any) -> Any:
+    """As the emulator takes it: an array, a number, or the bytes of a tensor map."""
+    if isinstance(argument, TensorMap):
+        box = argument.box
+        elements = argument.memory.view(f"u{box.element_bytes}")
+        count = argument.rows * box.columns
+        return tensor_map(elements[:count].reshape(argument.rows, -1), box.box, box.swizzle)
+    return argument if isinstance(argument, np.ndarray) else argument[0]
