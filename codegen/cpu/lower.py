@@ -41,14 +41,16 @@ HALVES = (
     "arith-emulate-unsupported-floats{source-types=bf16,f16 target-type=f32},"
     "arith-expand{include-bf16=true})"
 )
+# What kernels have none of, before they come in: each pass takes its time to look at all ops.
+MAIN = (
+    "expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-complex-to-standard,"
+    "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,"
+    "convert-math-to-llvm,convert-math-to-libm,convert-complex-to-llvm"
+)
 LLVM = (
-    "expand-strided-metadata,lower-affine,convert-scf-to-cf,"
-    "convert-complex-to-standard,"
-    "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-complex-to-llvm,convert-vector-to-llvm,"
-    "lower-affine,convert-arith-to-llvm,"
-    "finalize-memref-to-llvm{use-generic-functions=1},"
-    "convert-func-to-llvm,convert-cf-to-llvm,convert-arith-to-llvm,convert-index-to-llvm,convert-ub-to-llvm,"
-    "canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
+    "convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
+    "lower-affine,convert-arith-to-llvm,finalize-memref-to-llvm{use-generic-functions=1},"
+    "convert-to-llvm,canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
 )
 
 
@@ -74,6 +76,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     run(module, LOOPS)
     run(module, HALVES)
     expand_exponentials(module)
+    run(module, MAIN)
     site.library.link()
     run(module, LLVM)
     _keep_private(module)
