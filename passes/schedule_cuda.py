@@ -14,6 +14,7 @@ from .schedule_attention import schedule_attention
 from .schedule_conv2d import schedule_conv2d
 from .schedule_groups import schedule_groups
 from .schedule_linear import LinearScheduling, schedule_linear
+from .schedule_matmul import schedule_matmul
 
 Pass = Callable[[Operation, object], None]
 
@@ -23,6 +24,7 @@ def cuda_passes(options: Scheduling) -> dict[str, Pass]:
     return {
         "schedule-attention": schedule_attention(options),
         "schedule-conv2d": schedule_conv2d(options),
+        "schedule-matmul": schedule_matmul(options),
         "schedule-linear": schedule_linear(LinearScheduling(options.target)),
         "expand-lookups": expand_lookups,
         "expand-norms": expand_norms,

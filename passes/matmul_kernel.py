@@ -1,0 +1,126 @@
+"""
+The kernel of a product of two activations, over tiles.
+
+    y = qcc.matmul a, b
+      =>  tile.warp_kernel { loop over k { rows of a, b; multiply } each; save }
+
+Factors are f16 or bf16 (fp32 is rounded as it is copied), sums fp32. Rows beyond either matrix are
+zeros, so that any sizes will do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..dialects import tile
+from ..dialects.bindings import arith, ir
+from ..dialects.tile.problem import INSTRUCTION_OF
+from ..dialects.tile.warp_launch import WarpLaunch
+from .tile_builder import (
+    Number,
+    each,
+    fill,
+    fragment,
+    index,
+    loop,
+    rows_of,
+    shared,
+    text,
+    write_kernel,
+)
+
+NUMBERS = ("batch", "rows")
+
+
+@dataclass(frozen=True)
+class MatmulProblem:
+    """
+    result[b, m, n] = sum over k of left[b, m, k] * right[b, k, n], with `depth` k and `columns` n.
+
+    `left`, `right` and `result` are the types in memory, `operand` that of the factors.
+    """
+
+    depth: int
+    columns: int
+    left: str = "f16"
+    right: str = "f16"
+    result: str = "f16"
+    operand: str = "f16"
+
+
+@dataclass(frozen=True)
+class MatmulSchedule:
+    """A warp has 16 * `strips` rows and `columns` columns; warps have rows of their own."""
+
+    warps: int = 4
+    strips: int = 1
+    columns: int = 64
+    depth: int = 32
+    stages: int = 3
+
+    @property
+    def rows(self) -> int:
+        return self.warps * 16 * self.strips
+
+
+def matmul_schedule(problem: MatmulProblem, rows: int) -> MatmulSchedule:
+    """No more rows, columns and depth than there are, in multiples of 16."""
+    columns = min(64, -(-problem.columns // 16) * 16)
+    depth = min(32, -(-problem.depth // 16) * 16)
+    return MatmulSchedule(1 if rows <= 16 else 4, 1 if rows <= 256 else 2, columns, depth)
+
+
+def matmul_kernel(
+    problem: MatmulProblem, schedule: MatmulSchedule, name: str, target: str = "sm_80"
+) -> WarpLaunch:
+    """
+    Write the kernel at the insertion point; its grid is (tiles of rows, tiles of columns, batch).
+
+    Arguments: "left", "right", "result", then "batch" and the "rows" of left.
+    """
+    p, s = problem, schedule
+    kinds = {"left": rows_of(p.depth, p.left), "right": rows_of(p.columns, p.right)}
+    kinds |= {"result": rows_of(p.columns, p.result)}
+    kinds |= dict.fromkeys(NUMBERS, ir.IndexType.get())
+    return write_kernel(
+        name, (target, s.warps), kinds, ("result",), lambda given: _write(p, s, given)
+    )
+
+
+def _write(p: MatmulProblem, s: MatmulSchedule, given: dict[str, ir.Value]) -> None:
+    batch, rows = (Number(given[name]) for name in NUMBERS)
+    of_batch = Number(index("z", "item"))
+    first = (Number(index("x", "row_tile")) * s.rows).named("first_row")
+    column = (Number(index("y", "column_tile")) * s.columns).named("first_column")
+    warp_row = Number(index("warp", "warp")) * (16 * s.strips)
+    base = (of_batch * rows).named("base")
+    sizes = {"left": batch * rows, "right": batch * p.depth, "result": batch * rows}
+    views = {name: tile.ViewOp(given[name], size.value, given[name].type).view
+             for name, size in sizes.items()}  # fmt: skip
+    sums = fragment([s.warps, 16 * s.strips, s.columns], "f32", "c")
+    left_kind = fragment([s.warps, 16 * s.strips, s.depth], p.operand, "a")
+    right_kind = fragment([s.warps, s.columns, s.depth], p.operand, "b")
+    zero = Number(0).value
+
+    def step(k: Number, carried: list[ir.Value]) -> list[ir.Value]:
+        hint, left_count = text("normal"), (rows - first).value
+        left = tile.RowsOp(
+            views["left"], (base + first).value, k.value, left_count, hint,
+            shared([s.rows, s.depth], p.operand),
+        ).tile  # fmt: skip
+        right = tile.RowsOp(
+            views["right"], (of_batch * p.depth + k).value, column.value,
+            (Number(p.depth) - k).value, hint, shared([s.depth, s.columns], p.operand),
+        ).tile  # fmt: skip
+        a = tile.OperandOp(left, warp_row.value, zero, text("straight"), left_kind).fragment
+        b = tile.OperandOp(right, zero, zero, text("transposed"), right_kind).fragment
+        name = text(INSTRUCTION_OF[p.operand])
+        return [tile.MultiplyOp(a, b, carried[0], zero, name, sums).result]
+
+    initial = [fill(0.0, sums, "sums")]
+    (total,) = loop(Number(0), Number(p.depth), initial, s.depth, s.stages, step)
+    if p.result != "f32":
+        kind = fragment([s.warps, 16 * s.strips, s.columns], p.result, "c")
+        total = each([total], kind, lambda x: arith.truncf(ir.Type.parse(p.result), x), "results")
+    row, limit = (base + first + warp_row).value, (base + rows).value
+    tile.SaveOp(total, views["result"], row, column.value, limit)

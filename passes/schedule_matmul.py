@@ -1,0 +1,90 @@
+"""
+Products of two activations become launches of kernels.
+
+    y = qcc.matmul a, b   =>   y = tile.launch @matmul_0 (a, b)
+
+Factors of fp32 are rounded to f16, or to bf16 where the other one is bf16, as they are copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dialects import qcc
+from ..dialects.bindings import Operation, ir
+from ..dialects.errors import UnsupportedError
+from ..dialects.source_line import source_line
+from ..dialects.tile.control import walk
+from ..dialects.tile.warp_launch import WarpLaunch
+from .launching import (
+    Made,
+    Number,
+    Read,
+    Scheduling,
+    Shape,
+    Write,
+    fresh_name,
+    launch,
+    pieces,
+    size_of,
+)
+from .matmul_kernel import MatmulProblem, MatmulSchedule, matmul_kernel, matmul_schedule
+
+MANY_ROWS = 512
+Kernels = dict[tuple[MatmulProblem, MatmulSchedule], WarpLaunch]
+
+
+def schedule_matmul(options: Scheduling) -> Callable[[Operation, object], None]:
+    def apply(module: Operation, _: object = None) -> None:
+        kernels: Kernels = {}
+        for op in walk(module.regions[0]):
+            if isinstance(op, qcc.MatmulOp):
+                with ir.InsertionPoint(op), op.location:
+                    _replace(module, op, kernels, options.target)
+
+    return apply
+
+
+def _replace(module: Operation, op: qcc.MatmulOp, kernels: Kernels, target: str) -> None:
+    problem = matmul_problem(op)
+    batch, rows = size_of(op.lhs, 0), size_of(op.lhs, 1)
+    schedule = matmul_schedule(problem, rows if isinstance(rows, int) else MANY_ROWS)
+    if (problem, schedule) not in kernels:
+        name = fresh_name(module, "matmul")
+        with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]):
+            kernels[problem, schedule] = matmul_kernel(problem, schedule, name, target)
+    kernel = kernels[problem, schedule]
+    grid = pieces(rows, schedule.rows), pieces(problem.columns, schedule.columns), batch
+    result = ir.RankedTensorType(op.result.type)
+    sizes = batch, rows, problem.columns
+    extents = [size for axis, size in enumerate(sizes) if result.is_dynamic_dim(axis)]
+    arguments = [Read(op.lhs), Read(op.rhs), Write(0), Number(batch), Number(rows)]
+    shape = Shape(grid, kernel.threads, kernel.shared_bytes)
+    made = Made(op.result.type, tuple(extents))
+    [value] = launch(kernel.kernel, shape, arguments, [made], op.operation)
+    op.result.replace_all_uses_with(value)
+    op.operation.erase()
+
+
+def matmul_problem(op: qcc.MatmulOp) -> MatmulProblem:
+    """What an op computes; raises UnsupportedError for depths known at run time only."""
+    left, right = (ir.RankedTensorType(each.type) for each in (op.lhs, op.rhs))
+    kinds = [str(each.element_type) for each in (left, right)]
+    operand = next((kind for kind in kinds if kind != "f32"), "f16")
+    depth = right.shape[1] if left.is_dynamic_dim(2) else left.shape[2]
+    if set(kinds) - {operand, "f32"}:
+        raise _refused(op, f"its factors are {kinds[0]} and {kinds[1]}", "use one type")
+    if depth < 0 or right.is_dynamic_dim(2):
+        raise _refused(op, f"it multiplies by {right}", "make its last two axes static")
+    result = str(ir.RankedTensorType(op.result.type).element_type)
+    return MatmulProblem(depth, right.shape[2], *kinds, result, operand)
+
+
+def _refused(op: qcc.MatmulOp, why: str, next_step: str) -> UnsupportedError:
+    return UnsupportedError(
+        "matmul-unsupported",
+        "no CUDA kernel for a product of activations",
+        where=source_line(op.location),
+        why=why,
+        next_step=next_step,
+    )
