@@ -17,6 +17,7 @@ from .tile_builder import (
     index,
     label,
     loop,
+    quotient,
     rows_of,
     single,
     write_kernel,
@@ -97,7 +98,7 @@ def quotients(sums: ir.Value, total: ir.Value, per_row: ir.Type, kind: str) -> i
 
     def inverse(total: ir.Value) -> ir.Value:
         empty = arith.cmpf(arith.CmpFPredicate.OEQ, total, single(0.0))
-        return arith.select(empty, single(0.0), arith.divf(single(1.0), total))
+        return arith.select(empty, single(0.0), quotient(single(1.0), total))
 
     factor = each([total], per_row, inverse, "inverse")
     shape = tensor_of(sums.type).shape

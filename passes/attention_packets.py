@@ -30,6 +30,7 @@ from .tile_builder import (
     each,
     fill,
     label,
+    quotient,
     reduced,
     rows_of,
     shared,
@@ -286,7 +287,7 @@ class PackedValues(Packed):
         unit = each([unit], unit.type, lambda u: arith.maxnumf(u, single(SMALLEST_UNIT)), "unit")
 
         def weighed(turn, before, after):
-            return arith.mulf(turn, arith.divf(before, after))
+            return arith.mulf(turn, quotient(before, after))
 
         return unit, each([turn, units[group], unit], per_row, weighed, "turn")
 
@@ -316,7 +317,7 @@ class PackedValues(Packed):
     def _shared_out(self, weights: ir.Value, sign: str, unit: ir.Value) -> ir.Value:
         """Weights times factors, in units: at most 1."""
         factor = self.factors[sign]
-        ratio = each([factor, unit], factor.type, arith.divf, "ratio")
+        ratio = each([factor, unit], factor.type, quotient, "ratio")
         return each([weights, ratio], weights.type, arith.mulf, "shares")
 
     def restored(self, group: int, units: list[ir.Value], sums: ir.Value) -> ir.Value:

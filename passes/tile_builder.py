@@ -65,6 +65,11 @@ def single(value: float) -> ir.Value:
     return arith.constant(ir.F32Type.get(), value)
 
 
+def quotient(a: ir.Value, b: ir.Value) -> ir.Value:
+    """a / b within 2 ulp: a product with an approximate reciprocal."""
+    return arith.divf(a, b, fastmath=arith.FastMathFlags.arcp)
+
+
 class Number:
     """Arithmetic of numbers that are the same for all lanes of a warp."""
 

@@ -61,6 +61,13 @@ def _narrowed(op: Any, given: Given) -> str:
     return f"{op.operation.results[0].type}_from_f32({given[0]})"
 
 
+def _divided(op: Any, given: Given) -> str:
+    if "arcp" not in str(op.operation.attributes["fastmath"]):
+        return f"{grouped(given[0])} / {grouped(given[1])}"
+    inverse = f"reciprocal_approx({given[1]})"
+    return inverse if given[0] == "1.0f" else f"{grouped(given[0])} * {inverse}"
+
+
 def _chosen(_: Any, given: Given) -> str:
     return f"{grouped(given[0])} ? {given[1]} : {given[2]}"
 
@@ -80,7 +87,7 @@ SCALARS: dict[str, Callable[[Any, Given], str]] = {
     "arith.addf": _infix("+"),
     "arith.subf": _infix("-"),
     "arith.mulf": _infix("*"),
-    "arith.divf": _infix("/"),
+    "arith.divf": _divided,
     "arith.maxnumf": _called("maximum"),
     "arith.minnumf": _called("minimum"),
     "arith.negf": lambda _, given: f"-{grouped(given[0])}",
