@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..bindings import ir
+from .control import walk
 from .extents import Extents
 from .folds import combination
 from .group import WARP, WIDEST_ACCESS, GroupSchedule, group_extents, stored_bytes
@@ -33,6 +34,7 @@ from .index import (
 from .reads import Load, Reads
 
 Inside = Callable[[Any], bool]
+ANGULAR = ("math.sin", "math.cos", "math.tan")
 THREADS = 256
 ROW_THREADS = 128
 KEPT_COLUMNS = 32  # registers of one value that a thread may keep
@@ -182,7 +184,7 @@ def _is_of_fold(found: frozenset[Variable]) -> bool:
 def _by_elements(outputs: Sequence[ir.Value], extents: Extents) -> GroupSchedule:
     shape = extents.of(outputs[0])
     count = product(shape)
-    for vector in (8, 4, 2):
+    for vector in (8, 4, 2) if not _reduces_angles(outputs) else ():
         if not multiple_of(count, vector):
             continue
         index, lane = Variable("index", count, vector), Variable("i", Index.of(vector))
@@ -193,6 +195,12 @@ def _by_elements(outputs: Sequence[ir.Value], extents: Extents) -> GroupSchedule
         if not reads.folds and _moves(reads.loads, outputs, extents, lane, vector):
             return GroupSchedule(_threads(count, THREADS * vector) // vector or WARP, vector)
     return GroupSchedule(_threads(count, THREADS))
+
+
+def _reduces_angles(outputs: Sequence[ir.Value]) -> bool:
+    """Whether a function is computed whose code for large angles needs memory when unrolled."""
+    ops = [op for each in outputs for op in walk(each.owner.operation.parent.regions[0])]
+    return any(op.operation.name in ANGULAR for op in ops)
 
 
 def _threads(count: Index, most: int) -> int:

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from qcc.codegen.cuda.compilers import find_compiler, nvrtc_libraries
 from qcc.codegen.cuda.emulator import EmulatedModule, build_emulated
 from qcc.codegen.cuda.emulator.launch import KernelViolation
 from qcc.codegen.cuda.groups import emit_groups
+from qcc.codegen.cuda.resources import resources
+from qcc.codegen.cuda.toolchain import Job, build
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
@@ -130,3 +133,41 @@ def test_what_has_no_rule_is_named() -> None:
         module = scheduled(text)
         with pytest.raises(UnsupportedError, match=r"no rule for math\.erfc"):
             emit_groups(runs.groups_of(module))
+
+
+ANGLES = """
+#map = affine_map<(d0, d1) -> (d0, d1)>
+func.func @main(%x: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  %c0 = arith.constant 0 : index
+  %n = tensor.dim %x, %c0 : tensor<?x64xf32>
+  %e = tensor.empty(%n) : tensor<?x64xf32>
+  %y = linalg.generic {indexing_maps = [#map, #map], iterator_types = ["parallel", "parallel"]}
+      ins(%x : tensor<?x64xf32>) outs(%e : tensor<?x64xf32>) {
+  ^bb0(%a: f32, %o: f32):
+    %b = math.sin %a : f32
+    %c = math.cos %a : f32
+    %d = arith.addf %b, %c : f32
+    linalg.yield %d : f32
+  } -> tensor<?x64xf32>
+  return %y : tensor<?x64xf32>
+}
+"""
+
+
+def test_default_schedules_keep_their_columns_in_registers(tmp_path: Path) -> None:
+    """Rows of language models; angles too, whose code for large ones may want memory."""
+    with make_context(), ir.Location.unknown():
+        modules = [scheduled(softmax(n)) for n in (64, 1024, 5000, 32000)] + [scheduled(ANGLES)]
+        groups = []
+        for number, module in enumerate(modules):
+            [group] = runs.groups_of(module)
+            group.operation.attributes["symbol"] = ir.StringAttr.get(f"group_{number}")
+            groups.append(group)
+        job = Job("groups", emit_groups(groups), "sm_90a")
+    compiler = next(nvrtc_libraries(), None) or find_compiler()
+    found = resources(build(job, tmp_path, compiler))
+    assert len(found) == len(groups)
+    for name, used in found.items():
+        assert not used.spills, name
+        assert used.stack == 0, name
+        assert used.registers * 1024 <= 64 * 1024 or name != "group_3"
