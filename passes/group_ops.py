@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from ..dialects.bindings import arith, ir
@@ -28,7 +28,7 @@ LAUNCH = "tile.launch"
 PARTS = "builtin.unrealized_conversion_cast"
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Ops by position, and what is stored of what they compute."""
 
@@ -80,25 +80,30 @@ class Grouping:
                 self.users.setdefault(value, []).append(number)
         self.fusable = [is_fusable(op) for op in self.ops]
         self.groups: list[Group] = []
+        self.members: dict[int, list[Group]] = {}
         self.kept_views: set[int] = set()
         self.effects = [n for n, op in enumerate(self.ops) if _touches_cache(op)]
         for number in reversed(range(len(self.ops))):
             if self.fusable[number]:
                 self._place(number)
 
-    def groups_of(self, number: int) -> list[Group]:
-        return [group for group in self.groups if number in group.ops]
+    def _join(self, group: Group, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number not in group.ops or group not in self.members.get(number, ()):
+                group.ops.add(number)
+                self.members.setdefault(number, []).append(group)
 
     # ---- growing
 
     def _place(self, number: int) -> None:
         op = self.ops[number]
         users = {u for v in op.operation.results for u in self.users.get(v, ())}
-        hosts = [g for g in self.groups if any(u in g.ops for u in users) and number not in g.ops]
+        found = [group for user in users for group in self.members.get(user, ())]
+        hosts = [g for g in dict.fromkeys(found) if number not in g.ops]
         needed = [v for v in op.operation.results if self._is_needed(v)]
         if _is_free(op):
             for group in hosts:
-                group.ops.add(number)
+                self._join(group, {number})
             return
         if op.operation.name in VIEWS and needed:
             self.kept_views.add(number)
@@ -129,7 +134,7 @@ class Grouping:
             return False
         if not _keeps_shape(group.work, work):
             return False
-        group.ops.add(number)
+        self._join(group, {number})
         group.work = work
         return True
 
@@ -144,7 +149,9 @@ class Grouping:
                 return
         work = self._work(results, {number})
         assert work is not None, str(self.ops[number])
-        self.groups.append(Group({number}, list(results), work))
+        group = Group(set(), list(results), work)
+        self._join(group, {number})
+        self.groups.append(group)
 
     def _add_outputs(self, group: Group, ops: set[int], results: list[ir.Value]) -> bool:
         work = self._work([*group.outputs, *results], group.ops | ops)
@@ -152,7 +159,7 @@ class Grouping:
             return False
         if any(self._makes_cycle(group, number) for number in ops):
             return False
-        group.ops |= ops
+        self._join(group, ops)
         group.outputs += results
         group.work = work
         return True
@@ -190,7 +197,7 @@ class Grouping:
             if at in group.ops:
                 return True
             pending += self._after(at)
-            for other in self.groups_of(at):
+            for other in self.members.get(at, ()):
                 pending += other.ops - seen
         return False
 
@@ -206,26 +213,22 @@ class Grouping:
         units: list[int | Group] = [
             n for n in range(len(self.ops)) if not self._is_fused(n)
         ] + self.groups
-        where: dict[int, list[int]] = {}
-        for unit_number, unit in enumerate(units):
-            for n in [unit] if isinstance(unit, int) else unit.ops:
-                where.setdefault(n, []).append(unit_number)
         makers = {v: u for u, unit in enumerate(units) for v in self._made_by(unit)}
         waits = [self._needs(unit, makers) - {u} for u, unit in enumerate(units)]
-        ready: list[tuple[int, int]] = []
-        for u, unit in enumerate(units):
-            if not waits[u]:
-                heappush(ready, (_rank(unit), u))
-        done, found = set[int](), list[int | Group]()
+        behind: dict[int, list[int]] = {}
+        for u, needed in enumerate(waits):
+            for other in needed:
+                behind.setdefault(other, []).append(u)
+        ready = [(_rank(unit), u) for u, unit in enumerate(units) if not waits[u]]
+        heapify(ready)
+        found: list[int | Group] = []
         while ready:
             _, u = heappop(ready)
-            done.add(u)
             found.append(units[u])
-            for other, needed in enumerate(waits):
-                if u in needed:
-                    needed.discard(u)
-                    if not needed and other not in done:
-                        heappush(ready, (_rank(units[other]), other))
+            for other in behind.get(u, ()):
+                waits[other].discard(u)
+                if not waits[other]:
+                    heappush(ready, (_rank(units[other]), other))
         assert len(found) == len(units), "groups wait for one another"
         return found
 
