@@ -160,6 +160,12 @@ def _pad(extents: Extents, op: Any, _: ir.Value, axis: int) -> Index:
     return low + extents.of(op.operands[0])[axis] + high
 
 
+def _branch(extents: Extents, op: Any, value: ir.Value, axis: int) -> Index:
+    """Both branches of an `scf.if` yield tensors of one shape."""
+    ending = list(op.regions[0].blocks[0].operations)[-1]
+    return extents.of(ending.operands[ir.OpResult(value).result_number])[axis]
+
+
 def _made(extents: Extents, op: Any, value: ir.Value, axis: int) -> Index:
     """tile.made: the launch, then a size for each dynamic axis."""
     return extents.number(op.operands[1 + _position(ir.RankedTensorType(value.type), axis)])
@@ -170,6 +176,7 @@ _EXTENTS: dict[str, Callable[[Extents, Any, ir.Value, int], Index]] = {
     "qcc.attention": _first,
     "qcc.conv2d": _first,
     "qcc.linear": _first,
+    "scf.if": _branch,
     "tensor.cast": _first,
     "tensor.collapse_shape": _collapse,
     "tensor.concat": _concat,
