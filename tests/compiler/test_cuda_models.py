@@ -1,0 +1,86 @@
+"""Whole decoders on the emulator: against the interpreter, and token by token against whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+import qcc
+from qcc.codegen.cuda.plan import LaunchStep
+from qcc.codegen.cuda.program import CudaCode
+from qcc.compiler.backends import stored_code
+from qcc.compiler.module import Module
+from qcc.compiler.running import Running
+from qcc.models.llama import Llama, LlamaConfig, dynamic_shapes, example_inputs
+
+CONFIG = LlamaConfig(
+    vocabulary=61, width=32, layers=1, heads=4, kv_heads=2, hidden=48, norm_eps=1e-5
+)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Module]:
+    torch.manual_seed(0)
+    model = Llama(CONFIG).eval().requires_grad_(False)
+    tokens = tuple(each % CONFIG.vocabulary for each in example_inputs())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield qcc.compile(
+            model, tokens, recipe="w4a8-dint4", target="cuda:emulate",
+            dynamic_shapes=dynamic_shapes(),
+        )  # fmt: skip
+
+
+def test_outputs_are_the_interpreter_s_whole_and_in_steps(decoder: Module) -> None:
+    result = decoder.verify()
+    assert result["golden"]
+    assert result["passed"]
+    assert [output["name"] for output in result["outputs"]] == [
+        "output_0", "output_0 (token by token)",
+    ]  # fmt: skip
+
+
+def test_generated_tokens_are_those_of_whole_runs(decoder: Module) -> None:
+    assert decoder.generates
+    prompt = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    new = decoder.generate(prompt, 4)
+    [logits] = decoder.run([np.concatenate([prompt, new], 1)])
+    np.testing.assert_array_equal(logits[:, 4:-1].argmax(-1), new)
+
+
+def test_caches_grow_and_keep_what_they_hold(
+    decoder: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qcc.compiler.cuda_running._FIRST_CAPACITY", 2)
+    running: Running = decoder._running
+    tokens = np.array([[7, 8, 9, 10, 11, 12]])
+    caches = running.caches(1)
+    rows = [running.step(part, caches)[0] for part in np.split(tokens, 6, 1)]
+    assert caches.length == 6
+    [whole] = running.call([tokens])
+    np.testing.assert_allclose(np.concatenate(rows, 1), whole, atol=5e-3 * np.abs(whole).max())
+
+
+def test_a_cache_costs_what_half_precision_takes(decoder: Module) -> None:
+    cache = decoder.report["kv_cache"]
+    per_token = 2 * CONFIG.kv_heads * (CONFIG.width // CONFIG.heads)
+    assert cache["token_bytes"] == 2 * per_token
+    assert cache["token_bytes_fp32"] == 4 * per_token
+    assert cache["layers"][0]["keys"] == "fp16"
+
+
+def test_the_arena_is_far_smaller_than_all_values(decoder: Module) -> None:
+    code = stored_code(decoder._artifact, decoder._precision)
+    assert isinstance(code, CudaCode)
+    running = decoder._running
+    execution = running._executions["main"]
+    situation = execution.situation([(2, 40)], {})
+    buffers = [each for each in execution.function.buffers if each.place == "arena"]
+    values = sum(situation.sizes[each.bytes] for each in buffers)
+    assert situation.arena < values / 2
+    steps = code.plan.functions["step"].steps
+    families = {step.family for step in steps if isinstance(step, LaunchStep)}
+    assert families == {"groups", "linear", "warps"}
