@@ -92,8 +92,8 @@ def emit_kernel(text: KernelText) -> None:
     name = ir.StringAttr(text.op.symbol).value
     _say_what(text)
     parameters = signature(text)
-    blocks = 1 if s.groups else STREAMING_BLOCKS if s.streams else 0
-    bounds = f"{s.threads}, {blocks}" if blocks else f"{s.threads}"
+    blocks = STREAMING_BLOCKS if s.streams else 1
+    bounds = f"{s.threads}, {blocks}"
     out.line(f'extern "C" __global__ void __launch_bounds__({bounds})')
     *others, last = parameters
     out.line(f"{name}(")

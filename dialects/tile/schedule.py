@@ -30,6 +30,7 @@ TENSOR_ALIGNMENT = 1024
 BARRIER_BYTES = 8
 OTHER_REGISTERS = 48
 DECODED_AHEAD = 8
+ZERO_POINT_REGISTERS = 12
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     if schedule.streams:
         packets = (schedule.stages + 1) * problem.format.bits * schedule.strips
         return total + packets + min(program.registers, DECODED_AHEAD) + len(program.steps) // 4
-    return total + of_strip * schedule.strips + len(program.steps) // 2
+    zeros = ZERO_POINT_REGISTERS * bool(program.offsets)
+    return total + (of_strip + zeros) * schedule.strips + len(program.steps) // 2
 
 
 def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iterator[str]:
