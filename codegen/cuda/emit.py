@@ -92,8 +92,7 @@ def emit_kernel(text: KernelText) -> None:
     name = ir.StringAttr(text.op.symbol).value
     _say_what(text)
     parameters = signature(text)
-    blocks = STREAMING_BLOCKS if s.streams else 1
-    bounds = f"{s.threads}, {blocks}"
+    bounds = str(s.threads) + _blocks(text)
     out.line(f'extern "C" __global__ void __launch_bounds__({bounds})')
     *others, last = parameters
     out.line(f"{name}(")
@@ -106,6 +105,18 @@ def emit_kernel(text: KernelText) -> None:
         for op in text.op.body.blocks[0].operations:
             RULES[op.operation.name](text, op)
     out.line(f"QCC_KERNEL({name})")
+
+
+def _blocks(text: KernelText) -> str:
+    """
+    How many blocks a multiprocessor shall hold, where ptxas has to know.
+
+    Its own choice of registers spills a few where entries of tables wait to be multiplied.
+    """
+    if text.schedule.streams:
+        return f", {STREAMING_BLOCKS}"
+    tables = any(program.table for program in text.programs.values())
+    return ", 1" if text.schedule.groups or tables else ""
 
 
 def _say_what(text: KernelText) -> None:
