@@ -33,7 +33,6 @@ ATTENTION = {
     "decode_int4": attention("int4", 8),
 }
 CONVOLUTIONS = {
-    "conv_fp16": ConvProblem(LAYER, "fp16", block=0, result_block=0, bias="f32"),
     "conv_int8": ConvProblem(LAYER, "int8", activation="i8", result="i8", block=0, result_block=0),
     "conv_nchw": ConvProblem(LAYER, "int4<group=64>", source="f32", result="f32"),
 }
