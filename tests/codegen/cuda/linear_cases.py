@@ -68,9 +68,14 @@ def built(
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments by role, the exact result, and how far sums of fp32 may be from it."""
+    """
+    Arguments by role, the exact result, and how far sums of fp32 may be from it.
+
+    `parts` are those of the weight, row by row.
+    """
 
     arguments: dict[str, Any]
+    parts: dict[str, np.ndarray]
     wanted: np.ndarray
     bound: np.ndarray
 
@@ -102,7 +107,7 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
         "workspace": np.full(max(1, launch.workspace_words(tokens)), 0x7FC00000, np.uint32),
         "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
     }
-    return Case(given, wanted, bound)
+    return Case(given, parts, wanted, bound)
 
 
 def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
