@@ -14,6 +14,7 @@ from qcc.codegen.cuda.emulator.build import build_emulated
 from qcc.codegen.cuda.emulator.launch import (
     ALL_MODES,
     EmulatedModule,
+    KernelViolation,
     Mode,
     device_array,
     tensor_map,
@@ -144,3 +145,15 @@ def check(built_: Built, spelling: str, tokens_: tuple[int, ...] = TOKENS) -> No
             assert (error <= given.bound).all(), (problem, tokens, mode)
             first = result.copy() if first is None else first
             np.testing.assert_array_equal(result, first)
+
+
+def fails(faulty: Built, launch: Launch, given: Case) -> bool:
+    """Whether some mode of the emulator finds a fault, or a wrong result."""
+    for mode in ALL_MODES:
+        try:
+            result = launched(faulty, launch, given, mode).astype(np.float64)
+        except KernelViolation:
+            return True
+        if not (np.abs(result - given.wanted) <= given.bound).all():
+            return True
+    return False

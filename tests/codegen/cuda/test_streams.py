@@ -49,12 +49,12 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
 
 @pytest.mark.parametrize("spelling", F16)
 def test_f16(kernels: dict[str, Built], spelling: str) -> None:
-    check(kernels["f16"], spelling, (1, 5, 17))
+    check(kernels["f16"], spelling, (5,))
 
 
 @pytest.mark.parametrize("spelling", I8)
 def test_i8(kernels: dict[str, Built], spelling: str) -> None:
-    check(kernels["i8"], spelling, (1, 5, 17))
+    check(kernels["i8"], spelling, (17,))
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])
