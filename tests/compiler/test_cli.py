@@ -197,7 +197,7 @@ def test_run_by_name_and_by_position(
         assert np.load(out)["y"].tolist() == [0.0, 2.0, 4.0]
         out.unlink()
     assert main([*argv, "--precision", "fp8", "--no-verify"]) == 0
-    assert calls[-1] == {"verify": False, "precision": "fp8"}
+    assert calls[-1] == {"verify": False, "precision": "fp8", "emulate": False}
     np.savez(tmp_path / "x.npz", wrong=values)
     assert main(argv) == 2
     assert "the model takes x" in told(capsys)
@@ -230,7 +230,7 @@ def test_verify_passes_and_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    replace_module("api", load=lambda path, verify, precision: Doubling())
+    replace_module("api", load=lambda path, **_: Doubling())
     assert main(["verify", "a.qcc"]) == 0
     shown = capsys.readouterr().out
     assert shown.endswith("divided by the largest value of the golden output\nPASS a.qcc\n")
