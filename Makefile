@@ -23,8 +23,9 @@ help:
 demo: $(VENV)/.models $(VENV)/.smollm2
 	$(BIN)/python benchmarks/demo.py
 
+# A file's tests stay in one process, because they share what is costly to build.
 test: $(VENV)/.dev $(VENV)/.assets
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev $(VENV)/.stubs
 	$(BIN)/ruff check .
