@@ -43,6 +43,9 @@ def compile(
     golden: bool = True,
     validate: bool = False,
     operands: str = "f16",
+    device: str = "v1A",
+    dpus: int | None = None,
+    tokens: int = 128,
 ) -> Module:
     """
     Compile a module with example inputs, an exported program, or what the command line takes.
@@ -55,6 +58,7 @@ def compile(
     path of a .npz file, "module:function", or "random" (docs/recipes.md). `validate` executes the
     program before and after each pass and raises AccuracyError where one changes it. `operands`
     is what tensor cores multiply where the model has fp32, "f16" or "bf16" (docs/cuda.md).
+    `device`, `dpus` and `tokens` are those of target upmem (docs/pim.md).
     """
     from .driver import compile_model
     from .frontend import sources
@@ -65,7 +69,7 @@ def compile(
     require_target(target)
     options = CompileOptions(
         recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate,
-        operands=operands,
+        operands=operands, device=device, dpus=dpus, tokens=tokens,
     )  # fmt: skip
     folder = PrivateFolder()
     path = folder.path / "module.qcc"

@@ -17,19 +17,22 @@ from ..codegen.cpu.features import missing_features
 from ..codegen.cpu.program import Code
 from ..codegen.cuda.emulator.build import has_host_compiler
 from ..codegen.cuda.program import CudaCode
-from ..dialects.errors import QccError
+from ..codegen.upmem.program import UpmemCode
+from ..dialects.errors import QccError, UnsupportedError
 from .artifact import Artifact
 from .cache_cost import CacheCost
+from .cache_folder import cache_folder
 from .cuda_members import cuda_members, read_binding, read_cuda
 from .manifest import Precision
 from .plan import Plan
-from .running import Running, RunningCode
+from .running import Running, RunningCode, default_threads
 from .targets import Target, require_target
+from .upmem_members import read_upmem, read_upmem_binding, source_bytes, upmem_members
 
 if TYPE_CHECKING:
     from ..dialects.bindings import ir
 
-AnyCode = Code | CudaCode
+AnyCode = Code | CudaCode | UpmemCode
 CHECKED_LIMIT = 1 << 30
 """Stored weight bytes; the code to check needs all of them in memory."""
 EMULATED_LIMIT = 1 << 24
@@ -40,14 +43,20 @@ def code_members(precision: Precision, code: AnyCode) -> dict[str, bytes]:
     """The members of an artifact that hold the code of a precision, by name."""
     if isinstance(code, CudaCode):
         return cuda_members(precision, code)
+    if isinstance(code, UpmemCode):
+        return upmem_members(precision, code)
     return {precision.object: code.object, precision.binding: encoded(code.as_json())}
 
 
 def stored_code(artifact: Artifact, precision: Precision) -> AnyCode:
     """The code of a precision, compiled again where it is for a processor that can do more."""
     manifest = artifact.manifest
-    if require_target(manifest.target).family == "cuda":
+    family = require_target(manifest.target).family
+    if family == "cuda":
         return read_cuda(artifact, precision)
+    if family == "upmem":
+        Plan.from_json(artifact.json("plan.json"))  # formats that a user defined
+        return read_upmem(artifact, precision)
     if missing_features(manifest.cpu_features):
         from .rebuild import rebuild
 
@@ -59,15 +68,21 @@ def stored_code(artifact: Artifact, precision: Precision) -> AnyCode:
 
 def tensors_read(artifact: Artifact, precision: Precision) -> tuple[str, ...]:
     """The stored tensors that a precision reads."""
-    if require_target(artifact.manifest.target).family == "cuda":
+    family = require_target(artifact.manifest.target).family
+    if family == "cuda":
         return read_binding(artifact, precision).plan.tensors
+    if family == "upmem":
+        return read_upmem_binding(artifact, precision).tensors
     return Code.from_json(artifact.json(precision.binding), b"").parts
 
 
 def code_bytes(artifact: Artifact, precision: Precision) -> int:
     """Of what a machine executes: an object file, or cubins; of sources where there are none."""
-    if require_target(artifact.manifest.target).family == "cpu":
+    family = require_target(artifact.manifest.target).family
+    if family == "cpu":
         return artifact.size(precision.object)
+    if family == "upmem":
+        return source_bytes(artifact, precision)
     code = read_cuda(artifact, precision)
     cubins = sum(map(len, code.cubins.values()))
     return cubins or sum(len(source.text.encode()) for source in code.sources)
@@ -82,10 +97,14 @@ def start(
     """The code with its tensors bound, on the device that the target is for."""
     if isinstance(code, Code):
         return RunningCode(code, tensor, threads)
+    count = len(threads) if isinstance(threads, tuple) else threads
+    if isinstance(code, UpmemCode):
+        from .upmem_running import UpmemRunning
+
+        return UpmemRunning(code, tensor, cache_folder("upmem"), count or default_threads())
     from .cuda_devices import open_device
     from .cuda_running import CudaRunning
 
-    count = len(threads) if isinstance(threads, tuple) else threads
     return CudaRunning(code, tensor, open_device(code, target, count))
 
 
@@ -110,6 +129,7 @@ def cache_costs(code: AnyCode, module: ir.Module) -> list[CacheCost]:
             )
             for cache in code.caches
         ]
+    assert isinstance(code, CudaCode)  # a program for DPUs has no step
     from .cache_cost import cuda_cache_costs
 
     return cuda_cache_costs(code, module)
@@ -117,6 +137,13 @@ def cache_costs(code: AnyCode, module: ir.Module) -> list[CacheCost]:
 
 def without_step(code: AnyCode) -> QccError | None:
     """Why a program that could run in steps has no code for one; None where it has, or cannot."""
+    if isinstance(code, UpmemCode):
+        return UnsupportedError(
+            "upmem-steps",
+            "DPUs are given whole sequences",
+            why="the layers of one token are too few products to share among DPUs",
+            next_step="call it on whole inputs, or compile for --target cpu",
+        )
     return code.without_step if isinstance(code, CudaCode) else None
 
 

@@ -54,6 +54,9 @@ from .signature import signature_of, with_limits
 from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
 from .targets import require_target
+from .upmem_build import place
+from .upmem_device import chosen_device
+from .upmem_report import upmem_report
 from .validate import Validation
 
 
@@ -78,6 +81,9 @@ class _Compilation:
         source = replace(source, weights=WithTransposes(source.weights))
         self.source, self.options, self.out, self.progress = source, options, out, progress
         self.target = require_target(options.target)
+        self.device = (
+            chosen_device(options.device, options.dpus) if self.target.family == "upmem" else None
+        )
         self.watch = Stopwatch()
         self.validation = (
             Validation(source, signature_of(source.program), options.seed)
@@ -183,6 +189,10 @@ class _Compilation:
         if self.target.family == "cpu":
             self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
             return
+        if self.device is not None:
+            placing = place(self.device, self.options.tokens)
+            self._run_pass(len(IMPORT_PIPELINE) + 2, "partition-pim", module, placing)
+            return
         rounding = round_operands(Rounding(self.options.operands, self.target.machine))
         self._run_pass(len(IMPORT_PIPELINE) + 2, "round-operands", module, rounding)
 
@@ -204,7 +214,7 @@ class _Compilation:
         signature = with_limits(signature_of(source.program), module)
         signature = with_position_limits(signature, module)
         with self._stage("build"):
-            programs = build_programs(module, self.target)
+            programs = build_programs(module, self.target, self.device)
         parameters = programs[0].parameters
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
@@ -213,6 +223,7 @@ class _Compilation:
             report["cuda"] = cuda_report(
                 {each.precision.name: each.code for each in programs}, self.target
             )
+            report["upmem"] = upmem_report(programs[0].code)
             if calibration is not None:
                 report["calibration"] = calibration_json(plan, calibration)
             if self.validation is not None:

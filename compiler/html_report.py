@@ -19,6 +19,7 @@ from .cuda_report import KERNEL_COLUMNS, kernel_rows
 from .manifest import Manifest
 from .report_data import Layer, Report
 from .svg import Bar, bar_chart, bytes_axis, linear_axis
+from .upmem_report import COLUMNS, host_rows, layer_rows
 
 _COLOURS = 8
 _WORST = 3
@@ -40,6 +41,7 @@ def render(report: Report, manifest: Manifest) -> str:
         _golden_section(report),
         _generation_section(report),
         _kernel_section(report),
+        _upmem_section(report),
         _timing_section(report),
         _origin_section(manifest),
     ]
@@ -278,6 +280,24 @@ def _kernel_section(report: Report) -> str:
     note = f'<p class="warning">{_text(cuda.note)}</p>' if cuda.note else ""
     built = f"<p>Built by {_text(cuda.toolchain)}.</p>" if cuda.toolchain else ""
     return _section(f"Kernels for {cuda.machine}", note + built + _table(KERNEL_COLUMNS, rows))
+
+
+def _upmem_section(report: Report) -> str:
+    """Layers on DPUs, and what stayed on the host."""
+    upmem = report.upmem
+    if upmem is None:
+        return ""
+    rows = [list(row.values()) for row in layer_rows(upmem.layers)]
+    stayed = [list(row.values()) for row in host_rows(upmem.host)]
+    told = (
+        f"<p>Emulator {_text(upmem.emulator)}; by the cycle model, a call takes the layers "
+        f"{upmem.milliseconds:.3f} ms and loading {upmem.load_ms:.1f} ms.</p>"
+    )
+    kept = "<p>On the host:</p>" + _table(("ops", "reason"), stayed) if stayed else ""
+    return _section(
+        f"Layers on up to {upmem.dpus} DPUs {upmem.device}",
+        told + _table(COLUMNS, rows) + kept,
+    )
 
 
 def _timing_section(report: Report) -> str:

@@ -71,10 +71,11 @@ class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     A precision that the artifact runs in, and the members that only this one uses.
 
-    `object` holds machine code for a CPU, the constants of a launch plan for a GPU; `binding` says
-    how it is called. `view` is the view taken of formats that offer it, None for all formats as
-    they are; `outputs` is None where no golden outputs are stored; a replay may differ from them by
-    `tolerance`, relative to their largest value, and one token by token by `step_tolerance`.
+    `object` holds machine code for a CPU, the constants of a launch plan for a GPU, the host's C
+    for DPUs; `binding` says how it is called. `view` is the view taken of formats that offer it,
+    None for all formats as they are; `outputs` is None where no golden outputs are stored; a replay
+    may differ from them by `tolerance`, relative to their largest value, and one token by token by
+    `step_tolerance`.
     """
 
     name: str
@@ -100,6 +101,11 @@ class Precision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The same with the members that code for a GPU has."""
         kernels = "kernels/cuda" if self.view is None else f"kernels/cuda.{self.view}"
         members = {"object": f"{kernels}.safetensors", "binding": f"{kernels}.json"}
+        return msgspec.structs.replace(self, **members)
+
+    def for_upmem(self) -> Precision:
+        """The same with the members that code for DPUs has."""
+        members = {"object": "kernels/upmem/model.c", "binding": "kernels/upmem.json"}
         return msgspec.structs.replace(self, **members)
 
 

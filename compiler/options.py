@@ -19,6 +19,8 @@ class CompileOptions:
 
     `validate` executes the program before and after each pass (validate.py).
     `operands` is the type that matrix units of a GPU multiply, "f16" or "bf16".
+    `device`, `dpus` and `tokens` are those of target upmem: a built-in device or a TOML file, how
+    many of its DPUs, and the rows that kernels are chosen for where the program leaves them open.
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """
 
@@ -33,6 +35,9 @@ class CompileOptions:
     stop_after: str | None = None
     validate: bool = False
     operands: str = "f16"
+    device: str = "v1A"
+    dpus: int | None = None
+    tokens: int = 128
 
     @property
     def quantizes(self) -> bool:

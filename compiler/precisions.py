@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..codegen.cpu.code import build_code
 from ..dialects.bindings import ir
+from ..dialects.pim.device import Device
 from ..passes.select_view import ViewSelection, select_view
 from .backends import AnyCode
 from .cuda_binaries import with_binaries
@@ -17,6 +18,7 @@ from .cuda_build import build_cuda
 from .manifest import DEFAULT_PRECISION, Precision
 from .pack import Parameter, parameters_of
 from .targets import Target
+from .upmem_build import build_upmem
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,22 @@ class Program:
     code: AnyCode
 
 
-def build_programs(module: ir.Module, target: Target) -> list[Program]:
-    """Compile a module that has its formats, as it is and at each view of them."""
+def build_programs(
+    module: ir.Module, target: Target, device: Device | None = None
+) -> list[Program]:
+    """
+    Compile a module that has its formats, as it is and at each view of them.
+
+    For DPUs, whose `device` is given, as it is only: kernels were chosen for its codes.
+    """
     names = dict.fromkeys(
         name for each in parameters_of(module) if each.format for name in each.format.precisions
     )
     whole, *views = names or [DEFAULT_PRECISION.name]
+    if device is not None:
+        code = build_upmem(module, device, "rv32" if target.machine == "rv32" else "native")
+        precision = Precision.whole(whole).for_upmem()
+        return [Program(precision, module, parameters_of(module), code)]
     programs = [_program(Precision.whole(whole), module, target)]
     for view in views:
         viewed = ir.Module.parse(module.operation.get_asm(), module.context)

@@ -138,6 +138,56 @@ class Cuda(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class PimLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A layer on DPUs: how it is computed, and what a call of it takes by the cycle model.
+
+    `p` codes are looked up at once in tables that are "resident", "stream", or "made" for each
+    group. Bytes are those of all DPUs, of tables those of one. `trusted` says whether the cycle
+    model was held against such kernels.
+    """
+
+    layer: str
+    kernel: str
+    method: str
+    p: int
+    residency: str
+    dpus: int
+    rows: int
+    tokens: int
+    kernel_ms: float
+    launch_ms: float
+    to_dpu_ms: float
+    from_dpu_ms: float
+    dma_bytes: int
+    lut_bytes: int
+    weight_bytes: int
+    joules: float
+    trusted: bool
+
+
+class HostOp(msgspec.Struct, frozen=True, kw_only=True):
+    """What stayed on the host, and why."""
+
+    op: str
+    reason: str
+
+
+class Upmem(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A program for DPUs: `load_ms` brings tables and weights once, `milliseconds` is what all
+    layers on DPUs take in a call.
+    """
+
+    device: str
+    emulator: str
+    dpus: int
+    load_ms: float
+    milliseconds: float
+    layers: tuple[PimLayer, ...]
+    host: tuple[HostOp, ...] = ()
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes are of weights; `coverage` is the quantized fraction of `bytes_before`."""
 
@@ -154,6 +204,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     generation: Generation | None = None
     calibration: Calibrated | None = None
     cuda: Cuda | None = None
+    upmem: Upmem | None = None
     warnings: tuple[str, ...] = ()
 
 

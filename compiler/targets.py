@@ -5,6 +5,8 @@ The targets that `qcc compile --target` takes: a name and what it produces.
     cuda:sm_90a             kernels and cubins for a machine
     cuda:emulate            kernels of sm_80, run by the emulator on the CPU
     cuda:emulate:sm_90a     those of another machine
+    upmem                   C for DPUs and their host, run by an emulator that needs gcc only
+    upmem:rv32              the same, run by the timed emulator of 32-bit DPUs
 """
 
 from __future__ import annotations
@@ -25,14 +27,20 @@ TARGETS = {
     },
     EMULATE: "the same kernels, run on the CPU by the emulator; cuda:emulate:sm_90a names another "
     f"machine than {EMULATED_MACHINE}",
+    "upmem": "C for UPMEM's DPUs and their host, transfer plan; run by an emulator, checked by gcc",
+    "upmem:rv32": "the same, run by the emulator of 32-bit DPUs; needs clang",
 }
 
-PLANNED = ("upmem",)
+UPMEM_RUNGS = {"upmem": "native", "upmem:rv32": "rv32"}
+"""The emulator that runs the kernels of a target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`family` is "cpu" or "cuda"; `machine` is that of CUDA kernels, which may be `emulated`."""
+    """
+    `family` is "cpu", "cuda" or "upmem"; `machine` is that of CUDA kernels, which may be
+    `emulated`, or the emulator of DPUs.
+    """
 
     name: str
     family: str
@@ -56,11 +64,11 @@ def require_target(name: str) -> Target:
         if machine in CUDA_MACHINES and (emulated or not second):
             return Target(name, "cuda", machine, emulated)
         raise _unknown_machine(name, machine)
-    planned = any(name.lower().startswith(each) for each in PLANNED)
+    if name in UPMEM_RUNGS:
+        return Target(name, "upmem", UPMEM_RUNGS[name], emulated=True)
     raise UnsupportedError(
-        "target-planned" if planned else "target-unknown",
+        "target-unknown",
         f"this version of qcc has no target '{name}'",
-        why=f"{' and '.join(PLANNED)} is planned" if planned else "",
         next_step="use --target cpu, the default, or one that `qcc list targets` names",
     )
 

@@ -19,6 +19,9 @@ import numpy as np
 from ..dialects.bindings import ir
 from ..dialects.errors import AccuracyError
 from ..dialects.interpreter import interpret
+from ..dialects.interpreter.frame import Rule
+from ..dialects.interpreter.pim_linear import linear_rule
+from ..dialects.pim.plan import Plan
 from ..passes.registry import FIRST_EXECUTABLE
 from . import reproducer
 from .frontend.run_program import run_program
@@ -59,6 +62,8 @@ class Validation:
             self._compare(name, module, _tolerance(self._source))
         elif name == "assign-formats":
             self._check_formats(name, module)
+        elif name == "partition-pim":
+            self._report_partition(name, module)
         elif self._ir:
             self._compare(name, module, 0.0)
 
@@ -79,6 +84,14 @@ class Validation:
             self._last = self._run(ir.Module.parse(self._ir))
             self._compare(name, module, 0.0)
 
+    def _report_partition(self, name: str, module: ir.Module) -> None:
+        """
+        Sums of integers for sums of fp32: closer to the exact ones, so other roundings may follow.
+        """
+        results = self._run(module)
+        self._record(name, "before", results, self._last, None)
+        self._last, self._ir = results, str(module)
+
     def _reader(self, module: ir.Module) -> Callable[[str], np.ndarray]:
         """Parameters as the module stores them: in their formats, or in the model's own types."""
         stored = {each.symbol: each for each in parameters_of(module)}
@@ -86,7 +99,14 @@ class Validation:
         return lambda symbol: stored_values(stored[symbol], weights.read(symbol))
 
     def _run(self, module: ir.Module) -> Arrays:
-        return interpret(module, self._inputs, self._parameter)
+        return interpret(module, self._inputs, self._parameter, rules=self._rules(module))
+
+    def _rules(self, module: ir.Module) -> dict[str, Rule]:
+        """Those of layers on DPUs, where the module has some."""
+        plan = Plan.of(module)
+        formats = {layer.parameter: layer.linear.weight for layer in plan.layers}
+        read = self._source.weights.read
+        return {"pim.linear": linear_rule(plan, lambda name: formats[name].encode_rows(read(name)))}
 
     def _compare(self, name: str, module: ir.Module, tolerance: float) -> None:
         results = self._run(module)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,12 @@ from .dpu_program import DpuProgram
 from .emit_dpu import OFFSETS, array_types, dpu_program
 from .launch import Launch
 from .native import NativeDpu
+from .program import Rung
 from .rv32 import Dpu
 
 HEAP = "__sys_used_mram_end"
 """The symbol behind DPU_MRAM_HEAP_POINTER."""
 Array = NDArray[Any]
-Rung = Literal["rv32", "native"]
 GARBAGE = 0xA5
 
 

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number_format.add_argument("--format", metavar="F", help="this format for every weight")
     add("--target", default="cpu", metavar="T", help="`qcc list targets` (default: cpu)")
     add("--operands", choices=["f16", "bf16"], default="f16", help="what tensor cores multiply")
+    add("--device", default="v1A", metavar="D", help="upmem: v1A (default), v1B or a profile.toml")
+    add("--dpus", type=count, metavar="N", help="upmem: use so many DPUs (default: all)")
+    add("--tokens", type=count, default=128, metavar="N", help="upmem: choose kernels for N rows")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")
     add("--calib-samples", type=count, metavar="N", help="use at most N of them")
@@ -104,6 +107,9 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         print_ir_after_all=args.print_ir_after_all,
         stop_after=args.stop_after,
         operands=args.operands,
+        device=args.device,
+        dpus=args.dpus,
+        tokens=args.tokens,
     )
 
 

@@ -15,7 +15,7 @@ from ..console import Console, bytes_text, cache_text, table
 if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..manifest import Extent, Precision, Value
-    from ..report_data import Cuda, Generation, KvCache
+    from ..report_data import Cuda, Generation, KvCache, Upmem
 
 SUMMARY = "show the contents of an artifact"
 
@@ -42,10 +42,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "tensors": tensors,
             "kv_cache": cache,
             "cuda": report.cuda,
+            "upmem": report.upmem,
             "generation": report.generation,
         }
         text = _text(artifact, precisions, members, tensors) + _cache_text(cache)
-        text += _kernel_text(report.cuda)
+        text += _kernel_text(report.cuda) + _upmem_text(report.upmem)
         console.result(data, text + _generation_text(report.generation))
     return 0
 
@@ -132,6 +133,19 @@ def _kernel_text(cuda: Cuda | None) -> str:
     built = f"built by {cuda.toolchain}" if cuda.toolchain else cuda.note or "run by the emulator"
     rows = kernel_rows(cuda.kernels)
     return f"\n\nkernels for {cuda.machine}, {built}\n{table(rows, KERNEL_COLUMNS)}"
+
+
+def _upmem_text(upmem: Upmem | None) -> str:
+    if upmem is None:
+        return ""
+    from ..upmem_report import COLUMNS, host_rows, layer_rows
+
+    head = f"layers on up to {upmem.dpus} DPUs {upmem.device}, run by the emulator {upmem.emulator}"
+    text = f"\n\n{head}; a call takes them {upmem.milliseconds:.3f} ms by the cycle model\n"
+    text += table(layer_rows(upmem.layers), list(COLUMNS))
+    if upmem.host:
+        text += f"\n\non the host\n{table(host_rows(upmem.host), ['ops', 'reason'])}"
+    return text
 
 
 def _generation_text(generation: Generation | None) -> str:

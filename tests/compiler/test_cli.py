@@ -310,7 +310,6 @@ def test_compile_hands_down_what_was_asked(
     for target, known, nearest in (
         ("mars", "unknown", "cpu"),
         ("cuda:sm_90", "machine", "cuda:sm_90a"),
-        ("upmem", "planned", "cpu"),
     ):
         assert main(["compile", "m.pt2", "--target", target]) == 3
         problem = told(capsys)

@@ -1,0 +1,27 @@
+"""A compiled program for DPUs: the partitioned module, its plan, and the C made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ...dialects.pim.plan import Plan  # it needs MLIR, which other targets run without
+
+Rung = Literal["native", "rv32"]
+
+
+@dataclass(frozen=True)
+class UpmemCode:
+    """
+    `module` is the text of the program: `pim.linear` for what DPUs do, all else for the host.
+
+    `sources` are C files by name; `tensors` the stored tensors that the program reads; `rung` is
+    the emulator that runs the kernels.
+    """
+
+    module: str
+    plan: Plan
+    rung: Rung
+    sources: dict[str, str]
+    tensors: tuple[str, ...]

@@ -1,0 +1,70 @@
+"""
+Compiling for DPUs: a module with its formats → partition, plan, C for DPUs and for the host.
+
+`place` is a pass over the module: what it makes is stored, and is what the reference interpreter
+runs. Of a decoder only the whole sequence is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..codegen.upmem.emit_dpu import emit_dpu
+from ..codegen.upmem.emit_host import emit_host
+from ..codegen.upmem.program import Rung, UpmemCode
+from ..codegen.upmem.sources import DEVICE, HERE
+from ..dialects.bindings import Operation, ir
+from ..dialects.errors import UnsupportedError
+from ..dialects.pim.device import Device
+from ..dialects.pim.kernel import walk
+from ..dialects.pim.plan import Plan
+from ..passes.materialize_kv_cache import STEP
+from ..passes.partition_pim import PimPartition, partition_pim
+from .pack import parameters_of
+
+HOST_NAME = "model"
+HEADERS = (DEVICE / "qcc_dpu.h", HERE / "host" / "qcc_host.h")
+
+
+def place(device: Device, tokens: int) -> Callable[[Operation, object], None]:
+    """The pass that takes integer linear layers to DPUs; ResourceError for one that fits none."""
+    partition = partition_pim(PimPartition(device, tokens))
+
+    def apply(module: Operation, context: object = None) -> None:
+        for op in list(module.regions[0].blocks[0].operations):
+            attributes = op.operation.attributes
+            if "sym_name" in attributes and ir.StringAttr(attributes["sym_name"]).value == STEP:
+                op.operation.erase()
+        partition(module, context)
+
+    return apply
+
+
+def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:
+    """The code of a module that `place` went over; UnsupportedError where nothing was placed."""
+    plan = Plan.of(module, device)
+    if not plan.layers:
+        raise _nothing_placed(plan)
+    sources = {path.name: path.read_text() for path in HEADERS}
+    sources |= emit_host(plan, HOST_NAME)
+    sources |= {f"{name}.c": emit_dpu(op) for name, op in kernels_of(module).items()}
+    tensors = tuple(spec.name for each in parameters_of(module) for spec in each.specs())
+    return UpmemCode(module.operation.get_asm(), plan, rung, sources, tensors)
+
+
+def kernels_of(module: ir.Module) -> dict[str, Operation]:
+    """The kernels of a module by name."""
+    ops = walk(module.operation.regions[0])
+    return {op.symbol.value: op for op in ops if op.operation.name == "pim.kernel"}
+
+
+def _nothing_placed(plan: Plan) -> UnsupportedError:
+    reasons = dict.fromkeys(f"{name}: {reason}" for name, reason in plan.host)
+    first = list(reasons)[:3]
+    return UnsupportedError(
+        "upmem-nothing",
+        "no layer of the model runs on DPUs",
+        why="; ".join(first) or "it has no linear layers",
+        next_step="compile with --recipe w4a4, or one that gives linear layers integer weights and "
+        "activations",
+    )

@@ -1,0 +1,263 @@
+"""Whole models on emulated DPUs: compiled, stored, run bit-equal to the interpreter, refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+import qcc
+from qcc.codegen.upmem.toolchain import candidates
+from qcc.compiler.cli import main
+from qcc.compiler.targets import TARGETS, require_target
+from qcc.compiler.tensor_layout import unpack_tensors
+from qcc.compiler.upmem_device import chosen_device
+from qcc.dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
+
+K, HIDDEN, N = 40, 24, 10
+SMALL: dict[str, Any] = {"dpus": 4, "tokens": 8}
+
+
+class Layers(nn.Module):
+    """Two linear layers with a norm between, which stays on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = (
+            nn.Linear(K, HIDDEN), nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, N, bias=False),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.norm(self.first(x))))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Layers().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def exported(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = ({0: Dim("time", min=2, max=40)},)
+    program = torch.export.export(model, (torch.randn(5, K),), dynamic_shapes=sizes)
+    out = tmp_path_factory.mktemp("model") / "layers.pt2"
+    torch.export.save(program, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def path(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command line makes."""
+    out = tmp_path_factory.mktemp("artifact") / "layers.qcc"
+    argv = ["compile", str(exported), "--target", "upmem", "--recipe", "w4a4", "-o", str(out)]
+    assert main([*argv, "--dpus", "4", "--tokens", "8"]) == 0
+    return out
+
+
+def test_results_are_those_of_the_interpreter_in_every_bit(path: Path) -> None:
+    module = qcc.load(path)
+    result = module.verify()
+    assert result["golden"]
+    assert result["passed"]
+    assert [output["max_abs_error"] for output in result["outputs"]] == [0.0]
+    with zipfile.ZipFile(path) as archive:
+        stored = [
+            unpack_tensors(archive.read(f"golden/{each}.safetensors"))["0"]
+            for each in ("inputs", "outputs")
+        ]
+    assert module.run([stored[0]])[0].tobytes() == stored[1].tobytes()
+
+
+@pytest.mark.parametrize("time", [2, 8, 19])
+def test_any_number_of_rows(path: Path, model: nn.Module, time: int) -> None:
+    x = torch.randn(time, K)
+    y = qcc.load(path)(x)
+    assert y.shape == (time, N)
+    assert (y - model(x)).norm() < 0.5 * model(x).norm()
+
+
+def test_changed_weights_change_results(path: Path, model: nn.Module) -> None:
+    """The DPUs are given the stored weights: other ones give other results."""
+    torch.manual_seed(1)
+    x = torch.randn(3, K)
+    other = qcc.compile(
+        Layers().eval().requires_grad_(False), (x,), recipe="w4a4", target="upmem", golden=False,
+        **SMALL,
+    )  # fmt: skip
+    assert not torch.allclose(other(x), qcc.load(path)(x), atol=1e-2)
+
+
+@pytest.mark.skipif(not candidates(), reason="needs clang for RV32, from PATH or qcc[pim-emu]")
+def test_timed_emulator_gives_the_same(path: Path, exported: Path, tmp_path: Path) -> None:
+    made = qcc.compile(exported, recipe="w4a4", target="upmem:rv32", golden=False, **SMALL)
+    x = np.random.default_rng(0).standard_normal((3, K), np.float32)
+    assert made.run([x])[0].tobytes() == qcc.load(path).run([x])[0].tobytes()
+
+
+def test_members(path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        plan = json.loads(archive.read("kernels/upmem.json"))
+        for name in plan["sources"]:
+            (tmp_path / name).write_bytes(archive.read(f"kernels/upmem/{name}"))
+    assert {"kernels/upmem/model.c", "kernels/upmem/model.h", "kernels/upmem/pim_0.c"} <= set(names)
+    assert [layer["name"] for layer in plan["layers"]] == ["first", "last"]
+    assert {layer["kernel"] for layer in plan["layers"]} == {"pim_0", "pim_1"}
+    for layer in plan["layers"]:
+        once = {move["array"]: move["once"] for move in layer["moves"]}
+        assert once["weights"]
+        assert not once["results"]
+        assert all(move["length"] % 8 == 0 == move["offset"] % 8 for move in layer["moves"])
+    headers = Path(sys.modules["qcc.codegen.upmem.sources"].__file__ or "").parent / "host"
+    gcc = [shutil.which("gcc") or "gcc", "-fsyntax-only", "-Wall", "-Werror"]
+    subprocess.run([*gcc, f"-I{headers}", f"-I{tmp_path}", tmp_path / "model.c"], check=True)
+
+
+def test_report_says_what_runs_where(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = qcc.load(path).report["upmem"]
+    assert report["dpus"] <= 4
+    assert [row["layer"] for row in report["layers"]] == ["first", "last"]
+    for row in report["layers"]:
+        assert row["kernel_ms"] > 0
+        assert row["dma_bytes"] > 0
+        assert row["joules"] > 0
+    total = sum(
+        row[each]
+        for row in report["layers"]
+        for each in ("kernel_ms", "launch_ms", "to_dpu_ms", "from_dpu_ms")
+    )
+    assert report["milliseconds"] == pytest.approx(total)
+    assert [each["op"] for each in report["host"]] == ["qcc.layer_norm"]
+    assert main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "DPUs v1A, run by the emulator native" in text
+    assert "no products: it would only move its input" in text
+    assert main(["report", str(path), "-o", str(tmp_path / "r.html")]) == 0
+    assert "Layers on up to" in (tmp_path / "r.html").read_text()
+    assert main(["verify", str(path)]) == 0
+
+
+def test_same_input_same_bytes(path: Path, exported: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.qcc"
+    argv = ["compile", str(exported), "--target", "upmem", "--recipe", "w4a4", "-o", str(again)]
+    assert main([*argv, "--dpus", "4", "--tokens", "8"]) == 0
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_validate(exported: Path, tmp_path: Path) -> None:
+    made = qcc.compile(
+        exported, recipe="w2a4", target="upmem", golden=False, validate=True, **SMALL
+    )
+    rows = {row["pass"]: row for row in made.report["validation"]}
+    assert rows["partition-pim"]["max_rel_error"] < 1e-5
+
+
+def test_profile_of_ones_own(exported: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "mine.toml"
+    profile.write_text('base = "v1B"\nranks = 1\ndpus_per_rank = 2\nclock_mhz = 200.0\n')
+    made = qcc.compile(
+        exported, recipe="w4a4", target="upmem", device=str(profile), tokens=8, golden=False
+    )
+    report = made.report["upmem"]
+    assert report["device"] == "mine"
+    assert report["dpus"] <= 2
+    x = np.ones((2, K), np.float32)
+    again = tmp_path / "mine.qcc"
+    made.save(again)
+    profile.unlink()
+    assert np.array_equal(qcc.load(again).run([x])[0], made.run([x])[0])
+
+
+class Decoder(nn.Module):
+    """Causal attention of one head over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(16, 8)
+        self.q, self.k, self.v = (nn.Linear(8, 8, bias=False) for _ in range(3))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens)
+        heads = [each(x).unsqueeze(1) for each in (self.q, self.k, self.v)]
+        return nn.functional.scaled_dot_product_attention(*heads, is_causal=True).squeeze(1)
+
+
+def test_decoders_are_compiled_whole() -> None:
+    torch.manual_seed(0)
+    sizes = ({0: Dim("batch", max=4), 1: Dim("length", min=2, max=32)},)
+    made = qcc.compile(
+        Decoder().eval().requires_grad_(False), (torch.zeros(2, 5, dtype=torch.int64),),
+        recipe="w4a4", target="upmem", dynamic_shapes=sizes, **SMALL,
+    )  # fmt: skip
+    result = made.verify()
+    assert result["passed"]
+    assert [output["max_abs_error"] for output in result["outputs"]] == [0.0]
+    assert {row["kernel"] for row in made.report["upmem"]["layers"]} == {"pim_0"}, "one shape"
+    assert [each["op"] for each in made.report["upmem"]["host"]] == ["table", "attention.0"]
+    assert not made.generates
+    with pytest.raises(UsageError, match="compile for --target cpu"):
+        made.generate(np.zeros((1, 3), np.int64), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "code", "told"),
+    [
+        ({"recipe": "w8a16"}, UnsupportedError, "upmem-nothing", "first: its activations"),
+        ({"device": "v9"}, UsageError, "pim-device-unknown", "v1A or v1B"),
+        ({"dpus": 100}, UsageError, "pim-dpus", "--dpus 128"),
+        ({"dpus": 5000}, UsageError, "pim-dpus", "--dpus 2048"),
+        ({"device": "absent.toml"}, UsageError, "pim-profile-unreadable", "absent.toml"),
+    ],
+)
+def test_refusals(
+    exported: Path, options: dict[str, Any], error: type[QccError], code: str, told: str
+) -> None:
+    given: dict[str, Any] = {"recipe": "w4a4", "target": "upmem", "golden": False} | options
+    with pytest.raises(error) as caught:
+        qcc.compile(exported, **given)
+    assert caught.value.code == code
+    assert told in str(caught.value)
+
+
+def test_layer_that_fits_nowhere(exported: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "tiny.toml"
+    profile.write_text("ranks = 1\ndpus_per_rank = 1\nmram = 256\n")
+    with pytest.raises(ResourceError) as caught:
+        qcc.compile(
+            exported, recipe="w4a4", target="upmem", device=str(profile), tokens=8, golden=False
+        )
+    text = str(caught.value)
+    assert "first" in text
+    assert "256" in text
+    assert "nearest" in text
+
+
+def test_targets_and_devices() -> None:
+    assert require_target("upmem").machine == "native"
+    assert require_target("upmem:rv32").machine == "rv32"
+    assert {"upmem", "upmem:rv32"} <= TARGETS.keys()
+    assert chosen_device("v1A", None).dpus == 2048
+    assert chosen_device("v1B", 128).dpus == 128
+    assert chosen_device("v1A", 3).spelling == "v1A<ranks=1,dpus_per_rank=3>"
+    with pytest.raises(UnsupportedError, match="target-unknown"):
+        require_target("upmem:v1A")
