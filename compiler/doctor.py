@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..codegen.cuda.compilers import find_compiler, find_program
 from ..codegen.cuda.emulator.build import HOST_COMPILERS
+from ..codegen.upmem.toolchain import VENDOR, candidates
 from ..dialects.errors import ResourceError
 from .console import bytes_text
 
@@ -32,11 +33,6 @@ _CUDA_EXTRA = "pip install 'qcc[cuda]'"
 # Nothing in this version uses them; there is nothing to fix where they are absent.
 _PLANNED_PACKAGES = {
     "xgboost-cpu": "autotuning",
-    "ziglang": "the UPMEM target",
-}
-_PLANNED_TOOLS = {
-    "clang": "the UPMEM target",
-    "dpu-upmem-dpurte-clang": "the UPMEM target",
 }
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile")
 _NEEDED_CPU_FEATURES = {"avx2", "fma", "f16c"}
@@ -70,8 +66,8 @@ def examine() -> list[Finding]:
         _disk("temporary disk", Path(tempfile.gettempdir())),
         _disk("disk here", Path.cwd()),
         *(_planned(name, _version(name), part) for name, part in _PLANNED_PACKAGES.items()),
-        *(_planned(name, shutil.which(name), part) for name, part in _PLANNED_TOOLS.items()),
         *_cuda(),
+        *_upmem(),
     ]
 
 
@@ -128,6 +124,18 @@ def _cuda() -> Iterator[Finding]:
     )
     yield _optional("cuda-bindings", _version("cuda-bindings"), f"{_CUDA_EXTRA}, to run on a GPU")
     yield _optional("gpu", _gpu(), "--target cuda:emulate runs kernels without one")
+
+
+def _upmem() -> Iterator[Finding]:
+    """What the targets upmem… can do here: emulate, emulate with times, build for DPUs."""
+    yield _optional("upmem emulator", shutil.which("gcc"), "install gcc, for --target upmem")
+    clang = next(iter(candidates()), None)
+    yield _optional(
+        "upmem timed emulator",
+        clang and clang.version,
+        "pip install 'qcc[pim-emu]', or put clang and ld.lld on PATH, for --target upmem:rv32",
+    )
+    yield _optional(VENDOR, shutil.which(VENDOR), "UPMEM's SDK builds for DPUs; no use needs it")
 
 
 def _optional(name: str, found: str | None, remedy: str) -> Finding:

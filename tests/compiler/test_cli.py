@@ -396,10 +396,17 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "remedy": "",
     }
     assert {"python", "cpu", "memory", "torch-mlir"} <= set(checks)
-    for name in ("xgboost-cpu", "ziglang"):
-        assert (checks[name]["status"], checks[name]["remedy"]) == ("planned", "")
-        assert "not there yet" in checks[name]["found"]
-    for name in ("cuda emulator", "cuda compiler", "nvdisasm", "cuda-bindings", "gpu"):
+    assert (checks["xgboost-cpu"]["status"], checks["xgboost-cpu"]["remedy"]) == ("planned", "")
+    assert "not there yet" in checks["xgboost-cpu"]["found"]
+    for name in (
+        "cuda emulator",
+        "cuda compiler",
+        "nvdisasm",
+        "cuda-bindings",
+        "gpu",
+        "upmem emulator",
+        "upmem timed emulator",
+    ):
         found = checks[name]
         assert (
             (found["status"] == "ok") == (found["remedy"] == "") == (found["found"] != "not found")
