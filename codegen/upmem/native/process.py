@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def build_native(program: DpuProgram, folder: Path) -> Path:
     """The executable, from `folder` if it was built before; needs gcc and nothing else."""
     text = folder / f"{program.name}-{digest_of((program.source,))}.c"
     folder.mkdir(parents=True, exist_ok=True)
-    text.write_text(program.source)
+    if not text.exists():
+        # Emulators of one kernel start at the same time: none may read what another has begun.
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as part:
+            part.write(program.source)
+        Path(part.name).replace(text)
     tasklets = f"-DNR_TASKLETS={program.tasklets}"
     keys = (folder_digest(DEVICE), folder_digest(NATIVE))
     runtime = [
