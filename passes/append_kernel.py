@@ -51,8 +51,9 @@ def append_kernel(
     Write the kernel at the insertion point. Its grid is (tiles of KEYS positions, planes).
 
     Arguments "new_key" and "new_value" are rows of `given`; "new_key_codes", "new_key_scale", …
-    those encoded, of formats; "key_codes", …, "key_flags" the cache; then planes, queries, past
-    and capacity.
+    those encoded,
+    a byte for each code; "key_codes", …, "key_flags" the cache; then planes, queries, past and
+    capacity.
     """
     writer = _Append(problem, given)
     kinds = writer.argument_types()
@@ -87,8 +88,7 @@ class _Append:
             if fmt is None:
                 kinds[name] = rows_of(rows.depth, rows.element)
                 continue
-            bytes_ = fmt.part_specs(1, rows.depth)[fmt.code_part][0][-1]
-            kinds[f"new_{name}_codes"] = rows_of(bytes_, "ui8")
+            kinds[f"new_{name}_codes"] = rows_of(rows.depth, "ui8")
             kinds[f"{name}_codes"] = rows_of(packet_columns(rows), "ui32")
             for role, (columns, kind) in row_parts(rows).items():
                 kinds[f"new_{name}_{role}"] = rows_of(columns, kind)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, tensor
 from ..dialects.errors import UnsupportedError
@@ -32,7 +34,7 @@ from ..dialects.rounding.scales import (
     static_numbers,
     static_scaling,
 )
-from ..dialects.rounding.values import Val, absolute, f32, scalar, truncate
+from ..dialects.rounding.values import Val, absolute, f32, float_to_signed, i32, scalar, truncate
 from ..dialects.source_line import source_line
 from ..dialects.tile.control import walk
 from .elementwise import Axes, empty, filled, generic, widened
@@ -80,17 +82,20 @@ def _format(op: qcc.QuantizeOp) -> Format:
 
 
 def _packed(op: qcc.QuantizeOp, rounding: _Rounding) -> ir.Value:
-    """The parts of a packed value, for kernels that read them by name."""
+    """
+    The parts of a packed value, for kernels that read them by name.
+
+    Codes are a byte each, however few bits they have, and rows are not padded.
+    """
     fmt = rounding.format
     roles = list(fmt.part_specs(1, rounding.shape[-1]))
-    parts = {fmt.code_part: rounding.codes} | {"scale": rounding.scale}
-    if fmt.bits != BYTE or not set(roles) <= set(parts):
+    if fmt.bits > BYTE:
         raise UnsupportedError(
             "cuda-rounding", f"no kernel stores activations in {fmt.spelling}",
-            where=source_line(op.location), why="only bytes with a scale a row are multiplied",
-            next_step="choose int8 or fp8_e4m3 for activations",
+            where=source_line(op.location), why="only codes of at most eight bits are stored",
+            next_step="choose a format of at most eight bits",
         )  # fmt: skip
-    made = [parts[role]() for role in roles]
+    made = [rounding.codes() if role == fmt.code_part else rounding.part(role) for role in roles]
     return ir.Operation.create(CAST, results=[op.codes.type], operands=made).results[0]
 
 
@@ -143,19 +148,32 @@ class _Rounding:
             self._each(lambda x, scaling: truncate(encoded(self.format, x, scaling), byte), byte)
         )
 
-    def scale(self) -> ir.Value:
-        """[..., 1], or a scalar of the whole tensor, as stored."""
+    def part(self, role: str) -> ir.Value:
+        """Scales or zero points of the blocks, or of the whole tensor, as stored."""
         extents = self._extents
         rows = range(self.rows)
+        _, stored = self.format.part_specs(1, 1)[role]
+        kind = f32() if stored == np.float32 else ir.IntegerType.get_signless(BYTE)
 
         def body(*given: ir.Value) -> ir.Value:
-            return self._scaling(given).factors[0].stored.ssa
+            value = self._stored(self._scaling(given), role)
+            return (value if stored == np.float32 else truncate(value, kind)).ssa
 
         return generic(
             [(each, axes) for each, axes in extents],
-            (empty(self.source, rows, f32()), rows),
+            (empty(self.source, rows, kind), rows),
             body,
         )
+
+    def _stored(self, scaling: Scaling, role: str) -> Val:
+        """A number of a block before it is cut to its bytes."""
+        if role == "zero_point":
+            assert scaling.zero_point is not None
+            return float_to_signed(scaling.zero_point, i32())
+        if self._level is not None and role == self._level.role:
+            raise ValueError(f"{role} belongs to the tensor")
+        roles = [scale.role for scale in self.format.block_scales]
+        return scaling.factors[roles.index(role)].stored
 
     # ---- how
 

@@ -52,7 +52,6 @@ from .schedule_linear import producer_name
 
 MANY_PIXELS = 4096
 """What kernels for an unknown number of output pixels are chosen for."""
-PADDED_CODES = 8  # rows of byte codes are stored in multiples of these
 
 
 def schedule_conv2d(options: Scheduling) -> Callable[[Operation, object], None]:
@@ -157,7 +156,7 @@ def conv_problem(op: qcc.Conv2dOp, target: str) -> tuple[ConvProblem, ir.Value |
     )  # fmt: skip
     codes = multiplied_codes(op, problem, target)
     if codes is not None:
-        problem = replace(problem, activation="i8", source=None, row_multiple=PADDED_CODES)
+        problem = replace(problem, activation="i8", source=None)
     return problem, codes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...dialects.formats import Format, parse_spelling
+from ...dialects.formats import parse_spelling
 from ...dialects.formats.packets import (
     CODES_PER_LANE,
     LANES,
@@ -84,7 +84,7 @@ def repack(text: WarpText, op: Any) -> None:
             n = linear("lane / 4", (8, f"({value} / 2 % 2)"))
             k = linear((8 * e, f"({value} / 4)"), (4 * e, f"({value} % 2)"),
                        (e, "(lane % 4)"), element)  # fmt: skip
-            _code(text, op, fmt, n, k, units)
+            _code(text, op, n, k, units)
             for plane in planes:
                 _insert(text, order, plane, value, element)
         for word in range(fmt.bits):
@@ -97,9 +97,9 @@ def _word_place(planes: tuple[WordPlane, ...], word: int) -> str:
     return linear((plane.at_once, "lane"), plane.offset(0, index))
 
 
-def _code(text: WarpText, op: Any, fmt: Format, n: str, k: str, units: int) -> None:
+def _code(text: WarpText, op: Any, n: str, k: str, units: int) -> None:
     """Declares `code`, and leaves the round where there is no new one."""
-    out, by_row, width = text.out, op.strips.value == "rows", fmt.stored_bits
+    out, by_row = text.out, op.strips.value == "rows"
     position = linear((PACKET_ROWS, "strip"), n) if by_row else k
     column = (linear((PACKET_COLUMNS, "unit"), k) if units > 1 else k) if by_row \
         else linear((PACKET_ROWS, "strip"), n)  # fmt: skip
@@ -109,23 +109,10 @@ def _code(text: WarpText, op: Any, fmt: Format, n: str, k: str, units: int) -> N
     out.line(
         f"if (position < {begin} || position >= {end} || column >= {op.depth.value}) continue;"
     )
-    pitch = tensor_of(op.source.type).shape[1]
     source = text.name(op.source)
-    row = f"s64({text.name(op.first)} + position - {begin}) * {pitch}"
-    if 8 % width == 0:
-        at = f"column * {width} / 8" if width < 8 else "column"
-        stored = f"u32({source}.load({row} + {at}))"
-        shift = f"column * {width} % 8" if width < 8 else "0"
-    else:
-        out.line(f"const int byte = column * {width} / 8;")
-        out.line(f"const u32 low = {source}.load({row} + byte);")
-        after = f"{source}.load({row} + byte + 1)"
-        out.line(f"const u32 high = column * {width} % 8 > {8 - width} ? {after} : 0;")
-        stored, shift = "(low | high << 8)", f"column * {width} % 8"
-    moved = stored if shift == "0" else f"{stored} >> {shift}"
+    row = f"s64({text.name(op.first)} + position - {begin}) * {op.depth.value}"
     flag = f"{text.name(op.flags)}.load({text.name(op.flag_row)} + position)"
-    mask = bits((1 << fmt.bits) - 1)
-    out.line(f"const u32 code = {flag} == 0.0f ? {moved} & {mask} : 0;")
+    out.line(f"const u32 code = {flag} == 0.0f ? {source}.load({row} + column) : 0;")
 
 
 def _insert(text: WarpText, order: PacketOrder, plane: WordPlane, value: str, element: str) -> None:

@@ -358,8 +358,8 @@ class RepackOp(Tile.Operation, name="repack"):
     """
     Rows of codes into a tile of packets, at positions begin … end - 1 of its KEYS positions.
 
-    The codes of position p are those of row first + p - begin of `source`, packed as `format`
-    stores rows, and zeros where flags[flag_row + p, 0] is NaN. The tile begins in row `row` of
+    The codes of position p are those of row first + p - begin of `source`, a byte each, and zeros
+    where flags[flag_row + p, 0] is NaN. The tile begins in row `row` of
     `target`; its packets lie by `strips` as in `tile.unpack`. Codes of other positions stay.
     """
 

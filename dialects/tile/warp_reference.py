@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from ..bindings import arith, ir
 from ..formats import parse_spelling
-from ..formats.decoding import row_codes
 from ..formats.packets import LANES, PACKET_ROWS, pack_packets, unpack_packets
 from ..formats.scales import decode_scale
 from .attention_problem import KEYS
@@ -320,9 +319,8 @@ def _repack(block: _Block, op: Any) -> None:
     codes = unpack_packets(order, packets, fmt.bits, *shape)
     codes = codes if by_row else codes.T
     given = block.get(op.source)[first : first + end - begin]
-    new = row_codes(fmt, {fmt.code_part: given}, depth)
     finite = block.get(op.flags)[flag_row + begin : flag_row + end] == 0
-    codes[begin:end] = np.where(finite, new, 0)
+    codes[begin:end] = np.where(finite, given, 0)
     packed = pack_packets(order, np.ascontiguousarray(codes if by_row else codes.T), fmt.bits)
     packed = packed if by_row else packed.swapaxes(0, 1)
     target[row : row + height] = packed.reshape(height, -1)

@@ -21,6 +21,7 @@ from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, KernelVi
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.formats.decoding import row_codes
 from qcc.dialects.tile.attention_problem import (
     KEYS,
     AttentionProblem,
@@ -307,6 +308,7 @@ def append(
         given[f"new_{rows.name}"] = flat
         if rows.format is not None:
             parts = rows.format.encode_rows(np.where(np.isfinite(flat), flat, 0))
+            parts["codes"] = row_codes(rows.format, parts, rows.depth).astype(np.uint8)
             given |= {f"new_{rows.name}_{role}": part for role, part in parts.items()}
     launch = built.launches[f"{name}_append"]
     grid = (-(-(past + queries) // KEYS) - past // KEYS, PLANES, 1)
