@@ -77,7 +77,7 @@ def matmul_problem(op: qcc.MatmulOp) -> MatmulProblem:
     if depth < 0 or right.is_dynamic_dim(2):
         raise _refused(op, f"it multiplies by {right}", "make its last two axes static")
     result = str(ir.RankedTensorType(op.result.type).element_type)
-    return MatmulProblem(depth, right.shape[2], *kinds, result, operand)
+    return MatmulProblem(depth, right.shape[2], kinds[0], kinds[1], result, operand)
 
 
 def _refused(op: qcc.MatmulOp, why: str, next_step: str) -> UnsupportedError:
