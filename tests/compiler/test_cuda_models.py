@@ -1,4 +1,4 @@
-"""Whole decoders on the emulator: against the interpreter, and token by token against whole runs."""
+"""Whole decoders on the emulator: against the interpreter, and in steps against whole runs."""
 
 from __future__ import annotations
 
