@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,9 +80,9 @@ class Gpu:
 
     def __init__(self, folder: Path) -> None:
         import torch
-        from cuda.bindings import driver  # pyright: ignore[reportMissingImports]
 
-        self._torch, self._api, self._folder = torch, driver, folder
+        self._torch, self._folder = torch, folder
+        self._api: Any = import_module("cuda.bindings.driver")
         torch.cuda.init()
         torch.zeros(1, device="cuda")  # makes the context
         properties = torch.cuda.get_device_properties(0)

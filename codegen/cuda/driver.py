@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from typing import Any, Protocol
 
 from ...dialects.errors import ResourceError
@@ -96,7 +97,7 @@ class CudaBindings:
 
     def __init__(self, ordinal: int = 0) -> None:
         try:
-            from cuda.bindings import driver  # pyright: ignore[reportMissingImports]
+            self._api: Any = import_module("cuda.bindings.driver")
         except ImportError as error:
             raise ResourceError(
                 "cuda-bindings-missing",
@@ -104,7 +105,6 @@ class CudaBindings:
                 why=f"{error}",
                 next_step="pip install 'qcc[cuda]', or load an artifact for --target cuda:emulate",
             ) from error
-        self._api: Any = driver
         self._call("cuInit", 0)
         self._ordinal = self._call("cuDeviceGet", ordinal)
         self._context = self._call("cuDevicePrimaryCtxRetain", self._ordinal)

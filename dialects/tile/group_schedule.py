@@ -199,7 +199,8 @@ def _by_elements(outputs: Sequence[ir.Value], extents: Extents) -> GroupSchedule
 
 def _reduces_angles(outputs: Sequence[ir.Value]) -> bool:
     """Whether a function is computed whose code for large angles needs memory when unrolled."""
-    ops = [op for each in outputs for op in walk(each.owner.operation.parent.regions[0])]
+    owners = [each.owner for each in outputs if not isinstance(each.owner, ir.Block)]
+    ops = [op for owner in owners for op in walk(owner.operation.parent.regions[0])]
     return any(op.operation.name in ANGULAR for op in ops)
 
 
