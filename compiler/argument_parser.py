@@ -69,10 +69,11 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """
-    "did you mean …? ", or nothing where none is near.
+    "did you mean …? ", or nothing where none is near; dashes make no words alike.
 
-    >>> nearest("--recpie", ["--recipe", "--seed"])
+    >>> nearest("--recpie", ["--recipe", "--device"])
     'did you mean --recipe? '
     """
-    near = get_close_matches(word.lower(), known, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}? " if near else ""
+    names = {name.lstrip("-"): name for name in known}
+    near = get_close_matches(word.lower().lstrip("-"), names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(names[name] for name in near)}? " if near else ""
