@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -166,13 +166,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path, api: Api) -> gpu_devic
         current_stream=lambda: SimpleNamespace(cuda_stream=7),
     )  # fmt: skip
     torch = SimpleNamespace(cuda=cuda, zeros=lambda *_, **__: None, from_numpy=Tensor)
-    bindings = ModuleType("cuda.bindings")
-    bindings.driver = api  # type: ignore[attr-defined]
-    for name, module in {
-        "torch": torch,
-        "cuda": ModuleType("cuda"),
-        "cuda.bindings": bindings,
-    }.items():
+    for name, module in {"torch": torch, "cuda.bindings.driver": api}.items():
         monkeypatch.setitem(sys.modules, name, module)
     return gpu_devices.Gpu(folder)
 
