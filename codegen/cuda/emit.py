@@ -111,12 +111,16 @@ def _blocks(text: KernelText) -> str:
     """
     How many blocks a multiprocessor shall hold, where ptxas has to know.
 
-    Its own choice of registers spills a few where entries of tables wait to be multiplied.
+    Its own choice of registers spills a few where entries of tables wait for a zero point, or for
+    their turn in shared memory; elsewhere it is the better one.
     """
     if text.schedule.streams:
         return f", {STREAMING_BLOCKS}"
-    tables = any(program.table for program in text.programs.values())
-    return ", 1" if text.schedule.groups or tables else ""
+    wait = any(
+        program.table or (program.rule == "table" and program.offsets)
+        for program in text.programs.values()
+    )
+    return ", 1" if text.schedule.groups or wait else ""
 
 
 def _say_what(text: KernelText) -> None:

@@ -10,7 +10,7 @@ from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS
 from .dialect import BANK_ROW
 from .fragments import INSTRUCTIONS
 from .hardware import Machine, is_native, machine
-from .problem import INSTRUCTION_OF, WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked
+from .problem import INSTRUCTION_OF, WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked, chunk_of
 from .schedule import STREAMING_BLOCKS, Schedule, illegal
 
 FEW_TOKENS = 16
@@ -66,7 +66,9 @@ def _of_warp_groups(problem: LinearProblem, device: Machine) -> Iterator[Schedul
     row = 8 * BANK_ROW // INSTRUCTIONS[name].operand_bits  # columns of 128 bytes of activations
     rescaled_bytes = problem.group is not None and problem.operand.bits == 8
     depths = (row,) if rescaled_bytes else (2 * row, row)
-    for tokens in (256, 128, 64, 32):
+    # Integer sums of short groups are converted and rescaled often: wide tiles of them spill.
+    short = rescaled_bytes and chunk_of(problem) < PACKET_COLUMNS
+    for tokens in (64, 32) if short else (256, 128, 64, 32):
         tiles = -(-problem.n // 128) * -(-problem.tokens // tokens)
         if tokens == 32 or (
             problem.tokens > tokens // 2 and (tokens < 256 or tiles >= MULTIPROCESSORS[device.name])

@@ -59,7 +59,7 @@ QCC_DEVICE void decode_table4_i8(u32 (&a)[1][4], const u32 (&words)[4], int unit
 // y[tokens, n] = x[tokens, k] · w[n, k], w in dint4
 // A block: 128 channels x 128 tokens, K in steps of 128, 4 stages of 24704 bytes
 // Its warps: 4 along channels, 2 along tokens, 1 along K
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 prefill_i8(
     const u8* x_pointer,
     const u32* codes_pointer,
