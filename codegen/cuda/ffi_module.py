@@ -164,7 +164,7 @@ def _command(code: CudaCode, package: Any, emulated: bool) -> list[str]:
     exact = ["-gencode", f"arch=compute_{machine},code=sm_{machine}"]
     return [
         str(compiler.program), *DEVICE_FLAGS, *exact, "-shared", "-Xcompiler", "-fPIC", *includes,
-        library, "-x", "cu",
+        library,
     ]  # fmt: skip
 
 
