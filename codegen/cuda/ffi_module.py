@@ -136,7 +136,7 @@ def build_ffi(code: CudaCode, folder: Path, emulated: bool = True) -> list[Path]
 
 def _package() -> Any:
     try:
-        import tvm_ffi.libinfo  # pyright: ignore[reportMissingImports]
+        import tvm_ffi.libinfo
     except ImportError as error:
         raise ResourceError(
             "tvm-ffi-missing",

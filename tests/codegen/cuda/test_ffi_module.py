@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm_ffi
 
 from qcc.codegen.cuda.ffi_module import Parameter, build_ffi, ffi_source, parameters_of
 from qcc.codegen.cuda.plan import Function, LaunchStep, Plan
@@ -73,7 +74,6 @@ def test_without_the_package_it_is_named(
 
 
 def test_calls_through_the_abi(code: CudaCode, tmp_path: Path) -> None:
-    tvm_ffi = pytest.importorskip("tvm_ffi", reason="needs the optional package apache-tvm-ffi")
     [library] = build_ffi(code, tmp_path)
     function = tvm_ffi.load_module(str(library))["qcc_scaled"]
     x, y = np.arange(70, dtype=np.float32), np.zeros(70, np.float32)
