@@ -65,8 +65,9 @@ def _half_step_integer(values: Mapping[str, Any], fail: Fail) -> Element:
 
 
 def _uniform(values: Mapping[str, Any], fail: Fail) -> Element:
-    del fail
     count = 1 << values["bits"]
+    if count == 2 and values.get("zero_level", False):
+        fail("one bit has no level for zero")
     return Uniform(values["bits"], count - 2 if values.get("zero_level", False) else count - 1)
 
 

@@ -45,7 +45,7 @@ ELEMENTS: dict[str, Schema] = {
         "fraction": POSITIVE,
         "offset": OFFSET,
     },
-    "uniform": {"bits": _integers(2, 8), "zero_level": BOOLEAN},
+    "uniform": {"bits": _integers(1, 8), "zero_level": BOOLEAN},
     "table": {"values": Domain(any_list=True)},
     "nested": {},
 }

@@ -39,8 +39,8 @@ def refusal(fmt: Format, what: str) -> str | None:
     except QccError as error:
         return f"{what}: {error.what}"
     if isinstance(fmt.block_size, int):
-        return f"{what} in {fmt.spelling} have a scale for every {fmt.block_size} values; use " \
-            "group=channel"  # fmt: skip
+        return f"{what} in {fmt.spelling} have a scale for every {fmt.block_size} values, and " \
+            "DPUs, which have no floats, sum whole rows; use group=channel"  # fmt: skip
     if fmt.second_level is not None or len(fmt.block_scales) > 1:
         return f"{what} in {fmt.spelling} have more than one scale"
     if any(scale.rule == "inverse" or scale.type != "fp32" for scale in fmt.block_scales):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import UnsupportedError, UsageError
 from ..formats import Format
+from ..formats.definition import Uniform
 from .combinatorics import (
     MOST_PERMUTED,
     column_count,
@@ -55,27 +56,33 @@ class CodeBook:
         >>> from qcc.dialects.formats import format
         >>> CodeBook.of(format("dint4", symmetric=True)).scale
         2
+        >>> CodeBook.of(format("sawb2"))
+        CodeBook(values=(-3, -1, 1, 3), scale=3)
         """
         if fmt.bits > 8:
             raise UnsupportedError(
                 "pim-format", f"{fmt.name} has codes of {fmt.bits} bits",
                 next_step="DPUs look up, or multiply, codes of at most 8",
             )  # fmt: skip
-        units = [_fraction(float(each)) for each in fmt.element_values()]
+        units = _fractions(fmt)
         scale = lcm(*(below for _, below in units))
         values = tuple(above * (scale // below) for above, below in units)
         if min(values) < -128 or max(values) > 127:
             raise UnsupportedError(
-                "pim-format", f"{fmt.name}: values are no small integers times a power of two",
+                "pim-format", f"{fmt.name}: values are no small integers times one factor",
                 next_step="use an integer format, or a table of small integers",
             )  # fmt: skip
         common = gcd(*values, scale)
         return CodeBook(tuple(value // common for value in values), scale // common)
 
 
-def _fraction(value: float) -> tuple[int, int]:
-    """A value as numerator and denominator; no small one where it is not finite."""
-    return value.as_integer_ratio() if isfinite(value) else (1 << 31, 1)
+def _fractions(fmt: Format) -> list[tuple[int, int]]:
+    """Numerator and denominator of each code's value; no small ones where it is not finite."""
+    element = fmt.element
+    if isinstance(element, Uniform):  # 2 q / n - 1, which floats round
+        return [(2 * q - element.steps, element.steps) for q in range(1 << element.bits)]
+    values = map(float, fmt.element_values())
+    return [each.as_integer_ratio() if isfinite(each) else (1 << 31, 1) for each in values]
 
 
 @dataclass(frozen=True)
@@ -96,24 +103,24 @@ class TablePair:
                 f"groups of {self.p} codes of {self.weight_bits} bits exceed {LONGEST_CODE}",
             )
 
-    @property
+    @cached_property
     def weight_bits(self) -> int:
         return (len(self.weights) - 1).bit_length()
 
-    @property
+    @cached_property
     def activation_bits(self) -> int:
         return (len(self.activations) - 1).bit_length()
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Packed weight codes, the entries of a slice."""
         return 1 << (self.weight_bits * self.p)
 
-    @property
+    @cached_property
     def columns(self) -> int:
         return column_count(len(self.activations), self.p)
 
-    @property
+    @cached_property
     def permutations(self) -> int:
         """Columns of the reordering table: permutations that occur, ties being sorted stably."""
         return permutation_count(len(self.activations), self.p)
@@ -124,7 +131,7 @@ class TablePair:
         products = [w * a for w in self.weights for a in self.activations]
         return self.p * min(products), self.p * max(products)
 
-    @property
+    @cached_property
     def entry(self) -> str:
         """The smallest element that holds every entry."""
         least, most = self.extremes
@@ -132,7 +139,7 @@ class TablePair:
             name for bits, name in WIDTHS if -(1 << (bits - 1)) <= least and most < 1 << (bits - 1)
         )
 
-    @property
+    @cached_property
     def code(self) -> str:
         """The element of packed weight codes, and of the reordering table."""
         return "ui8" if self.rows <= 256 else "ui16"

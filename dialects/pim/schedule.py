@@ -53,7 +53,14 @@ class Problem:
         return max(abs(w * a) for w in self.weights for a in self.activations)
 
     def pair(self, p: int) -> TablePair:
-        return TablePair(self.weights, self.activations, p)
+        """Made once for each p: its sizes are asked for by every schedule of a search."""
+        if p not in self._pairs:
+            self._pairs[p] = TablePair(self.weights, self.activations, p)
+        return self._pairs[p]
+
+    @cached_property
+    def _pairs(self) -> dict[int, TablePair]:
+        return {}
 
 
 @dataclass(frozen=True)
