@@ -1,0 +1,206 @@
+"""
+A tuning database: a journal, which is the truth, and beside it a SQLite index of it.
+
+    add      lock the journal → append, synced → insert into the index
+    read     lock the journal → the index catches up with the journal → ask the index
+
+So a writer may be killed anywhere: what its journal has is indexed by whoever comes next. Writers
+take turns by the lock. An index that is damaged is set aside and built again from the journal; a
+journal that was lost is written again from the index.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from ...dialects.errors import IntegrityError, ResourceError, UsageError
+from ..measurement import Measurement
+from ..task import Task
+from .index import APPLICATION, FAULTS, HEADER, Index, damage
+from .journal import Entry, OpenJournal, locked, read_entries
+from .store import Collection, Store
+
+R = TypeVar("R")
+Tell = Callable[[str], None]
+_APPLICATION_AT = slice(68, 72)  # of the SQLite file format
+
+
+class Database:
+    """
+    The database in the file `path` (its journal is `path`.journal), which any number of processes
+    may use at a time. `tell` is called with what a user should know, such as a repair.
+
+    Raises UsageError where there is none, unless it may `create` it, or where the file is something
+    else; ResourceError where it may not be written; UnsupportedError where a newer qcc wrote it;
+    IntegrityError where it is damaged and has no journal.
+    """
+
+    def __init__(self, path: Path, tell: Tell = lambda text: None, create: bool = False) -> None:
+        self.path, self._tell = path, tell
+        self.journal_path = journal_of(path)
+        if not create and not (path.exists() or self.journal_path.exists()):
+            raise UsageError(
+                "database-missing",
+                f"there is no tuning database '{path}'",
+                next_step="`qcc tune` makes one, `qcc db import` too",
+            )
+        _refuse_foreign(path, self.journal_path)
+        self._using(lambda index, journal: None)
+
+    def add(self, task: Task, measurements: Iterable[Measurement]) -> int:
+        """Keep measurements of `task`; how many were new. They are on disk when this returns."""
+        return self.add_all([Entry(task, measurement) for measurement in measurements])
+
+    def add_all(self, entries: Iterable[Entry]) -> int:
+        """As `add`, of many tasks."""
+        given = {entry.hash: entry for entry in entries}
+
+        def act(index: Index, journal: OpenJournal) -> int:
+            fresh = [entry for entry in given.values() if not index.holds(entry)]
+            journal.append(fresh)
+            return index.absorb(iter(fresh), journal.size) if fresh else 0
+
+        return self._using(act)
+
+    def tasks(self) -> list[Task]:
+        """All of them, in the order of their first measurement."""
+        return self._using(lambda index, journal: index.tasks())
+
+    def measurements(self, task: Task) -> list[Measurement]:
+        """Those of one task, in the order in which they came."""
+        return self._using(lambda index, journal: index.measurements(task))
+
+    def verify(self) -> int:
+        """
+        Read everything, repair what can be repaired, and return how many journal lines are damaged.
+        """
+
+        def act(index: Index, journal: OpenJournal) -> int:
+            index.verify()
+            return sum(entry is None for entry in journal.entries())
+
+        return self._using(act)
+
+    def _using(self, act: Callable[[Index, OpenJournal], R]) -> R:
+        """`act` on the index, caught up with the journal; once more after a repair."""
+        with locked(self.journal_path) as journal:
+            try:
+                return self._attempt(act, journal)
+            except FAULTS as error:
+                self._set_aside(damage(self.path, error), journal)
+            try:
+                return self._attempt(act, journal)
+            except FAULTS as error:
+                raise IntegrityError(
+                    "database-damaged",
+                    "the tuning database is damaged again after it was rebuilt",
+                    where=str(self.path),
+                    why=damage(self.path, error),
+                    next_step="look at the disk and the memory of this machine",
+                ) from error
+
+    def _attempt(self, act: Callable[[Index, OpenJournal], R], journal: OpenJournal) -> R:
+        with closing(Index(self.path)) as index:
+            self._catch_up(index, journal)
+            result = act(index, journal)
+            index.commit()
+            return result
+
+    def _catch_up(self, index: Index, journal: OpenJournal) -> None:
+        absorbed = index.absorbed
+        if absorbed > journal.size:
+            self._restore_journal(index, journal)
+        elif absorbed < journal.size:
+            count = index.absorb(self._whole(journal.entries(absorbed)), journal.size)
+            if not absorbed:
+                self._tell(f"'{self.path}' was built from its journal: {count} measurements")
+
+    def _whole(self, entries: Iterable[Entry | None]) -> Iterator[Entry]:
+        damaged = 0
+        for entry in entries:
+            if entry is None:
+                damaged += 1
+            else:
+                yield entry
+        if damaged:
+            self._tell(f"{damaged} damaged lines of '{self.journal_path}' were left out")
+
+    def _restore_journal(self, index: Index, journal: OpenJournal) -> None:
+        there = {entry.hash for entry in journal.entries() if entry is not None}
+        lost = [
+            Entry(task, measurement)
+            for task in index.tasks()
+            for measurement in index.measurements(task)
+            if measurement.hash(task) not in there
+        ]
+        journal.append(lost)
+        index.absorb(iter(()), journal.size)
+        self._tell(f"'{self.journal_path}' was cut short; {len(lost)} measurements written again")
+
+    def _set_aside(self, why: str, journal: OpenJournal) -> None:
+        """Rename a damaged index and what SQLite left beside it, if the journal can replace it."""
+        if not journal.size:
+            raise IntegrityError(
+                "database-damaged",
+                "the tuning database is damaged, and its journal is empty or lost",
+                where=str(self.path),
+                why=why,
+                next_step="restore one of the two from a copy, or name another database",
+            )
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        os.rename(self.path, aside)
+        rollback = self.path.with_name(f"{self.path.name}-journal")
+        if rollback.exists():
+            os.rename(rollback, aside.with_name(f"{aside.name}-journal"))
+        self._tell(f"'{self.path}' is damaged ({why}) and was set aside as '{aside.name}'")
+
+
+def journal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.journal")
+
+
+def open_store(path: Path, tell: Tell = lambda text: None) -> Store:
+    """
+    The database in `path` to read: where it may not be written, a copy in memory.
+
+    Raises as `Database` does.
+    """
+    try:
+        return Database(path, tell)
+    except ResourceError as error:
+        if error.code != "database-read-only":
+            raise
+    journal = journal_of(path)
+    if journal.exists():
+        found = list(read_entries(journal))
+        if None in found:
+            tell(f"{found.count(None)} damaged lines of '{journal}' were left out")
+        return Collection(entry for entry in found if entry is not None)
+    with closing(Index(path)) as index:
+        return Collection(
+            Entry(task, measurement)
+            for task in index.tasks()
+            for measurement in index.measurements(task)
+        )
+
+
+def _refuse_foreign(path: Path, journal: Path) -> None:
+    """Without a journal beside it, a file that qcc did not write is somebody else's."""
+    if journal.exists() or not path.exists():
+        return
+    with path.open("rb") as file:
+        head = file.read(100)
+    ours = head.startswith(HEADER) and head[_APPLICATION_AT] == APPLICATION.to_bytes(4)
+    if head and not ours:
+        raise UsageError(
+            "database-foreign",
+            f"'{path}' is no tuning database",
+            why="it has not the header of one, and no journal lies beside it",
+            next_step="name another file; this one was left as it is",
+        )
