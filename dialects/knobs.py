@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +53,23 @@ class Knob:
 
 @dataclass(frozen=True)
 class Constraint:
-    """`holds` takes the values of `knobs`, arrays [count] in this order; it gives bools [count]."""
+    """
+    `holds` takes the values of `knobs` in this order: arrays [count], or the numbers of one config.
+
+    `reason` says what must be true; `told` takes the numbers and says how they break it.
+    """
 
     knobs: tuple[str, ...]
     holds: Callable[..., NDArray[np.bool_]]
     reason: str
+    told: Callable[..., str] | None = None
+
+    def broken_by(self, values: Mapping[str, Any]) -> str:
+        """How one config breaks this; empty if it does not."""
+        given = [values[name] for name in self.knobs]
+        if self.holds(*given):
+            return ""
+        return self.reason if self.told is None else self.told(*given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +128,8 @@ class Space:
 
     def broken(self, config: Sequence[int]) -> list[str]:
         """The reasons why one config is illegal."""
-        columns = self.columns(np.array([config]))
-        return [
-            rule.reason
-            for rule in self.constraints
-            if not rule.holds(*(columns[name] for name in rule.knobs))[0]
-        ]
+        values = self.values(config)
+        return [told for rule in self.constraints if (told := rule.broken_by(values))]
 
     def keys(self, configs: Configs) -> NDArray[np.int64]:
         """A number for each config, different for different ones; spaces of up to 2**63 points."""

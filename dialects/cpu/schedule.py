@@ -14,18 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
 
 from ..bindings import ir
 from ..formats import parse_spelling
 from ..formats.layout import block_columns
 from ..formats.panels import PANEL_ROWS, panel_unit
+from ..knobs import Constraint
 
 SCHEDULE_ATTRIBUTE = "schedule"
 SCRATCH_BYTES = 512 << 10
 """On the stack of a thread; the caches that hold it are rarely larger."""
-MOST_ROWS, MOST_PANELS, MOST_TASK = 16, 4, 4096
+MOST_ROWS, MOST_PANELS, MOST_TASK, MOST_DEPTH = 16, 4, 4096, 1 << 20
+SCRATCH_FIELDS = ("panels", "task_panels", "depth", "keep")
 # Vector registers by instruction set, and how many of them hold a value of each of sixteen rows.
 REGISTERS = {"avx512f": (32, 1), "": (16, 2)}
+Amount = Any
+"""A number, or an array of one for each schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,15 @@ class LinearSchedule:
         return LinearSchedule(rows, panels, task_rows, task_panels, depth, ir.BoolAttr(keep).value)
 
 
+def rules(problem: LinearProblem, features: frozenset[str]) -> tuple[Constraint, ...]:
+    """
+    What is true of every schedule that can be built; first that its numbers are in their ranges.
+
+    `illegal` asks them of one schedule, a tuner of thousands at once.
+    """
+    return (*_ranges(), *_relations(problem, features))
+
+
 def illegal(
     problem: LinearProblem, schedule: LinearSchedule, features: frozenset[str]
 ) -> Iterator[str]:
@@ -101,42 +117,84 @@ def illegal(
     >>> list(illegal(problem, LinearSchedule(8, 2, 192, 3, 48), frozenset({"avx512f"})))
     ['task_panels is 3, not a multiple of panels, 2', 'depth is 48, not a multiple of 32']
     """
-    most = {"rows": MOST_ROWS, "panels": MOST_PANELS, "task_rows": MOST_TASK,
-            "task_panels": MOST_TASK, "depth": 1 << 20}  # fmt: skip
-    outside = [
-        f"{name} is {getattr(schedule, name)}, not 1 to {limit}"
-        for name, limit in most.items()
-        if not 1 <= getattr(schedule, name) <= limit
-    ]
+    values = asdict(schedule)
+    outside = [told for rule in _ranges() if (told := rule.broken_by(values))]
     if outside:
         yield from outside
         return
-    if schedule.task_rows % schedule.rows:
-        yield f"task_rows is {schedule.task_rows}, not a multiple of rows, {schedule.rows}"
-    if schedule.task_panels % schedule.panels:
-        yield f"task_panels is {schedule.task_panels}, not a multiple of panels, {schedule.panels}"
-    if not problem.integers and schedule.depth % problem.granule:
-        yield f"depth is {schedule.depth}, not a multiple of {problem.granule}"
-    if schedule.keep and not problem.integers:
-        yield "keep is of integers; with fp32 x all tiles read decoded weights"
+    related = _relations(problem, features)
+    yield from (told for rule in related if (told := rule.broken_by(values)))
+
+
+def _ranges() -> list[Constraint]:
+    most = {"rows": MOST_ROWS, "panels": MOST_PANELS, "task_rows": MOST_TASK,
+            "task_panels": MOST_TASK, "depth": MOST_DEPTH}  # fmt: skip
+    return [_range(name, limit) for name, limit in most.items()]
+
+
+def _range(name: str, most: int) -> Constraint:
+    return Constraint(
+        (name,),
+        lambda value: (value >= 1) & (value <= most),
+        f"{name} is 1 to {most}",
+        lambda value: f"{name} is {value}, not 1 to {most}",
+    )
+
+
+def _multiple(name: str, of: str) -> Constraint:
+    return Constraint(
+        (name, of),
+        lambda value, unit: value % unit == 0,
+        f"{name} is a multiple of {of}",
+        lambda value, unit: f"{name} is {value}, not a multiple of {of}, {unit}",
+    )
+
+
+def _relations(problem: LinearProblem, features: frozenset[str]) -> Iterator[Constraint]:
+    yield _multiple("task_rows", "rows")
+    yield _multiple("task_panels", "panels")
+    if not problem.integers:
+        granule = problem.granule
+        yield Constraint(
+            ("depth",),
+            lambda depth: depth % granule == 0,
+            f"depth is a multiple of {granule}",
+            lambda depth: f"depth is {depth}, not a multiple of {granule}",
+        )
+        only = "keep is of integers; with fp32 x all tiles read decoded weights"
+        yield Constraint(("keep",), lambda keep: np.logical_not(keep), only)
     count, wide = REGISTERS["avx512f" if "avx512f" in features else ""]
-    needed = wide * registers(problem, schedule)
-    if needed > count:
-        yield f"a tile needs {needed} registers, of which there are {count}"
-    held = scratch_bytes(problem, schedule)
-    if held > SCRATCH_BYTES:
-        yield f"a unit needs {held} bytes of scratch, of which there are {SCRATCH_BYTES}"
+    yield Constraint(
+        ("rows", "panels"),
+        lambda rows, panels: wide * registers(problem, rows, panels) <= count,
+        f"a tile needs at most {count} registers",
+        lambda rows, panels: f"a tile needs {wide * registers(problem, rows, panels)} registers, "
+        f"of which there are {count}",
+    )
+    yield Constraint(
+        SCRATCH_FIELDS,
+        lambda *sizes: unit_bytes(problem, *sizes) <= SCRATCH_BYTES,
+        f"a unit needs at most {SCRATCH_BYTES} bytes of scratch",
+        lambda *sizes: f"a unit needs {unit_bytes(problem, *sizes)} bytes of scratch, "
+        f"of which there are {SCRATCH_BYTES}",
+    )
 
 
-def registers(problem: LinearProblem, schedule: LinearSchedule) -> int:
+def registers(problem: LinearProblem, rows: Amount, panels: Amount) -> Amount:
     """Of sixteen lanes, in the innermost loop: sums, weights, and what x is broadcast to."""
-    return (schedule.rows + 1) * schedule.panels * problem.operands + 1
+    return (rows + 1) * panels * problem.operands + 1
 
 
 def scratch_bytes(problem: LinearProblem, schedule: LinearSchedule) -> int:
     """What a unit of work keeps decoded."""
+    return int(unit_bytes(problem, *(getattr(schedule, name) for name in SCRATCH_FIELDS)))
+
+
+def unit_bytes(
+    problem: LinearProblem, panels: Amount, task_panels: Amount, depth: Amount, keep: Amount
+) -> Amount:
+    """`scratch_bytes` of the numbers of one schedule, or of arrays of them."""
     if not problem.integers:
-        depth = min(schedule.depth, problem.k)
-        return 4 * PANEL_ROWS * schedule.task_panels * depth
+        return 4 * PANEL_ROWS * task_panels * np.minimum(depth, problem.k)
     words = -(-problem.k // 4)
-    return 4 * PANEL_ROWS * schedule.panels * problem.operands * words * schedule.keep
+    return 4 * PANEL_ROWS * panels * problem.operands * words * keep
