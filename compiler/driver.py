@@ -47,6 +47,7 @@ from .position_limits import with_position_limits
 from .precisions import Program, build_programs
 from .publish import make_folder, publish_bytes
 from .recipe import load_recipe
+from .recipe_schema import Recipe
 from .reproducer import PassCrash
 from .resolve import resolve
 from .samples import open_samples
@@ -70,6 +71,15 @@ def compile_model(
     then as it was before.
     """
     return _Compilation(source, options, out, progress).run()
+
+
+@contextmanager
+def assigned_module(
+    source: OpenedModel, options: CompileOptions, progress: Progress
+) -> Iterator[ir.Module]:
+    """The module of a model as code is built of it, in its context; raises as `compile_model`."""
+    with make_context() as context, ir.Location.unknown():
+        yield _Compilation(source, options, Path(), progress).assigned(context)
 
 
 class _Compilation:
@@ -99,20 +109,32 @@ class _Compilation:
             module = self._import(context)
             if self.options.stop_after == "raise":
                 return self._write_ir(module)
-            with self._stage("plan"):
-                plan = resolve(recipe, collect_layers(module), _extremes(self.source))
-                plan = settle_activations(plan)
-                if self.target.family == "cuda":
-                    plan = settle_weights(plan, self.options.operands)
-            calibration = self._calibrate(module, plan)
-            with self._stage("assign"):
-                assign = assign_formats(_assignment(plan, calibration))
-                self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assign)
-                self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
-                self._run_target_pass(module)
+            plan, calibration = self._assign(recipe, module)
             if self.options.stop_after == "assign":
                 return self._write_ir(module)
             return self._write_artifact(module, plan, calibration)
+
+    def assigned(self, context: Context) -> ir.Module:
+        """The module with its formats, in the layouts of the target."""
+        check_operands(self.options.operands)
+        recipe = load_recipe(self.options.recipe)
+        module = self._import(context)
+        self._assign(recipe, module)
+        return module
+
+    def _assign(self, recipe: Recipe, module: ir.Module) -> tuple[Plan, Calibration | None]:
+        with self._stage("plan"):
+            plan = resolve(recipe, collect_layers(module), _extremes(self.source))
+            plan = settle_activations(plan)
+            if self.target.family == "cuda":
+                plan = settle_weights(plan, self.options.operands)
+        calibration = self._calibrate(module, plan)
+        with self._stage("assign"):
+            assign = assign_formats(_assignment(plan, calibration))
+            self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assign)
+            self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
+            self._run_target_pass(module)
+        return plan, calibration
 
     def _import(self, context: Context) -> ir.Module:
         """The raised module; by a thorough decomposition where torch-mlir lacks a lowering."""

@@ -9,11 +9,15 @@ sees ordinary buffers and no kernel needs to be known to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...dialects.bindings import arith, bufferization, builtin, func, ir, llvm, memref, tensor
 from .emit import Ptr, Val, i64, pointer, size
 from .library import KernelLibrary
 from .program import CacheShape
+
+if TYPE_CHECKING:
+    from .schedules import ScheduledLayer
 
 
 class CallSite:
@@ -24,6 +28,8 @@ class CallSite:
         self.library = library
         self.parameters = Parameters()
         self.caches = Caches()
+        self.scheduled: list[ScheduledLayer] = []
+        """Layers whose kernels have schedules, as they are converted."""
 
     def scalar(self, value: ir.Value) -> Val:
         """The element of an i64 tensor of rank 0."""

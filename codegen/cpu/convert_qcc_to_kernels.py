@@ -32,7 +32,7 @@ from .panel_layers import PanelLayers
 from .panel_row import panel_embedding_launcher
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
-from .schedules import schedule_of
+from .schedules import ScheduledLayer, schedule_of
 from .weights import weight_panels, weight_source
 
 Rules = dict[str, Callable[[CallSite, Any], None]]
@@ -58,6 +58,17 @@ def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = N
                 with ir.InsertionPoint(op), op.location:
                     rules[op.operation.name](site, op)
     return site
+
+
+def scheduled_layers(module: ir.Module) -> list[ScheduledLayer]:
+    """
+    The layers of `module` that have schedules on this processor, each name once.
+
+    It is converted to know, for that decides which kernel a layer gets; `module` stays as it is.
+    """
+    text = module.operation.get_asm(enable_debug_info=True)
+    site = convert_qcc_to_kernels(ir.Module.parse(text, module.context))
+    return list({layer.name: layer for layer in reversed(site.scheduled)}.values())[::-1]
 
 
 def _qcc_ops(op: Operation) -> Iterator[ir.OpView]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from ...dialects import qcc
+from ...dialects.bindings import ir
 from ...dialects.cpu.default_schedule import default_schedule
 from ...dialects.cpu.schedule import SCHEDULE_ATTRIBUTE, LinearProblem, LinearSchedule, illegal
 from ...dialects.errors import UsageError
@@ -10,14 +14,57 @@ from ...dialects.source_line import source_line
 from .call_site import CallSite
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduledLayer:
+    """
+    A layer that has a kernel with a schedule: its name, empty where it has none, and what decides.
+
+    `rows` of x, None where they are not known; `activations`, where integers meet, is the format
+    that x is rounded to. `given` says that the schedule stood on the op.
+    """
+
+    name: str
+    problem: LinearProblem
+    rows: int | None
+    activations: str
+    schedule: LinearSchedule
+    given: bool
+
+
 def schedule_of(site: CallSite, op: qcc.LinearOp, integers: bool) -> LinearSchedule:
-    """UsageError where the op has a schedule that cannot be built for this processor."""
+    """
+    Also notes the layer in `site.scheduled`.
+
+    UsageError where the op has a schedule that cannot be built for this processor.
+    """
+    layer = _scheduled(site, op, integers)
+    site.scheduled.append(layer)
+    return layer.schedule
+
+
+def _scheduled(site: CallSite, op: qcc.LinearOp, integers: bool) -> ScheduledLayer:
     n, k = qcc.logical_type(op.weight.type).shape
     spelling = qcc.format_spelling(op.weight.type) or "fp32"
     problem, features = LinearProblem(n, k, spelling, integers), site.library.features
     attributes = op.operation.attributes
-    if SCHEDULE_ATTRIBUTE not in attributes:
-        return default_schedule(problem, features)
+    name = ir.StringAttr(attributes["layer"]).value if "layer" in attributes else ""
+    rounding = qcc.rounding_of(op.input) if integers else None
+    activations = "" if rounding is None else qcc.format_of(rounding.codes).spelling
+    given = SCHEDULE_ATTRIBUTE in attributes
+    schedule = _given(op, problem, features) if given else default_schedule(problem, features)
+    return ScheduledLayer(name, problem, _rows(op), activations, schedule, given)
+
+
+def _rows(op: qcc.LinearOp) -> int | None:
+    type_ = ir.RankedTensorType(op.input.type)
+    leading = range(type_.rank - 1)
+    if any(type_.is_dynamic_dim(axis) for axis in leading):
+        return None
+    return math.prod(type_.shape[axis] for axis in leading)
+
+
+def _given(op: qcc.LinearOp, problem: LinearProblem, features: frozenset[str]) -> LinearSchedule:
+    attributes = op.operation.attributes
     try:
         given = LinearSchedule.of(attributes[SCHEDULE_ATTRIBUTE])
     except ValueError as error:

@@ -168,15 +168,19 @@ def _relations(problem: LinearProblem, features: frozenset[str]) -> Iterator[Con
         ("rows", "panels"),
         lambda rows, panels: wide * registers(problem, rows, panels) <= count,
         f"a tile needs at most {count} registers",
-        lambda rows, panels: f"a tile needs {wide * registers(problem, rows, panels)} registers, "
-        f"of which there are {count}",
+        lambda rows, panels: (
+            f"a tile needs {wide * registers(problem, rows, panels)} registers, "
+            f"of which there are {count}"
+        ),
     )
     yield Constraint(
         SCRATCH_FIELDS,
         lambda *sizes: unit_bytes(problem, *sizes) <= SCRATCH_BYTES,
         f"a unit needs at most {SCRATCH_BYTES} bytes of scratch",
-        lambda *sizes: f"a unit needs {unit_bytes(problem, *sizes)} bytes of scratch, "
-        f"of which there are {SCRATCH_BYTES}",
+        lambda *sizes: (
+            f"a unit needs {unit_bytes(problem, *sizes)} bytes of scratch, "
+            f"of which there are {SCRATCH_BYTES}"
+        ),
     )
 
 

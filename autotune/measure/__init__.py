@@ -1,0 +1,1 @@
+"""Trying configs: built in a pool, run in a worker that may crash or hang, compared in turns."""

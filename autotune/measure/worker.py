@@ -1,0 +1,166 @@
+"""
+The process that builds or runs candidates: it may be killed at any time, and dies with its tuner.
+
+    python -m qcc.autotune.measure.worker '{"factory": …}' PARENT MEMORY
+
+Requests come on stdin and replies go to what was stdout; what backends print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from typing import BinaryIO
+
+import msgspec
+
+from ...dialects.errors import QccError
+from ..measurement import Measurement
+from .backend import Backend, BackendName, Kernel, Refused, make_backend
+from .messages import (
+    Broken,
+    Build,
+    Built,
+    Compare,
+    Compared,
+    Done,
+    Measure,
+    Measured,
+    Prepare,
+    Reply,
+    Request,
+    attached,
+    framed,
+    request_of,
+)
+from .sampling import sampled
+
+_DIE_WITH_PARENT = 1
+
+
+def main(words: Sequence[str]) -> int:
+    name, parent, memory = words
+    _die_with(int(parent))
+    if int(memory):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        backend = make_backend(msgspec.json.decode(name, type=BackendName))
+    except QccError as error:
+        _send(replies, Broken.of(error))
+        return 0
+    _send(replies, Done())
+    while line := requests.readline():
+        request, sizes = request_of(line)
+        reply, data = _answered(backend, request, attached(requests, sizes))
+        _send(replies, reply, data)
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    """A tuner that is killed leaves no worker behind, not even one that hangs."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def _send(replies: BinaryIO, reply: Reply, data: Sequence[bytes] = ()) -> None:
+    replies.write(framed(reply, data))
+    replies.flush()
+
+
+def _answered(
+    backend: Backend, request: Request, data: list[bytes]
+) -> tuple[Reply, Sequence[bytes]]:
+    if isinstance(request, Prepare):
+        return _prepared(backend, request), ()
+    if isinstance(request, Build):
+        return _built(backend, request)
+    if isinstance(request, Compare):
+        return Compared(_compared(backend, request, data)), ()
+    return Measured(_measured(backend, request, data[0])), ()
+
+
+def _prepared(backend: Backend, request: Prepare) -> Reply:
+    try:
+        backend.prepare(request.task)
+    except QccError as error:
+        return Broken.of(error)
+    return Done()
+
+
+def _built(backend: Backend, request: Build) -> tuple[Reply, Sequence[bytes]]:
+    start = time.perf_counter()
+    try:
+        built = backend.build(request.task, request.values)
+    except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
+        failure = "constraints" if isinstance(error, Refused) else "compile"
+        cost = {"compilation": time.perf_counter() - start}
+        return Measured(_failed(request, failure, _told(error), cost)), ()
+    return Built(time.perf_counter() - start), [built]
+
+
+def _measured(backend: Backend, request: Measure, built: bytes) -> Measurement:
+    start = time.perf_counter()
+    try:
+        with closing(backend.load(request.task, built)) as kernel:
+            wrong = kernel.check()
+            checked = time.perf_counter()
+            cost = {"validation": checked - start}
+            if wrong:
+                return _failed(request, "correctness", wrong, cost)
+            found = sampled(kernel.run, request.sampling)
+    except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
+        cost = {"benchmark": time.perf_counter() - start}
+        return _failed(request, "runtime", _told(error), cost)
+    return Measurement(
+        values=request.values,
+        seconds=found.median,
+        spread=found.spread,
+        samples=len(found.seconds),
+        contended=found.contended,
+        checked=True,
+        modelled=backend.modelled,
+        cost=cost | {"benchmark": time.perf_counter() - checked},
+    )
+
+
+def _compared(backend: Backend, request: Compare, data: list[bytes]) -> list[list[float]]:
+    """Each round begins with another candidate, so that none always follows the same one."""
+    with ExitStack() as stack:
+        kernels = [stack.enter_context(closing(backend.load(request.task, one))) for one in data]
+        for kernel in kernels:
+            kernel.run()
+        return [_round(kernels, number) for number in range(request.rounds)]
+
+
+def _round(kernels: Sequence[Kernel], number: int) -> list[float]:
+    seconds = [0.0] * len(kernels)
+    for turn in range(len(kernels)):
+        place = (number + turn) % len(kernels)
+        kernels[place].run()
+        seconds[place] = min(kernels[place].run().seconds for _ in range(2))
+    return seconds
+
+
+def _failed(
+    request: Build | Measure, failure: str, detail: str, cost: dict[str, float]
+) -> Measurement:
+    return Measurement(values=request.values, failure=failure, detail=detail, cost=cost)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,240 @@
+"""
+The tuning loop: propose, measure, record, until enough; then the fastest against the default.
+
+Every measurement is recorded as it comes, and what was recorded before is not measured again, so
+a tuner that was killed goes on where it was. The default config is measured first, and again
+beside the fastest: it is replaced only by one that is clearly faster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from socket import gethostname
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from ..dialects.knobs import Configs, Space, Value
+from .choice import CHOSEN, FINALIST, chosen, clear_winner
+from .measure.executors.base import Executor
+from .measure.sampling import spread
+from .measurement import Measurement, trials_of
+from .search import Search
+from .task import Task
+from .trials import Trials
+
+SHARE_SAMPLE = 20_000
+DEFAULT = "default"
+Stop = Callable[[Trials], str | None]
+"""Why tuning may stop now, None to go on."""
+Make = Callable[[Space, np.random.Generator], Search]
+
+
+class Records(Protocol):
+    """Where measurements are kept."""
+
+    def add(self, task: Task, measurements: Sequence[Measurement]) -> int: ...
+
+    def measurements(self, task: Task) -> list[Measurement]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A task, what can be chosen, and what is used unless something is clearly faster."""
+
+    task: Task
+    space: Space
+    default: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """
+    Up to `trials` of a task, those recorded before included; `strategy` names the search in
+    records. `batch` configs are proposed at a time; the `finalists` fastest are compared with the
+    default in `rounds`, and must win by `margin`.
+    """
+
+    trials: int
+    strategy: str
+    seed: int = 0
+    batch: int = 8
+    finalists: int = 3
+    rounds: int = 15
+    margin: float = 0.02
+
+
+@dataclass(slots=True)
+class Tuned:
+    """
+    What is known of a job. `best` are the values to use; `seconds` theirs and `default_seconds`
+    the default's, measured in turns if `note` does not say why not.
+    """
+
+    job: Job
+    trials: Trials
+    repeated: int
+    """Trials that were recorded before."""
+    legal_share: float
+    best: dict[str, Value] = field(default_factory=dict)
+    seconds: float | None = None
+    default_seconds: float | None = None
+    stopped: str = ""
+    note: str = ""
+
+    @property
+    def measured(self) -> int:
+        return len(self.trials) - self.repeated
+
+    @property
+    def failures(self) -> dict[str, int]:
+        return dict(Counter(each.failure for each in self.trials.trials if each.failure))
+
+    @property
+    def kept_default(self) -> bool:
+        return self.best == dict(self.job.default)
+
+
+Watch = Callable[[Tuned, Measurement], None]
+
+
+def tune(
+    job: Job,
+    make: Make,
+    executor: Executor,
+    records: Records,
+    stop: Sequence[Stop],
+    options: TuneOptions,
+    watch: Watch = lambda tuned, latest: None,
+) -> Tuned:
+    """Tune one task; whatever interrupts it, what was measured is in `records`."""
+    return _Tuning(job, executor, records, options, watch).run(make, stop)
+
+
+class _Tuning:
+    def __init__(
+        self, job: Job, executor: Executor, records: Records, options: TuneOptions, watch: Watch
+    ) -> None:
+        self.job, self.executor, self.records = job, executor, records
+        self.options, self.watch = options, watch
+        known = records.measurements(job.task)
+        single = [each for each in known if each.strategy not in (CHOSEN, FINALIST)]
+        trials = Trials(trials_of(job.space, single))
+        self.former = chosen(known)
+        self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
+
+    def run(self, make: Make, stop: Sequence[Stop]) -> Tuned:
+        tuned, space = self.tuned, self.job.space
+        # A search that goes on must not draw what it drew at first.
+        seeds = [self.options.seed, int(self.job.task.key, 16), len(tuned.trials)]
+        search = make(space, np.random.default_rng(seeds))
+        self._measure_default()
+        while not (reason := self._reason(stop)):
+            left = self.options.trials - len(tuned.trials)
+            configs = search.propose(tuned.trials, min(self.options.batch, left))
+            if not len(configs):
+                reason = "every legal config was tried"
+                break
+            self._measure(configs, self.options.strategy)
+        tuned.stopped = reason
+        if self.former is None or tuned.measured:
+            self._decide()
+        else:
+            tuned.best, tuned.seconds = dict(self.former.values), self.former.seconds
+            tuned.note = "decided before"
+        return tuned
+
+    def _reason(self, stop: Sequence[Stop]) -> str:
+        """Why to stop now; empty to go on."""
+        trials = self.tuned.trials
+        if len(trials) >= self.options.trials:
+            return f"{len(trials)} trials were asked for"
+        return next(filter(None, (rule(trials) for rule in stop)), "")
+
+    def _measure_default(self) -> None:
+        config = np.array([self.job.space.config(self.job.default)])
+        if not any(trial.config == tuple(config[0]) for trial in self.tuned.trials.trials):
+            self._measure(config, DEFAULT)
+
+    def _measure(self, configs: Configs, strategy: str) -> None:
+        """Legal ones on the device; of others the reasons are recorded, and nothing is built."""
+        task, space = self.job.task, self.job.space
+        legal = space.legal(configs)
+        for config in configs[~legal]:
+            why = "; ".join(space.broken(config)) or "not one of the space"
+            self._record(
+                Measurement(values=space.values(config), failure="constraints", detail=why),
+                strategy,
+            )
+        values = [space.values(config) for config in configs[legal]]
+        for _, measurement in self.executor.measure(task, values):
+            self._record(measurement, strategy)
+
+    def _record(self, measurement: Measurement, strategy: str) -> None:
+        made = self._signed(measurement, strategy)
+        self.records.add(self.job.task, [made])
+        self.tuned.trials.add(trials_of(self.job.space, [made]))
+        self.watch(self.tuned, made)
+
+    def _signed(self, measurement: Measurement, strategy: str) -> Measurement:
+        return msgspec.structs.replace(
+            measurement,
+            strategy=strategy,
+            seed=self.options.seed,
+            when=time.time(),
+            host=gethostname(),
+        )
+
+    def _decide(self) -> None:
+        """Compare the fastest with the default, and record who won."""
+        tuned, default = self.tuned, dict(self.job.default)
+        rivals = self._finalists()
+        tuned.best = default
+        if not rivals:
+            tuned.note = "no config was faster than the default"
+            return
+        contestants = [default, *rivals]
+        rounds = self.executor.compare(self.job.task, contestants, self.options.rounds)
+        if isinstance(rounds, str):
+            tuned.note = f"the fastest were not compared: {rounds}"
+            return
+        winner = clear_winner(rounds, self.options.margin)
+        made = [self._compared(each, [row[i] for row in rounds])
+                for i, each in enumerate(contestants)]  # fmt: skip
+        losers = [self._signed(each, FINALIST) for each in made if each is not made[winner]]
+        self.records.add(self.job.task, [*losers, self._signed(made[winner], CHOSEN)])
+        tuned.best = contestants[winner]
+        tuned.default_seconds, tuned.seconds = made[0].seconds, made[winner].seconds
+
+    def _finalists(self) -> list[dict[str, Value]]:
+        """The fastest that seemed faster than the default, which may have failed itself."""
+        space, trials = self.job.space, self.tuned.trials.trials
+        at = space.config(self.job.default)
+        own = [t.seconds for t in trials if t.config == at and t.seconds is not None]
+        limit = min(own, default=float("inf"))
+        faster = {t.config: t.seconds for t in trials if t.seconds and t.seconds < limit}
+        fastest = sorted(faster, key=lambda config: faster[config])
+        return [space.values(config) for config in fastest[: self.options.finalists]]
+
+    def _compared(self, values: Mapping[str, Value], seconds: Sequence[float]) -> Measurement:
+        return Measurement(
+            values=dict(values),
+            seconds=float(np.median(seconds)),
+            spread=spread(seconds),
+            samples=len(seconds),
+            checked=True,
+        )
+
+
+def legal_share(space: Space) -> float:
+    """Of all points of a space, those that break no rule; from a sample of a large one."""
+    if space.members is not None:
+        return len(space.members) / space.points
+    rng = np.random.default_rng(0)
+    sizes = [len(knob.values) for knob in space.knobs]
+    configs = np.stack([rng.integers(size, size=SHARE_SAMPLE) for size in sizes], axis=1)
+    return float(space.legal(configs).mean())

@@ -1,0 +1,1 @@
+"""What `qcc tune` measures with: backends for each target, and the tasks of a model."""

@@ -1,0 +1,162 @@
+"""The loop: records as it goes, repeats nothing, and keeps the default unless it clearly loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from qcc.autotune.choice import CHOSEN, FINALIST
+from qcc.autotune.measure.backend import Values
+from qcc.autotune.measurement import Measurement
+from qcc.autotune.search import SEARCHES
+from qcc.autotune.task import Task
+from qcc.autotune.trials import Trials
+from qcc.autotune.tune import Job, TuneOptions, legal_share, tune
+from qcc.dialects.knobs import Constraint, Knob, Space
+
+SPACE = Space(
+    "tiles",
+    (Knob("rows", tuple(range(1, 17))), Knob("columns", tuple(range(1, 17)))),
+    (Constraint(("rows", "columns"), lambda r, c: r * c <= 64, "at most 64 sums"),),
+)
+TASK = Task("fake.kernel", {"n": 64})
+JOB = Job(TASK, SPACE, {"rows": 4, "columns": 4})
+RANDOM = SEARCHES["random"].make
+
+
+class Memory:
+    """Records that know the order in which they came."""
+
+    def __init__(self) -> None:
+        self.kept: list[Measurement] = []
+
+    def add(self, task: Task, measurements: Sequence[Measurement]) -> int:
+        assert task == TASK
+        self.kept += measurements
+        return len(measurements)
+
+    def measurements(self, task: Task) -> list[Measurement]:
+        return list(self.kept)
+
+
+class Formula:
+    """Times are a formula; after `stop_after` measurements it is interrupted."""
+
+    def __init__(self, seconds=lambda v: 1 / (v["rows"] * v["columns"]), stop_after=10**9) -> None:
+        self.seconds, self.left, self.asked = seconds, stop_after, []
+        self.in_turns = self.seconds
+
+    def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
+        for place, values in enumerate(configs):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            self.asked.append(tuple(values.values()))
+            yield place, Measurement(values=dict(values), seconds=self.seconds(values))
+
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int):
+        return [[self.in_turns(values) for values in configs] for _ in range(rounds)]
+
+    def close(self) -> None:
+        pass
+
+
+def options(trials: int) -> TuneOptions:
+    return TuneOptions(trials, "random")
+
+
+def test_the_fastest_wins_and_is_recorded():
+    records = Memory()
+    tuned = tune(JOB, RANDOM, Formula(), records, [], options(40))
+    assert (tuned.measured, tuned.repeated, tuned.stopped) == (40, 0, "40 trials were asked for")
+    fastest = min(m.seconds or 0 for m in records.kept if m.strategy == "random")
+    assert tuned.seconds == fastest < 1 / 16 == tuned.default_seconds
+    assert [m.strategy for m in records.kept[:2]] == ["default", "random"]
+    assert [m.strategy for m in records.kept[-4:]] == [FINALIST] * 3 + [CHOSEN]
+    assert records.kept[-1].values == tuned.best
+    assert all(a.when <= b.when for a, b in pairwise(records.kept))
+
+
+def test_a_win_that_does_not_hold_in_turns_is_none():
+    executor = Formula()
+    executor.in_turns = lambda values: 1.0 if values == JOB.default else 0.99
+    records = Memory()
+    tuned = tune(JOB, RANDOM, executor, records, [], options(30))
+    assert tuned.kept_default
+    assert records.kept[-1].strategy == CHOSEN
+    assert records.kept[-1].values == dict(JOB.default)
+
+
+def test_an_interrupted_tune_goes_on_without_repeating():
+    records, interrupted = Memory(), Formula(stop_after=13)
+    with pytest.raises(KeyboardInterrupt):
+        tune(JOB, RANDOM, interrupted, records, [], options(30))
+    assert len(records.kept) == 13
+    again = Formula()
+    tuned = tune(JOB, RANDOM, again, records, [], options(30))
+    assert (tuned.repeated, tuned.measured) == (13, 17)
+    assert not set(interrupted.asked) & set(again.asked)
+    assert records.kept[-1].strategy == CHOSEN
+
+
+def test_what_was_decided_is_not_compared_again():
+    records = Memory()
+    first = tune(JOB, RANDOM, Formula(), records, [], options(20))
+    count, executor = len(records.kept), Formula()
+    second = tune(JOB, RANDOM, executor, records, [], options(20))
+    assert (executor.asked, len(records.kept)) == ([], count)
+    assert (second.best, second.note) == (first.best, "decided before")
+
+
+def test_failures_never_win_and_are_counted():
+    class Failing(Formula):
+        def measure(self, task, configs):
+            for place, made in super().measure(task, configs):
+                bad = int(made.values["rows"]) > 8
+                failed = Measurement(values=made.values, failure="correctness", detail="1 differs")
+                yield place, failed if bad else made
+
+    records = Memory()
+    tuned = tune(JOB, RANDOM, Failing(), records, [], options(40))
+    assert int(tuned.best["rows"]) <= 8
+    assert tuned.failures == {"correctness": sum(not m.worked for m in records.kept)}
+    assert tuned.failures["correctness"] > 0
+
+
+def test_illegal_proposals_are_recorded_and_never_built():
+    class Careless:
+        def propose(self, trials: Trials, count: int):
+            return np.array([[15, 15], [0, len(trials) % 16]])
+
+    executor, records = Formula(), Memory()
+    tune(JOB, lambda space, rng: Careless(), executor, records, [], options(5))
+    refused = [m for m in records.kept if m.failure == "constraints"]
+    assert {m.detail for m in refused} == {"at most 64 sums"}
+    assert (16, 16) not in executor.asked
+
+
+def test_a_space_that_is_used_up_ends_the_search():
+    small = Space("small", (Knob("rows", (1, 2, 3)), Knob("columns", (1,))))
+    job = Job(TASK, small, {"rows": 1, "columns": 1})
+    tuned = tune(job, SEARCHES["exhaustive"].make, Formula(), Memory(), [], options(99))
+    assert (tuned.measured, tuned.stopped) == (3, "every legal config was tried")
+
+
+def test_no_finalists_no_comparison():
+    slower = Formula(lambda values: 0.5 if values == JOB.default else 1.0)
+    tuned = tune(JOB, RANDOM, slower, Memory(), [], options(5))
+    assert tuned.kept_default
+    assert tuned.note == "no config was faster than the default"
+
+
+def test_rules_stop_it_before():
+    tuned = tune(JOB, RANDOM, Formula(), Memory(), [lambda trials: "bored"], options(50))
+    assert (tuned.measured, tuned.stopped) == (1, "bored")
+
+
+def test_the_legal_share_is_that_of_all_points():
+    configs = np.indices((16, 16)).reshape(2, -1).T
+    assert legal_share(SPACE) == pytest.approx(SPACE.legal(configs).mean(), abs=0.02)
