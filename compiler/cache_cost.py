@@ -34,7 +34,7 @@ def cuda_cache_costs(code: CudaCode, module: ir.Module) -> list[CacheCost]:
     """Those of the step of a program for a GPU, in the order of its attention."""
     # Reports are made where programs are compiled, so MLIR is there.
     from ..dialects import qcc
-    from ..dialects.tile.control import walk
+    from ..dialects.regions import walk
     from .layers import entry_function
 
     step = code.plan.functions["step"]

@@ -16,8 +16,8 @@ from ..codegen.upmem.sources import DEVICE, HERE
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.pim.device import Device
-from ..dialects.pim.kernel import walk
 from ..dialects.pim.plan import Plan
+from ..dialects.regions import walk
 from ..passes.materialize_kv_cache import STEP
 from ..passes.partition_pim import PimPartition, partition_pim
 from .pack import parameters_of

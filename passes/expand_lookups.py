@@ -34,9 +34,9 @@ from ..dialects.formats.packets import (
 )
 from ..dialects.formats.scales import decode_scale
 from ..dialects.formats.stored import stored_specs
+from ..dialects.regions import walk
 from ..dialects.rounding.values import Val, constant, f32, i32, minimum, select
 from ..dialects.source_line import source_line
-from ..dialects.tile.control import walk
 from ..dialects.tile.group_op import PartOp
 from .elementwise import dim, generic
 

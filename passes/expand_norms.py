@@ -13,7 +13,7 @@ from typing import Any
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, math
-from ..dialects.tile.control import walk
+from ..dialects.regions import walk
 from .elementwise import count_of, empty, filled, generic, rounded, widened
 
 

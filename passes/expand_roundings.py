@@ -24,6 +24,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, tensor
 from ..dialects.errors import UnsupportedError
 from ..dialects.formats import Format, parse_spelling
+from ..dialects.regions import walk
 from ..dialects.rounding.blocks import encoded, rounded
 from ..dialects.rounding.elements import keep_non_finite
 from ..dialects.rounding.scales import (
@@ -36,7 +37,6 @@ from ..dialects.rounding.scales import (
 )
 from ..dialects.rounding.values import Val, absolute, f32, float_to_signed, i32, scalar, truncate
 from ..dialects.source_line import source_line
-from ..dialects.tile.control import walk
 from .elementwise import Axes, empty, filled, generic, widened
 from .elementwise import rounded as to_element
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from ..dialects.bindings import Operation, arith, ir
 from ..dialects.errors import UnsupportedError
+from ..dialects.regions import walk
 from ..dialects.source_line import source_line
-from ..dialects.tile.control import walk
 from ..dialects.tile.folds import IDENTITIES
 from .elementwise import Axes, empty, filled, generic
 

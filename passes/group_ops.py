@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from ..dialects.bindings import arith, ir
-from ..dialects.tile.control import walk
+from ..dialects.regions import walk
 from ..dialects.tile.elements import RULES, VIEWS, input_count, is_splat, strides_of
 from ..dialects.tile.extents import Extents
 from ..dialects.tile.group_schedule import Work, work_of

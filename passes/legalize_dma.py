@@ -18,7 +18,7 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.pim.device import DMA_MOST, DMA_UNIT
 from ..dialects.pim.dialect import element_bytes, tensor_of
 from ..dialects.pim.facts import divisor
-from ..dialects.pim.kernel import walk
+from ..dialects.regions import walk
 
 Requests = list[tuple[int, int]]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
-from ..dialects.tile.control import walk
+from ..dialects.regions import walk
 from .float_casts import is_cast
 from .torch_constants import producer
 

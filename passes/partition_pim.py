@@ -23,9 +23,9 @@ from ..dialects.bindings import Operation, ir
 from ..dialects.formats import Format, parse_spelling
 from ..dialects.pim.device import Device, device
 from ..dialects.pim.host import LinearOp
-from ..dialects.pim.kernel import walk
 from ..dialects.pim.linear import IntegerLinear, refusal
 from ..dialects.pim.schedule import Problem, Share
+from ..dialects.regions import walk
 from .choose_pim_schedule import Choice, Space, choose_schedule
 from .pim_kernel import pim_kernel
 

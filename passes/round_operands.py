@@ -17,7 +17,7 @@ from typing import Any
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
-from ..dialects.tile.control import walk
+from ..dialects.regions import walk
 from .float_casts import cast_to
 from .narrow_operands import narrow
 from .schedule_linear import multiplied_codes

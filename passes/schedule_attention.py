@@ -18,6 +18,7 @@ from typing import Any
 from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, scf, tensor
 from ..dialects.errors import UnsupportedError
+from ..dialects.regions import walk
 from ..dialects.source_line import source_line
 from ..dialects.tile.attention_problem import (
     FEW_ROWS,
@@ -29,7 +30,6 @@ from ..dialects.tile.attention_problem import (
     default_attention,
     row_parts,
 )
-from ..dialects.tile.control import walk
 from ..dialects.tile.warp_launch import WarpLaunch
 from .append_kernel import append_kernel
 from .attention_fold import FOLD_ROWS, PARTIALS, attention_fold

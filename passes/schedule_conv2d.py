@@ -21,8 +21,8 @@ from ..dialects.bindings import Operation, arith, ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.formats.window_packets import spelled_layout
+from ..dialects.regions import walk
 from ..dialects.source_line import source_line
-from ..dialects.tile.control import walk
 from ..dialects.tile.conv_problem import (
     ConvProblem,
     ConvSchedule,

@@ -18,7 +18,8 @@ from typing import Any
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, PassManager, arith, ir
-from ..dialects.tile.control import ReturnOp, walk
+from ..dialects.regions import walk
+from ..dialects.tile.control import ReturnOp
 from ..dialects.tile.extents import DYNAMIC, Extents
 from ..dialects.tile.group import WARP, GroupSchedule
 from ..dialects.tile.group_op import GroupOp, OutputOp, PartOp

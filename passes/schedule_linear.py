@@ -23,7 +23,7 @@ from typing import Any
 from ..dialects import qcc, tile
 from ..dialects.bindings import Operation, arith, ir, scf
 from ..dialects.errors import UnsupportedError
-from ..dialects.tile.control import walk
+from ..dialects.regions import walk
 from ..dialects.tile.default_schedule import default_schedule
 from ..dialects.tile.hardware import is_native
 from ..dialects.tile.launch import Launch

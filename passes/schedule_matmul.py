@@ -13,8 +13,8 @@ from collections.abc import Callable
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import UnsupportedError
+from ..dialects.regions import walk
 from ..dialects.source_line import source_line
-from ..dialects.tile.control import walk
 from ..dialects.tile.warp_launch import WarpLaunch
 from .launching import (
     Made,

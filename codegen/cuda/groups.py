@@ -9,8 +9,8 @@ from pathlib import PurePath
 from typing import Any
 
 from ...dialects.bindings import ir
+from ...dialects.regions import walk
 from ...dialects.source_line import source_line
-from ...dialects.tile.control import walk
 from ...dialects.tile.elements import Folded
 from ...dialects.tile.folds import Combination, combination
 from ...dialects.tile.group import WARP, GroupSchedule, group_extents

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.formats.packets import PACKET_COLUMNS
-from ...dialects.tile.control import shared_copies, walk
+from ...dialects.regions import walk
+from ...dialects.tile.control import shared_copies
 from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import element_bytes, tensor_of
 from ...dialects.tile.launch import SharedPlan, program_of, shared_plan, tensor_boxes

@@ -7,7 +7,7 @@ from typing import Any
 from ...dialects.bindings import ir
 from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.formats.scales import SCALE_MINIFLOATS
-from ...dialects.tile.control import walk
+from ...dialects.regions import walk
 from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import BANK_ROW, element_bytes, note_of, swizzle_period, tensor_of
 from ...dialects.tile.layout import Layout, Term, swizzled

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...dialects.bindings import ir
+from ...dialects.regions import walk
 from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_ops import COPIES, operations, tile_bytes
+from ...dialects.tile.warp_ops import COPIES, tile_bytes
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 
@@ -45,7 +46,7 @@ class WarpText:
             text.names[argument] = out.fresh(name)
             if is_tile(argument.type, "global"):
                 text.names[argument] += "_pointer"
-        for loop in operations(op.body):
+        for loop in walk(op.body):
             if loop.operation.name == "scf.for":
                 text._place(loop)
         place = table_offset(op)

@@ -14,7 +14,8 @@ from ...dialects.pim.dialect import (
     scope_of,
     tensor_of,
 )
-from ...dialects.pim.kernel import argument_names, mram_bytes, walk, wram_bytes
+from ...dialects.pim.kernel import argument_names, mram_bytes, wram_bytes
+from ...dialects.regions import walk
 from .dpu_program import DpuProgram, Memories
 from .dpu_rules import C_TYPES, write_block
 from .kernel_text import KernelText, uses

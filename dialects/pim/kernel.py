@@ -5,6 +5,7 @@ from typing import Any
 
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
+from ..regions import walk
 from .device import device
 from .dialect import Pim, is_pim, known_element, scope_of, size_of
 from .facts import constant_of
@@ -78,17 +79,6 @@ class YieldOp(Pim.Operation, name="yield", traits=[ir.IsTerminatorTrait]):
 
 class ReturnOp(Pim.Operation, name="return", traits=[ir.IsTerminatorTrait]):
     """The end of a kernel."""
-
-
-def walk(region: Any) -> list[Any]:
-    """All ops inside a region, outer ones first."""
-    found = []
-    for block in region.blocks:
-        for op in block.operations:
-            found.append(op)
-            for inner in op.operation.regions:
-                found += walk(inner)
-    return found
 
 
 def trip_count(loop: Any) -> int | None:

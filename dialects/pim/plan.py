@@ -17,10 +17,10 @@ from typing import Any
 from ..bindings import ir
 from ..errors import ResourceError
 from ..formats import parse_spelling
+from ..regions import walk
 from .cost import Cost, broadcast_ms, cost_of
 from .device import Device, device
 from .host import LinearOp
-from .kernel import walk
 from .linear import IntegerLinear
 from .schedule import WIDTH, Schedule, Share, arrays, padded
 from .slots import traces

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ..bindings import ir
 from ..errors import UsageError
+from ..regions import walk
 from .dialect import element_of, elements, is_pim, scope_of
-from .kernel import argument_names, walk
+from .kernel import argument_names
 from .lookup_tables import DTYPES
 
 Array = NDArray[Any]

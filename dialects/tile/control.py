@@ -5,6 +5,7 @@ from typing import Any
 
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
+from ..regions import walk
 from .dialect import Tile, shared_size
 from .hardware import machine, require_native
 from .schedule import Schedule
@@ -111,17 +112,6 @@ class ReturnOp(Tile.Operation, name="return", traits=[ir.IsTerminatorTrait]):
 def shared_copies(kernel: Any) -> list[Any]:
     """The `tile.copy` ops of a kernel, in order."""
     return [op for op in walk(kernel.body) if op.operation.name == "tile.copy"]
-
-
-def walk(region: Any) -> list[Any]:
-    """All ops inside a region, outer ones first."""
-    found = []
-    for block in region.blocks:
-        for op in block.operations:
-            found.append(op)
-            for inner in op.operation.regions:
-                found += walk(inner)
-    return found
 
 
 def _schedule_is_whole(op: KernelOp) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..bindings import ir
-from .control import walk
+from ..regions import walk
 from .extents import Extents
 from .folds import combination
 from .group import WARP, WIDEST_ACCESS, GroupSchedule, group_extents, stored_bytes

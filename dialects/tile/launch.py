@@ -7,7 +7,8 @@ from typing import Any
 
 from ..bindings import ir
 from ..formats import parse_spelling
-from .control import shared_copies, walk
+from ..regions import walk
+from .control import shared_copies
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .dialect import BANK_ROW, element_bytes, shared_size, tensor_of

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..bindings import ir
 from ..formats import parse_spelling
+from ..regions import walk
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .dialect import tensor_of
-from .warp_ops import operations, shared_need
+from .warp_ops import shared_need
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def argument_names(kernel: Any) -> tuple[str, ...]:
 
 
 def unpacks(kernel: Any) -> list[Any]:
-    return [op for op in operations(kernel.body) if op.operation.name == "tile.unpack"]
+    return [op for op in walk(kernel.body) if op.operation.name == "tile.unpack"]
 
 
 def program_of(unpack: Any) -> DecodeProgram:

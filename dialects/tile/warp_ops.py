@@ -15,6 +15,7 @@ from typing import Any, Optional
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from ..formats import parse_spelling
+from ..regions import walk
 from .decode_rules import decode_program
 from .dialect import Tile, element_bytes, is_tile, tensor_of
 from .fragments import INSTRUCTIONS
@@ -381,17 +382,6 @@ class SyncOp(Tile.Operation, name="sync"):
     """What threads of a block have written is seen by all of them."""
 
 
-def operations(region: Any) -> list[Any]:
-    """All ops inside a region, outer ones first."""
-    found = []
-    for block in region.blocks:
-        for op in block.operations:
-            found.append(op)
-            for inner in op.operation.regions:
-                found += operations(inner)
-    return found
-
-
 def row_pitch(tile: ir.Type) -> int:
     """Elements from one row of a shared tile to the next."""
     tensor = tensor_of(tile)
@@ -418,7 +408,7 @@ def fragment_numbers(type_: ir.Type) -> int:
 
 def _fits(op: WarpKernelOp) -> bool:
     """Verifier part: what the target holds, and which instructions it has."""
-    inside = operations(op.body)
+    inside = walk(op.body)
     try:
         device = machine(op.target.value)
         for each in inside:
@@ -444,7 +434,7 @@ def _fits(op: WarpKernelOp) -> bool:
 def shared_need(op: Any) -> int:
     """Bytes of shared memory of a block, tables of decoding left out."""
     stages, reduced = 0, 0
-    for each in operations(op.body):
+    for each in walk(op.body):
         name = each.operation.name
         if name == "scf.for" and STAGES in each.operation.attributes:
             tiles = [c for c in each.body.operations if c.operation.name in COPIES]
