@@ -115,7 +115,7 @@ class Runs:
 
     def __post_init__(self) -> None:
         self.plan = Plan.of(self.module)
-        ops = walk(self.module.operation.regions[0])
+        ops = walk(self.module)
         self.kernels = {o.symbol.value: o for o in ops if o.operation.name == "pim.kernel"}
 
     def report(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def cuda_cache_costs(code: CudaCode, module: ir.Module) -> list[CacheCost]:
     from .layers import entry_function
 
     step = code.plan.functions["step"]
-    ops = walk(entry_function(module, "step").operation.regions[0])
+    ops = walk(entry_function(module, "step"))
     return [_cost(op, step) for op in ops if isinstance(op, qcc.AttentionOp) and qcc.is_cached(op)]
 
 

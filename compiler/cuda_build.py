@@ -16,9 +16,9 @@ from ..codegen.cuda.plan import LaunchStep, Plan
 from ..codegen.cuda.program import CudaCode
 from ..codegen.cuda.read_plan import read_function
 from ..dialects import qcc
-from ..dialects.bindings import MLIRError, PassManager, ir
+from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
-from ..dialects.source_line import source_line
+from ..dialects.pipeline import FUSE, run_passes
 from ..passes.assign_formats import parameters_by_symbol
 from ..passes.launching import Scheduling
 from ..passes.materialize_kv_cache import STEP
@@ -27,10 +27,6 @@ from ..passes.schedule_cuda import cuda_passes
 from .layers import entry_function
 from .targets import Target
 
-FUSE = (
-    "func.func(canonicalize,cse,linalg-generalize-named-ops,linalg-fuse-elementwise-ops,"
-    "math-expand-ops{ops=fpowi},canonicalize,cse)"
-)
 CLEAN = "func.func(canonicalize,cse)"
 
 
@@ -42,11 +38,11 @@ def lower_to_launches(module: ir.Module, machine: str) -> ir.Module:
         for parameter in parameters:
             _set_layout(parameter, None)
     narrow_operands(copy.operation)
-    _run(copy, FUSE)
+    run_passes(copy, FUSE, "cuda")
     for run in cuda_passes(Scheduling(machine)).values():
         run(copy.operation, None)
         copy.operation.verify()
-    _run(copy, CLEAN)
+    run_passes(copy, CLEAN, "cuda")
     return copy
 
 
@@ -115,17 +111,3 @@ def _set_layout(parameter: qcc.ParamOp, layout: str | None) -> None:
         attributes[qcc.LAYOUT_ATTRIBUTE] = ir.StringAttr.get(layout, parameter.operation.context)
     elif qcc.LAYOUT_ATTRIBUTE in attributes:
         del attributes[qcc.LAYOUT_ATTRIBUTE]
-
-
-def _run(module: ir.Module, pipeline: str) -> None:
-    try:
-        PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
-    except MLIRError as error:
-        first = next(iter(error.error_diagnostics), None)
-        raise UnsupportedError(
-            "cuda-lowering",
-            "an op of the program has no kernel for target cuda",
-            where="" if first is None else source_line(first.location),
-            why=str(error) if first is None else first.message.splitlines()[0],
-            next_step="write this part of the model with other ops",
-        ) from error

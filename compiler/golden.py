@@ -20,6 +20,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import parse_spelling
 from ..dialects.interpreter import interpret
+from ..dialects.regions import walk
 from .artifact import ArtifactWriter
 from .backends import start
 from .layers import entry_function, index_limit
@@ -247,24 +248,13 @@ def _largest(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> fl
 
 def _roundings(op: Operation) -> Iterator[qcc.QuantizeOp]:
     """Where activations are rounded to a format inside `op`."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from _roundings(child.operation)
-                if isinstance(child, qcc.QuantizeOp):
-                    yield child
+    return (child for child in walk(op) if isinstance(child, qcc.QuantizeOp))
 
 
 def _halves(op: Operation) -> Iterator[str]:
     """The half-precision types that values are rounded to inside `op`."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from _halves(child.operation)
-                if child.operation.name == "arith.truncf":
-                    element = str(child.results[0].type)
-                    if element in SPACING:
-                        yield element
+    casts = (child for child in walk(op) if child.operation.name == "arith.truncf")
+    return (element for cast in casts if (element := str(cast.results[0].type)) in SPACING)
 
 
 def _scales_tensors(rounding: qcc.QuantizeOp) -> bool:

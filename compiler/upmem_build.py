@@ -54,7 +54,7 @@ def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:
 
 def kernels_of(module: ir.Module) -> dict[str, Operation]:
     """The kernels of a module by name."""
-    ops = walk(module.operation.regions[0])
+    ops = walk(module)
     return {op.symbol.value: op for op in ops if op.operation.name == "pim.kernel"}
 
 

@@ -1,16 +1,16 @@
-"""Walking the ops of nested regions."""
+"""Walking nested ops."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def walk(region: Any) -> list[Any]:
-    """All ops inside a region, outer ones first."""
+def walk(op: Any) -> list[Any]:
+    """All ops inside an op or a module, outer ones first: a list, so that they may be erased."""
     found = []
-    for block in region.blocks:
-        for op in block.operations:
-            found.append(op)
-            for inner in op.operation.regions:
-                found += walk(inner)
+    for region in op.operation.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                found.append(child)
+                found += walk(child)
     return found

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import Range, parse_spelling
+from ..dialects.regions import walk
 from .axis_order import with_axis_last
 from .earlier_users import earlier_users
 from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
@@ -138,12 +139,7 @@ def _reads_packed(use: ir.OpOperand) -> bool:
 
 def parameter_ops(op: Operation) -> Iterator[qcc.ParamOp]:
     """Every `qcc.param` inside `op`."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from parameter_ops(child.operation)
-                if isinstance(child, qcc.ParamOp):
-                    yield child
+    return (child for child in walk(op) if isinstance(child, qcc.ParamOp))
 
 
 def parameters_by_symbol(module: Operation) -> dict[str, list[qcc.ParamOp]]:

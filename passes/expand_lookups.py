@@ -46,7 +46,7 @@ Element = Callable[[Val, Val], ir.Value]
 
 
 def expand_lookups(module: Operation, _: object = None) -> None:
-    for op in walk(module.regions[0]):
+    for op in walk(module):
         if isinstance(op, qcc.EmbeddingOp):
             with ir.InsertionPoint(op), op.location:
                 result = _looked_up(op, _elements(op))

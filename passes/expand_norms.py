@@ -18,7 +18,7 @@ from .elementwise import count_of, empty, filled, generic, rounded, widened
 
 
 def expand_norms(module: Operation, _: object = None) -> None:
-    for op in walk(module.regions[0]):
+    for op in walk(module):
         match op:
             case qcc.RmsNormOp() | qcc.LayerNormOp():
                 _replace(op, _norm)

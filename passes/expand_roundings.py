@@ -45,7 +45,7 @@ CAST = "builtin.unrealized_conversion_cast"
 
 
 def expand_roundings(module: Operation, _: object = None) -> None:
-    for op in walk(module.regions[0]):
+    for op in walk(module):
         if isinstance(op, qcc.QuantizeOp):
             with ir.InsertionPoint(op), op.location:
                 _expand(op)

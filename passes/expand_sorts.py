@@ -30,7 +30,7 @@ OGT, OLT, UNO, EQ, SLT, SLE, SGT = 2, 4, 14, 0, 2, 3, 4
 
 
 def expand_sorts(module: Operation, _: object = None) -> None:
-    for op in walk(module.regions[0]):
+    for op in walk(module):
         name = op.operation.name
         if name not in ("tm_tensor.sort", "tm_tensor.scan"):
             continue

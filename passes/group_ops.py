@@ -282,7 +282,7 @@ def _is_cheap(op: Any) -> bool:
         return True
     if "reduction" in str(op.attributes["iterator_types"]):
         return False
-    inside = walk(op.regions[0])
+    inside = walk(op)
     if any(each.operation.name in COSTLY for each in inside):
         return False
     tensors = [v for v in list(op.operands)[: input_count(op)] if _is_tensor(v)]
@@ -301,9 +301,8 @@ def _keeps_shape(before: Work, after: Work) -> bool:
 def _read_values(op: Any, known: set[ir.Value]) -> Iterator[ir.Value]:
     """Operands, and what the regions of an op read of its surroundings."""
     yield from op.operation.operands
-    for region in op.operation.regions:
-        for inner in walk(region):
-            yield from (v for v in inner.operation.operands if v in known)
+    for inner in walk(op):
+        yield from (v for v in inner.operation.operands if v in known)
 
 
 def _touches_cache(op: Any) -> bool:

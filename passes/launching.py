@@ -7,13 +7,15 @@ views of tensors, and arithmetic on sizes. codegen/cuda reads its launch plan of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..dialects.bindings import Operation, arith, ir, tensor
+from ..dialects.errors import UnsupportedError
 from ..dialects.qcc import is_packed, logical_type
+from ..dialects.source_line import source_line
 from ..dialects.tile.host_ops import (
     CacheOp,
     CapacityOp,
@@ -28,6 +30,7 @@ from ..dialects.tile.host_ops import (
 )
 
 LAYER = "layer"
+Kernel = TypeVar("Kernel")
 Size = ir.Value | int
 """A value of type `index` that the host can compute, or a number."""
 
@@ -37,6 +40,33 @@ class Scheduling:
     """Options that all passes of kernels have: the machine, by its name in tile/hardware.py."""
 
     target: str = "sm_80"
+
+
+@dataclass
+class Kernels(Generic[Kernel]):
+    """The kernels that a pass writes to a module: one for each key, before all else."""
+
+    module: Operation
+    target: str
+    _made: dict[Hashable, Kernel] = field(default_factory=dict)
+
+    def once(self, key: Hashable, stem: str, write: Callable[[str], Kernel]) -> Kernel:
+        """What `write` made of a fresh name that begins with `stem`: it is asked once for a key."""
+        if key not in self._made:
+            with ir.InsertionPoint.at_block_begin(self.module.regions[0].blocks[0]):
+                self._made[key] = write(fresh_name(self.module, stem))
+        return self._made[key]
+
+
+def unsupported(op: Any, family: str, what: str, why: str, next_step: str) -> UnsupportedError:
+    """The error for an op, `what` in words, that a family of kernels cannot take."""
+    return UnsupportedError(
+        f"{family}-unsupported",
+        f"no CUDA kernel for {what}",
+        where=source_line(op.location),
+        why=why,
+        next_step=next_step,
+    )
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,12 @@ Requests = list[tuple[int, int]]
 
 
 def legalize_dma(module: Operation, _: object = None) -> None:
-    for region in module.regions:
-        for op in walk(region):
-            name = op.operation.name
-            if name == "pim.slice_load":
-                _load_slice(op)
-            elif name in ("pim.copy_in", "pim.copy_out"):
-                _copy(op)
+    for op in walk(module):
+        name = op.operation.name
+        if name == "pim.slice_load":
+            _load_slice(op)
+        elif name in ("pim.copy_in", "pim.copy_out"):
+            _copy(op)
 
 
 def requests(count: int, width: int) -> Requests:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
+from ..dialects.regions import walk
 from .assign_formats import parameters_by_symbol
 from .float_casts import cast_to
 from .raiser import CASTS, FLOATS, TRANSPOSES
@@ -37,12 +38,9 @@ def legalize_parameters(module: Operation, _: object = None) -> None:
 
 def _erase_unread(op: Operation) -> None:
     """Reads that raising made unnecessary have no say; canonicalization does not know torch's."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in reversed(list(block.operations)):
-                _erase_unread(child.operation)
-                if child.operation.name in UNREAD and not list(child.results[0].uses):
-                    child.operation.erase()
+    for child in reversed(walk(op)):
+        if child.operation.name in UNREAD and not list(child.results[0].uses):
+            child.operation.erase()
 
 
 def _stored_type(parameters: Sequence[qcc.ParamOp]) -> ir.Type:

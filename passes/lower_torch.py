@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ..dialects.bindings import MLIRError, Operation, PassManager, arith, ir
 from ..dialects.errors import UnsupportedError
+from ..dialects.regions import walk
 from ..dialects.source_line import source_line
 from .explicit_views import explicit_views
 
@@ -50,13 +51,10 @@ def lower_torch(module: Operation, _: object = None) -> None:
 
 def _divide_by_zero(op: Operation) -> None:
     """Erase the assertions that would end the process at a reciprocal of zero."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in list(block.operations):
-                inner = child.operation
-                _divide_by_zero(inner)
-                if inner.name == "cf.assert" and _message(inner) == OF_NO_ZERO:
-                    inner.erase()
+    for child in walk(op):
+        inner = child.operation
+        if inner.name == "cf.assert" and _message(inner) == OF_NO_ZERO:
+            inner.erase()
 
 
 def _message(assertion: Operation) -> str:
@@ -65,12 +63,9 @@ def _message(assertion: Operation) -> str:
 
 def _round_over_single(op: Operation) -> None:
     """fp64 → half precision goes over fp32, as in torch; no processor has it in one step."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in list(block.operations):
-                _round_over_single(child.operation)
-                if isinstance(child, arith.TruncFOp):
-                    _round_twice(child)
+    for child in walk(op):
+        if isinstance(child, arith.TruncFOp):
+            _round_twice(child)
 
 
 def _round_twice(cast: arith.TruncFOp) -> None:
@@ -129,9 +124,5 @@ def _refusal(name: str, where: str, why: str) -> UnsupportedError:
 
 def unlowered(module: Operation) -> Iterator[Operation]:
     """Ops of the torch dialects that are still there."""
-    for region in module.regions:
-        for block in region.blocks:
-            for op in block.operations:
-                if op.operation.name.startswith(("torch.", "torch_c.")):
-                    yield op.operation
-                yield from unlowered(op.operation)
+    ops = (op.operation for op in walk(module))
+    return (op for op in ops if op.name.startswith(("torch.", "torch_c.")))

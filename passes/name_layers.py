@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
+from ..dialects.regions import walk
 from .torch_constants import producer
 
 WEIGHT_OPERAND = {"qcc.linear": 1, "qcc.conv2d": 1, "qcc.embedding": 0}
@@ -68,12 +69,8 @@ def _readers(module: Operation) -> dict[str, list[str]]:
 
 def layer_ops(op: Operation) -> Iterator[Operation]:
     """The ops that recipes address, in program order."""
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from layer_ops(child.operation)
-                if child.operation.name in (*WEIGHT_OPERAND, *COUNTED):
-                    yield child.operation
+    named = {*WEIGHT_OPERAND, *COUNTED}
+    return (child.operation for child in walk(op) if child.operation.name in named)
 
 
 def weight_symbol(op: Operation) -> str | None:

@@ -31,7 +31,7 @@ HALVES = ("f16", "bf16")
 
 
 def narrow_operands(module: Operation, _: object = None) -> None:
-    for op in walk(module.regions[0]):
+    for op in walk(module):
         if isinstance(op, NARROWED):
             for index, value in enumerate(op.operation.operands):
                 op.operation.operands[index] = narrow(value)

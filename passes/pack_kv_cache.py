@@ -13,31 +13,22 @@ only small values, which nothing checks at run time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import Format, parse_spelling
+from ..dialects.regions import walk
 
 
 def pack_kv_cache(module: Operation, _: object = None) -> None:
-    for op in list(_cached_attention(module)):
-        for attribute, index in qcc.CACHED_OPERANDS.items():
-            _store_packed(op.operation, attribute, index)
+    for op in walk(module):
+        if isinstance(op, qcc.AttentionOp) and qcc.is_cached(op):
+            for attribute, index in qcc.CACHED_OPERANDS.items():
+                _store_packed(op.operation, attribute, index)
 
 
 def can_store(fmt: Format) -> bool:
     """Whether a cache can hold rows of `fmt`, one appended after another."""
     return fmt.rows_independent and fmt.admits is None
-
-
-def _cached_attention(op: Operation) -> Iterator[qcc.AttentionOp]:
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from _cached_attention(child.operation)
-                if isinstance(child, qcc.AttentionOp) and qcc.is_cached(child):
-                    yield child
 
 
 def _store_packed(op: Operation, attribute: str, index: int) -> None:

@@ -62,7 +62,7 @@ class PimPartition:
 def partition_pim(options: PimPartition) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         kernels: dict[Problem, tuple[str, Share]] = {}
-        for op in walk(module.regions[0]):
+        for op in walk(module):
             name = op.operation.name
             if name in HOST_REASONS:
                 stay(op, HOST_REASONS[name])

@@ -42,7 +42,7 @@ class Rounding:
 def round_operands(options: Rounding) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         with module.context:
-            for op in walk(module.regions[0]):
+            for op in walk(module):
                 for index in OPERANDS.get(type(op), ()):
                     _round(op, index, options)
 

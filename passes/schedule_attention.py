@@ -12,14 +12,13 @@ A step has two kernels, for few rows and for many, and the number of rows decide
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, scf, tensor
 from ..dialects.errors import UnsupportedError
 from ..dialects.regions import walk
-from ..dialects.source_line import source_line
 from ..dialects.tile.attention_problem import (
     FEW_ROWS,
     KEYS,
@@ -36,6 +35,7 @@ from .attention_fold import FOLD_ROWS, PARTIALS, attention_fold
 from .attention_kernel import MASK_STRIDES, attention_kernel
 from .launching import (
     Argument,
+    Kernels,
     Made,
     Number,
     Read,
@@ -45,12 +45,12 @@ from .launching import (
     Write,
     cache,
     capacity,
-    fresh_name,
     launch,
     like,
     pieces,
     product,
     size_of,
+    unsupported,
     words,
 )
 
@@ -60,8 +60,8 @@ MANY_ROWS = 4096
 
 def schedule_attention(options: Scheduling) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels = _Kernels(module, options.target)
-        for op in walk(module.regions[0]):
+        kernels = _AttentionKernels(module, options.target)
+        for op in walk(module):
             if isinstance(op, qcc.AttentionOp):
                 with ir.InsertionPoint(op), op.location:
                     _Site(op, kernels).replace()
@@ -69,14 +69,7 @@ def schedule_attention(options: Scheduling) -> Callable[[Operation, object], Non
     return apply
 
 
-@dataclass
-class _Kernels:
-    """The kernels of a module, one for each problem."""
-
-    module: Operation
-    target: str
-    made: dict[Any, Any] = field(default_factory=dict)
-
+class _AttentionKernels(Kernels[WarpLaunch]):
     def attention(self, problem: AttentionProblem) -> tuple[WarpLaunch, AttentionSchedule]:
         schedule = default_attention(problem, self.target)
         key = ("attention", replace(problem, rows=0, planes=0), schedule)
@@ -98,17 +91,11 @@ class _Kernels:
             key, "append", lambda name: append_kernel(problem, name, self.target, given)
         )
 
-    def once(self, key: Any, stem: str, write: Callable[[str], WarpLaunch]) -> WarpLaunch:
-        if key not in self.made:
-            with ir.InsertionPoint.at_block_begin(self.module.regions[0].blocks[0]):
-                self.made[key] = write(fresh_name(self.module, stem))
-        return self.made[key]
-
 
 class _Site:
     """One attention op on its way to launches."""
 
-    def __init__(self, op: qcc.AttentionOp, kernels: _Kernels) -> None:
+    def __init__(self, op: qcc.AttentionOp, kernels: _AttentionKernels) -> None:
         self.op, self.kernels = op, kernels
         self.cached = qcc.is_cached(op)
         self.heads, self.key_heads = (self.static(value, 1) for value in (op.query, op.key))
@@ -122,13 +109,7 @@ class _Site:
         return size
 
     def refused(self, why: str, next_step: str) -> UnsupportedError:
-        return UnsupportedError(
-            "attention-unsupported",
-            "no CUDA kernel for an attention",
-            where=source_line(self.op.location),
-            why=why,
-            next_step=next_step,
-        )
+        return unsupported(self.op, "attention", "an attention", why, next_step)
 
     # ---- what is computed
 

@@ -13,7 +13,7 @@ shapes and formats share a kernel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ..dialects import qcc
@@ -22,10 +22,8 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.formats.window_packets import spelled_layout
 from ..dialects.regions import walk
-from ..dialects.source_line import source_line
 from ..dialects.tile.conv_problem import (
     ConvProblem,
-    ConvSchedule,
     Window,
     default_convolution,
     refusal,
@@ -34,6 +32,7 @@ from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_kernel import conv_kernel
 from .launching import (
     Argument,
+    Kernels,
     Made,
     Number,
     Read,
@@ -41,11 +40,11 @@ from .launching import (
     Shape,
     Size,
     Write,
-    fresh_name,
     launch,
     pieces,
     product,
     size_of,
+    unsupported,
     words,
 )
 from .schedule_linear import producer_name
@@ -56,8 +55,8 @@ MANY_PIXELS = 4096
 
 def schedule_conv2d(options: Scheduling) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels = _Kernels(module, options.target)
-        for op in walk(module.regions[0]):
+        kernels: Kernels[WarpLaunch] = Kernels(module, options.target)
+        for op in walk(module):
             if isinstance(op, qcc.Conv2dOp):
                 with ir.InsertionPoint(op), op.location:
                     _replace(op, kernels)
@@ -65,26 +64,14 @@ def schedule_conv2d(options: Scheduling) -> Callable[[Operation, object], None]:
     return apply
 
 
-@dataclass
-class _Kernels:
-    """The kernels of a module, one for each problem."""
-
-    module: Operation
-    target: str
-    made: dict[ConvProblem, tuple[WarpLaunch, ConvSchedule]] = field(default_factory=dict)
-
-    def of(self, problem: ConvProblem) -> tuple[WarpLaunch, ConvSchedule]:
-        if problem not in self.made:
-            schedule = default_convolution(problem, self.target)
-            name = fresh_name(self.module, f"conv_{problem.format.name}")
-            with ir.InsertionPoint.at_block_begin(self.module.regions[0].blocks[0]):
-                self.made[problem] = conv_kernel(problem, schedule, name, self.target), schedule
-        return self.made[problem]
-
-
-def _replace(op: qcc.Conv2dOp, kernels: _Kernels) -> None:
+def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch]) -> None:
     problem, codes = conv_problem(op, kernels.target)
-    kernel, schedule = kernels.of(problem)
+    schedule = default_convolution(problem, kernels.target)
+    kernel = kernels.once(
+        problem,
+        f"conv_{problem.format.name}",
+        lambda name: conv_kernel(problem, schedule, name, kernels.target),
+    )
     window = problem.window
     parameter: Any = op.weight.owner
     layout = spelled_layout(problem.program.order.name, problem.by_tap, window.groups)
@@ -181,10 +168,4 @@ def _pair(values: Any) -> tuple[int, int]:
 
 
 def _refused(op: qcc.Conv2dOp, why: str, next_step: str) -> UnsupportedError:
-    return UnsupportedError(
-        "conv2d-unsupported",
-        "no CUDA kernel for a convolution",
-        where=source_line(op.location),
-        why=why,
-        next_step=next_step,
-    )
+    return unsupported(op, "conv2d", "a convolution", why, next_step)

@@ -12,7 +12,7 @@ dialects/tile/group_schedule.py, or by what `choose` gives. Equal groups share a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,7 +232,7 @@ class _Writer:
             values[value] = _written(self.found.extents.number(value), known)
         for op in self.ops:
             copy = op.operation.clone()
-            for inner in [copy, *(each.operation for each in _nested(copy))]:
+            for inner in [copy, *(each.operation for each in walk(copy))]:
                 for number, operand in enumerate(list(inner.operands)):
                     if operand in values:
                         inner.operands[number] = values[operand]
@@ -265,11 +265,6 @@ def _resolve_sizes(block: ir.Block) -> None:
 
 def _axis_of(dim: Any, extents: Extents) -> int | None:
     return extents.number(dim.operation.operands[1]).constant
-
-
-def _nested(op: Operation) -> Iterator[Any]:
-    for region in op.regions:
-        yield from walk(region)
 
 
 def _written(index: Index, sizes: dict[str, ir.Value]) -> ir.Value:
@@ -312,7 +307,7 @@ def _argument_name(value: ir.Value) -> str:
 
 def _stem(ops: Sequence[Any]) -> str:
     """A name that says what is most telling of a group."""
-    inner = [each.operation.name for op in ops for each in _nested(op.operation)]
+    inner = [each.operation.name for op in ops for each in walk(op)]
     labels = [name.split(".")[1] for name in dict.fromkeys(inner) if name.startswith("math.")]
     labels = labels or [name.split(".")[1] for name in dict.fromkeys(inner)
                         if name.startswith("arith.")]  # fmt: skip

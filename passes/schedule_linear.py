@@ -31,18 +31,19 @@ from ..dialects.tile.problem import CONVERTED, INSTRUCTION_OF, LinearProblem, re
 from .float_casts import is_cast
 from .launching import (
     Argument,
+    Kernels,
     Number,
     Read,
     Scratch,
     Shape,
     TensorMap,
     Write,
-    fresh_name,
     launch,
     like,
     pieces,
     product,
     rows_of,
+    unsupported,
     words,
 )
 from .linear_kernel import linear_kernel
@@ -71,26 +72,19 @@ class LinearScheduling:
 
 def schedule_linear(options: LinearScheduling) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels: dict[LinearProblem, Launch] = {}
-        for op in walk(module.regions[0]):
+        kernels: Kernels[Launch] = Kernels(module, options.target)
+        for op in walk(module):
             if isinstance(op, qcc.LinearOp):
-                _schedule(module, op, options, kernels)
+                _schedule(op, options, kernels)
 
     return apply
 
 
-def _schedule(
-    module: Operation,
-    op: qcc.LinearOp,
-    options: LinearScheduling,
-    kernels: dict[LinearProblem, Launch],
-) -> None:
+def _schedule(op: qcc.LinearOp, options: LinearScheduling, kernels: Kernels[Launch]) -> None:
     problem, source = linear_problem(op, options)
     with op.location:
-        found = [
-            _kernel(module, each, options, kernels) for each in _problems(op, problem, options)
-        ]
-    order = ir.StringAttr.get(problem.layout, module.context)
+        found = [_kernel(each, options, kernels) for each in _problems(op, problem, options)]
+    order = ir.StringAttr.get(problem.layout, op.context)
     parameter: Any = op.weight.owner
     parameter.attributes[qcc.LAYOUT_ATTRIBUTE] = order
     with ir.InsertionPoint(op), op.location:
@@ -111,18 +105,12 @@ def _problems(
     return [few, many] if few.layout == many.layout else [few]
 
 
-def _kernel(
-    module: Operation,
-    problem: LinearProblem,
-    options: LinearScheduling,
-    kernels: dict[LinearProblem, Launch],
-) -> Launch:
-    if problem not in kernels:
-        name = fresh_name(module, f"linear_{problem.format.name}")
+def _kernel(problem: LinearProblem, options: LinearScheduling, kernels: Kernels[Launch]) -> Launch:
+    def write(name: str) -> Launch:
         schedule = options.choose(problem, options.target)
-        with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]):
-            kernels[problem] = linear_kernel(problem, schedule, name, options.target)
-    return kernels[problem]
+        return linear_kernel(problem, schedule, name, options.target)
+
+    return kernels.once(problem, f"linear_{problem.format.name}", write)
 
 
 def _chosen(op: qcc.LinearOp, source: ir.Value, kernels: list[Launch]) -> ir.Value:
@@ -246,7 +234,4 @@ def _multiplies(kind: str, weight: str, target: str) -> bool:
 
 
 def _refused(op: qcc.LinearOp, why: str, next_step: str) -> UnsupportedError:
-    return UnsupportedError(
-        "linear-unsupported", "no CUDA kernel for a linear layer", where=str(op.location), why=why,
-        next_step=next_step,
-    )  # fmt: skip
+    return unsupported(op, "linear", "a linear layer", why, next_step)

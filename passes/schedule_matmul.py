@@ -14,46 +14,45 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.regions import walk
-from ..dialects.source_line import source_line
 from ..dialects.tile.warp_launch import WarpLaunch
 from .launching import (
+    Kernels,
     Made,
     Number,
     Read,
     Scheduling,
     Shape,
     Write,
-    fresh_name,
     launch,
     pieces,
     size_of,
+    unsupported,
 )
-from .matmul_kernel import MatmulProblem, MatmulSchedule, matmul_kernel, matmul_schedule
+from .matmul_kernel import MatmulProblem, matmul_kernel, matmul_schedule
 
 MANY_ROWS = 512
-Kernels = dict[tuple[MatmulProblem, MatmulSchedule], WarpLaunch]
 
 
 def schedule_matmul(options: Scheduling) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels: Kernels = {}
-        for op in walk(module.regions[0]):
+        kernels: Kernels[WarpLaunch] = Kernels(module, options.target)
+        for op in walk(module):
             if isinstance(op, qcc.MatmulOp):
                 with ir.InsertionPoint(op), op.location:
-                    _replace(module, op, kernels, options.target)
+                    _replace(op, kernels)
 
     return apply
 
 
-def _replace(module: Operation, op: qcc.MatmulOp, kernels: Kernels, target: str) -> None:
+def _replace(op: qcc.MatmulOp, kernels: Kernels[WarpLaunch]) -> None:
     problem = matmul_problem(op)
     batch, rows = size_of(op.lhs, 0), size_of(op.lhs, 1)
     schedule = matmul_schedule(problem, rows if isinstance(rows, int) else MANY_ROWS)
-    if (problem, schedule) not in kernels:
-        name = fresh_name(module, "matmul")
-        with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]):
-            kernels[problem, schedule] = matmul_kernel(problem, schedule, name, target)
-    kernel = kernels[problem, schedule]
+    kernel = kernels.once(
+        (problem, schedule),
+        "matmul",
+        lambda name: matmul_kernel(problem, schedule, name, kernels.target),
+    )
     grid = pieces(rows, schedule.rows), pieces(problem.columns, schedule.columns), batch
     result = ir.RankedTensorType(op.result.type)
     sizes = batch, rows, problem.columns
@@ -81,10 +80,4 @@ def matmul_problem(op: qcc.MatmulOp) -> MatmulProblem:
 
 
 def _refused(op: qcc.MatmulOp, why: str, next_step: str) -> UnsupportedError:
-    return UnsupportedError(
-        "matmul-unsupported",
-        "no CUDA kernel for a product of activations",
-        where=source_line(op.location),
-        why=why,
-        next_step=next_step,
-    )
+    return unsupported(op, "matmul", "a product of activations", why, next_step)

@@ -10,11 +10,12 @@ to kernels as the addresses of their storage parts and never decoded to memory a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...dialects import qcc
-from ...dialects.bindings import Operation, bufferization, ir
+from ...dialects.bindings import bufferization, ir
+from ...dialects.regions import walk
 from .attention import Extents, launch_attention
 from .attention_segment import Attention
 from .call_site import CallSite, replace_op, view
@@ -53,10 +54,9 @@ def convert_qcc_to_kernels(module: ir.Module, features: Iterable[str] | None = N
     }
     panels: Rules = {"qcc.linear": PanelLayers().convert}
     for rules in (integers, panels, RULES, {"qcc.param": convert_param}):
-        for op in list(_qcc_ops(module.operation)):
-            if op.operation.name in rules:
-                with ir.InsertionPoint(op), op.location:
-                    rules[op.operation.name](site, op)
+        for op in [each for each in walk(module) if each.operation.name in rules]:
+            with ir.InsertionPoint(op), op.location:
+                rules[op.operation.name](site, op)
     return site
 
 
@@ -69,15 +69,6 @@ def scheduled_layers(module: ir.Module) -> list[ScheduledLayer]:
     text = module.operation.get_asm(enable_debug_info=True)
     site = convert_qcc_to_kernels(ir.Module.parse(text, module.context))
     return list({layer.name: layer for layer in reversed(site.scheduled)}.values())[::-1]
-
-
-def _qcc_ops(op: Operation) -> Iterator[ir.OpView]:
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from _qcc_ops(child.operation)
-                if child.operation.name.startswith("qcc."):
-                    yield child
 
 
 def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...dialects.bindings import Operation, ir
+from ...dialects.regions import walk
 from .emit import Val
 from .vector_math import whole_exponential
 
@@ -24,12 +25,8 @@ def expand_exponentials(module: ir.Module) -> None:
 
 
 def _exponentials(op: Operation) -> Iterator[Operation]:
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from _exponentials(child.operation)
-                if child.operation.name == "math.exp" and _is_float(child.operation):
-                    yield child.operation
+    inside = (child.operation for child in walk(op))
+    return (child for child in inside if child.name == "math.exp" and _is_float(child))
 
 
 def _is_float(op: Operation) -> bool:

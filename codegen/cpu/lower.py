@@ -7,10 +7,12 @@ its last use, turn the remaining linalg into loops, compute half precision in fp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from ...dialects.bindings import MLIRError, Operation, PassManager, ir
+from ...dialects.bindings import Operation, ir
 from ...dialects.errors import UnsupportedError
+from ...dialects.pipeline import FUSE, run_passes
+from ...dialects.regions import walk
 from ...dialects.source_line import source_line
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
@@ -22,10 +24,6 @@ from .outline_loops import LOOP_NAMES, outline_loops
 from .own_results import own_results
 from .replace_copies import replace_copies
 
-FUSE = (
-    "func.func(canonicalize,cse,linalg-generalize-named-ops,linalg-fuse-elementwise-ops,"
-    "math-expand-ops{ops=fpowi},canonicalize,cse)"
-)
 # No CSE before this: it would merge the reads of one tensor by two kernels into the earlier one,
 # and bufferization could then reuse the buffer in between.
 BUFFERIZE = (
@@ -62,45 +60,31 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     """
     _give_entry_a_c_interface(module)
     limit_results(module)
-    run(module, FUSE)
+    run_passes(module, FUSE, "cpu")
     site = convert_qcc_to_kernels(module, features)
     own_results(module)
-    run(module, "func.func(tm-tensor-bufferize)")
+    run_passes(module, "func.func(tm-tensor-bufferize)", "cpu")
     _promise_distinct_buffers(module.operation)
     _read_where_used(module.operation)
-    run(module, BUFFERIZE)
+    run_passes(module, BUFFERIZE, "cpu")
     hoist_deallocations(module)
     replace_copies(module)
     keep_buffers(module)
     outline_loops(module)
-    run(module, LOOPS)
-    run(module, HALVES)
+    run_passes(module, LOOPS, "cpu")
+    run_passes(module, HALVES, "cpu")
     expand_exponentials(module)
-    run(module, MAIN)
+    run_passes(module, MAIN, "cpu")
     site.library.link()
-    run(module, LLVM)
+    run_passes(module, LLVM, "cpu")
     _keep_private(module)
     refuse_remaining(module)
     return site
 
 
-def run(module: ir.Module, pipeline: str) -> None:
-    try:
-        PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
-    except MLIRError as error:
-        first = next(iter(error.error_diagnostics), None)
-        raise UnsupportedError(
-            "cpu-lowering",
-            "an op of the program has no code for the CPU",
-            where="" if first is None else source_line(first.location),
-            why=str(error) if first is None else first.message.splitlines()[0],
-            next_step="write this part of the model with other ops",
-        ) from error
-
-
 def refuse_remaining(module: ir.Module) -> None:
     """Raise UnsupportedError for the first op that has not become LLVM's."""
-    for op in _all(module.operation):
+    for op in (each.operation for each in walk(module)):
         if not op.name.startswith(("llvm.", "builtin.module")):
             raise UnsupportedError(
                 "cpu-lowering",
@@ -108,14 +92,6 @@ def refuse_remaining(module: ir.Module) -> None:
                 where=source_line(op.location),
                 next_step="write this part of the model with other ops",
             )
-
-
-def _all(op: Operation) -> Iterator[Operation]:
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield child.operation
-                yield from _all(child.operation)
 
 
 def _keep_private(module: ir.Module) -> None:
@@ -149,12 +125,9 @@ def _promise_distinct_buffers(op: Operation) -> None:
 
     True of those that tm_tensor's own bufferization leaves: each wraps a buffer made for it.
     """
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                _promise_distinct_buffers(child.operation)
-                if child.operation.name == "bufferization.to_tensor":
-                    child.operation.attributes["restrict"] = ir.UnitAttr.get()
+    for child in walk(op):
+        if child.operation.name == "bufferization.to_tensor":
+            child.operation.attributes["restrict"] = ir.UnitAttr.get()
 
 
 def _read_where_used(op: Operation) -> None:
@@ -164,12 +137,9 @@ def _read_where_used(op: Operation) -> None:
     tm_tensor's own bufferization leaves it behind the tensor's definition. To one-shot-bufferize
     this is where the tensor is read for the last time, so it would reuse the buffer from there on.
     """
-    for region in op.regions:
-        for block in region.blocks:
-            for child in list(block.operations):
-                _read_where_used(child.operation)
-                if child.operation.name == "bufferization.to_buffer":
-                    _sink(child.operation)
+    for child in walk(op):
+        if child.operation.name == "bufferization.to_buffer":
+            _sink(child.operation)
 
 
 def _sink(read: Operation) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...dialects.bindings import Operation, func, ir
+from ...dialects.regions import walk
 
 OUTLINED = ("linalg.", "tm_tensor.")
 LOOP_NAMES = "loop_"
@@ -45,7 +46,7 @@ def _loop_ops(module: ir.Module) -> Iterator[Operation]:
 def _captured(op: Operation) -> list[ir.Value]:
     """What the op reads from outside: its operands and the values its region captures."""
     values = list(dict.fromkeys(op.operands))
-    nested = list(_nested(op))
+    nested = [each.operation for each in walk(op)]
     inside = set(nested)
     for child in nested:
         for operand in child.operands:
@@ -58,14 +59,6 @@ def _captured(op: Operation) -> list[ir.Value]:
             if not local and operand not in values:
                 values.append(operand)
     return values
-
-
-def _nested(op: Operation) -> Iterator[Operation]:
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield child.operation
-                yield from _nested(child.operation)
 
 
 def _function_around(
@@ -86,7 +79,7 @@ def _function_around(
             copies = [_made_by(value).clone().results[0] for value in constants]
     inside = [*zip(variables, block.arguments, strict=True), *zip(constants, copies, strict=True)]
     for value, argument in inside:
-        for user in (copy, *_nested(copy)):
+        for user in (copy, *(each.operation for each in walk(copy))):
             for index, operand in enumerate(user.operands):
                 if operand == value:
                     user.operands[index] = argument

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...dialects.bindings import Operation, ir, linalg
+from ...dialects.regions import walk
 
 
 def replace_copies(module: ir.Module) -> None:
@@ -23,9 +24,4 @@ def replace_copies(module: ir.Module) -> None:
 
 
 def _copies(op: Operation) -> Iterator[Operation]:
-    for region in op.regions:
-        for block in region.blocks:
-            for child in block.operations:
-                yield from _copies(child.operation)
-                if child.operation.name == "memref.copy":
-                    yield child.operation
+    return (child.operation for child in walk(op) if child.operation.name == "memref.copy")

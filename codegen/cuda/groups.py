@@ -124,7 +124,7 @@ class GroupEmitter:
 
     def _say_what(self, out: Printer) -> None:
         s = self.schedule
-        ops = dict.fromkeys(_label(op) for op in walk(self.op.body) if _label(op))
+        ops = dict.fromkeys(_label(op) for op in walk(self.op) if _label(op))
         out.comment(f"Fused: {', '.join(ops) or 'a copy'}")
         lines = dict.fromkeys(source_line(op.location) for op in self.op.body.blocks[0].operations)
         # Names without folders: the same model gives the same text wherever it lies.

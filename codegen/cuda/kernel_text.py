@@ -146,7 +146,7 @@ class KernelText:
 
     @property
     def decodes(self) -> list[Any]:
-        return [op for op in walk(self.op.body) if op.operation.name == "tile.decode"]
+        return [op for op in walk(self.op) if op.operation.name == "tile.decode"]
 
     @property
     def programs(self) -> dict[str, DecodeProgram]:

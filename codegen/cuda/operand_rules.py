@@ -61,11 +61,7 @@ def _declare_short_rows(text: KernelText, tile: Any, vector: int) -> None:
 
 
 def walk_block(block: Any) -> list[Any]:
-    found = list(block.operations)
-    for op in block.operations:
-        for region in op.operation.regions:
-            found += walk(region)
-    return found
+    return [inner for op in block.operations for inner in (op, *walk(op))]
 
 
 def spelled(term: Term) -> str:

@@ -46,7 +46,7 @@ class WarpText:
             text.names[argument] = out.fresh(name)
             if is_tile(argument.type, "global"):
                 text.names[argument] += "_pointer"
-        for loop in walk(op.body):
+        for loop in walk(op):
             if loop.operation.name == "scf.for":
                 text._place(loop)
         place = table_offset(op)

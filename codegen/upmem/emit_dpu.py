@@ -46,12 +46,12 @@ def emit_dpu(kernel: Any) -> str:
     out.line()
     placed = _declare_arguments(text, kernel)
     private = _declare_buffers(text, kernel)
-    if any(op.operation.name == "pim.barrier" for op in walk(kernel.body)):
+    if any(op.operation.name == "pim.barrier" for op in walk(kernel)):
         out.line("BARRIER_INIT(all_tasklets, NR_TASKLETS)")
         out.line()
     with text.scope("int main(void)"):
         own = text.fresh("tasklet")
-        if private or any(op.operation.name == "pim.tasklet" for op in walk(kernel.body)):
+        if private or any(op.operation.name == "pim.tasklet" for op in walk(kernel)):
             out.line(f"const uint32_t {own} = me();")
         if any(uses(argument) for _, argument in placed):
             _point_at_arrays(text, placed)
@@ -109,7 +109,7 @@ def _point_at_arrays(text: KernelText, placed: list[tuple[str, Any]]) -> None:
 def _declare_buffers(text: KernelText, kernel: Any) -> list[tuple[str, str]]:
     """Buffers in WRAM that are used; the names and types of those that each tasklet has."""
     private = []
-    for op in walk(kernel.body):
+    for op in walk(kernel):
         if op.operation.name != "pim.wram_alloc" or not uses(op.buffer):
             continue
         type_, each = op.buffer.type, text.fresh(op.symbol.value)

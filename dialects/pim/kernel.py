@@ -96,7 +96,7 @@ def argument_names(kernel: Any) -> list[str]:
 def wram_bytes(kernel: Any) -> int:
     """WRAM of a kernel: buffers, one of each private buffer for a tasklet, and stacks."""
     tasklets, total = kernel.tasklets.value, kernel.tasklets.value * kernel.stack.value
-    for op in walk(kernel.body):
+    for op in walk(kernel):
         if op.operation.name == "pim.wram_alloc":
             private = scope_of(op.buffer.type) == "private"
             total += size_of(op.buffer.type) * (tasklets if private else 1)

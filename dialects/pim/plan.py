@@ -86,7 +86,7 @@ class Plan:
         """
         The plan of a module that `partition-pim` went over; ResourceError where MRAM is too small.
         """
-        ops = walk(module.operation.regions[0])
+        ops = walk(module)
         kernels = {op.symbol.value: op for op in ops if op.operation.name == "pim.kernel"}
         runs: dict[str, Timing] = {}
         layers, host, placed = [], [], set[tuple[str, str]]()

@@ -84,7 +84,7 @@ class _Program:
         for name, argument in zip(argument_names(self.kernel), block.arguments, strict=True):
             self.initial[self.slot(argument)] = self.argument(name, argument.type)
         self.private: list[tuple[int, Any]] = []
-        for op in walk(self.kernel.body):
+        for op in walk(self.kernel):
             if op.operation.name == "pim.wram_alloc":
                 self.allocate(op)
         self.steps, _ = self.block(block)

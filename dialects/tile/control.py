@@ -111,7 +111,7 @@ class ReturnOp(Tile.Operation, name="return", traits=[ir.IsTerminatorTrait]):
 
 def shared_copies(kernel: Any) -> list[Any]:
     """The `tile.copy` ops of a kernel, in order."""
-    return [op for op in walk(kernel.body) if op.operation.name == "tile.copy"]
+    return [op for op in walk(kernel) if op.operation.name == "tile.copy"]
 
 
 def _schedule_is_whole(op: KernelOp) -> bool:
@@ -127,7 +127,7 @@ def _fits(op: KernelOp) -> bool:
     """Verifier part: what the target holds, and which instructions it has."""
     try:
         device, schedule = machine(op.target.value), Schedule.of(op.schedule)
-        for each in walk(op.body):
+        for each in walk(op):
             if each.operation.name == "tile.mma":
                 require_native(device.name, each.instruction.value)
     except QccError as error:

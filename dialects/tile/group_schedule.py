@@ -200,7 +200,7 @@ def _by_elements(outputs: Sequence[ir.Value], extents: Extents) -> GroupSchedule
 def _reduces_angles(outputs: Sequence[ir.Value]) -> bool:
     """Whether a function is computed whose code for large angles needs memory when unrolled."""
     owners = [each.owner for each in outputs if not isinstance(each.owner, ir.Block)]
-    ops = [op for owner in owners for op in walk(owner.operation.parent.regions[0])]
+    ops = [op for owner in owners for op in walk(owner.operation.parent)]
     return any(op.operation.name in ANGULAR for op in ops)
 
 

@@ -144,7 +144,7 @@ def tensor_boxes(kernel: Any) -> tuple[TensorBox, ...]:
 
 def programs(kernel: Any) -> list[DecodeProgram]:
     """The decode programs of a kernel, in order."""
-    return [program_of(op) for op in walk(kernel.body) if op.operation.name == "tile.decode"]
+    return [program_of(op) for op in walk(kernel) if op.operation.name == "tile.decode"]
 
 
 def program_of(decode: Any) -> DecodeProgram:

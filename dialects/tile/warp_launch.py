@@ -59,7 +59,7 @@ def argument_names(kernel: Any) -> tuple[str, ...]:
 
 
 def unpacks(kernel: Any) -> list[Any]:
-    return [op for op in walk(kernel.body) if op.operation.name == "tile.unpack"]
+    return [op for op in walk(kernel) if op.operation.name == "tile.unpack"]
 
 
 def program_of(unpack: Any) -> DecodeProgram:

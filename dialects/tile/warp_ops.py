@@ -408,7 +408,7 @@ def fragment_numbers(type_: ir.Type) -> int:
 
 def _fits(op: WarpKernelOp) -> bool:
     """Verifier part: what the target holds, and which instructions it has."""
-    inside = walk(op.body)
+    inside = walk(op)
     try:
         device = machine(op.target.value)
         for each in inside:
@@ -434,7 +434,7 @@ def _fits(op: WarpKernelOp) -> bool:
 def shared_need(op: Any) -> int:
     """Bytes of shared memory of a block, tables of decoding left out."""
     stages, reduced = 0, 0
-    for each in walk(op.body):
+    for each in walk(op):
         name = each.operation.name
         if name == "scf.for" and STAGES in each.operation.attributes:
             tiles = [c for c in each.body.operations if c.operation.name in COPIES]

@@ -11,10 +11,11 @@ import pytest
 
 from qcc.codegen.cpu.build import build_object
 from qcc.codegen.cpu.keep_buffers import keep_buffers
-from qcc.codegen.cpu.lower import LLVM, run
+from qcc.codegen.cpu.lower import LLVM
 from qcc.codegen.cpu.runtime import CompiledObject
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.pipeline import run_passes
 
 KIB = 1024
 DRIVER = """
@@ -52,7 +53,7 @@ def memory() -> Iterator[Memory]:
     with make_context(), ir.Location.unknown():
         fixed = [(folder / name).read_text() for name in names]
         module = ir.Module.parse("\n".join([*fixed, DRIVER]))
-        run(module, LLVM)
+        run_passes(module, LLVM, "cpu")
         memory = Memory(build_object(module))
     yield memory
     memory.object.close()

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from qcc.codegen.cpu.build import build_object
-from qcc.codegen.cpu.lower import lower_to_llvm, run
+from qcc.codegen.cpu.lower import lower_to_llvm
 from qcc.codegen.cpu.runtime import BufferType, CompiledObject, _Allocation
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.pipeline import run_passes
 
 PROGRAM = """
 func.func @softened(%x: tensor<?x256xf32>) -> tensor<?x256xf32> {
@@ -39,7 +40,7 @@ SCALAR = BufferType(np.dtype(np.float32), 0)
 def loaded() -> Iterator[CompiledObject]:
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse(PROGRAM)
-        run(module, "func.func(convert-elementwise-to-linalg)")
+        run_passes(module, "func.func(convert-elementwise-to-linalg)", "cpu")
         lower_to_llvm(module)
         loaded = CompiledObject(build_object(module), [], 2)
     yield loaded

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from qcc.codegen.cpu.build import build_object
-from qcc.codegen.cpu.lower import LLVM, run
+from qcc.codegen.cpu.lower import LLVM
 from qcc.codegen.cpu.runtime import CompiledObject
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.pipeline import run_passes
 
 # Adds 1 to each element of its range; one range in `rarity` pauses for `length` turns before it,
 # and with `nested` each element is reached through a job of its own.
@@ -139,7 +140,7 @@ def code() -> bytes:
     fixed = [(folder / name).read_text() for name in ("threads.mlir", "parameters.mlir")]
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse("\n".join([*fixed, DRIVER]))
-        run(module, LLVM)
+        run_passes(module, LLVM, "cpu")
         return build_object(module)
 
 

@@ -179,7 +179,7 @@ def test_long_copies_are_split_and_padded() -> None:
     legalize_dma(module.operation)
     assert module.operation.verify()
     (kernel,) = module.body.operations
-    requests = [op for op in walk(kernel.body) if op.operation.name == "pim.dma_in"]
+    requests = [op for op in walk(kernel) if op.operation.name == "pim.dma_in"]
     assert [op.count.value for op in requests] == [2048, 456]
     assert "note" in requests[0].operation.attributes
 

@@ -66,7 +66,7 @@ def reference(group: Any, tensors: Sequence[np.ndarray], sizes: Sequence[int]) -
                 if op.operation.name.startswith("tile."):
                     continue
                 copy = op.operation.clone()
-                inner = [each.operation for region in copy.regions for each in walk(region)]
+                inner = [each.operation for each in walk(copy)]
                 for each in [copy, *inner]:
                     for number, operand in enumerate(list(each.operands)):
                         each.operands[number] = values.get(operand, operand)

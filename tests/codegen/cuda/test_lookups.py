@@ -73,7 +73,7 @@ def built(
 
 def arguments(module: ir.Module, indices: np.ndarray, parts: dict[str, np.ndarray]) -> list[Any]:
     """What the launch reads: the indices, parts of the table, constants."""
-    ops = [op for each in module.body.operations for op in walk(each.operation.regions[0])]
+    ops = [op for each in module.body.operations for op in walk(each)]
     found = []
     for pointer in (op for op in ops if op.operation.name == "tile.pointer"):
         owner: Any = pointer.operation.operands[0].owner

@@ -69,7 +69,7 @@ def module() -> Iterator[ir.Module]:
 
 
 def kernels_of(module: ir.Module) -> dict[str, pim.KernelOp]:
-    ops = walk(module.operation.regions[0])
+    ops = walk(module)
     return {op.symbol.value: op for op in ops if op.operation.name == "pim.kernel"}
 
 
