@@ -176,7 +176,10 @@ def test_a_user_format_of_one_bit() -> None:
 @pytest.mark.parametrize(
     ("fmt", "reason"),
     [
-        (format("int4", group=32), "a scale for every 32 values, and DPUs, which have no floats, sum whole rows"),
+        (
+            format("int4", group=32),
+            "a scale for every 32 values, and DPUs, which have no floats, sum whole rows",
+        ),
         (format("nf4"), "no small integers"),
         (format("fp16"), "no codes of at most 8 bits"),
         (format("amxfp4"), "a scale for every"),
