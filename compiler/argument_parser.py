@@ -67,6 +67,15 @@ class ArgumentParser(argparse.ArgumentParser):
         return super()._get_value(action, arg_string)
 
 
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Flags that every verb and each of its parts takes, before or after its name."""
+    for flag, text in (
+        ("--json", "one JSON document on stdout, JSON events on stderr"),
+        ("--traceback", "show the Python traceback of an error"),
+    ):
+        parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """
     "did you mean …? ", or nothing where none is near; dashes make no words alike.

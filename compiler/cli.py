@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..dialects.errors import QccError, ResourceError, UsageError
-from .argument_parser import ArgumentParser
+from .argument_parser import ArgumentParser, add_common
 from .commands import VERBS
 from .console import Console
 from .streams import silence, standard_streams
@@ -78,13 +78,13 @@ def make_parser() -> ArgumentParser:
         choices=("bash", "zsh", "tcsh"),
         help="print a completion script for this shell",
     )
-    _add_common(parser)
+    add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
         sub = verbs.add_parser(name, help=verb.SUMMARY, description=verb.__doc__)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         sub.set_defaults(parser=sub)
-        _add_common(sub)
+        add_common(sub)
         verb.add_arguments(sub)
     return parser
 
@@ -153,15 +153,6 @@ class _PrintCompletion(argparse.Action):
 
         print(shtab.complete(parser, values))  # noqa: T201 - a script for the shell, not a message
         parser.exit()
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Flags that every verb takes, before or after its name."""
-    for flag, text in (
-        ("--json", "one JSON document on stdout, JSON events on stderr"),
-        ("--traceback", "show the Python traceback of an error"),
-    ):
-        parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _internal_error(error: Exception, argv: Sequence[str]) -> QccError:

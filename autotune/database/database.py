@@ -12,6 +12,7 @@ journal that was lost is written again from the index.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -76,12 +77,19 @@ class Database:
 
     def verify(self) -> int:
         """
-        Read everything, repair what can be repaired, and return how many journal lines are damaged.
+        Read everything, repair what is damaged, and return how many lines of the journal were.
         """
 
         def act(index: Index, journal: OpenJournal) -> int:
             index.verify()
-            return sum(entry is None for entry in journal.entries())
+            damaged = sum(entry is None for entry in journal.entries())
+            if damaged:
+                aside = _aside(self.journal_path)
+                shutil.copy(self.journal_path, aside)
+                journal.clear()
+                self._restore_journal(index, journal)
+                self._tell(f"{damaged} damaged lines; the journal as it was is '{aside.name}'")
+            return damaged
 
         return self._using(act)
 
@@ -139,7 +147,7 @@ class Database:
         ]
         journal.append(lost)
         index.absorb(iter(()), journal.size)
-        self._tell(f"'{self.journal_path}' was cut short; {len(lost)} measurements written again")
+        self._tell(f"{len(lost)} measurements were written again to '{self.journal_path}'")
 
     def _set_aside(self, why: str, journal: OpenJournal) -> None:
         """Rename a damaged index and what SQLite left beside it, if the journal can replace it."""
@@ -151,14 +159,20 @@ class Database:
                 why=why,
                 next_step="restore one of the two from a copy, or name another database",
             )
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
-            number += 1
+        aside = _aside(self.path)
         os.rename(self.path, aside)
         rollback = self.path.with_name(f"{self.path.name}-journal")
         if rollback.exists():
             os.rename(rollback, aside.with_name(f"{aside.name}-journal"))
         self._tell(f"'{self.path}' is damaged ({why}) and was set aside as '{aside.name}'")
+
+
+def _aside(path: Path) -> Path:
+    """A name for a damaged file that no file has."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return aside
 
 
 def journal_of(path: Path) -> Path:

@@ -78,6 +78,9 @@ class OpenJournal:
             os.ftruncate(self._fd, before)
             raise write_error(self.path, error) from error
 
+    def clear(self) -> None:
+        os.ftruncate(self._fd, 0)
+
     def cut_torn_line(self) -> None:
         """Drop what a killed writer left after the last whole line."""
         size = end = self.size

@@ -123,12 +123,23 @@ def test_damaged_line_is_left_out_and_counted(path: Path) -> None:
     place = data.index(b'"seconds":0.001') + 12
     data[place] ^= 1
     journal.write_bytes(data)
-    assert Database(path).verify() == 1
-    assert list(entries_of(Database(path))) == entries
     path.unlink()
     told: list[str] = []
     assert list(entries_of(Database(path, told.append))) == entries[1:]
     assert any("1 damaged lines" in text for text in told)
+
+
+def test_verify_writes_a_damaged_journal_again(path: Path) -> None:
+    entries = filled(path)
+    journal = path.with_name("tuning.db.journal")
+    whole = journal.read_bytes()
+    damaged = whole.replace(b'"seconds":0.001', b'"seconds":0.002', 1)
+    journal.write_bytes(damaged)
+    assert Database(path).verify() == 1
+    assert journal.read_bytes() == whole
+    assert path.with_name("tuning.db.journal.damaged-1").read_bytes() == damaged
+    assert Database(path).verify() == 0
+    assert list(entries_of(Database(path))) == entries
 
 
 @pytest.mark.parametrize("size", [0, 50, 4096, 10_000])
@@ -196,7 +207,7 @@ def test_lost_journal_is_written_again(path: Path) -> None:
     told: list[str] = []
     assert list(entries_of(Database(path, told.append))) == entries
     assert journal.read_bytes() == before
-    assert "240 measurements written again" in told[0]
+    assert "240 measurements were written again" in told[0]
 
 
 def test_damage_without_a_journal_is_told_and_changes_nothing(path: Path) -> None:
