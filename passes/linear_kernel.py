@@ -8,6 +8,10 @@ The kernel of a linear layer, over tiles.
 Codes are decoded to the type of the activations, rounded at most once (DecodeProgram.error); the
 sums of a group are fp32, or exact in i32, and multiplied by the group's fp32 scale: no product of
 scale and weight is rounded to 16 bits.
+
+Where the instruction multiplies blocks of both sides by their scales, these are operands, and
+nothing is rescaled. A side with a scale for each sign is the sum of its parts above and below zero,
+so that there are two products, or four.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 
 from ..dialects import tile
 from ..dialects.bindings import arith, ir
+from ..dialects.formats import Format
 from ..dialects.formats.packets import LOWER
 from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
 from ..dialects.tile.launch import Launch
@@ -26,6 +31,8 @@ from ..dialects.tile.problem import (
     checked,
     chunk_of,
     row_roles,
+    signed_scales,
+    x_roles,
 )
 from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
 
@@ -58,7 +65,11 @@ class _Linear:
 
     def argument_types(self) -> dict[str, ir.Type]:
         p = self.problem
-        kinds = {"x": _global([DYNAMIC, p.k], p.memory)}
+        kinds = {"x": _global([DYNAMIC, p.x_columns(p.k)], p.memory)}
+        if p.x_format is not None:
+            for name, role in x_roles(p).items():
+                blocks = p.x_format.part_specs(1, p.k)[role][0][1]
+                kinds[name] = _global([DYNAMIC, blocks], "ui8")
         for role, bits in p.code_parts.items():
             kinds[role] = _global([p.strips, p.units, 32 * bits], "ui32")
         for role, kind in row_roles(p).items():
@@ -122,12 +133,18 @@ class _Linear:
         """Shared tiles of one iteration, by role."""
         p, s = self.problem, self.schedule
         stream = "evict_first" if s.stream_weights else "normal"
+        stored = s.share(p.stored_k) if s.streams else s.depth  # columns of the tiles
         made: Values = {}
         for each in stage_tiles(p, s):
             if each.name == "x":
                 order = BOXES if s.groups else SWIZZLE
-                kind = _shared([each.rows, each.columns], p.activation, order)
-                made["x"] = _copy(given["x"], [m0, k], [1, 1], "normal", kind, self.groups())
+                kind = _shared([each.rows, each.columns], each.element, order)
+                divisors = [1, p.x_per_element]
+                made["x"] = _copy(given["x"], [m0, k], divisors, "normal", kind, self.groups())
+            elif each.name in x_roles(p):
+                kind = _shared([each.rows, each.columns], each.element, "rows")
+                divisors = [1, stored // each.columns]
+                made[each.name] = _copy(given[each.name], [m0, k], divisors, "normal", kind)
             elif each.name in p.code_parts:
                 units = s.depth // PACKET_COLUMNS
                 kind = _shared([each.rows, units, each.columns // units], each.element, "rows")
@@ -166,19 +183,70 @@ class _Linear:
         body = steps.body.blocks.append(k.type, carried.type)
         with ir.InsertionPoint(body):
             at, total = body.arguments
-            columns = _fragment([self.schedule.padded_tokens, chunk], self.problem.activation, "b")
-            loaded = tile.LoadOp(tiles["x"], at, columns, first=tiles.get("first")).fragment
-            for sign, role in self.signed_scales():
-                total = self.accumulate(given, tiles, at, loaded, total, sign, role)
+            if self.problem.x_format is not None:
+                total = self.scaled_products(given, tiles, at, total, self.problem.x_format)
+            else:
+                columns = self.loaded(tiles, at, "all")
+                for sign, role in self.rescaled_signs():
+                    total = self.accumulate(given, tiles, at, columns, total, sign, role)
             tile.YieldOp([total])
         return steps.result
 
-    def signed_scales(self) -> list[tuple[str, str | None]]:
+    def rescaled_signs(self) -> list[tuple[str, str | None]]:
         """For each scale of a group, whom it serves; one without a role where rows have one."""
         fmt = self.problem.format
         if self.problem.group is None or not fmt.block_scales:
             return [("all", None)]
-        return [(scale.of if fmt.splits_signs else "all", scale.role) for scale in fmt.block_scales]
+        return list(signed_scales(fmt))
+
+    def loaded(self, tiles: Values, k: ir.Value, sign: str) -> ir.Value:
+        """Activations of a chunk as right operands."""
+        shape = [self.schedule.padded_tokens, chunk_of(self.problem)]
+        kind = _fragment(shape, self.problem.activation, "b")
+        return tile.LoadOp(
+            tiles["x"], k, kind, first=tiles.get("first"), sign=ir.StringAttr.get(sign)
+        ).fragment
+
+    def decoded(self, given: Values, tiles: Values, k: ir.Value, sign: str) -> ir.Value:
+        """Weights of a chunk as left operands."""
+        p = self.problem
+        return tile.DecodeOp(
+            tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
+            _number(p.stored_group or NO_GROUP),
+            _fragment([self.schedule.channels, chunk_of(p)], p.activation, "a"),
+            zeros=tiles.get("zero_point"), table=given.get("table"), first=tiles.get("first"),
+            lower=tiles.get(LOWER),
+        ).fragment  # fmt: skip
+
+    def scaled_products(
+        self, given: Values, tiles: Values, k: ir.Value, total: ir.Value, x_format: Format
+    ) -> ir.Value:
+        """The products of all signs of weights with all signs of activations."""
+        p, s = self.problem, self.schedule
+        lefts = [
+            (self.decoded(given, tiles, k, sign), self.scales(tiles, role, k, "a", p.format))
+            for sign, role in signed_scales(p.format)
+        ]
+        rights = [
+            (self.loaded(tiles, k, sign), self.scales(tiles, f"x_{role}", k, "b", x_format))
+            for sign, role in signed_scales(x_format)
+        ]
+        name = ir.StringAttr.get(s.instruction)
+        for a, a_scales in lefts:
+            for b, b_scales in rights:
+                total = tile.MmaScaledOp(a, b, a_scales, b_scales, total, name, total.type).result
+        return total
+
+    def scales(self, tiles: Values, name: str, k: ir.Value, side: str, fmt: Format) -> ir.Value:
+        """Scales of the blocks of a chunk; groups of one side may be several blocks."""
+        s, block = self.schedule, self.schedule.record.block
+        rows = s.channels if side == "a" else s.padded_tokens
+        kind = _fragment([rows, chunk_of(self.problem) // block], "ui8", f"{side}_scales")
+        assert isinstance(fmt.block_size, int)
+        return tile.LoadScalesOp(
+            tiles[name], k, ir.StringAttr.get(side), _number(fmt.block_size), _number(block), kind,
+            first=tiles.get("first"),
+        ).fragment  # fmt: skip
 
     def accumulate(
         self,
@@ -190,15 +258,9 @@ class _Linear:
         sign: str,
         role: str | None,
     ) -> ir.Value:
-        p, chunk, instruction = self.problem, chunk_of(self.problem), self.schedule.instruction
-        rows = tile.DecodeOp(
-            tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
-            _number(p.stored_group or NO_GROUP),
-            _fragment([self.schedule.channels, chunk], p.activation, "a"),
-            zeros=tiles.get("zero_point"), table=given.get("table"), first=tiles.get("first"),
-            lower=tiles.get(LOWER),
-        ).fragment  # fmt: skip
-        name = ir.StringAttr.get(instruction)
+        p = self.problem
+        rows = self.decoded(given, tiles, k, sign)
+        name = ir.StringAttr.get(self.schedule.instruction)
         if role is None:
             return tile.MmaOp(rows, columns, total, name, total.type).result
         zeros = tile.ZerosOp(self.accumulator(self.part_type)).fragment
@@ -216,14 +278,14 @@ class _Linear:
         p = self.problem
         factors = [] if p.group is not None else [(role, "n") for role in self.row_scales()]
         factors += [(role, "one") for role in self.tensor_factors()]
-        factors += [("x_scale", "m")] * ("x_scale" in given)
+        factors += [("x_scale", "m")] * (p.activation == "i8")
         factors += [("bias", "n")] * ("bias" in given)
         result = _fragment([self.schedule.channels, self.schedule.padded_tokens], p.result, "c")
         mapped = tile.MapOp(whole, result)
         with ir.InsertionPoint(mapped.body.blocks.append(_element(self.sum_type))) as inside:
             value = inside.block.arguments[0]
             value = value if self.sum_type == "f32" else arith.sitofp(ir.F32Type.get(), value)
-            if p.group is None and p.program.factor != 1:
+            if (p.group is None or p.blocks) and p.program.factor != 1:
                 value = arith.mulf(value, arith.constant(value.type, p.program.factor))
             for role, axis in factors:
                 kind = tensor_of(given[role].type).element_type

@@ -146,7 +146,7 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
             _print_all(text, levels["before"], rules)
             with out.loop("unit", walk.units) as walk.unit:
                 _print_all(text, levels["unit"], rules)
-                _multiply(text, levels["token"], rules)
+                _multiply(text, levels, rules)
             if s.groups and levels["after"]:
                 out.line("wgmma_wait<0>();")
             _print_all(text, levels["after"], rules)
@@ -154,28 +154,37 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
         out.line("wgmma_wait<0>();")
 
 
-def _multiply(text: KernelText, products: list[Any], rules: dict[str, Rule]) -> None:
+def _multiply(text: KernelText, levels: dict[str, list[Any]], rules: dict[str, Rule]) -> None:
     """The steps of a unit; warp groups multiply all tokens at once, and go on meanwhile."""
     out, s, walk = text.out, text.schedule, text.walk
     if s.groups:
         out.line("wgmma_fence();")
     with out.loop("step", walk.steps) as walk.step:
+        _print_all(text, levels["step"], rules)
         tokens = 1 if s.groups else s.columns
         with out.loop("token", tokens, step=text.columns_at_once) as walk.token:
-            _print_all(text, products, rules)
+            _print_all(text, levels["token"], rules)
     if s.groups:
         out.line("wgmma_commit();")
 
 
-LEVELS = {"tile.zeros": "before", "tile.decode": "unit", "tile.load": "token", "tile.mma": "token"}
+LEVELS = {
+    "tile.zeros": "before", "tile.decode": "unit", "tile.load": "token", "tile.mma": "token",
+    "tile.mma_scaled": "token",
+}  # fmt: skip
 
 
 def _by_level(block: Any) -> dict[str, list[Any]]:
     """Which loop each op of a chunk belongs to; within one, they keep their order."""
-    groups: dict[str, list[Any]] = {"before": [], "unit": [], "token": [], "after": []}
+    groups: dict[str, list[Any]] = {
+        name: [] for name in ("before", "unit", "step", "token", "after")
+    }
     for op in block.operations:
-        if op.operation.name != "tile.yield":
-            groups[LEVELS.get(op.operation.name, "after")].append(op)
+        name = op.operation.name
+        if name == "tile.load_scales":
+            groups["step" if op.side.value == "a" else "token"].append(op)
+        elif name != "tile.yield":
+            groups[LEVELS.get(name, "after")].append(op)
     return groups
 
 

@@ -15,6 +15,7 @@ WORDS = {
     "nested": "two byte planes merged",
     "minifloat": "sign and magnitude moved to their places",
     "table": "a table of values",
+    "stored": "as they are stored",
 }
 
 

@@ -24,6 +24,7 @@ from .epilogue_rules import combine, map_, store
 from .kernel_text import Functions, KernelText
 from .operand_rules import decode, load, mma, rescale, zeros
 from .printer import Printer, divided
+from .scale_rules import load_scales, mma_scaled
 
 PRELUDE = '#include "qcc_cuda.cuh"'
 
@@ -55,6 +56,8 @@ RULES = Rules(
         "tile.load": load,
         "tile.decode": decode,
         "tile.mma": mma,
+        "tile.load_scales": load_scales,
+        "tile.mma_scaled": mma_scaled,
         "tile.rescale": rescale,
         "tile.combine": combine,
         "tile.map": map_,

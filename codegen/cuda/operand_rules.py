@@ -30,7 +30,7 @@ def zeros(text: KernelText, op: Any) -> None:
 
 def declare_lane_offset(text: KernelText, block: Any) -> None:
     """Which row and which vector of the activations each lane names to ldmatrix."""
-    (load,) = {op for op in walk_block(block) if op.operation.name == "tile.load"}
+    load, *_ = [op for op in walk_block(block) if op.operation.name == "tile.load"]
     tile = tensor_of(load.tile.type)
     vector = COPY_BYTES // element_bytes(tile.element_type)
     wide = (8, 0) if text.schedule.columns % 2 == 0 else (0, 0)
@@ -83,33 +83,53 @@ def load(text: KernelText, op: Any) -> None:
     if s.streams:
         _load_of_share(text, op)
         return
-    name = text.names[op.fragment] = "columns"
     width = 8 * tensor_of(op.tile.type).shape[1]
-    lane = "x_lane" if walk.column == "0" else f"(x_lane ^ {grouped(walk.column)})"
+    column = linear((packed_columns(op), walk.packet)) if per_byte(op) > 1 else walk.column
+    lane = "x_lane" if column == "0" else f"(x_lane ^ {grouped(column)})"
     at = linear(lane, (width * s.columns, text.warp("warp_m")), (width, walk.token))
-    count = text.columns_at_once
-    out.line(f"u32 {name}[{2 * count}];")
-    out.line(f"load_matrix<{2 * count}>({name}, {text.stage_tile(op.tile)}.at({at}));")
+    _load_matrices(text, op, at)
+
+
+def _load_matrices(text: KernelText, op: Any, at: str) -> None:
+    """One ldmatrix, of which only one sign may be wanted; another load may have brought it."""
+    out, count, sign = text.out, 2 * text.columns_at_once, op.sign.value
+    name = text.names[op.fragment] = "columns" if sign == "all" else f"{sign}_columns"
+    first = next(each for each in op.operation.block if each.operation.name == "tile.load")
+    if first == op:
+        out.line(f"u32 columns[{count}];")
+        out.line(f"load_matrix<{count}>(columns, {text.stage_tile(op.tile)}.at({at}));")
+    if sign != "all":
+        out.line(f"u32 {name}[{count}];")
+        with out.loop("i", count) as i:
+            out.line(f"{name}[{i}] = {sign}_e2m1x8(columns[{i}]);")
+
+
+def per_byte(load: Any) -> int:
+    """Columns in an element of the tile that is loaded."""
+    return 2 if str(tensor_of(load.fragment.type).element_type) == "f4E2M1FN" else 1
+
+
+def packed_columns(load: Any) -> int:
+    """Elements of the tile that hold the columns of a packet."""
+    return PACKET_COLUMNS // per_byte(load)
 
 
 def _load_of_share(text: KernelText, op: Any) -> None:
     """The same from rows of a block's share of K, which begin at any multiple of a packet."""
-    out, walk, tile = text.out, text.walk, tensor_of(op.tile.type)
-    name = text.names[op.fragment] = "columns"
+    walk, tile, width = text.walk, tensor_of(op.tile.type), packed_columns(op)
     within = linear((walk.chunk_columns, walk.chunk), (walk.columns, walk.unit),
                     (walk.depth, walk.step))  # fmt: skip
-    # Vectors are exchanged within 128 bytes, which are one packet of halves or two of bytes.
-    packets = BANK_ROW // element_bytes(tile.element_type) // PACKET_COLUMNS
+    # Vectors are exchanged within 128 bytes: one packet of halves, two of bytes, four of nibbles.
+    packets = BANK_ROW // element_bytes(tile.element_type) // width
     whole, part = walk.packet, "0"
     if packets > 1 and walk.packet != "0":
         whole, part = divided(walk.packet, packets), f"({walk.packet} % {packets})"
-    within = linear((PACKET_COLUMNS, part), within)
+    within = linear((width, part), within)
     lane = "x_lane" if within == "0" else f"(x_lane ^ {grouped(within)})"
-    count = 2 * text.columns_at_once
     at = linear("x_row_of_lane", lane, (8 * tile.shape[1], walk.token),
-                f"k - {text.name(op.first)}", (packets * PACKET_COLUMNS, whole))  # fmt: skip
-    out.line(f"u32 {name}[{count}];")
-    out.line(f"load_matrix<{count}>({name}, {text.stage_tile(op.tile)}.at({at}));")
+                divided(f"k - {text.name(op.first)}", per_byte(op)),
+                (packets * width, whole))  # fmt: skip
+    _load_matrices(text, op, at)
 
 
 def _place_in_boxes(text: KernelText, op: Any) -> str:
@@ -150,6 +170,10 @@ def unit_columns(program: DecodeProgram) -> int:
 
 def _half(text: KernelText, target: str, program: DecodeProgram, sign: str) -> None:
     """Only what is above zero, or below."""
+    if program.operand.bits == 4:
+        with text.out.loop("i", 4) as i:
+            text.out.line(f"{target}[0][{i}] = {sign}_e2m1x8({target}[0][{i}]);")
+        return
     function = f"{'max' if sign == 'positive' else 'min'}_{program.operand.name}x2"
     with text.out.loop("step", program.registers // 4) as step, text.out.loop("i", 4) as i:
         value = f"{target}[{step}][{i}]"

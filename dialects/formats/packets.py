@@ -19,7 +19,8 @@ r and element s begins at bit
     p (e i + s)              in "pairs" orders: the codes of a register are neighbours
 
 Groups of columns that share a scale are padded with code 0 to whole steps of 8e columns, so that
-each step of the unit has one scale a row; `stored_columns` says where each column went.
+each step of the unit has one scale a row; `stored_columns` says where each column went. Units that
+multiply 4-bit codes have a scale for each 16 or 32 columns of a step, and pad to 16.
 
     codes   uint32 [ceil(n / 16), ceil(stored k / 64), 32 bits]
     scales         [blocks, n to a multiple of 16]       a row of scales for each block
@@ -48,6 +49,7 @@ LANES = 32
 CODES_PER_LANE = PACKET_ROWS * PACKET_COLUMNS // LANES
 WORD_BITS = 32
 WORDS_AT_ONCE = 4
+NIBBLE_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class PacketOrder:
         return 8 * self.per_register
 
     @property
+    def padding(self) -> int:
+        """Stored groups are a multiple of so many columns."""
+        return NIBBLE_BLOCK if self.per_register == 8 else self.depth
+
+    @property
     def widest_plane(self) -> int:
         return WORD_BITS // self.per_register
 
@@ -92,6 +99,7 @@ ORDERS = {
         PacketOrder("mma16_pairs", 2, pairs=True),
         PacketOrder("mma8", 4),
         PacketOrder("mma8_pairs", 4, pairs=True),
+        PacketOrder("mma4", 8, pairs=True),
     )
 }
 UPPER, LOWER = PLANES
@@ -165,12 +173,12 @@ def word_planes(order: PacketOrder, bits: int) -> tuple[WordPlane, ...]:
 
 def stored_group(order: PacketOrder, group: int) -> int:
     """
-    Columns that a group of `group` takes: whole steps of the instruction.
+    Columns that a group of `group` takes: whole steps of the instruction, or parts with a scale.
 
     >>> stored_group(ORDERS["mma16"], 40), stored_group(ORDERS["mma8"], 64)
     (48, 64)
     """
-    return -(-group // order.depth) * order.depth
+    return -(-group // order.padding) * order.padding
 
 
 def stored_width(order: PacketOrder, block_size: int | str | None, k: int) -> int:

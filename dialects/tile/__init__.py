@@ -1,6 +1,15 @@
 """Index of the `tile` dialect: its types and its ops, in the order a program meets them."""
 
-from .compute import CombineOp, DecodeOp, MapOp, MmaOp, RescaleOp, ZerosOp
+from .compute import (
+    CombineOp,
+    DecodeOp,
+    LoadScalesOp,
+    MapOp,
+    MmaOp,
+    MmaScaledOp,
+    RescaleOp,
+    ZerosOp,
+)
 from .control import (
     BlockOffsetOp,
     BlockRangeOp,
@@ -68,8 +77,10 @@ __all__ = [
     "LaunchOp",
     "LinearProblem",
     "LoadOp",
+    "LoadScalesOp",
     "MapOp",
     "MmaOp",
+    "MmaScaledOp",
     "MoveOp",
     "MultiplyOp",
     "OperandOp",

@@ -7,7 +7,7 @@ from ..errors import QccError
 from ..formats import parse_spelling
 from .decode_rules import decode_program
 from .dialect import Tile, tensor_of
-from .fragments import INSTRUCTIONS
+from .fragments import INSTRUCTIONS, Instruction
 
 
 class ZerosOp(Tile.Operation, name="zeros", traits=[ext.Pure]):
@@ -66,15 +66,68 @@ class MmaOp(Tile.Operation, name="mma", traits=[ext.Pure]):
         if name not in INSTRUCTIONS:
             self.location.emit_error(f"tile.mma: {name!r} has no fragments; see fragments.py")
             return False
-        record, a, b = INSTRUCTIONS[name], tensor_of(self.a.type), tensor_of(self.b.type)
-        shapes = [*a.shape, b.shape[0]]
-        wrong = [
-            s for s, unit in zip(shapes, (record.m, record.k, record.n), strict=True) if s % unit
-        ]
-        if wrong or a.shape[1] != b.shape[1] or str(a.element_type) != record.operand:
-            self.location.emit_error(f"tile.mma: {name} does not multiply {a} by {b}")
+        return _multiplies(self, INSTRUCTIONS[name])
+
+
+class LoadScalesOp(Tile.Operation, name="load_scales", traits=[ext.Pure]):
+    """
+    Scales of blocks as an operand: fragment[i, b] is that of column k + b * block of row i.
+
+    `side` "a": tile[group of the column, i], of weights; "b": tile[i mod rows, group], of
+    activations. A group has `group` columns, of which the tile's first is in that of `first` (see
+    `tile.load`); `block` is that of the instruction, and divides it.
+    """
+
+    tile: Operand[Any]
+    k: Operand[Any]
+    side: ir.StringAttr
+    group: ir.IntegerAttr
+    block: ir.IntegerAttr
+    fragment: Result[Any]
+    first: Optional[Operand[Any]] = None
+
+    def verify_invariants(self) -> bool:
+        if self.side.value not in ("a", "b") or self.group.value % self.block.value:
+            self.location.emit_error(
+                f"tile.load_scales: no groups of {self.group.value} for blocks of "
+                f"{self.block.value} on side {self.side.value!r}"
+            )
             return False
         return True
+
+
+class MmaScaledOp(Tile.Operation, name="mma_scaled", traits=[ext.Pure]):
+    """
+    result[i, j] = accumulator[i, j]
+                   + sum over k of a[i, k] * a_scales[i, k / block] * b[j, k] * b_scales[j, k / block]
+
+    for an instruction that multiplies by scales itself, bytes of the type it says. Products exact,
+    sums fp32 in any order.
+    """
+
+    a: Operand[Any]
+    b: Operand[Any]
+    a_scales: Operand[Any]
+    b_scales: Operand[Any]
+    accumulator: Operand[Any]
+    instruction: ir.StringAttr
+    result: Result[Any]
+
+    def verify_invariants(self) -> bool:
+        name = self.instruction.value
+        record = INSTRUCTIONS.get(name)
+        if record is None or not record.block:
+            self.location.emit_error(f"tile.mma_scaled: {name!r} multiplies by no scales")
+            return False
+        for values, scales in ((self.a, self.a_scales), (self.b, self.b_scales)):
+            rows, columns = tensor_of(values.type).shape
+            if tensor_of(scales.type).shape != [rows, columns // record.block]:
+                self.location.emit_error(
+                    f"tile.mma_scaled: {name} wants a scale for {record.block} columns of "
+                    f"{tensor_of(values.type)}, not {tensor_of(scales.type)}"
+                )
+                return False
+        return _multiplies(self, record)
 
 
 class RescaleOp(Tile.Operation, name="rescale", traits=[ext.Pure]):
@@ -122,3 +175,14 @@ class MapOp(Tile.Operation, name="map"):
     fragment: Operand[Any]
     result: Result[Any]
     body: ext.Region
+
+
+def _multiplies(op: MmaOp | MmaScaledOp, record: Instruction) -> bool:
+    """Verifier part: whole operands of the instruction's type, as deep as one another."""
+    a, b = tensor_of(op.a.type), tensor_of(op.b.type)
+    sizes = zip([*a.shape, b.shape[0]], (record.m, record.k, record.n), strict=True)
+    uneven = any(size % unit for size, unit in sizes)
+    if uneven or a.shape[1] != b.shape[1] or str(a.element_type) != record.operand:
+        op.location.emit_error(f"{op.operation.name}: {record.name} does not multiply {a} by {b}")
+        return False
+    return True

@@ -128,7 +128,7 @@ def _fits(op: KernelOp) -> bool:
     try:
         device, schedule = machine(op.target.value), Schedule.of(op.schedule)
         for each in walk(op):
-            if each.operation.name == "tile.mma":
+            if each.operation.name in ("tile.mma", "tile.mma_scaled"):
                 require_native(device.name, each.instruction.value)
     except QccError as error:
         op.location.emit_error(f"tile.kernel: {error.what}; {error.next_step}")

@@ -11,6 +11,7 @@ table, rounded once to the operand type, for every code at every place of a word
     minifloat   sign and magnitude are moved to where the operand type has them
     nested      two byte planes are merged
     table       a pair of codes indexes shared memory; in bytes, codes select bytes of registers
+    stored      operands of 4 bits are the codes themselves
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from numpy.typing import NDArray
 from ..errors import UnsupportedError
 from ..formats import Format
 from ..formats.definition import Nested
+from ..formats.packets import ORDERS
 from .decode_bytes import BYTE_RULES
 from .decode_nested import nested, nested_question
-from .decode_program import DecodeProgram, decode
+from .decode_program import Builder, DecodeProgram, decode
 from .decode_question import Question
 from .decode_words import WORD_RULES
 from .operand_types import OPERAND_TYPES
@@ -77,12 +79,23 @@ def _derived(
     table = np.frombuffer(values, np.float32).astype(np.float64)
     flags = None if shifted is None else np.frombuffer(shifted, np.bool_)
     question = Question(table, OPERAND_TYPES[operand], flags, _zero_points(zero_point, len(table)))
-    rules = BYTE_RULES if question.operand.bits == 8 else WORD_RULES
-    for rule in rules:
+    for rule in RULES[question.operand.bits]:
         program = rule(question)
         if program is not None and (proven := proof(question, program)) is not None:
             return proven
     return None
+
+
+def stored(question: Question) -> DecodeProgram | None:
+    """Codes of four bits as they are: each word is a register."""
+    if question.bits != question.operand.bits or question.shifted is not None:
+        return None
+    build = Builder(ORDERS["mma4"], question.bits, question.operand)
+    return build.finished("stored", [f"w{each}" for each in range(build.registers)], factor=1.0)
+
+
+RULES = {16: WORD_RULES, 8: BYTE_RULES, 4: (stored,)}
+"""By the bits of the operands."""
 
 
 def proof(question: Question, program: DecodeProgram) -> DecodeProgram | None:

@@ -10,7 +10,7 @@ from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS
 from .dialect import BANK_ROW
 from .fragments import INSTRUCTIONS
 from .hardware import Machine, is_native, machine
-from .problem import INSTRUCTION_OF, WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked, chunk_of
+from .problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked, chunk_of
 from .schedule import STREAMING_BLOCKS, Schedule, illegal
 
 FEW_TOKENS = 16
@@ -36,8 +36,8 @@ def default_schedule(
     """
     checked(problem)
     device = machine(target)
-    name = INSTRUCTION_OF[problem.activation]
-    grouped = _of_warp_groups(problem, device) if tensor_maps else ()
+    name = problem.instruction
+    grouped = _of_warp_groups(problem, device) if tensor_maps and not problem.blocks else ()
     streams = _streams(problem, name, device)
     for candidate in (*grouped, *streams, *_preferred(problem, name)):
         fitted = _fitted(problem, candidate)
@@ -121,6 +121,7 @@ def _preferred(problem: LinearProblem, name: str) -> Iterator[Schedule]:
         yield Schedule(name, 128, 128, 64, 4, 1, 1, 4)
         yield Schedule(name, 128, 128, 64, 4, 2, 1, 4)
         yield Schedule(name, 128, 64, 64, 4, 1, 1, 4)
+        yield Schedule(name, 128, 64, 64, 4, 1, 1, 3)
         yield Schedule(name, 128, 32, 64, 4, 1, 1, 4)
     yield Schedule(name, 64, 32, 128, 2, 1, 2, 3)
     yield Schedule(name, 64, 8, 128, 2, 1, 2, 2)

@@ -9,7 +9,8 @@ t = lane & 3, e elements in a 32-bit register and K = 8e:
     C [16, 8]    row = g + 8 (v >> 1)        n = 2t + (v & 1)                   v < 4
 
 B is given as [n, k], the orientation of a linear layer's weight. `wgmma` has four warps, each
-with 16 rows of A and C in the same form.
+with 16 rows of A and C in the same form. Scales of blocks are bytes of one register: a lane whose
+t is 0 or 1 holds those of row g + 8t of A, every lane those of row g of B (spec cuda.md §2).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Instruction:
     One matrix multiply-accumulate: acc[m, n] += sum over k of a[m, k] * b[n, k].
 
     `operand` and `accumulator` are element types as MLIR names them (f16, bf16, i8, i4,
-    f8E4M3FN, …); `name` is also the key of the capability table.
+    f8E4M3FN, …); `name` is also the key of the capability table. Some multiply each `block` columns
+    of a row of either operand by a scale of its own: a byte, e8m0 or e4m3 as `scale` says.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Instruction:
     operand: str
     operand_bits: int
     accumulator: str
+    block: int = 0
+    scale: str = ""
 
     @property
     def of_warp_group(self) -> bool:
@@ -100,6 +104,9 @@ INSTRUCTIONS: dict[str, Instruction] = {
         _mma("mma.m16n8k64.s4", 64, "i4", 4, "i32"),
         _mma("mma.m16n8k32.e4m3", 32, "f8E4M3FN", 8, "f32"),
         _mma("mma.m16n8k32.e5m2", 32, "f8E5M2", 8, "f32"),
+        Instruction("mma.m16n8k32.mxf8", 16, 8, 32, "f8E4M3FN", 8, "f32", 32, "e8m0"),
+        Instruction("mma.m16n8k64.mxf4", 16, 8, 64, "f4E2M1FN", 4, "f32", 32, "e8m0"),
+        Instruction("mma.m16n8k64.nvf4", 16, 8, 64, "f4E2M1FN", 4, "f32", 16, "e4m3"),
         _wgmma("wgmma.f16", 16, "f16", 16, "f32"),
         _wgmma("wgmma.bf16", 16, "bf16", 16, "f32"),
         _wgmma("wgmma.s8", 32, "i8", 8, "i32"),

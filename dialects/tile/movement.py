@@ -53,13 +53,16 @@ class LoadOp(Tile.Operation, name="load"):
     """
     Columns of a shared tile as an operand: fragment[i, j] = tile[i mod rows, k - first + j].
 
-    `first` is where the tile begins; without it, tiles begin at multiples of their columns.
+    `first` is where the tile begins; without it, tiles begin at multiples of their columns. A tile
+    of ui8 holds two columns of f4E2M1FN in a byte, the first one lower. `sign` is that of
+    `tile.decode`.
     """
 
     tile: Operand[Any]
     k: Operand[Any]
     fragment: Result[Any]
     first: Optional[Operand[Any]] = None
+    sign: ir.StringAttr = ext.attribute(default_factory=lambda: ir.StringAttr.get("all"))
 
 
 class ReadOp(Tile.Operation, name="read"):

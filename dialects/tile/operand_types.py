@@ -17,7 +17,7 @@ class OperandType:
     """
     An element type by its MLIR name; `exponent` is 0 for an integer.
 
-    `dtype` is NumPy's type of the same bits.
+    `dtype` is NumPy's type of the same bits, which has a whole byte for those of 4.
     """
 
     name: str
@@ -49,6 +49,10 @@ class OperandType:
     def split(self, registers: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Values [..., e] of registers [...], the lowest bits first."""
         flat = np.ascontiguousarray(registers, "<u4")
+        if self.bits == 4:
+            shifts = np.arange(0, REGISTER_BITS, 4, dtype=np.uint32)
+            nibbles = (flat[..., None] >> shifts & 15).astype(np.uint8)
+            return nibbles.view(self.dtype).astype(np.float64)
         values = flat.reshape(*flat.shape, 1).view(self.dtype)
         with np.errstate(invalid="ignore"):
             return values.astype(np.float64)
@@ -60,6 +64,10 @@ class OperandType:
             return wide.astype(np.uint8).view("<u4")[..., 0]
         with np.errstate(over="ignore", invalid="ignore"):
             elements = np.ascontiguousarray(values).astype(self.dtype)
+        if self.bits == 4:
+            shifts = np.arange(0, REGISTER_BITS, 4, dtype=np.uint32)
+            nibbles = elements.view(np.uint8).astype(np.uint32) << shifts
+            return np.bitwise_or.reduce(nibbles, axis=-1)
         return elements.view("<u4")[..., 0]
 
     def repeated(self, value: float) -> int:
@@ -78,5 +86,6 @@ OPERAND_TYPES = {
         OperandType("i8", 8, 0, 7, np.dtype(np.int8)),
         OperandType("f8E4M3FN", 8, 4, 3, np.dtype(ml_dtypes.float8_e4m3fn)),
         OperandType("f8E5M2", 8, 5, 2, np.dtype(ml_dtypes.float8_e5m2)),
+        OperandType("f4E2M1FN", 4, 2, 1, np.dtype(ml_dtypes.float4_e2m1fn)),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
@@ -20,7 +21,7 @@ from ..formats.packets import (
 )
 from .decode_program import DecodeProgram
 from .decode_rules import decode_program
-from .fragments import INSTRUCTIONS
+from .fragments import INSTRUCTIONS, Instruction
 from .operand_types import OPERAND_TYPES, OperandType
 
 LONGEST_INTEGER_SUM = (1 << 31) // (128 * 128)
@@ -47,7 +48,9 @@ class LinearProblem:
     `tokens` is what the schedule is chosen for; kernels take any number. `weight` spells a
     format; `activation`, `result` and `bias` are element types. Activations of i8 come with one
     fp32 scale for each token. `source` is their type in memory where it is another one: f32 is
-    rounded to f16 or bf16 as it is copied.
+    rounded to f16 or bf16 as it is copied. `blocks` spells the format of activations that have a
+    scale for each block of columns, which the instruction multiplies by; codes of 4 bits lie two
+    in a byte, the first one lower.
     """
 
     n: int
@@ -58,10 +61,22 @@ class LinearProblem:
     result: str = "f16"
     bias: str | None = None
     source: str | None = None
+    blocks: str | None = None
 
     @cached_property
     def format(self) -> Format:
         return parse_spelling(self.weight)
+
+    @cached_property
+    def x_format(self) -> Format | None:
+        return None if self.blocks is None else parse_spelling(self.blocks)
+
+    @property
+    def instruction(self) -> str:
+        """That of a warp; for blocks the one whose blocks divide both sides' and hold the scales."""
+        if self.x_format is None:
+            return INSTRUCTION_OF[self.activation]
+        return block_instruction(self.format, self.x_format, self.activation)
 
     @cached_property
     def program(self) -> DecodeProgram:
@@ -103,7 +118,16 @@ class LinearProblem:
     @property
     def memory(self) -> str:
         """The type of the activations in memory, which may be converted as they are copied."""
-        return self.source or self.activation
+        return "ui8" if self.operand.bits == 4 else self.source or self.activation
+
+    def x_columns(self, k: int) -> int:
+        """Elements in memory of so many columns of activations."""
+        return -(-k // self.x_per_element)
+
+    @property
+    def x_per_element(self) -> int:
+        """Columns of activations in an element of memory."""
+        return 2 if self.operand.bits == 4 else 1
 
     @property
     def strips(self) -> int:
@@ -128,9 +152,53 @@ def row_roles(problem: LinearProblem) -> dict[str, str]:
     }
 
 
+def x_roles(problem: LinearProblem) -> dict[str, str]:
+    """Arguments that hold scales of blocks of activations, and their parts of the format."""
+    fmt = problem.x_format
+    return {} if fmt is None else {f"x_{scale.role}": scale.role for scale in fmt.block_scales}
+
+
+def signed_scales(fmt: Format) -> list[tuple[str, str]]:
+    """For each scale of a block, the sign of the elements that it serves, and its part."""
+    return [(scale.of if fmt.splits_signs else "all", scale.role) for scale in fmt.block_scales]
+
+
+def block_instruction(weight: Format, x: Format, operand: str) -> str:
+    """
+    The instruction that multiplies blocks of both formats with their scales.
+
+    Raises UnsupportedError where none does.
+    """
+    records = [each for each in INSTRUCTIONS.values() if each.block and each.operand == operand]
+    reasons = {each.name: list(_unlike(each, (weight, x))) for each in records}
+    for name, found in reasons.items():
+        if not found:
+            return name
+    raise UnsupportedError(
+        "linear-blocks",
+        f"no instruction multiplies blocks of {weight.spelling} and {x.spelling}",
+        why="; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items()),
+        next_step="use 16-bit activations, to which both are decoded",
+    )
+
+
+def _unlike(record: Instruction, formats: tuple[Format, Format]) -> Iterator[str]:
+    """What keeps an instruction from taking the scales of both formats."""
+    for fmt in formats:
+        size = fmt.block_size
+        if not isinstance(size, int) or size % record.block or PACKET_COLUMNS % size:
+            yield f"blocks of {fmt.name} are {size}, not {record.block}"
+        for scale in fmt.block_scales:
+            decoding = fmt.scale_decoding(scale.role)
+            if decoding.kind != record.scale or decoding.divide:
+                yield f"scales of {fmt.name} are {decoding.kind}, not {record.scale}"
+    if formats[1].tensor_roles:
+        yield f"{formats[1].spelling} has a scale of the tensor"
+
+
 def chunk_of(problem: LinearProblem) -> int:
     """Stored columns between two rescalings: as many of a packet as share a scale."""
-    return chunk_columns(problem.stored_group)
+    return PACKET_COLUMNS if problem.blocks else chunk_columns(problem.stored_group)
 
 
 def chunk_columns(group: int | None) -> int:
@@ -140,7 +208,7 @@ def chunk_columns(group: int | None) -> int:
 
 def refusal(problem: LinearProblem) -> str | None:
     """Why no schedule can compute this problem, or None."""
-    record, group = INSTRUCTIONS[INSTRUCTION_OF[problem.activation]], problem.group
+    record, group = INSTRUCTIONS[problem.instruction], problem.group
     if isinstance(problem.format.element, Nested) and problem.activation != "f16":
         return f"nested halves are f16, not {problem.activation}; their view is fp8_e4m3"
     _ = problem.program
@@ -148,7 +216,7 @@ def refusal(problem: LinearProblem) -> str | None:
         return f"{problem.source} is not converted to {problem.activation} as it is copied"
     if record.accumulator == "i32" and problem.k > LONGEST_INTEGER_SUM and group is None:
         return f"sums of {problem.k} products of bytes may leave 32 bits; use groups"
-    if problem.format.splits_signs and record.operand_bits != 16:
+    if problem.format.splits_signs and record.operand_bits == 8:
         return f"a scale for each sign needs 16-bit activations, not {record.operand}"
     if problem.activation == "i8" and problem.result not in ("f16", "bf16", "f32"):
         return f"no result of {problem.result}"

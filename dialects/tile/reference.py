@@ -22,6 +22,8 @@ from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, PLANE_ORDERS, unpack_
 from ..formats.scales import decode_scale
 from .decode_rules import decode_program
 from .dialect import tensor_of
+from .fragments import INSTRUCTIONS
+from .operand_types import OPERAND_TYPES
 from .schedule import Schedule
 
 Array = NDArray[Any]
@@ -176,9 +178,37 @@ def _padded(source: Array, groups: list[int]) -> Array:
 
 def _load(block: _Block, op: Any) -> Array:
     tile, (rows, count) = block.get(op.tile), tensor_of(op.fragment.type).shape
+    operand = str(tensor_of(op.fragment.type).element_type)
+    if operand == "f4E2M1FN":
+        padded = np.pad(tile, [(0, 0), (0, -tile.shape[1] % 4)]).view("<u4")
+        tile = OPERAND_TYPES[operand].split(padded).reshape(len(tile), -1)
     start = block.get(op.k) - _first(block, op, tile.shape[1])
     part = tile[np.arange(rows) % len(tile), start : start + count]
-    return part.view(_dtype(op.tile.type)).astype(np.float64)
+    return _of_sign(part.astype(np.float64), op)
+
+
+def _of_sign(values: Array, op: Any) -> Array:
+    """The part of the values that an op wants."""
+    half = {"all": values, "positive": np.maximum(values, 0), "negative": np.minimum(values, 0)}
+    return half[op.sign.value]
+
+
+def _load_scales(block: _Block, op: Any) -> Array:
+    """Bytes [rows, blocks]."""
+    stored = block.get(op.tile).T if op.side.value == "a" else block.get(op.tile)
+    rows, blocks = tensor_of(op.fragment.type).shape
+    columns = op.block.value * np.arange(blocks)
+    at = block.get(op.k) - _first(block, op, stored.shape[1] * op.group.value) + columns
+    return stored[np.arange(rows) % len(stored)][:, at // op.group.value]
+
+
+def _mma_scaled(block: _Block, op: Any) -> Array:
+    record, total = INSTRUCTIONS[op.instruction.value], block.get(op.accumulator)
+    sides = [
+        block.get(values) * np.repeat(decode_scale(record.scale, block.get(scales)), record.block, 1)
+        for values, scales in ((op.a, op.a_scales), (op.b, op.b_scales))
+    ]
+    return (total + sides[0].astype(np.float64) @ sides[1].astype(np.float64).T).astype(total.dtype)
 
 
 def _first(block: _Block, op: Any, depth: int) -> int:
@@ -207,8 +237,7 @@ def _decode(block: _Block, op: Any) -> Array:
         first = _first(block, op, depth)
         zeros = block.get(op.zeros)[_group(k, op.group.value, first)].astype(np.float64)
         values = values - fmt.zero_point_codes()[codes] * zeros[:rows, None]
-    half = {"all": values, "positive": np.maximum(values, 0), "negative": np.minimum(values, 0)}
-    return program.operand.rounded(half[op.sign.value] / program.factor)
+    return program.operand.rounded(_of_sign(values, op) / program.factor)
 
 
 def _group(k: int, group: int, first: int) -> int:
@@ -281,6 +310,8 @@ MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
     "tile.load": _load,
     "tile.decode": _decode,
     "tile.mma": _mma,
+    "tile.load_scales": _load_scales,
+    "tile.mma_scaled": _mma_scaled,
     "tile.rescale": _rescale,
     "tile.map": _map,
     "tile.read": _read,

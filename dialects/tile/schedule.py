@@ -17,7 +17,7 @@ from .decode_program import TABLE_STRIDE
 from .dialect import BANK_ROW
 from .fragments import INSTRUCTIONS, Instruction
 from .hardware import Machine, is_native
-from .problem import SCALE_ELEMENTS, LinearProblem, row_roles
+from .problem import SCALE_ELEMENTS, LinearProblem, row_roles, x_roles
 
 MOST_REGISTERS = 254
 WARP_GROUP = 128
@@ -155,7 +155,12 @@ def stage_tiles(problem: LinearProblem, schedule: Schedule) -> list[SharedTile]:
     """
     operand, s = problem.operand, schedule
     columns = s.share(problem.stored_k) if s.streams else s.depth
-    tiles = [SharedTile("x", s.tokens, columns, operand.name, operand.bits // 8)]
+    element = "ui8" if operand.bits == 4 else operand.name
+    tiles = [SharedTile("x", s.tokens, problem.x_columns(columns), element, -(-operand.bits // 8))]
+    if problem.x_format is not None:
+        size = problem.x_format.block_size
+        assert isinstance(size, int)
+        tiles += [SharedTile(each, s.tokens, columns // size, "ui8", 1) for each in x_roles(problem)]
     if not s.streams:
         for role, bits in problem.code_parts.items():
             words = s.depth // PACKET_COLUMNS * LANES * bits
@@ -207,7 +212,7 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     """
     accumulators, program = 4 * schedule.strips * schedule.columns, problem.program
     total = accumulators + OTHER_REGISTERS
-    if problem.group is not None:
+    if problem.group is not None and not problem.blocks:
         total += accumulators * (1 + problem.format.splits_signs)
     of_strip = min(program.registers, DECODED_AHEAD) + problem.format.bits
     if schedule.groups:

@@ -48,6 +48,10 @@ struct Access<4> {
 template <int bytes>
 using Accessed = typename Access<bytes>::type;
 
+// Of eight e2m1 codes those above zero, or below; zero in place of the others.
+QCC_DEVICE u32 negative_e2m1x8(u32 codes) { return codes & (codes >> 3 & 0x11111111) * 15; }
+QCC_DEVICE u32 positive_e2m1x8(u32 codes) { return codes & ~((codes >> 3 & 0x11111111) * 15); }
+
 // What the caches should do with the line of an access.
 enum class Cache {
   normal,

@@ -21,6 +21,7 @@ from qcc.codegen.cuda.emulator.launch import (
 )
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.formats import Format
 from qcc.dialects.formats.packets import ORDERS, to_packets
 from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.problem import LinearProblem
@@ -88,8 +89,12 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
     parts = fmt.encode_rows(np.clip(values, -1.7, 1.7))
     weight = fmt.decode_rows(parts, problem.k).astype(np.float64)
     given = dict(to_packets(fmt, ORDERS[problem.layout], parts, problem.k))
-    x = _activations(rng, problem.memory, (tokens, problem.k))
-    wide = x.astype(DTYPES[problem.activation]).astype(np.float64)
+    if problem.x_format is not None:
+        x, scales, wide = block_activations(rng, problem.x_format, (tokens, problem.k))
+        given |= {f"x_{role}": scale for role, scale in scales.items()}
+    else:
+        x = _activations(rng, problem.memory, (tokens, problem.k))
+        wide = x.astype(DTYPES[problem.activation]).astype(np.float64)
     if problem.activation == "i8":
         given["x_scale"] = rng.uniform(0.01, 2, tokens).astype(np.float32)
         wide = wide * given["x_scale"][:, None].astype(np.float64)
@@ -109,6 +114,19 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
         "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
     }
     return Case(given, parts, wanted, bound)
+
+
+def block_activations(
+    rng: np.random.Generator, fmt: Format, shape: tuple[int, int]
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Codes as kernels read them, scales by role, and what they mean."""
+    tokens, k = shape
+    parts = dict(fmt.encode_rows(rng.normal(size=shape).astype(np.float32)))
+    wide = fmt.decode_rows(parts, k).astype(np.float64)
+    codes = parts.pop(fmt.code_part).reshape(tokens, -1)[:, : -(-k * fmt.bits // 8)]
+    if fmt.bits == 8:
+        codes = codes.view(ml_dtypes.float8_e4m3fn)
+    return np.ascontiguousarray(codes), parts, wide
 
 
 def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
