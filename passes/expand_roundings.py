@@ -40,7 +40,7 @@ from ..dialects.source_line import source_line
 from .elementwise import Axes, empty, filled, generic, widened
 from .elementwise import rounded as to_element
 
-BYTE = 8
+BYTE, NIBBLE = 8, 4
 CAST = "builtin.unrealized_conversion_cast"
 
 
@@ -85,7 +85,7 @@ def _packed(op: qcc.QuantizeOp, rounding: _Rounding) -> ir.Value:
     """
     The parts of a packed value, for kernels that read them by name.
 
-    Codes are a byte each, however few bits they have, and rows are not padded.
+    Codes are a byte each, however few bits they have, or pairs of them; rows are not padded.
     """
     fmt = rounding.format
     roles = list(fmt.part_specs(1, rounding.shape[-1]))
@@ -95,8 +95,25 @@ def _packed(op: qcc.QuantizeOp, rounding: _Rounding) -> ir.Value:
             where=source_line(op.location), why="only codes of at most eight bits are stored",
             next_step="choose a format of at most eight bits",
         )  # fmt: skip
-    made = [rounding.codes() if role == fmt.code_part else rounding.part(role) for role in roles]
+    codes = rounding.codes()
+    codes = paired(codes) if qcc.layout_of(op.operation) == qcc.PAIRS else codes
+    made = [codes if role == fmt.code_part else rounding.part(role) for role in roles]
     return ir.Operation.create(CAST, results=[op.codes.type], operands=made).results[0]
+
+
+def paired(codes: ir.Value) -> ir.Value:
+    """Two codes of 4 bits in a byte along the last axis, the first one lower."""
+    kind = ir.RankedTensorType(codes.type)
+    if kind.shape[-1] % 2:
+        codes = _filled_up(codes, 1)
+    pairs, element, axes = _cut(codes, 2), kind.element_type, range(kind.rank)
+    column = ir.RankedTensorType.get([*ir.RankedTensorType(pairs.type).shape[:-1], 1], element)
+    halves = [(_part(pairs, column, index), [*axes, None]) for index in range(2)]
+
+    def body(first: ir.Value, second: ir.Value) -> ir.Value:
+        return arith.ori(first, arith.shli(second, arith.constant(element, NIBBLE)))
+
+    return generic(halves, (empty(pairs, axes, element), axes), body)
 
 
 @dataclass
@@ -270,7 +287,7 @@ class _Rounding:
         if not self.spare:
             return whole
         sizes = [*kind.shape[: rank - 1], self.shape[-1]]
-        return _first(whole, ir.RankedTensorType.get(sizes, kind.element_type))
+        return _part(whole, ir.RankedTensorType.get(sizes, kind.element_type))
 
 
 def _reassociation(groups: Sequence[Sequence[int]]) -> ir.ArrayAttr:
@@ -308,7 +325,8 @@ def _filled_up(value: ir.Value, spare: int) -> ir.Value:
     kind = ir.RankedTensorType(value.type)
     shape = [*kind.shape[:-1], kind.shape[-1] + spare]
     high = [0] * (kind.rank - 1) + [spare]
-    zero = arith.constant(kind.element_type, 0.0)
+    is_float = isinstance(kind.element_type, ir.FloatType)
+    zero = arith.constant(kind.element_type, 0.0 if is_float else 0)
     op = ir.Operation.create(
         "tensor.pad",
         results=[ir.RankedTensorType.get(shape, kind.element_type)],
@@ -326,8 +344,8 @@ def _filled_up(value: ir.Value, spare: int) -> ir.Value:
     return op.results[0]
 
 
-def _first(value: ir.Value, kind: ir.RankedTensorType) -> ir.Value:
-    """The leading part of a tensor that has the shape of `kind`."""
+def _part(value: ir.Value, kind: ir.RankedTensorType, start: int = 0) -> ir.Value:
+    """The part of a tensor that has the shape of `kind`, from `start` along the last axis on."""
     ones = [1] * kind.rank
     sizes = _dynamic(value)
     return ir.Operation.create(
@@ -335,7 +353,7 @@ def _first(value: ir.Value, kind: ir.RankedTensorType) -> ir.Value:
         results=[kind],
         operands=[value, *sizes],
         attributes={
-            "static_offsets": ir.DenseI64ArrayAttr.get([0] * kind.rank),
+            "static_offsets": ir.DenseI64ArrayAttr.get([0] * (kind.rank - 1) + [start]),
             "static_sizes": ir.DenseI64ArrayAttr.get(list(kind.shape)),
             "static_strides": ir.DenseI64ArrayAttr.get(ones),
             "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, len(sizes), 0]),

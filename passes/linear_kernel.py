@@ -16,14 +16,13 @@ so that there are two products, or four.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..dialects import tile
 from ..dialects.bindings import arith, ir
 from ..dialects.formats import Format
 from ..dialects.formats.packets import LOWER
-from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
+from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import (
     SCALE_ELEMENTS,
@@ -35,6 +34,7 @@ from ..dialects.tile.problem import (
     x_roles,
 )
 from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
+from .kernel_values import copied, element_type, fragment, global_tensor, integer, shared_tile
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()
 SWIZZLE, BOXES = "swizzle8", "boxes8"
@@ -65,25 +65,25 @@ class _Linear:
 
     def argument_types(self) -> dict[str, ir.Type]:
         p = self.problem
-        kinds = {"x": _global([DYNAMIC, p.x_columns(p.k)], p.memory)}
+        kinds = {"x": global_tensor([DYNAMIC, p.x_columns(p.k)], p.memory)}
         if p.x_format is not None:
             for name, role in x_roles(p).items():
                 blocks = p.x_format.part_specs(1, p.k)[role][0][1]
-                kinds[name] = _global([DYNAMIC, blocks], "ui8")
+                kinds[name] = global_tensor([DYNAMIC, blocks], "ui8")
         for role, bits in p.code_parts.items():
-            kinds[role] = _global([p.strips, p.units, 32 * bits], "ui32")
+            kinds[role] = global_tensor([p.strips, p.units, 32 * bits], "ui32")
         for role, kind in row_roles(p).items():
-            kinds[role] = _global([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
-        kinds |= {role: _global([1], "f32") for role in self.tensor_factors()}
+            kinds[role] = global_tensor([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
+        kinds |= {role: global_tensor([1], "f32") for role in self.tensor_factors()}
         if p.activation == "i8":
-            kinds["x_scale"] = _global([DYNAMIC], "f32")
+            kinds["x_scale"] = global_tensor([DYNAMIC], "f32")
         if p.bias is not None:
-            kinds["bias"] = _global([p.n], p.bias)
+            kinds["bias"] = global_tensor([p.n], p.bias)
         if p.program.table:
-            kinds["table"] = _global([len(p.program.table)], "ui32")
-        kinds["y"] = _global([DYNAMIC, p.n], p.result)
-        kinds["workspace"] = _global([DYNAMIC], self.sum_type)
-        kinds["arrivals"] = _global([DYNAMIC], "ui32")
+            kinds["table"] = global_tensor([len(p.program.table)], "ui32")
+        kinds["y"] = global_tensor([DYNAMIC, p.n], p.result)
+        kinds["workspace"] = global_tensor([DYNAMIC], self.sum_type)
+        kinds["arrivals"] = global_tensor([DYNAMIC], "ui32")
         return kinds | {"tokens": ir.IndexType.get()}
 
     @property
@@ -99,11 +99,11 @@ class _Linear:
         s, index = self.schedule, ir.IndexType.get()
         n0 = tile.BlockOffsetOp(ir.StringAttr.get("n"), index, **self.last_tile()).offset
         m0 = tile.BlockOffsetOp(ir.StringAttr.get("m"), index).offset
-        share = tile.BlockRangeOp(_number(self.problem.stored_k), _number(s.depth), index, index)
+        share = tile.BlockRangeOp(integer(self.problem.stored_k), integer(s.depth), index, index)
         initial = tile.ZerosOp(self.accumulator(self.sum_type)).fragment
         whole_share = self.copies(given, n0, m0, share.first) if s.streams else {}
         pipeline = tile.PipelineOp(
-            share.first, share.last, initial, _number(s.depth), _number(s.stages), initial.type
+            share.first, share.last, initial, integer(s.depth), integer(s.stages), initial.type
         )
         body = pipeline.body.blocks.append(index, initial.type)
         with ir.InsertionPoint(body):
@@ -124,10 +124,10 @@ class _Linear:
         stored, channels = self.problem.strips * PACKET_ROWS, self.schedule.channels
         if not self.schedule.groups or stored % channels == 0:
             return {}
-        return {"most": _number(stored - channels)}
+        return {"most": integer(stored - channels)}
 
     def accumulator(self, element: str) -> ir.Type:
-        return _fragment([self.schedule.channels, self.schedule.padded_tokens], element, "c")
+        return fragment([self.schedule.channels, self.schedule.padded_tokens], element, "c")
 
     def copies(self, given: Values, n0: ir.Value, m0: ir.Value, k: ir.Value) -> Values:
         """Shared tiles of one iteration, by role."""
@@ -138,23 +138,23 @@ class _Linear:
         for each in stage_tiles(p, s):
             if each.name == "x":
                 order = BOXES if s.groups else SWIZZLE
-                kind = _shared([each.rows, each.columns], each.element, order)
+                kind = shared_tile([each.rows, each.columns], each.element, order)
                 divisors = [1, p.x_per_element]
-                made["x"] = _copy(given["x"], [m0, k], divisors, "normal", kind, self.groups())
+                made["x"] = copied(given["x"], [m0, k], divisors, "normal", kind, self.groups())
             elif each.name in x_roles(p):
-                kind = _shared([each.rows, each.columns], each.element, "rows")
+                kind = shared_tile([each.rows, each.columns], each.element, "rows")
                 divisors = [1, stored // each.columns]
-                made[each.name] = _copy(given[each.name], [m0, k], divisors, "normal", kind)
+                made[each.name] = copied(given[each.name], [m0, k], divisors, "normal", kind)
             elif each.name in p.code_parts:
                 units = s.depth // PACKET_COLUMNS
-                kind = _shared([each.rows, units, each.columns // units], each.element, "rows")
+                kind = shared_tile([each.rows, units, each.columns // units], each.element, "rows")
                 divisors = [PACKET_ROWS, PACKET_COLUMNS]
                 role = "codes" if each.name == p.format.code_part else each.name
-                made[role] = _copy(given[each.name], [n0, k], divisors, stream, kind)
+                made[role] = copied(given[each.name], [n0, k], divisors, stream, kind)
             else:
-                kind = _shared([each.rows, each.columns], each.element, "rows")
+                kind = shared_tile([each.rows, each.columns], each.element, "rows")
                 divisors = [p.stored_group or NO_GROUP, 1]
-                made[each.name] = _copy(given[each.name], [k, n0], divisors, "normal", kind)
+                made[each.name] = copied(given[each.name], [k, n0], divisors, "normal", kind)
         return made
 
     def fetched(self, given: Values, n0: ir.Value, k: ir.Value) -> Values:
@@ -165,7 +165,7 @@ class _Linear:
         made: Values = {}
         for role, bits in p.code_parts.items():
             shape = [s.channels // PACKET_ROWS, s.depth // PACKET_COLUMNS, 32 * bits]
-            kind = _fragment(shape, "ui32", "packets")
+            kind = fragment(shape, "ui32", "packets")
             fetch = tile.FetchOp(given[role], [n0, k], divisors, cache, kind)
             made["codes" if role == p.format.code_part else role] = fetch.packets
         return made
@@ -178,8 +178,8 @@ class _Linear:
 
     def steps(self, given: Values, tiles: Values, k: ir.Value, carried: ir.Value) -> ir.Value:
         chunk = chunk_of(self.problem)
-        count = _number(self.schedule.depth // chunk)
-        steps = tile.StepsOp(k, carried, _number(chunk), count, carried.type)
+        count = integer(self.schedule.depth // chunk)
+        steps = tile.StepsOp(k, carried, integer(chunk), count, carried.type)
         body = steps.body.blocks.append(k.type, carried.type)
         with ir.InsertionPoint(body):
             at, total = body.arguments
@@ -202,7 +202,7 @@ class _Linear:
     def loaded(self, tiles: Values, k: ir.Value, sign: str) -> ir.Value:
         """Activations of a chunk as right operands."""
         shape = [self.schedule.padded_tokens, chunk_of(self.problem)]
-        kind = _fragment(shape, self.problem.activation, "b")
+        kind = fragment(shape, self.problem.activation, "b")
         return tile.LoadOp(
             tiles["x"], k, kind, first=tiles.get("first"), sign=ir.StringAttr.get(sign)
         ).fragment
@@ -212,8 +212,8 @@ class _Linear:
         p = self.problem
         return tile.DecodeOp(
             tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
-            _number(p.stored_group or NO_GROUP),
-            _fragment([self.schedule.channels, chunk_of(p)], p.activation, "a"),
+            integer(p.stored_group or NO_GROUP),
+            fragment([self.schedule.channels, chunk_of(p)], p.activation, "a"),
             zeros=tiles.get("zero_point"), table=given.get("table"), first=tiles.get("first"),
             lower=tiles.get(LOWER),
         ).fragment  # fmt: skip
@@ -241,10 +241,10 @@ class _Linear:
         """Scales of the blocks of a chunk; groups of one side may be several blocks."""
         s, block = self.schedule, self.schedule.record.block
         rows = s.channels if side == "a" else s.padded_tokens
-        kind = _fragment([rows, chunk_of(self.problem) // block], "ui8", f"{side}_scales")
+        kind = fragment([rows, chunk_of(self.problem) // block], "ui8", f"{side}_scales")
         assert isinstance(fmt.block_size, int)
         return tile.LoadScalesOp(
-            tiles[name], k, ir.StringAttr.get(side), _number(fmt.block_size), _number(block), kind,
+            tiles[name], k, ir.StringAttr.get(side), integer(fmt.block_size), integer(block), kind,
             first=tiles.get("first"),
         ).fragment  # fmt: skip
 
@@ -269,7 +269,7 @@ class _Linear:
         apply = "divide" if decoding.divide else "multiply"
         return tile.RescaleOp(
             total, part, tiles[role], k, ir.StringAttr.get(decoding.kind),
-            ir.StringAttr.get(apply), _number(p.stored_group or NO_GROUP),
+            ir.StringAttr.get(apply), integer(p.stored_group or NO_GROUP),
             ir.FloatAttr.get_f64(p.program.factor), total.type, first=tiles.get("first"),
         ).result  # fmt: skip
 
@@ -280,9 +280,9 @@ class _Linear:
         factors += [(role, "one") for role in self.tensor_factors()]
         factors += [("x_scale", "m")] * (p.activation == "i8")
         factors += [("bias", "n")] * ("bias" in given)
-        result = _fragment([self.schedule.channels, self.schedule.padded_tokens], p.result, "c")
+        result = fragment([self.schedule.channels, self.schedule.padded_tokens], p.result, "c")
         mapped = tile.MapOp(whole, result)
-        with ir.InsertionPoint(mapped.body.blocks.append(_element(self.sum_type))) as inside:
+        with ir.InsertionPoint(mapped.body.blocks.append(element_type(self.sum_type))) as inside:
             value = inside.block.arguments[0]
             value = value if self.sum_type == "f32" else arith.sitofp(ir.F32Type.get(), value)
             if (p.group is None or p.blocks) and p.program.factor != 1:
@@ -293,7 +293,7 @@ class _Linear:
                 factor = tile.ReadOp(given[role], offset, ir.StringAttr.get(axis), kind).element
                 value = self.applied(value, role, factor)
             if p.result != "f32":
-                value = arith.truncf(_element(p.result), value)
+                value = arith.truncf(element_type(p.result), value)
             tile.YieldOp([value])
         return mapped.result
 
@@ -313,35 +313,3 @@ class _Linear:
     def row_scales(self) -> list[str]:
         return [scale.role for scale in self.problem.format.block_scales
                 if scale.role not in self.problem.format.tensor_roles]  # fmt: skip
-
-
-def _number(value: int) -> ir.IntegerAttr:
-    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-
-
-def _element(name: str) -> ir.Type:
-    return ir.Type.parse(name)
-
-
-def _global(shape: list[int], element: str) -> ir.Type:
-    return global_of(ir.RankedTensorType.get(shape, _element(element)))
-
-
-def _shared(shape: list[int], element: str, order: str) -> ir.Type:
-    return shared_of(ir.RankedTensorType.get(shape, _element(element)), order)
-
-
-def _copy(
-    source: ir.Value,
-    offsets: list[ir.Value],
-    divisors: list[int],
-    cache: str,
-    kind: ir.Type,
-    groups: Sequence[int] = (),
-) -> ir.Value:
-    by, padded = ir.DenseI64ArrayAttr.get(divisors), ir.DenseI64ArrayAttr.get(list(groups))
-    return tile.CopyOp(source, offsets, by, ir.StringAttr.get(cache), kind, groups=padded).tile
-
-
-def _fragment(shape: list[int], element: str, role: str) -> ir.Type:
-    return fragment_of(ir.RankedTensorType.get(shape, _element(element)), role)

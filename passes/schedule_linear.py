@@ -10,8 +10,9 @@ Linear layers become launches of kernels over tiles.
 Layers of equal shapes and formats share a kernel; where the number of tokens is open, a call takes
 one of two. Activations are f16 or bf16, or the codes of a `qcc.quantize`: symmetric int8 with a
 scale for each token, whose products with integer weights are exact, or fp8_e4m3 without scales
-where the target multiplies it. Codes are decoded to the type of the activations, rounded at most
-once (DecodeProgram.error); sums are fp32 or i32, and scales fp32: see linear_kernel.py.
+where the target multiplies it, or blocks with scales where it multiplies those with the weight's.
+Codes are decoded to the type of the activations, rounded at most once (DecodeProgram.error); sums
+are fp32 or i32, and scales fp32: see linear_kernel.py.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from ..dialects import qcc, tile
 from ..dialects.bindings import Operation, arith, ir, scf
 from ..dialects.errors import UnsupportedError
+from ..dialects.formats import parse_spelling
 from ..dialects.regions import walk
 from ..dialects.tile.default_schedule import default_schedule
 from ..dialects.tile.hardware import is_native
@@ -56,6 +58,8 @@ WORTH_TWO = 1 << 16
 """Weights of a layer from which on it has a kernel for each."""
 BYTE_ACTIVATIONS = {"int8": "i8", "fp8_e4m3": "f8E4M3FN"}
 """What a layer's input may be rounded to, and the operands that its codes are."""
+BLOCK_OPERANDS = {8: "f8E4M3FN", 4: "f4E2M1FN"}
+"""The operands that codes of so many bits may be, where they have a scale for each block."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ def _launched(op: qcc.LinearOp, source: ir.Value, kernel: Launch) -> ir.Value:
             source, tokens, columns, box.element_bytes, box.box, box.swizzle, part
         )
     if packed:
-        known["x_scale"] = Read(source, "scale")
+        scales = [scale.role for scale in qcc.format_of(source).block_scales]
+        known |= {f"x_{role}": Read(source, role) for role in scales}
     if op.bias is not None:
         known["bias"] = Read(op.bias)
     if kernel.table:
@@ -168,7 +173,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     if spelling is None or producer_name(op.weight) != "qcc.param":
         raise _refused(op, f"its weight is {op.weight.type}", "give the parameter a format")
     n, k = qcc.logical_type(op.weight.type).shape
-    source, activation = _activation(op, options.target)
+    source, activation, blocks = _activation(op, options.target)
     result = ir.RankedTensorType(op.result.type)
     rows = [result.shape[axis] for axis in range(result.rank - 1)]
     known = 1
@@ -180,16 +185,25 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     converted = not qcc.is_packed(source.type) and memory != activation
     problem = LinearProblem(
         n, k, count, spelling, activation, str(result.element_type), bias,
-        memory if converted else None,
+        memory if converted else None, blocks,
     )  # fmt: skip
     return problem, source
 
 
-def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str]:
-    """Codes of rounded activations, if the target multiplies them; else the input itself."""
-    codes = multiplied_codes(op, target)
-    if codes is not None:
-        return codes, BYTE_ACTIVATIONS[qcc.format_spelling(codes.type) or ""]
+def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str | None]:
+    """
+    Codes of rounded activations, if the target multiplies them; else the input itself.
+
+    With the type of the operands, and the format of blocks that are multiplied with their scales.
+    """
+    multiplied = multiplied_codes(op, target)
+    if multiplied is not None:
+        codes, operand, blocks = multiplied
+        if operand == BLOCK_OPERANDS[4]:
+            rounding: Any = codes.owner
+            pairs = ir.StringAttr.get(qcc.PAIRS, op.operation.context)
+            rounding.attributes[qcc.LAYOUT_ATTRIBUTE] = pairs
+        return codes, operand, blocks
     element = str(ir.RankedTensorType(op.input.type).element_type)
     if element not in CONVERTED:
         raise _refused(op, f"its activations are {element}", "compile the model in f16 or bf16")
@@ -197,19 +211,29 @@ def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str]:
     if cast is not None and is_cast(cast):
         wide = cast.operands[0]
         if str(ir.RankedTensorType(wide.type).element_type) in CONVERTED[element]:
-            return wide, element
-    return op.input, element
+            return wide, element, None
+    return op.input, element, None
 
 
-def multiplied_codes(op: qcc.LinearOp, target: str) -> ir.Value | None:
-    """The codes of rounded activations that are multiplied as such, if they and the weight can."""
+def multiplied_codes(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str | None] | None:
+    """
+    The codes of rounded activations that are multiplied as such, if they and the weight can.
+
+    With the type of the operands, and the format of blocks that are multiplied with their scales.
+    """
     weight = qcc.format_spelling(op.weight.type)
     if weight is None or producer_name(op.input) != "qcc.dequantize":
         return None
     decoded: Any = op.input.owner
     codes = decoded.operands[0]
-    kind = BYTE_ACTIVATIONS.get(qcc.format_spelling(codes.type) or "")
-    return codes if kind is not None and _multiplies(kind, weight, target) else None
+    spelling = qcc.format_spelling(codes.type) or ""
+    kind = BYTE_ACTIVATIONS.get(spelling)
+    if kind is not None:
+        return (codes, kind, None) if _multiplies(kind, weight, target) else None
+    operand = BLOCK_OPERANDS.get(parse_spelling(spelling).bits)
+    if operand is None or not _multiplies_blocks(operand, weight, spelling, target):
+        return None
+    return codes, operand, spelling
 
 
 def producer_name(value: ir.Value) -> str:
@@ -229,6 +253,15 @@ def _multiplies(kind: str, weight: str, target: str) -> bool:
         if not is_native(target, INSTRUCTION_OF[kind]) or refusal(problem):
             return False
         return (problem.stored_group or 1) < 2 * (problem.group or 1)
+    except UnsupportedError:
+        return False
+
+
+def _multiplies_blocks(operand: str, weight: str, x: str, target: str) -> bool:
+    """Whether the target has an instruction for blocks of both formats with their scales."""
+    problem = LinearProblem(1, 1, 1, weight, operand, blocks=x)
+    try:
+        return is_native(target, problem.instruction) and not refusal(problem)
     except UnsupportedError:
         return False
 

@@ -76,7 +76,7 @@ def spelled(term: Term) -> str:
 
 def load(text: KernelText, op: Any) -> None:
     """Right operands: as many columns of 8 tokens as one ldmatrix brings."""
-    out, s, walk = text.out, text.schedule, text.walk
+    s, walk = text.schedule, text.walk
     if s.groups:
         text.names[op.fragment] = f"{text.stage_tile(op.tile)}.at({_place_in_boxes(text, op)})"
         return

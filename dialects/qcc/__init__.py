@@ -6,6 +6,7 @@ from .dialect import PackedType, Qcc, format_of, format_spelling, is_packed, log
 from .norm import LayerNormOp, RmsNormOp
 from .storage import (
     LAYOUT_ATTRIBUTE,
+    PAIRS,
     TRANSPOSE,
     DequantizeOp,
     ParamOp,
@@ -19,6 +20,7 @@ from .storage import (
 __all__ = [
     "CACHED_OPERANDS",
     "LAYOUT_ATTRIBUTE",
+    "PAIRS",
     "TRANSPOSE",
     "AttentionOp",
     "Conv2dOp",

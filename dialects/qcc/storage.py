@@ -9,6 +9,7 @@ from ..formats.stored import layout_refusal
 from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
 
 LAYOUT_ATTRIBUTE = "layout"
+PAIRS = "pairs"
 TRANSPOSE = "^T"
 """Ends the symbol of a parameter that is the transpose of the model's parameter before it."""
 
@@ -36,7 +37,8 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
     are computed from the very values of `source` (dynamic quantization). With
     `range = array<f32: least, most>`, scales and zero points of the whole tensor are those of a
     tensor with these extremes (static quantization), and values beyond saturate as the format
-    does; scales of blocks inside still come from the values.
+    does; scales of blocks inside still come from the values. Where `layout = "pairs"`, kernels read
+    codes of four bits two in a byte, the first one lower, and else a byte each.
     """
 
     # No field: ext knows no optional attributes.
@@ -52,7 +54,8 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
                 f"quantized shape {logical_type(self.codes.type)} differs from {self.source.type}"
             )
             return False
-        return format_is_known(self.location, self.codes.type) and _range_fits(self)
+        known = format_is_known(self.location, self.codes.type)
+        return known and _attributes_known(self) and _range_fits(self)
 
 
 class DequantizeOp(Qcc.Operation, name="dequantize", traits=[ext.Pure]):
@@ -98,14 +101,25 @@ def tensor_range_of(quantize: Any) -> Range | None:
     return least, most
 
 
+def _attributes_known(op: QuantizeOp) -> bool:
+    """Verifier part: no others than `range` and `layout`, and the layout fits the codes."""
+    unknown = [name for name in op.attributes if name not in ("range", LAYOUT_ATTRIBUTE)]
+    if unknown:
+        op.location.emit_error(
+            f"qcc.quantize has no attribute '{unknown[0]}'; it may have 'range' and 'layout'"
+        )
+        return False
+    layout, spelling = layout_of(op.operation), format_spelling(op.codes.type)
+    assert spelling is not None
+    if layout is not None and (layout != PAIRS or parse_spelling(spelling).bits != 4):
+        op.location.emit_error(f"layout is '{layout}'; only codes of 4 bits have one, '{PAIRS}'")
+        return False
+    return True
+
+
 def _range_fits(op: QuantizeOp) -> bool:
     """Verifier part: the range, where there is one, is one that the format can use."""
-    known = "range" in op.attributes
-    unknown = [name for name in op.attributes if name != "range"]
-    if unknown:
-        op.location.emit_error(f"qcc.quantize has no attribute '{unknown[0]}'; it may have 'range'")
-        return False
-    if not known:
+    if "range" not in op.attributes:
         return True
     given, spelling = op.attributes["range"], format_spelling(op.codes.type)
     assert spelling is not None
@@ -120,11 +134,11 @@ def _range_fits(op: QuantizeOp) -> bool:
     return True
 
 
-def layout_of(parameter: Operation) -> str | None:
-    """The layout of a `qcc.param`, None for rows one after another."""
-    if LAYOUT_ATTRIBUTE not in parameter.attributes:
+def layout_of(op: Operation) -> str | None:
+    """The layout of a `qcc.param`, None for rows one after another; that of a `qcc.quantize`."""
+    if LAYOUT_ATTRIBUTE not in op.attributes:
         return None
-    return ir.StringAttr(parameter.attributes[LAYOUT_ATTRIBUTE]).value
+    return ir.StringAttr(op.attributes[LAYOUT_ATTRIBUTE]).value
 
 
 def _layout_is_known(parameter: Operation) -> bool:

@@ -98,11 +98,10 @@ class LoadScalesOp(Tile.Operation, name="load_scales", traits=[ext.Pure]):
 
 class MmaScaledOp(Tile.Operation, name="mma_scaled", traits=[ext.Pure]):
     """
-    result[i, j] = accumulator[i, j]
-                   + sum over k of a[i, k] * a_scales[i, k / block] * b[j, k] * b_scales[j, k / block]
+    result[i, j] = accumulator[i, j] + sum over k of a[i, k] * s[i, m] * b[j, k] * t[j, m]
 
-    for an instruction that multiplies by scales itself, bytes of the type it says. Products exact,
-    sums fp32 in any order.
+    with m = k / block; the scales s = `a_scales` and t = `b_scales` are bytes of the type that the
+    instruction multiplies by. Products exact, sums fp32 in any order.
     """
 
     a: Operand[Any]

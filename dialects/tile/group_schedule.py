@@ -193,7 +193,7 @@ def _by_elements(outputs: Sequence[ir.Value], extents: Extents) -> GroupSchedule
         for output in outputs:
             reads.read(output, delinearized(at, extents.of(output)))
         if not reads.folds and _moves(reads.loads, outputs, extents, lane, vector):
-            return GroupSchedule(_threads(count, THREADS * vector) // vector or WARP, vector)
+            return GroupSchedule(_threads(count, THREADS, vector), vector)
     return GroupSchedule(_threads(count, THREADS))
 
 
@@ -204,12 +204,12 @@ def _reduces_angles(outputs: Sequence[ir.Value]) -> bool:
     return any(op.operation.name in ANGULAR for op in ops)
 
 
-def _threads(count: Index, most: int) -> int:
-    """Enough for a small known count, else `most`; a power of two and whole warps."""
+def _threads(count: Index, most: int, each: int = 1) -> int:
+    """Enough for a small known count, `each` a thread, else `most`; powers of two, whole warps."""
     known = count.constant
-    if known is None or known >= most:
+    if known is None or known >= most * each:
         return most
-    return max(WARP, 1 << max(0, known - 1).bit_length())
+    return max(WARP, 1 << max(0, -(-known // each) - 1).bit_length())
 
 
 def _moves(

@@ -62,7 +62,7 @@ class LoadOp(Tile.Operation, name="load"):
     k: Operand[Any]
     fragment: Result[Any]
     first: Optional[Operand[Any]] = None
-    sign: ir.StringAttr = ext.attribute(default_factory=lambda: ir.StringAttr.get("all"))
+    sign: Any = ext.attribute(default_factory=lambda: ir.StringAttr.get("all"))
 
 
 class ReadOp(Tile.Operation, name="read"):

@@ -73,7 +73,7 @@ class LinearProblem:
 
     @property
     def instruction(self) -> str:
-        """That of a warp; for blocks the one whose blocks divide both sides' and hold the scales."""
+        """That of a warp; where activations are blocks, one that takes scales of both sides."""
         if self.x_format is None:
             return INSTRUCTION_OF[self.activation]
         return block_instruction(self.format, self.x_format, self.activation)

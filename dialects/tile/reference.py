@@ -204,11 +204,11 @@ def _load_scales(block: _Block, op: Any) -> Array:
 
 def _mma_scaled(block: _Block, op: Any) -> Array:
     record, total = INSTRUCTIONS[op.instruction.value], block.get(op.accumulator)
-    sides = [
-        block.get(values) * np.repeat(decode_scale(record.scale, block.get(scales)), record.block, 1)
-        for values, scales in ((op.a, op.a_scales), (op.b, op.b_scales))
-    ]
-    return (total + sides[0].astype(np.float64) @ sides[1].astype(np.float64).T).astype(total.dtype)
+    sides = []
+    for values, scales in ((op.a, op.a_scales), (op.b, op.b_scales)):
+        factors = decode_scale(record.scale, block.get(scales)).astype(np.float64)
+        sides.append(block.get(values) * np.repeat(factors, record.block, axis=1))
+    return (total + sides[0] @ sides[1].T).astype(total.dtype)
 
 
 def _first(block: _Block, op: Any, depth: int) -> int:

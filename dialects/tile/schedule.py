@@ -160,7 +160,8 @@ def stage_tiles(problem: LinearProblem, schedule: Schedule) -> list[SharedTile]:
     if problem.x_format is not None:
         size = problem.x_format.block_size
         assert isinstance(size, int)
-        tiles += [SharedTile(each, s.tokens, columns // size, "ui8", 1) for each in x_roles(problem)]
+        blocks = columns // size
+        tiles += [SharedTile(each, s.tokens, blocks, "ui8", 1) for each in x_roles(problem)]
     if not s.streams:
         for role, bits in problem.code_parts.items():
             words = s.depth // PACKET_COLUMNS * LANES * bits

@@ -34,8 +34,15 @@ def test_unpacking_undoes_packing(order, bits, rows, k, seed):
     np.testing.assert_array_equal(unpack_packets(order, packets, bits, rows, k), codes)
 
 
-@orders
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize(
+    ("order", "bits"),
+    [
+        (order, bits)
+        for order in ORDERS.values()
+        for bits in range(1, min(order.widest_plane, 8) + 1)
+    ],
+    ids=lambda each: getattr(each, "name", each),
+)
 def test_every_bit_of_a_packet_holds_one_bit_of_one_code(order, bits):
     """So nothing is stored twice or not at all."""
     seen = np.zeros((LANES * bits, 32), int)
@@ -50,7 +57,8 @@ def test_every_bit_of_a_packet_holds_one_bit_of_one_code(order, bits):
 
 @orders
 def test_registers_are_fragments_of_the_unit(order):
-    unit = INSTRUCTIONS[{2: "mma.m16n8k16.f16", 4: "mma.m16n8k32.s8"}[order.per_register]]
+    names = {2: "mma.m16n8k16.f16", 4: "mma.m16n8k32.s8", 8: "mma.m16n8k64.s4"}
+    unit = INSTRUCTIONS[names[order.per_register]]
     left, right = unit.a, unit.b
     lanes = np.arange(LANES)
     e, steps = order.per_register, PACKET_COLUMNS // (8 * order.per_register)
@@ -69,16 +77,19 @@ def test_registers_are_fragments_of_the_unit(order):
                 np.testing.assert_array_equal(mine, (n + 8 * row, k + 8 * e * step))
 
 
+NATIVE = {"nestedfp16": "mma8", "mxfp4": "mma4", "nvfp4": "mma4"}
+
+
 @pytest.mark.parametrize(
     "spelling",
-    ["int4", "int3<group=8>", "uint5<group=16>", "mxfp6_e2m3", "amxfp4", "nf4", "fp16", "dint4",
-     "nvfp4<two_level=true>", "int8<group=tensor>", "dint4<group=tensor>", "nestedfp16",
-     "int4<group=40>"],
+    ["int4", "mxfp4", "nvfp4", "int3<group=8>", "uint5<group=16>", "mxfp6_e2m3",
+     "amxfp4", "nf4", "fp16", "dint4", "nvfp4<two_level=true>", "int8<group=tensor>",
+     "dint4<group=tensor>", "nestedfp16", "int4<group=40>"],
 )  # fmt: skip
 @pytest.mark.parametrize("rows", [1, 16, 37])
 def test_parts_come_back(spelling, rows):
     fmt, k = format(spelling), 64 * 3
-    order = ORDERS["mma8" if spelling == "nestedfp16" else "mma16"]
+    order = ORDERS[NATIVE.get(spelling, "mma16")]
     values = np.random.default_rng(1).uniform(-1.7, 1.7, (rows, k)).astype(np.float32)
     parts = fmt.encode_rows(values)
     stored = to_packets(fmt, order, parts, k)

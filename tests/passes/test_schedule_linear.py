@@ -81,6 +81,27 @@ def test_fp8_is_decoded_where_it_cannot(check):
     check(scheduled(text, LinearScheduling("sm_90a")))
 
 
+@pytest.mark.parametrize(
+    ("weight", "x", "instruction"),
+    [
+        ("mxfp4", "mxfp4", "mma.m16n8k64.mxf4"),
+        ("amxfp4<scale=pot>", "amxfp4<scale=potr>", "mma.m16n8k64.mxf4"),
+        ("nvfp4<two_level=true>", "nvfp4", "mma.m16n8k64.nvf4"),
+        ("mxfp6_e2m3", "mxfp8_e4m3", "mma.m16n8k32.mxf8"),
+    ],
+)
+def test_blocks_are_multiplied_with_their_scales_where_the_target_can(weight, x, instruction):
+    """Elsewhere, and with scales that no instruction takes, both are decoded to f16."""
+    text = ROUNDED.replace('"int8"', f'"{x}"').replace("W", weight)
+    native = scheduled(text, LinearScheduling("sm_120a"))
+    assert f'instruction = "{instruction}"' in native
+    assert ('layout = "pairs"' in native) == ("k64" in instruction)
+    for target in ("sm_80", "sm_89", "sm_90a", "sm_100a"):
+        assert "tile.mma_scaled" not in scheduled(text, LinearScheduling(target))
+    other = text.replace(f'"{x}"', '"amxfp4"')
+    assert "mma.m16n8k16.f16" in scheduled(other, LinearScheduling("sm_120a"))
+
+
 def test_weights_without_bytes_read_the_decoded_activations(check):
     # CHECK: mma.m16n8k16.f16
     # CHECK: %[[D:.*]] = "qcc.dequantize"

@@ -7,12 +7,14 @@ included, in kernels with a pipeline and in those that stream.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qcc.codegen.cuda.emit import emit_source
+from qcc.codegen.cuda.emulator.build import build_emulated
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
@@ -46,6 +48,7 @@ PAIRS = {  # weight: activations, K
 }
 # Channels, tokens, depth, warps along channels, tokens, K, stages, splits
 SHAPES = ((64, 16, 256, 2, 1, 1, 2, 1), (32, 8, 256, 1, 1, 2, 3, 2), (64, 32, 256, 2, 2, 1, 2, 1))
+STREAMED = (POWERS, BYTES, "nvfp4", "mxfp8_e4m3")
 STREAMS = ((32, 1, 256, 1, 1, 4, 2, 1), (16, 4, 256, 1, 1, 4, 1, 2), (32, 16, 256, 1, 1, 4, 1, 1))
 
 
@@ -58,9 +61,10 @@ def problem_of(weight: str, n: int = 49, tokens: int = 16, k: int | None = None)
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
     folder, made = tmp_path_factory.mktemp("blocks"), {}
-    for kind, shapes in (("pipeline", SHAPES), ("streams", STREAMS)):
+    given = {"pipeline": (SHAPES, PAIRS), "streams": (STREAMS, STREAMED)}
+    for kind, (shapes, weights) in given.items():
         cases = []
-        for index, weight in enumerate(PAIRS):
+        for index, weight in enumerate(weights):
             problem = problem_of(weight)
             shape = shapes[index % len(shapes)]
             schedule = Schedule(problem.instruction, *shape, streams=kind == "streams")
@@ -71,9 +75,13 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
 
 
 @pytest.mark.parametrize("weight", PAIRS)
-@pytest.mark.parametrize("kind", ["pipeline", "streams"])
-def test_results(kernels: dict[str, Built], kind: str, weight: str) -> None:
-    check(kernels[kind], weight, (1, 7, 33))
+def test_results(kernels: dict[str, Built], weight: str) -> None:
+    check(kernels["pipeline"], weight, (1, 7, 33))
+
+
+@pytest.mark.parametrize("weight", STREAMED)
+def test_results_of_few_tokens(kernels: dict[str, Built], weight: str) -> None:
+    check(kernels["streams"], weight, (1, 7, 17))
 
 
 @pytest.mark.parametrize("weight", PAIRS)
@@ -110,22 +118,20 @@ FAULTS = {
 def test_planted_faults_are_found(tmp_path: Path) -> None:
     problem = problem_of(POWERS, n=32, tokens=7, k=512)
     schedule = Schedule(problem.instruction, 32, 8, 256, 1, 1, 1, 2)
-    cases = [(problem, schedule)]
     with make_context(), ir.Location.unknown():
         module = ir.Module.create()
         with ir.InsertionPoint(module.body):
             launch = linear_kernel(problem, schedule, "linear_0", TARGET)
         source = emit_source(list(module.body.operations))
-    assert cases
-    faulty = {}
-    for name, (old, new) in FAULTS.items():
-        assert old in source, name
-        faulty[name] = source.replace(old, new)
-    from qcc.codegen.cuda.emulator.build import build_emulated
-
-    for name, text in faulty.items():
-        module_ = Built({}, {}, build_emulated(text, tmp_path))
-        assert fails(module_, launch, case(problem, launch, 7)), name
+    texts = []
+    for index, (old, new) in enumerate(FAULTS.values()):
+        assert old in source
+        text = source.replace(old, new).replace("linear_0", f"linear_{index}")
+        texts.append(text.replace("decode_stored4_f4e2m1fn", f"decode_{index}"))
+    faulty = Built({}, {}, build_emulated("\n".join(texts), tmp_path))
+    for index, name in enumerate(FAULTS):
+        planted = replace(launch, kernel=f"linear_{index}")
+        assert fails(faulty, planted, case(problem, launch, 7)), name
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,19 @@ HOPPER = {
     "prefill_fp8": LinearProblem(4096, 4096, 512, "fp8_e4m3", "f8E4M3FN"),
     "prefill_w4a8": LinearProblem(4096, 4096, 512, "dint4<group=128>", "i8"),
 }
+BLOCKS = {
+    "prefill_mxfp4": LinearProblem(4096, 4096, 512, "mxfp4", "f4E2M1FN", blocks="mxfp4"),
+    "decode_nvfp4": LinearProblem(4096, 4096, 1, "nvfp4", "f4E2M1FN", blocks="nvfp4"),
+    "prefill_amxfp4_both": LinearProblem(
+        4096, 4096, 512, "amxfp4<scale=pot>", "f4E2M1FN", blocks="amxfp4<scale=pot>"
+    ),
+    "prefill_mxfp8": LinearProblem(4096, 4096, 512, "mxfp8_e4m3", "f8E4M3FN", blocks="mxfp8_e4m3"),
+}
 GROUP_OPCODE = {"f16": "HGMMA", "bf16": "HGMMA", "i8": "IGMMA", "f8E4M3FN": "QGMMA"}
 OPCODE = {"f16": "HMMA.16816.F32", "bf16": "HMMA.16816.F32.BF16", "i8": "IMMA.16832.S8.S8"}
+
+
+SCALED_OPCODE = {"f4E2M1FN": "OMMA.SF.16864", "f8E4M3FN": "QMMA.SF.16832"}
 
 
 def source_of(problems: dict[str, LinearProblem], target: str) -> str:
@@ -60,7 +71,7 @@ def test_source(golden: Callable[[str, str], None], name: str, target: str) -> N
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Resources]]:
     """By machine, then by kernel: what they cost."""
-    given = {"sm_80": DEFAULTS, "sm_90a": DEFAULTS | HOPPER}
+    given = {"sm_80": DEFAULTS, "sm_90a": DEFAULTS | HOPPER, "sm_120a": BLOCKS}
     jobs = [Job("linear", source_of(each, target), target) for target, each in given.items()]
     folder: Path = tmp_path_factory.mktemp("cubins")
     cubins = build_all(jobs, folder, compiler=find_compiler())
@@ -93,3 +104,18 @@ def test_default_schedules_spill_nothing(
     count = found.count(OPCODE[problem.activation])
     assert count == found.count("HMMA", "IMMA")
     assert count % products == 0 if s.streams else count == products  # nvcc peels its loop
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_scales_are_operands(built: dict[str, dict[str, Resources]], name: str) -> None:
+    """A product for each pair of signs, none of 16 bits, and nothing is rescaled or converted."""
+    found, problem = built["sm_120a"][name], BLOCKS[name]
+    s = default_schedule(problem, "sm_120a")
+    assert not found.spills
+    assert not found.warnings
+    assert problem.x_format is not None
+    pairs = (1 + problem.format.splits_signs) * (1 + problem.x_format.splits_signs)
+    products = s.strips * s.columns * s.depth // s.record.k // s.warps_k * pairs
+    count = found.count(SCALED_OPCODE[problem.activation])
+    assert count % products == 0 if s.streams else count == products
+    assert found.count("HMMA", "IMMA", "QMMA", "OMMA") == count
