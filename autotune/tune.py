@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
+from ..dialects.errors import UsageError
 from ..dialects.knobs import Configs, Space, Value
 from .choice import CHOSEN, FINALIST, chosen, clear_winner
 from .measure.executors.base import Executor
@@ -28,7 +29,7 @@ from .task import Task
 from .trials import Trials
 
 SHARE_SAMPLE = 20_000
-DEFAULT = "default"
+DEFAULT, NEIGHBOUR = "default", "neighbour"
 Stop = Callable[[Trials], str | None]
 """Why tuning may stop now, None to go on."""
 Make = Callable[[Space, np.random.Generator], Search]
@@ -44,11 +45,16 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A task, what can be chosen, and what is used unless something is clearly faster."""
+    """
+    A task, what can be chosen, and what is used unless something is clearly faster.
+
+    `starts` are tried first: what was best for similar tasks, where this space has it.
+    """
 
     task: Task
     space: Space
     default: Mapping[str, Value]
+    starts: tuple[Mapping[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ class _Tuning:
         seeds = [self.options.seed, int(self.job.task.key, 16), len(tuned.trials)]
         search = make(space, np.random.default_rng(seeds))
         self._measure_default()
+        self._measure(self._starts(), NEIGHBOUR)
         while not (reason := self._reason(stop)):
             left = self.options.trials - len(tuned.trials)
             configs = search.propose(tuned.trials, min(self.options.batch, left))
@@ -159,6 +166,15 @@ class _Tuning:
         config = np.array([self.job.space.config(self.job.default)])
         if not any(trial.config == tuple(config[0]) for trial in self.tuned.trials.trials):
             self._measure(config, DEFAULT)
+
+    def _starts(self) -> Configs:
+        """The job's starts that are legal here and were not tried."""
+        space, known = self.job.space, {trial.config for trial in self.tuned.trials.trials}
+        found = [_found(space, values) for values in self.job.starts]
+        new = [config for config in dict.fromkeys(found) if config and config not in known]
+        configs = np.array(new, np.int64).reshape(-1, len(space.knobs))
+        left = max(0, self.options.trials - len(self.tuned.trials))
+        return configs[space.legal(configs)][:left]
 
     def _measure(self, configs: Configs, strategy: str) -> None:
         """Legal ones on the device; of others the reasons are recorded, and nothing is built."""
@@ -228,6 +244,14 @@ class _Tuning:
             samples=len(seconds),
             checked=True,
         )
+
+
+def _found(space: Space, values: Mapping[str, Value]) -> tuple[int, ...] | None:
+    """The config of values that may be those of another space."""
+    try:
+        return space.config(values)
+    except UsageError:
+        return None
 
 
 def legal_share(space: Space) -> float:

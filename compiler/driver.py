@@ -55,6 +55,7 @@ from .signature import signature_of, with_limits
 from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
 from .targets import require_target
+from .tuning.stored_schedules import schedules_report, stored_schedules
 from .upmem_build import place
 from .upmem_device import chosen_device
 from .upmem_report import upmem_report
@@ -94,6 +95,7 @@ class _Compilation:
         self.device = (
             chosen_device(options.device, options.dpus) if self.target.family == "upmem" else None
         )
+        self.schedules = stored_schedules(options.schedules, self.target)
         self.watch = Stopwatch()
         self.validation = (
             Validation(source, signature_of(source.program), options.seed)
@@ -236,7 +238,7 @@ class _Compilation:
         signature = with_limits(signature_of(source.program), module)
         signature = with_position_limits(signature, module)
         with self._stage("build"):
-            programs = build_programs(module, self.target, self.device)
+            programs = build_programs(module, self.target, self.device, self.schedules)
         parameters = programs[0].parameters
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
@@ -246,6 +248,7 @@ class _Compilation:
                 {each.precision.name: each.code for each in programs}, self.target
             )
             report["upmem"] = upmem_report(programs[0].code)
+            report["schedules"] = schedules_report(options.schedules, programs[0].schedules)
             if calibration is not None:
                 report["calibration"] = calibration_json(plan, calibration)
             if self.validation is not None:

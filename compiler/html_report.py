@@ -42,6 +42,7 @@ def render(report: Report, manifest: Manifest) -> str:
         _generation_section(report),
         _kernel_section(report),
         _upmem_section(report),
+        _schedule_section(report),
         _timing_section(report),
         _origin_section(manifest),
     ]
@@ -298,6 +299,17 @@ def _upmem_section(report: Report) -> str:
         f"Layers on up to {upmem.dpus} DPUs {upmem.device}",
         told + _table(COLUMNS, rows) + kept,
     )
+
+
+def _schedule_section(report: Report) -> str:
+    """Which layers have a schedule of the tuning database, and why others have not."""
+    if report.schedules is None:
+        return ""
+    rows = []
+    for each in report.schedules.layers:
+        schedule = " ".join(f"{name}={value}" for name, value in each.schedule.items())
+        rows.append((each.layer, each.source, each.reason, schedule))
+    return _section("Schedules", _table(["layer", "from", "reason", "schedule"], rows))
 
 
 def _timing_section(report: Report) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..codegen.cpu.code import build_code
 from ..dialects.bindings import ir
 from ..dialects.pim.device import Device
+from ..passes.assign_schedules import remove_schedules
 from ..passes.select_view import ViewSelection, select_view
 from .backends import AnyCode
 from .cuda_binaries import with_binaries
@@ -18,6 +19,7 @@ from .cuda_build import build_cuda
 from .manifest import DEFAULT_PRECISION, Precision
 from .pack import Parameter, parameters_of
 from .targets import Target
+from .tuning.stored_schedules import Choice, StoredSchedules
 from .upmem_build import build_upmem
 
 
@@ -29,15 +31,21 @@ class Program:
     module: ir.Module
     parameters: list[Parameter]
     code: AnyCode
+    schedules: tuple[Choice, ...] = ()
+    """Of the layers, where a database was asked."""
 
 
 def build_programs(
-    module: ir.Module, target: Target, device: Device | None = None
+    module: ir.Module,
+    target: Target,
+    device: Device | None = None,
+    schedules: StoredSchedules | None = None,
 ) -> list[Program]:
     """
     Compile a module that has its formats, as it is and at each view of them.
 
-    For DPUs, whose `device` is given, as it is only: kernels were chosen for its codes.
+    Layers take their schedules from `schedules` where it has them. For DPUs, whose `device` is
+    given, the module is compiled as it is only: kernels were chosen for its codes.
     """
     names = dict.fromkeys(
         name for each in parameters_of(module) if each.format for name in each.format.precisions
@@ -47,17 +55,21 @@ def build_programs(
         code = build_upmem(module, device, "rv32" if target.machine == "rv32" else "native")
         precision = Precision.whole(whole).for_upmem()
         return [Program(precision, module, parameters_of(module), code)]
-    programs = [_program(Precision.whole(whole), module, target)]
+    programs = [_program(Precision.whole(whole), module, target, schedules)]
     for view in views:
         viewed = ir.Module.parse(module.operation.get_asm(), module.context)
         select_view(ViewSelection(view))(viewed.operation, None)
-        programs.append(_program(Precision.of_view(view), viewed, target))
+        remove_schedules(viewed.operation)
+        programs.append(_program(Precision.of_view(view), viewed, target, schedules))
     return programs
 
 
-def _program(precision: Precision, module: ir.Module, target: Target) -> Program:
+def _program(
+    precision: Precision, module: ir.Module, target: Target, schedules: StoredSchedules | None
+) -> Program:
     if target.family == "cpu":
-        return Program(precision, module, parameters_of(module), build_code(module))
+        choices = () if schedules is None else tuple(schedules.apply(module))
+        return Program(precision, module, parameters_of(module), build_code(module), choices)
     code = build_cuda(module, target)
     if not target.emulated:
         code = with_binaries(code)

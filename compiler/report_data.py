@@ -188,6 +188,22 @@ class Upmem(msgspec.Struct, frozen=True, kw_only=True):
     host: tuple[HostOp, ...] = ()
 
 
+class ScheduledLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """The schedule of a layer's kernel: out of a database, or the default for a reason."""
+
+    layer: str
+    schedule: dict[str, int]
+    source: str
+    reason: str = ""
+
+
+class Schedules(msgspec.Struct, frozen=True, kw_only=True):
+    """The layers that have schedules, where a tuning database was asked."""
+
+    database: str
+    layers: tuple[ScheduledLayer, ...]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes are of weights; `coverage` is the quantized fraction of `bytes_before`."""
 
@@ -205,6 +221,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibrated | None = None
     cuda: Cuda | None = None
     upmem: Upmem | None = None
+    schedules: Schedules | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Protocol
 
 from ..console import Console
-from . import bench, compile, db, doctor, inspect, list, opt, plan, report, run, verify
+from . import bench, compile, db, doctor, inspect, list, opt, plan, report, run, tune, verify
 
 
 class Verb(Protocol):
@@ -33,5 +33,6 @@ VERBS: dict[str, Verb] = {
     "list": list,
     "doctor": doctor,
     "bench": bench,
+    "tune": tune,
     "db": db,
 }

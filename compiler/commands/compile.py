@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="v1A", metavar="D", help="upmem: v1A (default), v1B or a profile.toml")
     add("--dpus", type=count, metavar="N", help="upmem: use so many DPUs (default: all)")
     add("--tokens", type=count, default=128, metavar="N", help="upmem: choose kernels for N rows")
+    add("--schedules", metavar="F", type=Path, help="cpu: what `qcc tune` found, a database")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")
     add("--calib-samples", type=count, metavar="N", help="use at most N of them")
@@ -63,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     watch = Stopwatch()
     options = _options(args)
-    inputs = (args.model, args.weights, args.recipe, args.format, args.calib, args.example_inputs)
+    inputs = (
+        args.model, args.weights, args.recipe, args.format, args.calib, args.example_inputs,
+        args.schedules,
+    )  # fmt: skip
     if args.output:
         spare_inputs(args.output, inputs)
     examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
@@ -110,6 +114,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         device=args.device,
         dpus=args.dpus,
         tokens=args.tokens,
+        schedules=args.schedules,
     )
 
 
@@ -117,6 +122,9 @@ def _text(args: argparse.Namespace, out: Path, report: dict[str, Any]) -> str:
     parts: list[str] = []
     if args.print_resolved:
         parts.append(_resolved(report) + "\n")
+    if args.print_resolved and report.get("schedules"):
+        columns = ["layer", "source", "reason"]
+        parts.append(table(report["schedules"]["layers"], columns) + "\n")
     if args.timing:
         rows = [{"stage": name, "s": f"{s:.2f}"} for name, s in report["timings"].items()]
         parts.append(table(rows, ["stage", "s"]) + "\n")
@@ -171,6 +179,10 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
     cache = report.get("kv_cache")
     if cache is not None:
         lines.append(cache_text(cache["token_bytes"], cache["token_bytes_fp32"]))
+    if schedules := report.get("schedules"):
+        tuned = sum(layer["source"] != "default" for layer in schedules["layers"])
+        total = len(schedules["layers"])
+        lines.append(f"{tuned} of {total} layers have schedules of {schedules['database']}")
     generation = report.get("generation", {})
     if generation.get("decoder") and not generation["available"]:
         lines.append(f"no generation token by token: {generation['reason']}")

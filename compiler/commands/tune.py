@@ -1,0 +1,227 @@
+"""
+Find fast schedules for the layers of a model, by measuring.
+
+MODEL, --weights, --recipe, --format and --target are those of `qcc compile`. Every measurement is
+kept in the database at once: a tune that is stopped in any way goes on with --resume. `qcc compile
+--schedules DATABASE` builds with what was found.
+
+A schedule replaces the default only if it was clearly faster in runs that took turns with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...dialects.errors import UnsupportedError, UsageError
+from ..console import Console, table
+from ..targets import require_target
+from .argument_types import count, seed, slack
+
+if TYPE_CHECKING:
+    from ...autotune.database import Database
+    from ...autotune.search.base import Strategy
+    from ...autotune.tune import Tuned
+    from ..options import CompileOptions
+    from ..tuning.model_jobs import ModelJob, Tunable
+    from ..tuning.session import SessionOptions
+
+SUMMARY = "find fast schedules by measuring"
+DATABASE = Path("schedules.db")
+COLUMNS = ("task", "layers", "legal", "trials", "failed", "default", "tuned", "speedup", "note")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="model.pt2, or module:factory")
+    add("--weights", metavar="FILE", help="safetensors file, shard index or state dict")
+    number_format = parser.add_mutually_exclusive_group()
+    number_format.add_argument("--recipe", metavar="R", help="as for `qcc compile`")
+    number_format.add_argument("--format", metavar="F", help="this format for every weight")
+    add("--target", default="cpu", metavar="T", help="default: cpu")
+    add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
+    add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
+    add("--tokens", type=count, default=128, metavar="N", help="rows where the model leaves them")
+    add("--database", type=Path, default=DATABASE, metavar="F", help=f"default: {DATABASE}")
+    add("--resume", action="store_true", help="go on: trials in the database count")
+    add("--trials", type=count, default=64, metavar="N", help="of each task (default: 64)")
+    add("--minutes", type=slack, metavar="M", help="for all tasks together")
+    add("--strategy", default="distinctive", metavar="S", help="`qcc list strategies`")
+    add("--seed", type=seed, default=0, metavar="N", help="of the search (default: 0)")
+    add("--executor", default="local", metavar="E", help="where to measure (default: local)")
+    add("--threads", type=count, metavar="N", help="cpu: of a kernel (default: all processors)")
+    add("--builders", type=count, metavar="N", help="processes that build (default: processors)")
+    add("--timeout", type=slack, default=60.0, metavar="S", help="of a candidate (default: 60 s)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    strategy = _strategy(args.strategy)
+    options = _session_options(args)
+    with closing(console.progress()) as progress:
+        progress.stage("open")
+        tunable = _tunable(args, progress)
+        database = _database(args, console)
+        done: list[tuple[ModelJob, Tuned]] = []
+        from ..tuning.session import run_session
+
+        try:
+            for each in run_session(tunable, strategy, database, options, progress):
+                done.append(each)
+        except (KeyboardInterrupt, SystemExit):
+            console.note(f"what was measured is in {args.database}; go on with --resume")
+            raise
+    console.result(_data(args, done), _text(args, done))
+    return 0
+
+
+def _strategy(name: str) -> Strategy:
+    try:
+        from ...autotune.search import SEARCHES
+    except ImportError as error:
+        raise UnsupportedError(
+            "tune-extra",
+            "searches need packages that are not installed",
+            why=str(error),
+            next_step="pip install 'qcc[tune]'",
+        ) from error
+    if name not in SEARCHES:
+        raise UsageError(
+            "strategy-unknown",
+            f"there is no search strategy '{name}'",
+            next_step=f"use one of {', '.join(SEARCHES)}",
+        )
+    return SEARCHES[name]
+
+
+def _session_options(args: argparse.Namespace) -> SessionOptions:
+    from ...autotune.measure.executors.local import Patience
+    from ..tuning.session import SessionOptions
+
+    return SessionOptions(
+        trials=args.trials,
+        seconds=None if args.minutes is None else 60 * args.minutes,
+        seed=args.seed,
+        executor=args.executor,
+        resume=args.resume,
+        builders=args.builders or 0,
+        patience=Patience(run=args.timeout, build=2 * args.timeout),
+    )
+
+
+def _tunable(args: argparse.Namespace, progress: Any) -> Tunable:
+    """The tasks of the model; raises UnsupportedError where there are none."""
+    from ..driver import assigned_module
+    from ..frontend.sources import open_model
+    from ..npz import read_npz
+    from ..running import default_threads
+    from ..tuning.cpu_jobs import tunable_cpu
+
+    if require_target(args.target).family != "cpu":
+        raise UnsupportedError(
+            "tune-target",
+            f"nothing can be tuned for target '{args.target}'",
+            next_step="use --target cpu",
+        )
+    examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
+    opened = open_model(
+        args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
+    )
+    with opened as source, assigned_module(source, _options(args), progress) as module:
+        tunable = tunable_cpu(module, args.tokens, args.threads or default_threads())
+    if not tunable.jobs:
+        raise UnsupportedError(
+            "tune-nothing",
+            "the model has no layer that can be tuned",
+            why="only linear layers on more than four rows of x have schedules",
+            next_step="compile it without --schedules",
+        )
+    return tunable
+
+
+def _options(args: argparse.Namespace) -> CompileOptions:
+    """Ranges of static activations change no schedule: random samples do."""
+    from ..options import CompileOptions
+
+    return CompileOptions(
+        recipe={"default": {"weights": args.format}} if args.format else args.recipe,
+        target=args.target,
+        calibration="random",
+        tokens=args.tokens,
+    )
+
+
+def _database(args: argparse.Namespace, console: Console) -> Database:
+    from ...autotune.database import Database
+
+    return Database(args.database, console.note, create=not args.resume)
+
+
+def _data(args: argparse.Namespace, done: list[tuple[ModelJob, Tuned]]) -> dict[str, Any]:
+    return {
+        "database": str(args.database),
+        "tasks": [_row(model_job, tuned) for model_job, tuned in done],
+        "geometric_mean_speedup": _mean([tuned for _, tuned in done]),
+    }
+
+
+def _row(model_job: ModelJob, tuned: Tuned) -> dict[str, Any]:
+    return {
+        "task": tuned.job.task.text,
+        "key": tuned.job.task.key,
+        "layers": list(model_job.layers),
+        "points": tuned.job.space.points,
+        "legal_share": tuned.legal_share,
+        "trials": len(tuned.trials),
+        "measured": tuned.measured,
+        "failures": tuned.failures,
+        "default_s": tuned.default_seconds,
+        "tuned_s": tuned.seconds,
+        "schedule": tuned.best,
+        "is_default": tuned.kept_default,
+        "stopped": tuned.stopped,
+        "note": tuned.note,
+    }
+
+
+def _mean(done: list[Tuned]) -> float:
+    """Of all tasks; 1 for those that keep their default."""
+    from ..tuning.session import speedups
+
+    found = speedups(done)
+    return math.exp(sum(map(math.log, found)) / len(done)) if done else 1.0
+
+
+def _text(args: argparse.Namespace, done: list[tuple[ModelJob, Tuned]]) -> str:
+    rows = [_shown(model_job, tuned) for model_job, tuned in done]
+    mean = _mean([tuned for _, tuned in done])
+    return "\n".join(
+        [
+            table(rows, list(COLUMNS)),
+            f"geometric mean of speedups {mean:.3f}",
+            f"next: qcc compile {args.model} --schedules {args.database} …",
+        ]
+    )
+
+
+def _shown(model_job: ModelJob, tuned: Tuned) -> dict[str, str]:
+    default, best = tuned.default_seconds, tuned.seconds
+    compared = default is not None and best is not None
+    return {
+        "task": _task_text(tuned),
+        "layers": str(len(model_job.layers)),
+        "legal": f"{tuned.legal_share:.1%} of {tuned.job.space.points}",
+        "trials": f"{len(tuned.trials)} ({tuned.measured} new)",
+        "failed": str(sum(tuned.failures.values())),
+        "default": f"{default * 1e3:.3f} ms" if default is not None else "",
+        "tuned": f"{best * 1e3:.3f} ms" if best is not None else "",
+        "speedup": f"{default / best:.2f}" if compared else "",
+        "note": tuned.note or ("the default" if tuned.kept_default else ""),
+    }
+
+
+def _task_text(tuned: Tuned) -> str:
+    sizes = " ".join(f"{name}={value}" for name, value in tuned.job.task.problem.items())
+    return f"{tuned.job.task.kernel} {sizes} {tuned.job.task.format}"

@@ -1,0 +1,132 @@
+"""One run of `qcc tune`: the jobs of a model, one after another, into a database."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ...autotune.database import Database, Lookup
+from ...autotune.measure.device_lock import DeviceLock
+from ...autotune.measure.executors.base import Executor
+from ...autotune.measure.executors.local import PATIENCE, LocalExecutor, Patience
+from ...autotune.measurement import Measurement
+from ...autotune.search.base import Strategy
+from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
+from ...dialects.errors import UsageError
+from ..cache_folder import cache_folder
+from ..console import Progress
+from .model_jobs import ModelJob, Tunable
+
+NEIGHBOURS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """
+    `trials` of each task, with `resume` those in the database included; all tasks together take
+    `seconds`, if that is not None. `executor` is "local", "directory:PATH" or "ray".
+    """
+
+    trials: int = 64
+    seconds: float | None = None
+    seed: int = 0
+    executor: str = "local"
+    resume: bool = False
+    builders: int = 0
+    patience: Patience = PATIENCE
+    memory: int = 0
+
+
+def run_session(
+    tunable: Tunable,
+    strategy: Strategy,
+    database: Database,
+    options: SessionOptions,
+    progress: Progress,
+) -> Iterator[tuple[ModelJob, Tuned]]:
+    """Each job as it is done; the measurements are in `database` however this ends."""
+    executor = make_executor(tunable, options)
+    end = None if options.seconds is None else time.monotonic() + options.seconds
+    try:
+        for number, model_job in enumerate(tunable.jobs):
+            progress.stage(f"{number + 1}/{len(tunable.jobs)} {_name(model_job)}")
+            stop = [] if end is None else [_deadline(_share(end, len(tunable.jobs) - number))]
+            job = _with_starts(model_job.job, database)
+            known = 0 if options.resume else len(database.measurements(job.task))
+            how = TuneOptions(options.trials + known, strategy.name, options.seed)
+            told = _teller(progress, how.trials)
+            yield model_job, tune(job, strategy.make, executor, database, stop, how, told)
+    finally:
+        executor.close()
+
+
+def make_executor(tunable: Tunable, options: SessionOptions) -> Executor:
+    """Raises UsageError for one that does not exist."""
+    kind, _, rest = options.executor.partition(":")
+    if kind == "local" and not rest:
+        return LocalExecutor(
+            tunable.backend,
+            device_lock(tunable.device),
+            builders=options.builders or len(os.sched_getaffinity(0)),
+            patience=options.patience,
+            memory=options.memory or default_memory(),
+        )
+    raise UsageError(
+        "executor-unknown",
+        f"there is no executor '{options.executor}'",
+        next_step="use local",
+    )
+
+
+def device_lock(device: str) -> DeviceLock:
+    """All tuners of a user on this machine take turns on a device."""
+    name = hashlib.sha256(device.encode()).hexdigest()[:16]
+    return DeviceLock(cache_folder("devices") / f"{name}.lock")
+
+
+def default_memory() -> int:
+    """Three quarters of the machine's: more would make it swap rather than a candidate fail."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 * 3
+
+
+def _with_starts(job: Job, database: Database) -> Job:
+    """The best of similar tasks are tried first."""
+    near = Lookup([("", database)]).neighbours(job.task, NEIGHBOURS)
+    return replace(job, starts=tuple(found.measurement.values for found in near))
+
+
+def _name(model_job: ModelJob) -> str:
+    task = model_job.job.task
+    sizes = "x".join(str(task.problem[size]) for size in ("n", "k") if size in task.problem)
+    return f"{task.kernel} {sizes} {task.format}"
+
+
+def _share(end: float, jobs: int) -> float:
+    """When a job must stop that leaves as much time to each of those behind it."""
+    now = time.monotonic()
+    return now + (end - now) / jobs
+
+
+def _deadline(end: float) -> Stop:
+    return lambda trials: "the time is up" if time.monotonic() >= end else None
+
+
+def _teller(progress: Progress, trials: int) -> Callable[[Tuned, Measurement], None]:
+    def tell(tuned: Tuned, latest: Measurement) -> None:
+        best = tuned.trials.best
+        what = "" if best is None or best.seconds is None else f"best {best.seconds * 1e3:.3f} ms"
+        progress.advance(min(len(tuned.trials), trials), trials, what)
+
+    return tell
+
+
+def speedups(done: Sequence[Tuned]) -> list[float]:
+    """The default's seconds over the winner's, of those that were compared."""
+    return [
+        each.default_seconds / each.seconds
+        for each in done
+        if each.default_seconds is not None and each.seconds
+    ]
