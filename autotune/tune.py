@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import gethostname
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import numpy as np
@@ -24,15 +24,17 @@ from .choice import CHOSEN, FINALIST, chosen, clear_winner
 from .measure.executors.base import Executor
 from .measure.sampling import spread
 from .measurement import Measurement, trials_of
-from .search import Search
 from .task import Task
 from .trials import Trials
+
+if TYPE_CHECKING:  # what measures needs none of the packages of searches
+    from .search.base import Search
 
 SHARE_SAMPLE = 20_000
 DEFAULT, NEIGHBOUR = "default", "neighbour"
 Stop = Callable[[Trials], str | None]
 """Why tuning may stop now, None to go on."""
-Make = Callable[[Space, np.random.Generator], Search]
+Make = Callable[[Space, np.random.Generator], "Search"]
 
 
 class Records(Protocol):
@@ -99,6 +101,13 @@ class Tuned:
     @property
     def failures(self) -> dict[str, int]:
         return dict(Counter(each.failure for each in self.trials.trials if each.failure))
+
+    @property
+    def speedup(self) -> float | None:
+        """The default's seconds over the winner's; None where nothing was compared."""
+        if self.default_seconds is None or self.seconds is None:
+            return None
+        return self.default_seconds / self.seconds
 
     @property
     def kept_default(self) -> bool:

@@ -55,7 +55,7 @@ from .signature import signature_of, with_limits
 from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
 from .targets import require_target
-from .tuning.stored_schedules import schedules_report, stored_schedules
+from .tuning.stored_schedules import schedules_report, schedules_warnings, stored_schedules
 from .upmem_build import place
 from .upmem_device import chosen_device
 from .upmem_report import upmem_report
@@ -253,6 +253,7 @@ class _Compilation:
                 report["calibration"] = calibration_json(plan, calibration)
             if self.validation is not None:
                 report["validation"] = self.validation.rows
+            report["warnings"] += schedules_warnings(options.schedules, programs[0].schedules)
             check_coverage(report, options.require_coverage)
             writer.add("plan.json", encoded(plan.as_json()))
             writer.add("model.mlir", module.operation.get_asm().encode())

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..tuning.session import SessionOptions
 
 SUMMARY = "find fast schedules by measuring"
-DATABASE = Path("schedules.db")
 COLUMNS = ("task", "layers", "legal", "trials", "failed", "default", "tuned", "speedup", "note")
 
 
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
     add("--tokens", type=count, default=128, metavar="N", help="rows where the model leaves them")
-    add("--database", type=Path, default=DATABASE, metavar="F", help=f"default: {DATABASE}")
+    add("--database", type=Path, metavar="F", help="by default the user's own")
     add("--resume", action="store_true", help="go on: trials in the database count")
     add("--trials", type=count, default=64, metavar="N", help="of each task (default: 64)")
     add("--minutes", type=slack, metavar="M", help="for all tasks together")
@@ -62,8 +61,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     options = _session_options(args)
     with closing(console.progress()) as progress:
         progress.stage("open")
-        tunable = _tunable(args, progress)
         database = _database(args, console)
+        tunable = _tunable(args, progress)
         done: list[tuple[ModelJob, Tuned]] = []
         from ..tuning.session import run_session
 
@@ -71,9 +70,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
             for each in run_session(tunable, strategy, database, options, progress):
                 done.append(each)
         except (KeyboardInterrupt, SystemExit):
-            console.note(f"what was measured is in {args.database}; go on with --resume")
+            console.note(f"what was measured is in {database.path}; go on with --resume")
             raise
-    console.result(_data(args, done), _text(args, done))
+    console.result(_data(database.path, done), _text(args.model, database.path, done))
     return 0
 
 
@@ -154,14 +153,18 @@ def _options(args: argparse.Namespace) -> CompileOptions:
 
 
 def _database(args: argparse.Namespace, console: Console) -> Database:
+    """To go on needs one that exists."""
     from ...autotune.database import Database
+    from ..tuning_database import default_path, writable
 
-    return Database(args.database, console.note, create=not args.resume)
+    if args.resume:
+        return Database(args.database or default_path(), console.note)
+    return writable(args.database, console)
 
 
-def _data(args: argparse.Namespace, done: list[tuple[ModelJob, Tuned]]) -> dict[str, Any]:
+def _data(database: Path, done: list[tuple[ModelJob, Tuned]]) -> dict[str, Any]:
     return {
-        "database": str(args.database),
+        "database": str(database),
         "tasks": [_row(model_job, tuned) for model_job, tuned in done],
         "geometric_mean_speedup": _mean([tuned for _, tuned in done]),
     }
@@ -188,27 +191,23 @@ def _row(model_job: ModelJob, tuned: Tuned) -> dict[str, Any]:
 
 def _mean(done: list[Tuned]) -> float:
     """Of all tasks; 1 for those that keep their default."""
-    from ..tuning.session import speedups
-
-    found = speedups(done)
-    return math.exp(sum(map(math.log, found)) / len(done)) if done else 1.0
+    return math.exp(sum(math.log(each.speedup or 1.0) for each in done) / max(1, len(done)))
 
 
-def _text(args: argparse.Namespace, done: list[tuple[ModelJob, Tuned]]) -> str:
+def _text(model: str, database: Path, done: list[tuple[ModelJob, Tuned]]) -> str:
     rows = [_shown(model_job, tuned) for model_job, tuned in done]
     mean = _mean([tuned for _, tuned in done])
     return "\n".join(
         [
             table(rows, list(COLUMNS)),
             f"geometric mean of speedups {mean:.3f}",
-            f"next: qcc compile {args.model} --schedules {args.database} …",
+            f"next: qcc compile {model} --schedules {database} …",
         ]
     )
 
 
 def _shown(model_job: ModelJob, tuned: Tuned) -> dict[str, str]:
     default, best = tuned.default_seconds, tuned.seconds
-    compared = default is not None and best is not None
     return {
         "task": _task_text(tuned),
         "layers": str(len(model_job.layers)),
@@ -217,7 +216,7 @@ def _shown(model_job: ModelJob, tuned: Tuned) -> dict[str, str]:
         "failed": str(sum(tuned.failures.values())),
         "default": f"{default * 1e3:.3f} ms" if default is not None else "",
         "tuned": f"{best * 1e3:.3f} ms" if best is not None else "",
-        "speedup": f"{default / best:.2f}" if compared else "",
+        "speedup": f"{tuned.speedup:.2f}" if tuned.speedup else "",
         "note": tuned.note or ("the default" if tuned.kept_default else ""),
     }
 

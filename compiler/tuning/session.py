@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ...autotune.database import Database, Lookup
@@ -121,12 +121,3 @@ def _teller(progress: Progress, trials: int) -> Callable[[Tuned, Measurement], N
         progress.advance(min(len(tuned.trials), trials), trials, what)
 
     return tell
-
-
-def speedups(done: Sequence[Tuned]) -> list[float]:
-    """The default's seconds over the winner's, of those that were compared."""
-    return [
-        each.default_seconds / each.seconds
-        for each in done
-        if each.default_seconds is not None and each.seconds
-    ]

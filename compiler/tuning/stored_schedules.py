@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...autotune.choice import chosen
+from ...autotune.choice import CHOSEN
 from ...autotune.database import Store, best_of, open_store
+from ...autotune.database.document import decode_document
+from ...autotune.database.shipped import NAME as SHIPPED
+from ...autotune.database.shipped import shipped
 from ...autotune.measurement import Measurement
 from ...autotune.task import Task
 from ...codegen.cpu.convert_qcc_to_kernels import scheduled_layers
@@ -27,12 +30,13 @@ from ...dialects.cpu.space import KERNEL, schedule_of, values_of
 from ...dialects.errors import UnsupportedError
 from ...passes.assign_schedules import assign_schedules
 from ..doctor import cpu_model
+from ..file_kind import JSON, kind_of
 from ..targets import Target
 from .cpu_jobs import formats
 
 UNCOMPARED = 1.1
 """How much faster than the default a config must be that was not compared with it in turns."""
-DEFAULT_SOURCE = "default"
+DEFAULT_SOURCE, NOT_TUNED = "default", "not tuned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,10 @@ class Choice:
     source: str = DEFAULT_SOURCE
     reason: str = ""
 
+    @property
+    def tuned(self) -> bool:
+        return self.source != DEFAULT_SOURCE
+
     def as_json(self) -> dict[str, Any]:
         return {
             "layer": self.layer,
@@ -54,84 +62,111 @@ class Choice:
 
 
 class StoredSchedules:
-    """Raises as `open_store` does."""
+    """Stores by name, the earlier before the later."""
 
-    def __init__(self, path: Path) -> None:
-        self._store: Store = open_store(path)
-        self._name = path.name
-        self._tasks = [task for task in self._store.tasks() if task.kernel == KERNEL]
+    def __init__(self, stores: Sequence[tuple[str, Store]]) -> None:
+        device = cpu_model()
+        self._found = [
+            (name, store, task)
+            for name, store in stores
+            for task in store.tasks()
+            if task.kernel == KERNEL and task.device == device
+        ]
+
+    def __bool__(self) -> bool:
+        """Whether anything was tuned on this kind of processor."""
+        return bool(self._found)
 
     def apply(self, module: ir.Module) -> list[Choice]:
         """Give the layers of a module their schedules, as an attribute of each."""
         choices = [self.choice(layer) for layer in scheduled_layers(module)]
-        found = {each.layer: each.schedule for each in choices if each.source == self._name}
+        found = {each.layer: each.schedule for each in choices if each.tuned}
         assign_schedules(found)(module.operation, None)
         return choices
 
     def choice(self, layer: ScheduledLayer) -> Choice:
         features = frozenset(host_features())
         default = default_schedule(layer.problem, features)
-        task = self._task_of(layer)
-        if task is None:
-            return Choice(layer.name, default, reason="not tuned")
-        best = self._best(task, default)
+        source, store, task = self._task_of(layer)
+        if store is None or task is None:
+            return Choice(layer.name, default, reason=NOT_TUNED)
+        best = _best(store.measurements(task), default)
         if best is None:
             return Choice(layer.name, default, reason="nothing was clearly faster")
         schedule = schedule_of(best.values)
         reasons = list(illegal(layer.problem, schedule, features))
         if reasons:
             return Choice(layer.name, default, reason="; ".join(reasons))
-        return Choice(layer.name, schedule, self._name)
+        return Choice(layer.name, schedule, source)
 
-    def _task_of(self, layer: ScheduledLayer) -> Task | None:
+    def _task_of(self, layer: ScheduledLayer) -> tuple[str, Store | None, Task | None]:
+        """Of the first store that has any."""
         wanted = {"n": layer.problem.n, "k": layer.problem.k}
         if layer.rows is not None:
             wanted["m"] = layer.rows
         spelled = formats(layer.problem, layer.activations)
-        device = cpu_model()
         found = [
-            task
-            for task in self._tasks
-            if (task.format, task.device) == (spelled, device) and _has(task.problem, wanted)
+            each for each in self._found if each[2].format == spelled and _has(each[2], wanted)
         ]
-        return max(found, key=_preference, default=None)
+        first = [each for each in found if each[0] == found[0][0]]
+        return max(first, key=lambda each: _preference(each[2]), default=("", None, None))
 
-    def _best(self, task: Task, default: LinearSchedule) -> Measurement | None:
-        """None where the default is as good."""
-        measurements = self._store.measurements(task)
-        own = values_of(default)
-        decided = chosen(measurements)
-        if decided is not None:
-            return None if decided.values == own else decided
-        best = best_of(measurements)
-        ours = best_of(each for each in measurements if each.values == own)
-        if best is None or best.seconds is None or ours is None or ours.seconds is None:
-            return None
-        return best if ours.seconds > UNCOMPARED * best.seconds else None
+
+def _best(measurements: list[Measurement], default: LinearSchedule) -> Measurement | None:
+    """None where the default is as good."""
+    own = values_of(default)
+    best = best_of(measurements)
+    if best is None or best.seconds is None or best.values == own:
+        return None
+    if best.strategy == CHOSEN:
+        return best
+    ours = best_of(each for each in measurements if each.values == own)
+    much = ours is not None and (ours.seconds or 0.0) > UNCOMPARED * best.seconds
+    return best if much else None
 
 
 def stored_schedules(path: Path | None, target: Target) -> StoredSchedules | None:
-    """Those of the file that a compilation names; UnsupportedError for targets without any."""
-    if path is None:
-        return None
+    """
+    Of the file that a compilation names, if any, and what comes with qcc; None where that is
+    nothing. UnsupportedError where a file is named for a target that takes no schedules.
+    """
     if target.family != "cpu":
+        if path is None:
+            return None
         raise UnsupportedError(
             "schedules-target",
             f"kernels of target '{target.name}' take no schedules from a database",
             next_step="leave out --schedules",
         )
-    return StoredSchedules(path)
+    named = [] if path is None else [(path.name, _opened(path))]
+    found = StoredSchedules([*named, (SHIPPED, shipped())])
+    return found if found or path is not None else None
+
+
+def _opened(path: Path) -> Store:
+    """A database, or a document that `qcc db export` wrote."""
+    if kind_of(path) == JSON:
+        return decode_document(path.read_bytes(), str(path))
+    return open_store(path)
 
 
 def schedules_report(path: Path | None, choices: Sequence[Choice]) -> dict[str, Any] | None:
     """The fields of report_data.Schedules; None where no database was asked."""
-    if path is None:
+    if path is None and not any(each.tuned for each in choices):
         return None
-    return {"database": path.name, "layers": [each.as_json() for each in choices]}
+    name = SHIPPED if path is None else path.name
+    return {"database": name, "layers": [each.as_json() for each in choices]}
 
 
-def _has(problem: Mapping[str, Any], wanted: Mapping[str, int]) -> bool:
-    return all(problem.get(name) == value for name, value in wanted.items())
+def schedules_warnings(path: Path | None, choices: Sequence[Choice]) -> list[str]:
+    """A database that was named in vain."""
+    if path is None or any(each.reason != NOT_TUNED for each in choices):
+        return []
+    return [f"'{path.name}' has no layer of this model, in these formats, on a {cpu_model()}"]
+
+
+def _has(task: Task, wanted: Mapping[str, int]) -> bool:
+    return all(task.problem.get(name) == value for name, value in wanted.items())
 
 
 def _preference(task: Task) -> tuple[int, int, str]:
