@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from ...dialects.knobs import Value
+from ..choice import chosen
 from ..measurement import Measurement
 from ..task import Task
 from .journal import Entry
@@ -58,20 +59,26 @@ def best_of(measurements: Iterable[Measurement]) -> Measurement | None:
     The fastest config whose results were checked: its latest measurement, with the median seconds
     of all of them.
 
-    One lucky time of several therefore does not win, nor does a config that gave wrong results even
+    Where a comparison with the default chose a config, that is the best (choice.py). One lucky time
+    of several therefore does not win, nor does a config that gave wrong results even
     once. Times taken while the device was contended count only where a config has no others, and
     those of a timing model only where nothing was measured.
     """
+    some = list(measurements)
+    wrong = {_config(each) for each in some if each.failure == "correctness"}
+    sound = [each for each in some if each.worked and each.checked and _config(each) not in wrong]
+    decided = chosen(sound)
+    if decided is not None:
+        return decided
     of_config: dict[bytes, list[Measurement]] = {}
-    wrong: set[bytes] = set()
-    for each in measurements:
-        config = msgspec.json.encode(each.values)
-        if each.failure == "correctness":
-            wrong.add(config)
-        elif each.worked and each.checked:
-            of_config.setdefault(config, []).append(each)
-    pooled = [_pooled(some) for config, some in of_config.items() if config not in wrong]
+    for each in sound:
+        of_config.setdefault(_config(each), []).append(each)
+    pooled = map(_pooled, of_config.values())
     return min(pooled, key=lambda each: (each.modelled, each.seconds or 0.0), default=None)
+
+
+def _config(measurement: Measurement) -> bytes:
+    return msgspec.json.encode(measurement.values)
 
 
 def _pooled(measurements: list[Measurement]) -> Measurement:

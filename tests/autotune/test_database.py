@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from qcc.autotune.choice import CHOSEN
 from qcc.autotune.database import Collection, Database, Entry, Lookup, best_of, entries_of
 from qcc.autotune.database.store import distance
 from qcc.autotune.measurement import Measurement
@@ -87,6 +88,13 @@ def test_one_lucky_time_does_not_win() -> None:
     lucky = [took(1e-3, 1), took(9e-3, 1, when=1), took(8e-3, 1, when=2)]
     assert best_of([*lucky, took(5e-3, 2)]) == took(5e-3, 2)
     assert best_of(lucky) == took(8e-3, 1, when=2)
+
+
+def test_what_a_comparison_chose_wins_unless_it_is_wrong() -> None:
+    decided = took(4e-3, 2, strategy=CHOSEN)
+    measured = [took(1e-3, 1), took(9e-3, 3, strategy=CHOSEN), decided, took(2e-3, 4)]
+    assert best_of(measured) == decided
+    assert best_of([*measured, failed("correctness", 2), failed("correctness", 3)]) == measured[0]
 
 
 def test_contended_times_count_only_where_there_are_no_others() -> None:
