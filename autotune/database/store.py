@@ -60,9 +60,9 @@ def best_of(measurements: Iterable[Measurement]) -> Measurement | None:
     of all of them.
 
     Where a comparison with the default chose a config, that is the best (choice.py). One lucky time
-    of several therefore does not win, nor does a config that gave wrong results even
-    once. Times taken while the device was contended count only where a config has no others, and
-    those of a timing model only where nothing was measured.
+    of several therefore does not win, nor does a config that gave wrong results even once. Times
+    taken while the device was contended count only where a config has no others, and those of a
+    timing model only where nothing was measured.
     """
     some = list(measurements)
     wrong = {_config(each) for each in some if each.failure == "correctness"}

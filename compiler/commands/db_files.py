@@ -5,37 +5,49 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ...autotune.interchange import KINDS
 from ...dialects.errors import UsageError
 from ..console import Console
+
+if TYPE_CHECKING:
+    from ...autotune.task import Task
 
 Add = Callable[[str, Callable[..., int], str], argparse.ArgumentParser]
 
 
 def add_arguments(add: Add) -> None:
     """`add` makes the parser of a part, of a name, a function and a line of help."""
-    export = add("export", _export, "write measurements as JSON")
+    export = add("export", _export, "write measurements as JSON, for qcc or for other tuners")
     export.add_argument("tasks", metavar="TASK", nargs="*")
     export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
-    read = add("import", _import, "add measurements from JSON files")
+    export.add_argument("--as", dest="kind", choices=KINDS, default="qcc", help="default: qcc")
+    export.add_argument("--recording", metavar="CACHE", default="", help="what T1 JSON replays")
+    read = add("import", _import, "add measurements from files of qcc or of other tuners")
     read.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    read.add_argument("--kernel", metavar="K", help="what the files measured, if they do not say")
+    read.add_argument("--problem", metavar="N=V", nargs="+", default=[], help="its sizes")
+    for flag in ("--format", "--device", "--toolchain"):
+        read.add_argument(flag, metavar="T", default="", help="likewise")
+    read.add_argument("--checked", action="store_true", help="their results were checked")
     merge = add("merge", _merge, "add what other databases hold")
     merge.add_argument("others", metavar="OTHER.db", nargs="+", type=Path)
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:
     from ...autotune.database import Collection, Entry
-    from ...autotune.database.document import encode_document
+    from ...autotune.interchange.files import written
     from ..publish import publish_bytes, spare_inputs
     from ..tuning_database import places, stores
 
-    spare_inputs(args.output, [args.database])
+    spare_inputs(args.output, [args.database, args.recording or None])
     store = Collection(
         Entry(place.task, each)
         for place in places(stores(args.database, console), args.tasks)
         for each in place.store.measurements(place.task)
     )
-    publish_bytes(args.output, encode_document(store))
+    publish_bytes(args.output, written(store, args.kind, args.output, args.recording))
     tasks = store.tasks()
     total = sum(len(store.measurements(task)) for task in tasks)
     data = {"output": str(args.output), "tasks": len(tasks), "measurements": total}
@@ -44,15 +56,37 @@ def _export(args: argparse.Namespace, console: Console) -> int:
 
 
 def _import(args: argparse.Namespace, console: Console) -> int:
-    from ...autotune.database import entries_of
-    from ...autotune.database.document import decode_document
+    from ...autotune.interchange.files import read_measurements
     from ..tuning_database import writable
 
     # All files are read before the first is kept: a damaged one changes nothing.
-    found = [(path, decode_document(_read(path), str(path))) for path in args.files]
+    task = _task(args)
+    found = [(path, read_measurements(path, task, args.checked)) for path in args.files]
     database = writable(args.database, console)
-    counts = [(path, database.add_all(entries_of(store))) for path, store in found]
+    counts = [(path, database.add_all(entries)) for path, entries in found]
     return _added(counts, database.path, console)
+
+
+def _task(args: argparse.Namespace) -> Task | None:
+    """What files are of that do not say it themselves."""
+    from ...autotune.task import Task
+
+    if args.kernel is None:
+        return None
+    problem = dict(_size(text) for text in args.problem)
+    return Task(args.kernel, problem, args.format, args.device, args.toolchain)
+
+
+def _size(text: str) -> tuple[str, int | float | str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals or not value:
+        raise UsageError("usage", f"'{text}' is no size", next_step="write it as n=4096")
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
 
 
 def _merge(args: argparse.Namespace, console: Console) -> int:
@@ -69,12 +103,3 @@ def _added(counts: list[tuple[Path, int]], into: Path, console: Console) -> int:
     data = {"database": str(into), "added": {str(path): count for path, count in counts}}
     console.result(data, "\n".join(f"{into}: {count} new from {path}" for path, count in counts))
     return 0
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            "input-unreadable", f"cannot read '{path}'", why=error.strerror or str(error)
-        ) from error

@@ -1,5 +1,6 @@
 """`qcc db`: every part, on databases that are whole, damaged, missing or somebody else's."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from qcc.autotune.database import Database
+from qcc.autotune.interchange.t1 import decode_t1
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
 from qcc.compiler.cli import main
+from qcc.dialects.knobs import Knob
 
 LINEAR = Task("cpu.linear", {"k": 64, "n": 256}, "int4", "zen4", "qcc 1")
 CONV = Task("cuda.conv2d", {"n": 8}, "int8", "sm_90", "qcc 1")
@@ -95,7 +98,8 @@ def test_export_then_import(path: Path, tmp_path: Path, capsys: pytest.CaptureFi
     ("content", "code", "why"),
     [
         (b"", 7, "truncated"),
-        (b"{}", 7, "missing required field `format`"),
+        (b"{}", 7, "none of the fields format, results and cache"),
+        (b'{"format": "other"}', 7, "Invalid enum value 'other'"),
         (b'{"format": "qcc-tuning", "version": 2, "tasks": []}', 3, "a version above 1"),
         (
             b'{"format": "qcc-tuning", "version": 1, "tasks": [{"task": {"kernel": "a", "problem":'
@@ -128,6 +132,67 @@ def test_import_of_anything_else_changes_nothing(
     assert why in error["why"]
     assert str(bad) in error["where"]
     assert not other.exists()
+
+
+def test_results_of_another_tuner(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T4 that names no task, in gzip; it wins only where somebody vouches for its checks."""
+    document = {
+        "metadata": {"timeunit": "miliseconds"},
+        "results": [
+            {
+                "configuration": {"tile": 4, "fast": True},
+                "times": {"compilation": 2.0},
+                "invalidity": "correct",
+                "correctness": 1,
+                "measurements": [{"name": "time", "value": 0.5, "unit": ""}],
+                "objectives": ["time"],
+            }
+        ],
+    }
+    results, other = tmp_path / "results.json.gz", tmp_path / "other.db"
+    results.write_bytes(gzip.compress(json.dumps(document).encode()))
+    assert run("import", results, "--database", other) == 7
+    assert "it does not say what was tuned" in capsys.readouterr().err
+    named = ("--kernel", "gemm", "--problem", "n=64", "alpha=0.5", "order=row", "--device", "A100")
+    assert run("import", results, "--database", other, *named) == 0
+    task = Task("gemm", {"n": 64, "alpha": 0.5, "order": "row"}, device="A100")
+    [measured] = Database(other).measurements(task)
+    assert (measured.seconds, measured.values) == (5e-4, {"fast": 1, "tile": 4})
+    capsys.readouterr()
+    assert result(capsys, "best", "gemm", "--database", other)[0]["best"] is None
+    assert run("import", results, "--database", other, *named, "--checked") == 0
+    capsys.readouterr()
+    assert result(capsys, "best", "gemm", "--database", other)[0]["best"]["seconds"] == 5e-4
+    assert run("import", results, "--database", other, "--kernel", "a", "--problem", "n") == 2
+
+
+@pytest.mark.parametrize("kind", ["t4", "cache"])
+def test_export_for_another_tuner_and_back(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    out, other = tmp_path / "out.json", tmp_path / "other.db"
+    assert run("export", "--database", path, "--as", kind, "-o", out) == 2
+    assert "holds one task" in capsys.readouterr().err
+    assert run("export", LINEAR.key, "--database", path, "--as", kind, "-o", out) == 0
+    named = ("--kernel", "cpu.linear") if kind == "cache" else ()
+    assert run("import", out, "--database", other, *named) == 0
+    [task] = Database(other).tasks()
+    found, before = Database(other).measurements(task), Database(path).measurements(LINEAR)
+    assert [each.seconds for each in found] == [each.seconds for each in before]
+    assert [each.values for each in found] == [each.values for each in before]
+    if kind == "t4":
+        assert (task, found) == (LINEAR, before)
+
+
+def test_export_of_what_was_measured_as_a_space(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "space.json"
+    arguments = ("--database", path, "--as", "t1", "-o", out, "--recording", "cache.json")
+    assert run("export", "cpu.linear", *arguments) == 0
+    space = decode_t1(out.read_bytes(), str(out))
+    assert space.knobs == (Knob("tile", (8, 16, 32, 64)),)
+    assert json.loads(out.read_text())["KernelSpecification"]["SimulationInput"] == "cache.json"
 
 
 def test_merge_is_a_union(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

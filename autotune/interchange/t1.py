@@ -1,0 +1,193 @@
+"""
+Search spaces as T1 JSON, schema 1.0.0: what Kernel Tuner, KTT, pyATF and others take as input.
+
+The expressions and lists of a file are read as data (expression.py). Kernel Tuner's own reader
+evaluates them as Python: give it files of your own only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ...dialects.errors import IntegrityError, QccError, UsageError
+from ...dialects.knobs import Constraint, Knob, Space, Value
+from .expression import Expression, Written, parse
+from .trace import expression_of, membership
+
+LONGEST_MEMBERS = 1 << 17
+
+
+class Parameter(msgspec.Struct, rename="pascal"):
+    """A knob; `values` is a Python list as text."""
+
+    name: str
+    type: str
+    values: str
+    default: Any = None
+
+
+class Condition(msgspec.Struct, rename="pascal"):
+    """A rule: a Python expression of some parameters."""
+
+    expression: str
+    parameters: list[str] = []
+
+
+class ConfigurationSpace(msgspec.Struct, rename="pascal"):
+    tuning_parameters: list[Parameter]
+    conditions: list[Condition] = []
+
+
+class _Kernel(msgspec.Struct, rename="pascal"):
+    kernel_name: str = ""
+
+
+class _T1(msgspec.Struct, rename="pascal"):
+    configuration_space: ConfigurationSpace
+    kernel_specification: _Kernel
+
+
+@dataclass(frozen=True)
+class KernelFile:
+    """
+    What a T1 file says of the kernel beside its space. `language` is one of OpenCL, CUDA, Vulkan
+    and Hypertuner: the schema knows no others. `recording` is a cache file to replay.
+    """
+
+    name: str
+    file: str
+    language: str = "CUDA"
+    device: str = ""
+    problem: tuple[int, ...] = (1,)
+    recording: str = ""
+    budget: int = 0
+    default: Mapping[str, Value] = field(default_factory=dict)
+
+
+def encode_t1(space: Space, kernel: KernelFile) -> bytes:
+    """
+    `space` with all its rules.
+
+    Raises UnsupportedError for a rule that cannot be written as an expression, and for a recorded
+    space of more than LONGEST_MEMBERS configs.
+    """
+    parameters = [
+        Parameter(knob.name, _type(knob), repr(list(knob.values)), _default(knob, kernel))
+        for knob in space.knobs
+    ]
+    document: dict[str, Any] = {
+        "General": {"FormatVersion": 1, "TimeUnit": "Milliseconds", "OutputFormat": "JSON"},
+        "ConfigurationSpace": ConfigurationSpace(parameters, _conditions(space)),
+        "KernelSpecification": _specification(kernel),
+        "Search": {"Name": "random_sample", "Attributes": []},
+    }
+    if kernel.budget:
+        document["Budget"] = [{"Type": "ConfigurationCount", "BudgetValue": kernel.budget}]
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def decode_t1(data: bytes, where: str) -> Space:
+    """
+    The space of a T1 file; `where` names it in errors.
+
+    Raises IntegrityError for anything else.
+    """
+    try:
+        read = msgspec.json.decode(data, type=_T1)
+        space = read.configuration_space
+        knobs = tuple(map(_knob, space.tuning_parameters))
+        rules = [rule for each in space.conditions if (rule := _rule(each, knobs)) is not None]
+        return Space(read.kernel_specification.kernel_name, knobs, tuple(rules))
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, QccError) as error:
+        raise IntegrityError(
+            "t1-unreadable",
+            "not a search space in T1 JSON",
+            where=where,
+            why=f"{error.what}: {error.why}" if isinstance(error, QccError) else str(error),
+            next_step="compare it with the T1 schema, version 1.0.0",
+        ) from error
+
+
+def _type(knob: Knob) -> str:
+    if not knob.numeric:
+        return "string"
+    return "int" if all(isinstance(value, int) for value in knob.values) else "float"
+
+
+def _default(knob: Knob, kernel: KernelFile) -> Value:
+    return kernel.default.get(knob.name, knob.values[0])
+
+
+def _conditions(space: Space) -> list[Condition]:
+    knobs = {knob.name: knob for knob in space.knobs}
+    texts = {expression_of(rule, knobs): rule.knobs for rule in space.constraints}
+    found = [_condition(text, names) for text, names in texts.items() if text != "True"]
+    if space.members is not None:
+        found.append(_members(space, list(space.knobs)))
+    return found
+
+
+def _condition(text: str, names: tuple[str, ...]) -> Condition:
+    needed = parse(text).names
+    return Condition(text, [name for name in names if name in needed])
+
+
+def _members(space: Space, knobs: list[Knob]) -> Condition:
+    """A recorded space: its configs are the rule."""
+    rows = np.zeros((0, len(knobs)), np.int64) if space.members is None else space.members
+    if len(rows) > LONGEST_MEMBERS:
+        raise UsageError(
+            "space-too-large",
+            f"the space '{space.name}' lists {len(rows)} configs",
+            why=f"a T1 file can list up to {LONGEST_MEMBERS}",
+            next_step="export a space that has rules",
+        )
+    return Condition(membership(knobs, rows), list(space.names))
+
+
+def _specification(kernel: KernelFile) -> dict[str, Any]:
+    """What the schema wants, and what Kernel Tuner's reader wants beyond it."""
+    said = {
+        "Language": kernel.language,
+        "KernelName": kernel.name,
+        "KernelFile": kernel.file,
+        "GlobalSize": {"X": "1"},
+        "LocalSize": {"X": "1"},
+        "ProblemSize": list(kernel.problem),
+        "Device": {"Name": kernel.device},
+        "Arguments": [],
+    }
+    return {**said, "SimulationInput": kernel.recording} if kernel.recording else said
+
+
+def _knob(parameter: Parameter) -> Knob:
+    values = parse(parameter.values).value()
+    if not isinstance(values, list):
+        values = [values]
+    if not all(isinstance(value, bool | int | float | str) for value in values):
+        raise ValueError(f"parameter {parameter.name!r} has values that are no numbers or texts")
+    plain = [int(value) if isinstance(value, bool) else value for value in values]
+    return Knob(parameter.name, tuple(plain))
+
+
+def _rule(condition: Condition, knobs: tuple[Knob, ...]) -> Constraint | None:
+    """None for what is always true."""
+    expression: Expression = parse(condition.expression)
+    arrays = {knob.name: knob.array for knob in knobs}
+    unknown = expression.names.difference(arrays)
+    if unknown:
+        raise ValueError(f"{condition.expression!r} names {min(unknown)}, which is no parameter")
+    ordered = dict.fromkeys([*condition.parameters, *arrays])
+    names = tuple(name for name in ordered if name in expression.names)
+    written = Written(expression, names)
+    if names:
+        written(*(arrays[name][:1] for name in names))  # whether it computes
+        return Constraint(names, written, condition.expression)
+    if not written():
+        raise ValueError(f"{condition.expression!r} is never true")
+    return None
