@@ -6,8 +6,9 @@ Seconds of whole image models in int8, against torch and ONNX Runtime on the sam
 ResNet-20 and -56 have random weights: only their speed is looked at. `ocr` is the text recognizer
 of PP-OCRv4, read from the file that --ocr names (ch_PP-OCRv4_rec_infer.onnx of the package
 rapidocr-onnxruntime). All contestants take turns within one process, and what counts is the ratio
-of their medians. ONNX Runtime, and its int8 model (QDQ, weights by channel, calibrated on the same
-kind of images as ours), take part where `onnx` and `onnxruntime` are installed.
+of their medians: of processor seconds on one thread, which other work on the machine disturbs
+less, of seconds on more. ONNX Runtime, and its int8 model (QDQ, weights by channel, calibrated on
+the same kind of images as ours), take part where `onnx` and `onnxruntime` are installed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             images = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0))
             with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
                 runs = contestants(model, images, options, Path(folder))
-                report(f"{name}, batch {batch}, {options.threads} threads", runs, options.rounds)
+                report(f"{name}, batch {batch}, {options.threads} threads", runs, options)
     return 0
 
 
@@ -115,6 +116,7 @@ def onnx_runs(
     )  # fmt: skip
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
+    settings.log_severity_level = 3
     runs: dict[str, Run] = {}
     for name, path in (("onnxruntime fp32", plain), ("onnxruntime int8", whole)):
         session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
@@ -122,8 +124,9 @@ def onnx_runs(
     return runs
 
 
-def report(title: str, runs: dict[str, Run], rounds: int) -> None:
-    seconds = interleaved(runs, rounds)
+def report(title: str, runs: dict[str, Run], options: argparse.Namespace) -> None:
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    seconds = interleaved(runs, options.rounds, clock)
     medians = {name: float(np.median(times)) for name, times in seconds.items()}
     rivals = [
         name for name in ("torch fp32", "onnxruntime fp32", "onnxruntime int8") if name in runs
@@ -137,15 +140,17 @@ def report(title: str, runs: dict[str, Run], rounds: int) -> None:
         say(f"  {name:18} {median:8.2f} ms median, {best:8.2f} best{ratios}")
 
 
-def interleaved(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    runs: dict[str, Run], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds of each call; two calls of each before are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if number > 1:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -128,10 +128,14 @@ class _Tiles:
         c, weight = self.c, self.c.weight
         if c.schedule is None or not isinstance(weight, PlainReader):
             return None
+
+        def fill(panel: Val, part: tuple[Val, int], target: Ptr) -> None:
+            first = panel * PANEL_ROWS
+            panel_of_rows(lambda i: weight.address(self._clamped(first + i)), part, target)
+
         return FloatTiles(
             c.schedule, c.k, -(-c.n // PANEL_ROWS), self.m, self.x,
-            Columns(self.y, c.n), Columns(self.bias, c.n, present=c.has_bias),
-            lambda panel, part, target: panel_of_rows(weight, c.n, panel, part, target),
+            Columns(self.y, c.n), Columns(self.bias, c.n, present=c.has_bias), fill,
         )  # fmt: skip
 
     def _each_matrix_tile(self, begin: Val, end: Val) -> None:

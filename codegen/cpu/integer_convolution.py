@@ -22,7 +22,7 @@ from ...dialects.formats.tap_panels import tap_unit
 from .byte_dots import ByteSum, SignedUnit
 from .byte_planes import CHANNELS, ZERO_POINT, BytePlanes, byte_planes_launcher
 from .call_site import CallSite, parameter_symbol, replace_op
-from .convolution import Window, window_of
+from .channel_columns import store_columns
 from .emit import (
     LANES,
     Ptr,
@@ -36,7 +36,6 @@ from .emit import (
     lane_mask,
     minimum,
     repeat,
-    shuffle,
     signed_to_float,
     size,
 )
@@ -45,6 +44,7 @@ from .panel_codes import UnitCodes, wide
 from .panel_output import Columns
 from .panel_reader import PanelReader
 from .round_trip import known_of_tensor
+from .window import Window, window_of
 
 COLUMNS = LANES
 PANELS = 2
@@ -279,43 +279,9 @@ class _Body:
 
     def _store(self, image: Val, row: Val, column: Val, panel: Val, values: list[Val]) -> None:
         """Sixteen channels of eight columns, the columns of each side by side."""
+        rows, first = self.c.weight.rows, panel * PANEL_ROWS
+        place = (image * rows + first) * self.out_rows + row
+        target = self.y.at(place * self.out_columns + column)
+        channels = None if rows % PANEL_ROWS == 0 else size(rows) - first
         mask = lane_mask(self.out_columns - column)
-        for index, pair in enumerate(_turned(values)):
-            for half in range(2):
-                channel = panel * PANEL_ROWS + index + half * COLUMNS
-                lanes = shuffle(pair, pair, range(half * COLUMNS, (half + 1) * COLUMNS))
-                place = (image * self.c.weight.rows + channel) * self.out_rows + row
-                target = self.y.at(place * self.out_columns + column)
-                self._store_channel(channel, target, mask, lanes)
-
-    def _store_channel(self, channel: Val, target: Ptr, mask: Val, value: Val) -> None:
-        if self.c.weight.rows % PANEL_ROWS == 0:
-            target.store_while(mask, value)
-        else:
-            branch(
-                channel.compare("lt", self.c.weight.rows),
-                lambda: target.store_while(mask, value),
-            )
-
-
-def _turned(rows: list[Val]) -> list[Val]:
-    """
-    Eight rows of sixteen lanes as columns: result i has column i, and column i + 8 behind it.
-
-    Each of the three rounds exchanges one bit of the row's number with one of the lane's.
-    """
-    for bit in (1, 2, 4):
-        turned = list(rows)
-        for row in range(COLUMNS):
-            if not row & bit:
-                low, high = rows[row], rows[row | bit]
-                turned[row] = shuffle(low, high, [_pick(lane, bit, 0) for lane in range(16)])
-                turned[row | bit] = shuffle(low, high, [_pick(lane, bit, 1) for lane in range(16)])
-        rows = turned
-    return rows
-
-
-def _pick(lane: int, bit: int, wanted: int) -> int:
-    """The lane that comes to `lane`: its bit says whose row, `wanted` replaces the bit."""
-    source = lane & ~bit | (bit if wanted else 0)
-    return source + (PANEL_ROWS if lane & bit else 0)
+        store_columns(target, self.out_rows * self.out_columns, channels, mask, values)

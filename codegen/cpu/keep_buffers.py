@@ -1,7 +1,7 @@
 """
-Let a call use its large buffers again, and free them when it ends.
+Let calls use their large buffers again, and free the most when one ends.
 
-    dealloc %a; …; return   =>   dealloc %a; …; qcc_free_kept(); return
+    dealloc %a; …; return   =>   dealloc %a; …; qcc_trim_kept(); return
 
 Frees go to the functions of memory.mlir, which keep large buffers for the allocations that follow.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...dialects.bindings import Operation, ir, llvm
 
-FREE_KEPT = "qcc_free_kept"
+TRIM_KEPT = "qcc_trim_kept"
 
 
 def keep_buffers(module: ir.Module) -> None:
@@ -19,11 +19,11 @@ def keep_buffers(module: ir.Module) -> None:
         if function.name == "func.func" and "sym_visibility" not in function.attributes:
             for region in function.regions:
                 for block in region.blocks:
-                    _free_before_return(block)
+                    _trim_before_return(block)
 
 
-def _free_before_return(block: ir.Block) -> None:
+def _trim_before_return(block: ir.Block) -> None:
     last: Operation = list(block.operations)[-1].operation
     if last.name == "func.return":
         with ir.InsertionPoint(last), last.location:
-            llvm.call(None, [], [], [], callee=FREE_KEPT)
+            llvm.call(None, [], [], [], callee=TRIM_KEPT)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...dialects.formats.panels import PANEL_ROWS
-from .decode import PlainReader
-from .emit import Ptr, Val, f32, lane_mask, minimum, repeat, shuffle, size
+from .emit import Ptr, Val, f32, lane_mask, repeat, shuffle, size
 from .panel_codes import wide
 
 LANES = range(PANEL_ROWS)
@@ -20,19 +19,10 @@ EVEN = [i % 4 + i // 4 % 2 * 8 + i // 8 * PANEL_ROWS for i in LANES]
 ODD = [lane + 4 for lane in EVEN]
 
 
-def panel_of_rows(
-    source: PlainReader, rows: int, panel: Val, part: tuple[Val, int], target: Ptr
-) -> None:
-    """
-    Write `part` = (first, length) of k of a panel to `target` [length][16].
-
-    Rows past the last of `rows` repeat it.
-    """
+def panel_of_rows(row: Callable[[int], Ptr], part: tuple[Val, int], target: Ptr) -> None:
+    """Write `part` = (first, length) of k of sixteen rows to `target` [length][16]."""
     first, length = part
-    starts = [
-        source.address(minimum(panel * PANEL_ROWS + i, rows - 1)).at(first)
-        for i in range(PANEL_ROWS)
-    ]
+    starts = [row(i).at(first) for i in range(PANEL_ROWS)]
 
     def turn(k: Val, count: int, load: Callable[[Ptr], Val]) -> None:
         columns = transposed([load(start.at(k)) for start in starts])

@@ -167,6 +167,9 @@ def _link(code: bytes) -> llvm.ExecutionEngine:
 def _close(stop, engine: llvm.ExecutionEngine, owner: int) -> None:
     if os.getpid() == owner:
         stop()
+    free_kept = engine.get_function_address("qcc_free_kept")
+    if free_kept:  # Objects of an earlier qcc keep nothing.
+        ctypes.CFUNCTYPE(None)(free_kept)()
     engine.close()
 
 

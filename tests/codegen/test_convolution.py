@@ -63,16 +63,38 @@ IMAGES = [(1, (9, 9)), (2, (7, 11)), (1, (16, 33)), (3, (5, 6))]
 NAMES = {key: f"c{i}" for i, key in enumerate(CASES)}
 
 
-def body(case: Case, name: str, weight: str) -> str:
+@dataclass(frozen=True)
+class Shaped:
+    """A case of one image of known size, which kernels may read in place."""
+
+    case: Case
+    image: Pair
+
+
+SHAPED = {
+    "pointwise": Shaped(Case(5, 20, window=(1, 1), bias=True), (3, 7)),
+    "pointwise of one pixel": Shaped(Case(40, 17, window=(1, 1), bias=True), (1, 1)),
+    "pointwise in strips": Shaped(Case(3, 48, window=(1, 1)), (13, 21)),
+    "pointwise stride": Shaped(Case(4, 16, window=(1, 1), stride=(2, 2)), (9, 23)),
+    "unpadded": Shaped(Case(6, 33, bias=True), (6, 19)),
+    "narrow": Shaped(Case(4, 24, padding=(1, 1)), (5, 3)),
+    "grouped": Shaped(Case(6, 40, window=(3, 5), padding=(1, 0), groups=2), (4, 12)),
+    "depthwise": Shaped(Case(7, 7, window=(5, 5), padding=(2, 2), groups=7, bias=True), (3, 101)),
+    "depthwise narrow": Shaped(Case(5, 5, padding=(1, 1), groups=5), (2, 5)),
+    "int4 wide": Shaped(Case(8, 20, padding=(1, 1), format="int4<group=8>"), (4, 130)),
+}
+
+
+SHAPED_NAMES = {key: f"s{i}" for i, key in enumerate(SHAPED)}
+
+
+def body(case: Case, name: str, weight: str, image: Pair | None = None) -> str:
     pairs = ", ".join(
         f"{field} = array<i64: {', '.join(map(str, getattr(case, field)))}>"
         for field in ("stride", "padding", "dilation")
     )
-    x, y, b = (
-        f"tensor<?x{case.channels}x?x?xf32>",
-        f"tensor<?x{case.outputs}x?x?xf32>",
-        f"tensor<{case.outputs}xf32>",
-    )
+    x, y = types(case, image)
+    b = f"tensor<{case.outputs}xf32>"
     return f"""
       %w = "qcc.param"() {{symbol = "{name}.w"}} : () -> {weight}
       %b = "qcc.param"() {{symbol = "{name}.b"}} : () -> {b}
@@ -83,31 +105,52 @@ def body(case: Case, name: str, weight: str) -> str:
       return %y : {y}"""
 
 
+def types(case: Case, image: Pair | None) -> tuple[str, str]:
+    if image is None:
+        return f"tensor<?x{case.channels}x?x?xf32>", f"tensor<?x{case.outputs}x?x?xf32>"
+    rows, columns = case.sizes(image)
+    return (
+        f"tensor<?x{case.channels}x{image[0]}x{image[1]}xf32>",
+        f"tensor<?x{case.outputs}x{rows}x{columns}xf32>",
+    )
+
+
 @pytest.fixture(scope="module")
 def convolutions(programs, floats):
-    for i, (key, case) in enumerate(CASES.items()):
-        name = NAMES[key]
+    cases = [(NAMES[key], case, None) for key, case in CASES.items()]
+    cases += [(SHAPED_NAMES[key], shaped.case, shaped.image) for key, shaped in SHAPED.items()]
+    for i, (name, case, image) in enumerate(cases):
         values = floats(case.outputs, case.channels // case.groups, *case.window, seed=i)
         weight = programs.parameter(f"{name}.w", values, case.format)
         programs.parameter(f"{name}.b", floats(case.outputs, seed=i))
-        x, y = (f"tensor<?x{n}x?x?xf32>" for n in (case.channels, case.outputs))
-        programs.function(name, f"(%x: {x}) -> {y}", body(case, name, weight))
+        x, y = types(case, image)
+        programs.function(name, f"(%x: {x}) -> {y}", body(case, name, weight, image))
     return programs
 
 
 @pytest.mark.parametrize("key", CASES)
 def test_matches_the_interpreter(convolutions, floats, key: str) -> None:
-    case, name = CASES[key], NAMES[key]
+    for batch, image in IMAGES:
+        check_case(convolutions, floats, CASES[key], NAMES[key], batch, image)
+
+
+@pytest.mark.parametrize("key", SHAPED)
+def test_matches_where_sizes_are_known(convolutions, floats, key: str) -> None:
+    for batch in (1, 3):
+        shaped = SHAPED[key]
+        check_case(convolutions, floats, shaped.case, SHAPED_NAMES[key], batch, shaped.image)
+
+
+def check_case(convolutions, floats, case: Case, name: str, batch: int, image: Pair) -> None:
     weight = convolutions.decoded[f"{name}.w"]
     bias = np.abs(convolutions.decoded[f"{name}.b"]) if case.bias else None
-    for batch, image in IMAGES:
-        x = floats(batch, case.channels, *image, seed=batch)
-        magnitude = reference.conv2d(
-            np.abs(x), np.abs(weight), bias, stride=case.stride, padding=case.padding,
-            dilation=case.dilation, groups=case.groups,
-        )  # fmt: skip
-        terms = weight[0].size + 2
-        bound = 2 * terms * 2.0**-24 * magnitude.astype(np.float64)
-        expected = convolutions.check(name, x, bound=bound)
-        assert expected.shape == (batch, case.outputs, *case.sizes(image))
-        assert np.abs(expected).max() > 0
+    x = floats(batch, case.channels, *image, seed=batch)
+    magnitude = reference.conv2d(
+        np.abs(x), np.abs(weight), bias, stride=case.stride, padding=case.padding,
+        dilation=case.dilation, groups=case.groups,
+    )  # fmt: skip
+    terms = weight[0].size + 2
+    bound = 2 * terms * 2.0**-24 * magnitude.astype(np.float64)
+    expected = convolutions.check(name, x, bound=bound)
+    assert expected.shape == (batch, case.outputs, *case.sizes(image))
+    assert np.abs(expected).max() > 0
