@@ -1,16 +1,17 @@
 """
 Compiling for a GPU: a module with its formats → kernels, launch plan, sources and binaries.
 
-The order: qcc ops take half precision where casts stand, elementwise linalg is fused, each family
-of kernels takes its ops, the plan is read off what is left, and the kernels are written. The module
-that was given stays as it is, but that its parameters learn the layouts which kernels want: it is
-what the reference interpreter runs.
+The order: reshapes become views, qcc ops take half precision where casts stand, elementwise linalg
+is fused, each family of kernels takes its ops, the plan is read off what is left, and the kernels
+are written. The module that was given stays as it is, but that its parameters learn the layouts
+which kernels want: it is what the reference interpreter runs.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..codegen.cuda.check_counts import check_counts
 from ..codegen.cuda.families import emit_sources
 from ..codegen.cuda.plan import LaunchStep, Plan
 from ..codegen.cuda.program import CudaCode
@@ -20,6 +21,7 @@ from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.pipeline import FUSE, run_passes
 from ..passes.assign_formats import parameters_by_symbol
+from ..passes.expand_reshapes import expand_reshapes
 from ..passes.launching import Scheduling
 from ..passes.materialize_kv_cache import STEP
 from ..passes.narrow_operands import narrow_operands
@@ -37,6 +39,7 @@ def lower_to_launches(module: ir.Module, machine: str) -> ir.Module:
     for parameters in parameters_by_symbol(copy.operation).values():
         for parameter in parameters:
             _set_layout(parameter, None)
+    expand_reshapes(copy.operation)
     narrow_operands(copy.operation)
     run_passes(copy, FUSE, "cuda")
     for run in cuda_passes(Scheduling(machine)).values():
@@ -53,6 +56,7 @@ def build_cuda(module: ir.Module, target: Target) -> CudaCode:
     Raises UnsupportedError for an op of @main without a kernel. A @step that has one is left out,
     and `CudaCode.without_step` says why.
     """
+    check_counts(module.operation)
     lowered = lower_to_launches(module, target.machine)
     constants: dict[str, np.ndarray] = {}
     functions = {"main": read_function(lowered, "main", constants)}

@@ -74,7 +74,9 @@ def require_target(name: str) -> Target:
 
 
 def _unknown_machine(name: str, machine: str) -> UnsupportedError:
-    nearest = f"{machine}a" if f"{machine}a" in CUDA_MACHINES else EMULATED_MACHINE
+    number = int("".join(filter(str.isdigit, machine)) or 0)
+    older = [known for known in CUDA_MACHINES if int(known[3:].rstrip("a")) <= number]
+    nearest = older[-1] if older else EMULATED_MACHINE
     said = f"it knows no machine '{machine}'" if machine else "it names no machine"
     return UnsupportedError(
         "target-machine",

@@ -63,10 +63,17 @@ def unsupported(op: Any, family: str, what: str, why: str, next_step: str) -> Un
     return UnsupportedError(
         f"{family}-unsupported",
         f"no CUDA kernel for {what}",
-        where=source_line(op.location),
+        where=_place(op),
         why=why,
         next_step=next_step,
     )
+
+
+def _place(op: Any) -> str:
+    """The layer that an op computes, and the line of the model."""
+    attributes = op.operation.attributes
+    layer = f"layer {ir.StringAttr(attributes[LAYER]).value}" if LAYER in attributes else ""
+    return ", ".join(filter(None, (layer, source_line(op.location))))
 
 
 @dataclass(frozen=True)

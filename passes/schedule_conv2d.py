@@ -47,6 +47,7 @@ from .launching import (
     unsupported,
     words,
 )
+from .require_decoded import require_decoded
 from .schedule_linear import producer_name
 
 MANY_PIXELS = 4096
@@ -144,6 +145,8 @@ def conv_problem(op: qcc.Conv2dOp, target: str) -> tuple[ConvProblem, ir.Value |
     codes = multiplied_codes(op, problem, target)
     if codes is not None:
         problem = replace(problem, activation="i8", source=None)
+    else:
+        require_decoded(op, "conv2d", "a convolution", problem.format, activation)
     return problem, codes
 
 

@@ -49,6 +49,7 @@ from .launching import (
     words,
 )
 from .linear_kernel import linear_kernel
+from .require_decoded import require_decoded
 from .torch_constants import producer
 
 Chooser = Callable[[LinearProblem, str], tile.Schedule]
@@ -187,6 +188,8 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
         n, k, count, spelling, activation, str(result.element_type), bias,
         memory if converted else None, blocks,
     )  # fmt: skip
+    if not qcc.is_packed(source.type):
+        require_decoded(op, "linear", "a linear layer", problem.format, activation)
     return problem, source
 
 

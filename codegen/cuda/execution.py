@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .arena import aligned, arena_layout
+from .limits import MOST_ELEMENTS, too_many
 from .plan import Argument, Box, Buffer, CopyStep, Function, LaunchStep
 
 KEPT_LAYOUTS = 64
@@ -104,10 +105,17 @@ class Execution:
         key = tuple(shapes), tuple(sorted(values.items())), capacity
         if key not in self._situations:
             sizes = self.function.evaluated(shapes, values, capacity)
+            self._check_counts(sizes)
             self._situations[key] = Situation(sizes, *arena_layout(self.function, sizes))
             if len(self._situations) > KEPT_LAYOUTS:
                 self._situations.popitem(last=False)
         return self._situations[key]
+
+    def _check_counts(self, sizes: list[int]) -> None:
+        """Raises UnsupportedError for sizes that make a tensor longer than kernels can count."""
+        most = max((sizes[count] for count in self.function.counts), default=0)
+        if most > MOST_ELEMENTS:
+            raise too_many(most, "with inputs of these sizes, a tensor")
 
     def output_shapes(self, situation: Situation) -> list[tuple[int, ...]]:
         sizes = situation.sizes

@@ -136,13 +136,18 @@ class CacheSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to run one function of a program; see the head of this file."""
+    """
+    How to run one function of a program; see the head of this file.
+
+    `counts` are the sizes that are numbers of elements and depend on the call.
+    """
 
     sizes: tuple[Expression, ...]
     buffers: tuple[Buffer, ...]
     steps: tuple[LaunchStep | CopyStep, ...]
     outputs: tuple[Output, ...]
     caches: tuple[CacheSpec, ...] = ()
+    counts: tuple[int, ...] = ()
 
     def evaluated(
         self, shapes: Sequence[Sequence[int]], values: Mapping[int, int], capacity: int = 0

@@ -66,6 +66,7 @@ class _Reader:
         self.known: dict[ir.Value, Known] = {}
         self.pending: list[Pending | PendingCopy] = []
         self.caches: list[CacheSpec] = []
+        self.counts: set[int] = set()
         self.stored: dict[str, Memory] = {}
         self.families = {
             kernel: FAMILIES[kind_of(op)].name for kernel, op in kernels_of(module).items()
@@ -91,6 +92,7 @@ class _Reader:
                 for (tensor, _), number in zip(outputs, numbers, strict=True)
             ),
             tuple(self.caches),
+            tuple(sorted(self.counts)),
         )
 
     # ---- values
@@ -108,7 +110,10 @@ class _Reader:
         return Tensor(extents, element, memory)
 
     def bytes(self, extents: tuple[int, ...], element: str) -> int:
-        return self.table.product([*extents, self.table.constant(DTYPES[element].itemsize)])
+        count = self.table.product(list(extents))
+        if self.table.value(count) is None:
+            self.counts.add(count)
+        return self.table.of("mul", count, self.table.constant(DTYPES[element].itemsize))
 
     def fresh(self, extents: tuple[int, ...], type_: ir.Type) -> Tensor | Packed:
         """Memory of the arena for a value of this type."""

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..bindings import ir
-from ..errors import QccError
+from ..errors import UnsupportedError
+from ..source_line import source_line
 from .dialect import element_bytes
 from .elements import element
 from .extents import DYNAMIC, Extents
@@ -117,8 +118,14 @@ def is_static(extents: Sequence[Index]) -> bool:
     return all(extent.constant is not None for extent in extents)
 
 
-def _refused(op: Any, why: str) -> QccError:
-    return QccError("tile-group", "a group of ops is not whole", where=str(op.location), why=why)
+def _refused(op: Any, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        "cuda-sizes",
+        "no kernel for an op whose sizes a kernel cannot follow",
+        where=source_line(op.location),
+        why=why,
+        next_step="make the sizes numbers, sizes of inputs, or sums and products of them",
+    )
 
 
 __all__ = ["DYNAMIC", "GroupSchedule", "group_extents", "illegal", "is_computed", "stored_bytes"]

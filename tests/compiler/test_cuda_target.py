@@ -342,10 +342,30 @@ def test_operands_may_be_bf16() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("weights", "operands", "nearest"),
+    [
+        ("bf16", "f16", "compile with --operands bf16, or choose fp16 or"),
+        ("fp32", "f16", "choose fp16 or a format of at most eight bits"),
+        ("fp16", "bf16", "compile with --operands f16, or choose bf16 or"),
+    ],
+)
+def test_weights_that_no_operand_holds(weights: str, operands: str, nearest: str) -> None:
+    layers = nn.Sequential(nn.Linear(HIDDEN, N)), nn.Sequential(nn.Conv2d(3, 2, 3))
+    inputs = torch.randn(2, HIDDEN), torch.randn(1, 3, 5, 5)
+    for layer, x in zip(layers, inputs, strict=True):
+        recipe = {"default": {"weights": weights}}
+        with pytest.raises(UnsupportedError, match=f"with weights in {weights}") as told:
+            qcc.compile(layer, (x,), recipe=recipe, target="cuda:sm_90a", operands=operands)
+        assert nearest in told.value.next_step
+        assert told.value.where.startswith("layer 0")
+
+
 def test_targets() -> None:
     assert all(require_target(name).name == name for name in TARGETS)
     assert require_target("cuda:emulate:sm_90a").machine == "sm_90a"
-    for name, nearest in (("cuda:sm_90", "sm_90a"), ("cuda", "sm_80"), ("cuda:sm_80:x", "sm_80")):
+    for name, nearest in (("cuda:sm_90", "sm_90a"), ("cuda", "sm_80"), ("cuda:sm_80:x", "sm_80"),
+                          ("cuda:sm_121a", "sm_120a"), ("cuda:sm_75", "sm_80")):  # fmt: skip
         with pytest.raises(UnsupportedError) as told:
             require_target(name)
         assert f"cuda:{nearest}" in told.value.next_step
