@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,8 @@ from qcc.dialects.interpreter import interpret
 from qcc.dialects.interpreter.pim_linear import linear_rule
 from qcc.dialects.pim.execute import kernel_sums
 from qcc.dialects.pim.kernel import walk
-from qcc.dialects.pim.linear import Sums
+from qcc.dialects.pim.linear import HeldWeights, Sums
+from qcc.dialects.pim.placed_layers import Adding, PlacedLayers
 from qcc.dialects.pim.plan import Layer, Plan
 from qcc.dialects.pim.timing import simulate
 from qcc.passes.assign_formats import FormatAssignment, assign_formats
@@ -139,8 +140,8 @@ class Runs:
             "emulated_s": seconds,
         }
 
-    def run(self, sums: Callable[[Layer], Sums] | None) -> list[np.ndarray]:
-        rules = {"pim.linear": linear_rule(self.plan, self.parts, sums)}
+    def run(self, adding: Adding | None) -> list[np.ndarray]:
+        rules = {"pim.linear": linear_rule(PlacedLayers(self.plan, self.parts, adding))}
         inputs = [array[:, : self.options.tokens] for array in self.inputs]
         return interpret(self.module, inputs, self.source.weights.read, rules=rules)
 
@@ -154,7 +155,7 @@ class Runs:
         layer = next(each for each in self.plan.layers if each.parameter == symbol)
         return layer.linear.weight.encode_rows(self.source.weights.read(symbol))
 
-    def sums_of(self, layer: Layer) -> Sums:
+    def sums_of(self, layer: Layer, weights: HeldWeights) -> Sums:
         run = self._emulated(layer.kernel)
 
         def timed(arrays: Mapping[str, np.ndarray]) -> None:
@@ -164,7 +165,7 @@ class Runs:
                 took = simulate(each, self.plan.device).milliseconds(self.plan.device)
                 self.emulated.setdefault(layer.name, []).append(took)
 
-        return kernel_sums(layer.share, timed)
+        return kernel_sums(layer.share, timed, weights.codes)
 
     @cache  # noqa: B019
     def _emulated(self, kernel: str) -> Emulated:

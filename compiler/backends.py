@@ -18,7 +18,7 @@ from ..codegen.cpu.program import Code
 from ..codegen.cuda.emulator.build import has_host_compiler
 from ..codegen.cuda.program import CudaCode
 from ..codegen.upmem.program import UpmemCode
-from ..dialects.errors import QccError, UnsupportedError
+from ..dialects.errors import QccError
 from .artifact import Artifact
 from .cache_cost import CacheCost
 from .cache_folder import cache_folder
@@ -56,14 +56,19 @@ def stored_code(artifact: Artifact, precision: Precision) -> AnyCode:
         return read_cuda(artifact, precision)
     if family == "upmem":
         Plan.from_json(artifact.json("plan.json"))  # formats that a user defined
-        return read_upmem(artifact, precision)
+        rebuilt = _rebuilt(artifact, precision) if missing_features(manifest.cpu_features) else None
+        return read_upmem(artifact, precision, rebuilt)
     if missing_features(manifest.cpu_features):
-        from .rebuild import rebuild
-
-        # Reading the plan makes the formats known that a user defined.
-        Plan.from_json(artifact.json("plan.json"))
-        return rebuild(artifact.read("model.mlir").decode(), precision.view)
+        return _rebuilt(artifact, precision)
     return Code.from_json(artifact.json(precision.binding), artifact.read(precision.object))
+
+
+def _rebuilt(artifact: Artifact, precision: Precision) -> Code:
+    from .rebuild import rebuild
+
+    # Reading the plan makes the formats known that a user defined.
+    Plan.from_json(artifact.json("plan.json"))
+    return rebuild(artifact.read("model.mlir").decode(), precision.view)
 
 
 def tensors_read(artifact: Artifact, precision: Precision) -> tuple[str, ...]:
@@ -122,14 +127,13 @@ def checking_target(target: Target, weight_bytes: int) -> Target | None:
 
 def cache_costs(code: AnyCode, module: ir.Module) -> list[CacheCost]:
     """The KV caches of a program, in the order of its attention."""
-    if isinstance(code, Code):
+    if isinstance(code, Code | UpmemCode):
         return [
             CacheCost(
                 cache.keys.format, cache.values.format, cache.position_bytes, cache.position_floats
             )
-            for cache in code.caches
+            for cache in (code.host if isinstance(code, UpmemCode) else code).caches
         ]
-    assert isinstance(code, CudaCode)  # a program for DPUs has no step
     from .cache_cost import cuda_cache_costs
 
     return cuda_cache_costs(code, module)
@@ -137,13 +141,6 @@ def cache_costs(code: AnyCode, module: ir.Module) -> list[CacheCost]:
 
 def without_step(code: AnyCode) -> QccError | None:
     """Why a program that could run in steps has no code for one; None where it has, or cannot."""
-    if isinstance(code, UpmemCode):
-        return UnsupportedError(
-            "upmem-steps",
-            "DPUs are given whole sequences",
-            why="the layers of one token are too few products to share among DPUs",
-            next_step="call it on whole inputs, or compile for --target cpu",
-        )
     return code.without_step if isinstance(code, CudaCode) else None
 
 

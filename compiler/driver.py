@@ -216,6 +216,7 @@ class _Compilation:
         if self.device is not None:
             placing = place(self.device, self.options.tokens)
             self._run_pass(len(IMPORT_PIPELINE) + 2, "partition-pim", module, placing)
+            self._run_pass(len(IMPORT_PIPELINE) + 3, "permute-weights", module)
             return
         rounding = round_operands(Rounding(self.options.operands, self.target.machine))
         self._run_pass(len(IMPORT_PIPELINE) + 2, "round-operands", module, rounding)
@@ -270,7 +271,7 @@ class _Compilation:
                 writer.finish(
                     {
                         "target": options.target,
-                        "cpu_features": host_features() if self.target.family == "cpu" else (),
+                        "cpu_features": () if self.target.family == "cuda" else host_features(),
                         "input_hash": source.input_hash,
                         "entry": signature,
                         "precisions": precisions,

@@ -20,6 +20,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import parse_spelling
 from ..dialects.interpreter import interpret
+from ..dialects.interpreter.pim_linear import linear_rule
 from ..dialects.regions import walk
 from .artifact import ArtifactWriter
 from .backends import start
@@ -27,11 +28,11 @@ from .layers import entry_function, index_limit
 from .manifest import Precision, Signature, Value
 from .pack import decoded_parameter
 from .precisions import Program
-from .replay import TOLERANCE, output_errors
+from .replay import TOLERANCE, output_errors, reproduced_names
 from .running import Running
 from .targets import Target
 from .tensor_layout import pack_tensors
-from .upmem_running import pim_rules
+from .upmem_running import placed_layers
 
 DRAWN_LIMIT = 1 << 26  # stored weight bytes, up to which executing a program again is cheap
 DRAWS = 8
@@ -68,7 +69,7 @@ class Golden:
     """
     Inputs of a program, what the reference interpreter makes of them, and the errors that a replay
     may show, whole and token by token, and the least that they would be for the best inputs; then
-    what the compiled code makes of them, where it was run.
+    what the compiled code makes of them, where it was run, and what it makes bit for bit.
     """
 
     inputs: list[np.ndarray]
@@ -78,10 +79,14 @@ class Golden:
     floor: float = TOLERANCE
     whole: list[np.ndarray] | None = None
     stepped: list[np.ndarray] | None = None
+    reproduced: list[np.ndarray] | None = None
 
     def errors(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Of the code on whole sequences."""
-        return [] if self.whole is None else output_errors(names, self.outputs, self.whole)
+        rows = [] if self.whole is None else output_errors(names, self.outputs, self.whole)
+        if self.reproduced is not None:
+            rows += output_errors(reproduced_names(names), self.outputs, self.reproduced)
+        return rows
 
     @property
     def step_error(self) -> float:
@@ -183,34 +188,16 @@ def _golden(
     writer: ArtifactWriter, program: Program, code: Running | None, inputs: list[np.ndarray]
 ) -> Golden:
     floor = max((SPACING[each] for each in _halves(program.module.operation)), default=TOLERANCE)
-    if isinstance(program.code, UpmemCode):
-        return _on_dpus(writer, program, program.code, code, inputs)
     outputs, tolerance = _reference(writer, program, inputs, floor)
     across = any(_scales_tensors(op) for op in _roundings(program.module.operation))
+    placed = program.code.plan.layers if isinstance(program.code, UpmemCode) else ()
+    across |= any(layer.linear.scales_tensors for layer in placed)
     tolerances = (tolerance, max(tolerance, ACROSS_TOKENS) if across else tolerance)
     if code is None:
         return Golden(inputs, outputs, *tolerances, floor)
     stepped = code.in_two_steps(inputs[0]) if code.steps else None
-    return Golden(inputs, outputs, *tolerances, floor, code.call(inputs), stepped)
-
-
-def _on_dpus(
-    writer: ArtifactWriter,
-    program: Program,
-    placed: UpmemCode,
-    code: Running | None,
-    inputs: list[np.ndarray],
-) -> Golden:
-    """DPUs sum integers exactly and the host is the interpreter: no order of sums differs."""
-    by_symbol = {parameter.symbol: parameter for parameter in program.parameters}
-    outputs = interpret(
-        program.module,
-        inputs,
-        lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor),
-        rules=pim_rules(placed.plan, writer.tensor),
-    )
-    whole = None if code is None else code.call(inputs)
-    return Golden(inputs, outputs, TOLERANCE, TOLERANCE, whole=whole)
+    whole, reproduced = code.call(inputs), code.reproduced(inputs)
+    return Golden(inputs, outputs, *tolerances, floor, whole, stepped, reproduced)
 
 
 def _reference(
@@ -225,6 +212,10 @@ def _reference(
     errors of sums. Below `floor` no errors are told apart.
     """
     by_symbol = {parameter.symbol: parameter for parameter in program.parameters}
+    rules, rounded = {}, any(_roundings(program.module.operation))
+    if isinstance(program.code, UpmemCode):
+        rules["pim.linear"] = linear_rule(placed_layers(program.code.plan, writer.tensor))
+        rounded = True
 
     def outputs(error_factor: float) -> list[np.ndarray]:
         return interpret(
@@ -232,10 +223,11 @@ def _reference(
             inputs,
             lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor),
             error_factor=error_factor,
+            rules=rules,
         )
 
     plain = outputs(1)
-    if floor == TOLERANCE and not any(_roundings(program.module.operation)):
+    if floor == TOLERANCE and not rounded:
         return plain, TOLERANCE
     moved = _largest(plain, outputs(ERROR_FACTOR))
     return plain, floor if moved <= floor else MARGIN * moved

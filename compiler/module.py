@@ -18,7 +18,7 @@ from .backends import start, stored_code
 from .device_tensors import device_results, on_gpu
 from .manifest import Precision, Signature, Value
 from .nesting import bound, rebuilt
-from .replay import output_errors
+from .replay import output_errors, reproduced_names
 from .signature_check import check_count, check_inputs, check_prompt, check_stop, flat_parameters
 from .targets import Target, require_target
 from .tensor_layout import unpack_tensors
@@ -220,6 +220,10 @@ class Module:
         checked = self._precision
         whole = output_errors(names, expected, self._checked.call(inputs))
         outputs = [self._judged(error, checked.tolerance) for error in whole]
+        alone = self._checked.reproduced(inputs)
+        if alone is not None:
+            errors = output_errors(reproduced_names(names), expected, alone)
+            outputs += [self._judged(error, 0.0) for error in errors]
         if self.generates:
             names = [f"{name} (token by token)" for name in names]
             stepped = self._checked.in_two_steps(inputs[0])

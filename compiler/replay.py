@@ -11,6 +11,11 @@ import numpy as np
 TOLERANCE = 1e-4  # relative, between two orders of the same fp32 sums
 
 
+def reproduced_names(names: Sequence[str]) -> list[str]:
+    """The names of outputs whose host part the reference interpreter ran."""
+    return [f"{name} (DPUs alone)" for name in names]
+
+
 def output_errors(
     names: Sequence[str], expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]
 ) -> list[dict[str, Any]]:

@@ -142,13 +142,14 @@ class PimLayer(msgspec.Struct, frozen=True, kw_only=True):
     """
     A layer on DPUs: how it is computed, and what a call of it takes by the cycle model.
 
-    `p` codes are looked up at once in tables that are "resident", "stream", or "made" for each
-    group. Bytes are those of all DPUs, of tables those of one. `trusted` says whether the cycle
-    model was held against such kernels.
+    A kernel is `for_tokens`; more take more launches. `p` codes are looked up at once in tables
+    that are "resident", "stream", or "made" for each group. Bytes are those of all DPUs, of tables
+    those of one. `trusted` says whether the cycle model was held against such kernels.
     """
 
     layer: str
     kernel: str
+    for_tokens: int
     method: str
     p: int
     residency: str
@@ -176,7 +177,7 @@ class HostOp(msgspec.Struct, frozen=True, kw_only=True):
 class Upmem(msgspec.Struct, frozen=True, kw_only=True):
     """
     A program for DPUs: `load_ms` brings tables and weights once, `milliseconds` is what all
-    layers on DPUs take in a call.
+    layers on DPUs take in a call, `step_milliseconds` in a step of one token.
     """
 
     device: str
@@ -185,6 +186,7 @@ class Upmem(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float
     milliseconds: float
     layers: tuple[PimLayer, ...]
+    step_milliseconds: float | None = None
     host: tuple[HostOp, ...] = ()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..codegen.cpu.program import Code
-from ..codegen.cpu.runtime import BufferType, CacheTable, CompiledObject
+from ..codegen.cpu.runtime import BufferType, CacheTable, CompiledObject, Device
 from .element_types import numpy_dtype
 
 _FIRST_CAPACITY = 256
@@ -37,6 +37,13 @@ class Running(ABC):
 
     @abstractmethod
     def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+    def reproduced(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """
+        The results with all but the device's own part run by the reference interpreter, equal to
+        its results in every bit; None where code cannot be run so.
+        """
+        return None
 
     @abstractmethod
     def caches(self, batch: int) -> Caches:
@@ -75,13 +82,17 @@ class RunningCode(Running):
         code: Code,
         tensor: Callable[[str], np.ndarray],
         threads: int | tuple[int, ...] | None = None,
+        device: Device | None = None,
     ) -> None:
-        """`threads`: how many, or the processor of each; None for one on every processor."""
+        """
+        `threads`: how many, or the processor of each; None for one on every processor. `device`
+        answers the calls of the code.
+        """
         parameters = [tensor(name) for name in code.parts]
         self.code = code
         processors = threads if isinstance(threads, tuple) else ()
         count = len(threads) if isinstance(threads, tuple) else threads or default_threads()
-        self._object = CompiledObject(code.object, parameters, count, processors)
+        self._object = CompiledObject(code.object, parameters, count, processors, device)
         self._results = tuple(
             BufferType(numpy_dtype(element), rank) for element, rank in code.results
         )

@@ -2,13 +2,14 @@
 Compiling for DPUs: a module with its formats → partition, plan, C for DPUs and for the host.
 
 `place` is a pass over the module: what it makes is stored, and is what the reference interpreter
-runs. Of a decoder only the whole sequence is compiled.
+runs. What stays on the host becomes machine code that calls back for the layers of DPUs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..codegen.cpu.code import build_code
 from ..codegen.upmem.emit_dpu import emit_dpu
 from ..codegen.upmem.emit_host import emit_host
 from ..codegen.upmem.program import Rung, UpmemCode
@@ -18,7 +19,6 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.pim.device import Device
 from ..dialects.pim.plan import Plan
 from ..dialects.regions import walk
-from ..passes.materialize_kv_cache import STEP
 from ..passes.partition_pim import PimPartition, partition_pim
 from .pack import parameters_of
 
@@ -28,16 +28,7 @@ HEADERS = (DEVICE / "qcc_dpu.h", HERE / "host" / "qcc_host.h")
 
 def place(device: Device, tokens: int) -> Callable[[Operation, object], None]:
     """The pass that takes integer linear layers to DPUs; ResourceError for one that fits none."""
-    partition = partition_pim(PimPartition(device, tokens))
-
-    def apply(module: Operation, context: object = None) -> None:
-        for op in list(module.regions[0].blocks[0].operations):
-            attributes = op.operation.attributes
-            if "sym_name" in attributes and ir.StringAttr(attributes["sym_name"]).value == STEP:
-                op.operation.erase()
-        partition(module, context)
-
-    return apply
+    return partition_pim(PimPartition(device, tokens))
 
 
 def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:
@@ -49,7 +40,8 @@ def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:
     sources |= emit_host(plan, HOST_NAME)
     sources |= {f"{name}.c": emit_dpu(op) for name, op in kernels_of(module).items()}
     tensors = tuple(spec.name for each in parameters_of(module) for spec in each.specs())
-    return UpmemCode(module.operation.get_asm(), plan, rung, sources, tensors)
+    host = build_code(module)
+    return UpmemCode(module.operation.get_asm(), plan, host, rung, sources, tensors)
 
 
 def kernels_of(module: ir.Module) -> dict[str, Operation]:

@@ -1,6 +1,8 @@
 """
 Code for DPUs as members of an artifact.
 
+    kernels/upmem/host.o            machine code of what stays on the host
+    kernels/upmem/host.json         how it is called, and which layers it calls back for
     kernels/upmem.json              device, emulator, plan: layers, MRAM, transfers, what stays
     kernels/upmem/model.c, model.h  C of the host
     kernels/upmem/pim_0.c           C of a kernel, which layers of one shape share
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from ..codegen.cpu.program import Code
 from ..codegen.upmem.program import UpmemCode
 from ..dialects.errors import IntegrityError
 from .artifact import Artifact
@@ -20,6 +23,9 @@ from .manifest import Precision
 
 if TYPE_CHECKING:
     from ..dialects.pim.plan import Layer, Plan
+
+
+HOST = "host"
 
 
 class Move(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +42,7 @@ class PlacedLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a layer launches and moves; `schedule` is how its parts are laid out."""
 
     name: str
+    layer: str
     kernel: str
     parameter: str
     schedule: dict[str, Any]
@@ -75,6 +82,9 @@ def upmem_members(precision: Precision, code: UpmemCode) -> dict[str, bytes]:
     }
     for name in binding.sources:
         members[f"{folder}/{name}"] = code.sources[name].encode()
+    members[f"{folder}/{HOST}.o"] = code.host.object
+    host = msgspec.json.encode(code.host.as_json())
+    members[f"{folder}/{HOST}.json"] = msgspec.json.format(host, indent=1) + b"\n"
     return members
 
 
@@ -84,7 +94,7 @@ def _placed(plan: Plan, layer: Layer) -> PlacedLayer:
         for each in plan.transfers(layer)
     )
     schedule = msgspec.to_builtins(layer.share.schedule)
-    return PlacedLayer(layer.name, layer.kernel, layer.parameter, schedule, moves)
+    return PlacedLayer(layer.name, layer.layer, layer.kernel, layer.parameter, schedule, moves)
 
 
 def read_upmem_binding(artifact: Artifact, precision: Precision) -> Binding:
@@ -107,8 +117,11 @@ def source_bytes(artifact: Artifact, precision: Precision) -> int:
     return sum(artifact.size(f"{folder}/{name}") for name in names)
 
 
-def read_upmem(artifact: Artifact, precision: Precision) -> UpmemCode:
-    """The code of an artifact, its plan made again from the stored program."""
+def read_upmem(artifact: Artifact, precision: Precision, host: Code | None = None) -> UpmemCode:
+    """
+    The code of an artifact, its plan made again from the stored program; with `host`, where what
+    is stored is for another processor.
+    """
     from ..dialects.bindings import ir
     from ..dialects.context import make_context
     from ..dialects.pim.device import Device
@@ -121,4 +134,7 @@ def read_upmem(artifact: Artifact, precision: Precision) -> UpmemCode:
     with make_context(), ir.Location.unknown():
         device = msgspec.convert(binding.device, Device)
         plan = Plan.of(ir.Module.parse(text), device)
-    return UpmemCode(text, plan, binding.rung, sources, binding.tensors)
+    host = host or Code.from_json(
+        artifact.json(f"{folder}/{HOST}.json"), artifact.read(f"{folder}/{HOST}.o")
+    )
+    return UpmemCode(text, plan, host, binding.rung, sources, binding.tensors)

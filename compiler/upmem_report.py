@@ -8,7 +8,7 @@ from typing import Any
 from ..codegen.upmem.program import UpmemCode
 
 COLUMNS = (
-    "layer", "method", "p", "residency", "DPUs", "kernel ms", "transfer ms", "DMA bytes",
+    "layer", "tokens", "method", "p", "residency", "DPUs", "kernel ms", "transfer ms", "DMA bytes",
     "LUT bytes", "mJ",
 )  # fmt: skip
 
@@ -26,6 +26,7 @@ def upmem_report(code: object) -> dict[str, Any] | None:
         "dpus": plan.dpus,
         "load_ms": plan.load_ms,
         "milliseconds": plan.milliseconds,
+        "step_milliseconds": plan.step_milliseconds,
         "layers": rows,
         "host": [{"op": name, "reason": reason} for name, reason in plan.host],
     }
@@ -45,7 +46,7 @@ def layer_rows(layers: Sequence[Any]) -> list[dict[str, Any]]:
             zip(
                 COLUMNS,
                 (
-                    each.layer, each.method, each.p, each.residency, each.dpus,
+                    each.layer, each.for_tokens, each.method, each.p, each.residency, each.dpus,
                     f"{each.kernel_ms:.3f}", f"{each.to_dpu_ms + each.from_dpu_ms:.3f}",
                     each.dma_bytes, each.lut_bytes, f"{each.joules * 1e3:.2f}",
                 ),

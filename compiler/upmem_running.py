@@ -1,7 +1,8 @@
-"""Running a program on emulated DPUs: layers there by the emitted C, all else interpreted."""
+"""Running a program on emulated DPUs: layers there by the emitted C, all else by machine code."""
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -14,24 +15,21 @@ from ..codegen.upmem.execute import Emulated
 from ..codegen.upmem.program import UpmemCode
 from ..dialects.bindings import ir
 from ..dialects.context import make_context
-from ..dialects.errors import UsageError
 from ..dialects.interpreter import interpret
-from ..dialects.interpreter.frame import Rule
 from ..dialects.interpreter.pim_linear import linear_rule
 from ..dialects.pim.execute import kernel_sums
-from ..dialects.pim.linear import Sums
+from ..dialects.pim.linear import HeldWeights, Sums
+from ..dialects.pim.placed_layers import Adding, PlacedLayers
 from ..dialects.pim.plan import Layer, Plan
 from .pack import decoded_parameter, parameters_of
-from .running import Caches, Running
+from .running import Caches, Running, RunningCode
 from .upmem_build import kernels_of
 
 Tensor = Callable[[str], np.ndarray]
 
 
-def pim_rules(
-    plan: Plan, tensor: Tensor, sums: Callable[[Layer], Sums] | None = None
-) -> dict[str, Rule]:
-    """The rules of what DPUs do, on stored tensors; `sums` as `linear_rule` has it."""
+def placed_layers(plan: Plan, tensor: Tensor, adding: Adding | None = None) -> PlacedLayers:
+    """The layers of DPUs on stored tensors."""
     formats = {layer.parameter: layer.linear for layer in plan.layers}
 
     def parts(symbol: str) -> Mapping[str, np.ndarray]:
@@ -39,54 +37,71 @@ def pim_rules(
         roles = linear.weight.part_specs(linear.n, linear.k)
         return {role: tensor(f"{symbol}/{role}") for role in roles}
 
-    return {"pim.linear": linear_rule(plan, parts, sums)}
+    return PlacedLayers(plan, parts, adding)
 
 
 class UpmemRunning(Running):
     """A partitioned program with its tensors; `workers` emulators work at a time."""
 
     def __init__(self, code: UpmemCode, tensor: Tensor, folder: Path, workers: int) -> None:
-        self.code, self._tensor, self._lock = code, tensor, threading.Lock()
+        self.code, self._tensor, self._lock = code, tensor, threading.RLock()
         self._context = make_context()
         self._module = ir.Module.parse(code.module, self._context)
         with self._context:
-            self._parameters = {each.symbol: each for each in parameters_of(self._module)}
-            self._kernels = kernels_of(self._module)
+            kernels = kernels_of(self._module)
 
         @cache
         def emulated(kernel: str) -> Emulated:
-            return Emulated(self._kernels[kernel], folder, code.rung, workers=workers)
+            with self._context:
+                return Emulated(kernels[kernel], folder, code.rung, workers=workers)
 
         self._emulated = emulated
-        self._rules = pim_rules(code.plan, tensor, self._sums)
+        self._layers = placed_layers(code.plan, tensor, self._sums)
+        self._widths = {(each.layer, each.parameter): each.linear for each in code.plan.layers}
+        self._host = RunningCode(code.host, tensor, workers, self._answer)
 
-    def _sums(self, layer: Layer) -> Sums:
-        return kernel_sums(layer.share, self._emulated(layer.kernel))
+    def _sums(self, layer: Layer, weights: HeldWeights) -> Sums:
+        return kernel_sums(layer.share, self._emulated(layer.kernel), weights.codes)
+
+    def _answer(self, number: int, input: int, rows: int, bias: int, result: int) -> None:
+        """A call of the host's code; arrays are at these addresses."""
+        place = self.code.host.device_calls[number]
+        linear = self._widths[place]
+        if rows:
+            given = _floats(bias, linear.n) if bias else None
+            found = self._layers(place, _floats(input, rows, linear.k), given)
+            _floats(result, rows, linear.n)[:] = found
 
     def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        with self._lock, self._context, ir.Location.unknown():
-            return interpret(self._module, inputs, self._decoded, rules=self._rules)
+        with self._lock:
+            return self._host.call(inputs)
 
-    def _decoded(self, symbol: str) -> np.ndarray:
-        return decoded_parameter(self._parameters[symbol], self._tensor)
+    def reproduced(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with self._lock, self._context, ir.Location.unknown():
+            stored = {each.symbol: each for each in parameters_of(self._module)}
+            return interpret(
+                self._module,
+                inputs,
+                lambda symbol: decoded_parameter(stored[symbol], self._tensor),
+                rules={"pim.linear": linear_rule(self._layers)},
+            )
 
     @property
     def steps(self) -> bool:
-        return False
+        return self._host.steps
 
     def caches(self, batch: int) -> Caches:
-        raise _no_steps()
+        return self._host.caches(batch)
 
     def step(self, tokens: np.ndarray, caches: Any, *, last_only: bool = False) -> list[np.ndarray]:
-        raise _no_steps()
+        with self._lock:
+            return self._host.step(tokens, caches, last_only=last_only)
 
     def close(self) -> None:
-        """The emulators end with their launches; nothing is held."""
+        """Emulators end with the object."""
+        self._host.close()
 
 
-def _no_steps() -> UsageError:
-    return UsageError(
-        "upmem-steps",
-        "code for DPUs computes whole sequences",
-        next_step="call the module, or compile for --target cpu to generate token by token",
-    )
+def _floats(address: int, *shape: int) -> np.ndarray:
+    pointer = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
+    return np.ctypeslib.as_array(pointer, shape)

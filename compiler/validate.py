@@ -21,6 +21,7 @@ from ..dialects.errors import AccuracyError
 from ..dialects.interpreter import interpret
 from ..dialects.interpreter.frame import Rule
 from ..dialects.interpreter.pim_linear import linear_rule
+from ..dialects.pim.placed_layers import PlacedLayers
 from ..dialects.pim.plan import Plan
 from ..passes.registry import FIRST_EXECUTABLE
 from . import reproducer
@@ -106,7 +107,8 @@ class Validation:
         plan = Plan.of(module)
         formats = {layer.parameter: layer.linear.weight for layer in plan.layers}
         read = self._source.weights.read
-        return {"pim.linear": linear_rule(plan, lambda name: formats[name].encode_rows(read(name)))}
+        layers = PlacedLayers(plan, lambda name: formats[name].encode_rows(read(name)))
+        return {"pim.linear": linear_rule(layers)}
 
     def _compare(self, name: str, module: ir.Module, tolerance: float) -> None:
         results = self._run(module)

@@ -27,6 +27,7 @@ from ..dialects.pim.linear import IntegerLinear, refusal
 from ..dialects.pim.schedule import Problem, Share
 from ..dialects.regions import walk
 from .choose_pim_schedule import Choice, Space, choose_schedule
+from .materialize_kv_cache import STEP
 from .pim_kernel import pim_kernel
 
 Chooser = Callable[[Problem, Device, str], Choice]
@@ -43,12 +44,14 @@ HOST_REASONS = {
 @dataclass(frozen=True)
 class PimPartition:
     """
-    `tokens` is what schedules are chosen for where the program leaves the rows of an input open;
+    `tokens` is what schedules are chosen for where the program leaves the rows of an input open,
+    `step_tokens` in `@step`, the function that continues sequences;
     `only` are the layers to place, all if empty.
     """
 
     device: Device = field(default_factory=lambda: device("v1A"))
     tokens: int = 128
+    step_tokens: int = 1
     space: Space = field(default_factory=Space)
     only: tuple[str, ...] = ()
     choose: Chooser | None = None
@@ -62,7 +65,7 @@ class PimPartition:
 def partition_pim(options: PimPartition) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         kernels: dict[Problem, tuple[str, Share]] = {}
-        for op in walk(module):
+        for op, tokens in _ops(module, options):
             name = op.operation.name
             if name in HOST_REASONS:
                 stay(op, HOST_REASONS[name])
@@ -74,9 +77,20 @@ def partition_pim(options: PimPartition) -> Callable[[Operation, object], None]:
                 if reason:
                     stay(op, reason)
                 else:
-                    _place(module, op, layer, options, kernels)
+                    _place(module, op, layer, options, tokens, kernels)
 
     return apply
+
+
+def _ops(module: Operation, options: PimPartition) -> list[tuple[Any, int]]:
+    """All ops inside functions, with the tokens of open sizes there."""
+    found = []
+    for function in module.regions[0].blocks[0].operations:
+        attributes = function.operation.attributes
+        name = ir.StringAttr(attributes["sym_name"]).value if "sym_name" in attributes else ""
+        tokens = options.step_tokens if name == STEP else options.tokens
+        found += [(op, tokens) for op in walk(function)]
+    return found
 
 
 def stay(op: Any, reason: str) -> None:
@@ -137,10 +151,11 @@ def _place(
     op: qcc.LinearOp,
     layer: str,
     options: PimPartition,
+    tokens: int,
     kernels: dict[Problem, tuple[str, Share]],
 ) -> None:
     made = integer_linear(op)
-    problem = made.problem(token_count(op, options.tokens))
+    problem = made.problem(token_count(op, tokens))
     if problem not in kernels:
         name = f"pim_{len(kernels)}"
         share = options.chosen(problem, layer).share

@@ -30,6 +30,7 @@ class CallSite:
         self.caches = Caches()
         self.scheduled: list[ScheduledLayer] = []
         """Layers whose kernels have schedules, as they are converted."""
+        self.device_calls: list[tuple[str, str]] = []
 
     def scalar(self, value: ir.Value) -> Val:
         """The element of an i64 tensor of rank 0."""

@@ -18,7 +18,10 @@ def build_code(module: ir.Module, entry: str = "main") -> Code:
         for type_ in _function(copy, entry).type.results
     )
     site = lower_to_llvm(copy)
-    return Code(build_object(copy), tuple(site.parameters.names), results, tuple(site.caches.all))
+    return Code(
+        build_object(copy), tuple(site.parameters.names), results, tuple(site.caches.all),
+        tuple(site.device_calls),
+    )  # fmt: skip
 
 
 def _function(module: ir.Module, name: str):

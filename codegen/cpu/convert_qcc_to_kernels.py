@@ -1,5 +1,5 @@
 """
-Replace every qcc op by launches of CPU kernels.
+Replace every qcc op by launches of CPU kernels, and what DPUs compute by calls.
 
     qcc.linear %x, %w            =>   %y = alloc; kernel(&x, &y, &w.codes, &w.scale, …)
     qcc.param @p : tensor<…>     =>   a view of the parameter's bytes
@@ -21,6 +21,7 @@ from .attention_segment import Attention
 from .call_site import CallSite, replace_op, view
 from .convolution import convert_conv2d
 from .decode import PlainReader
+from .device_calls import convert_device_call, drop_device_program
 from .emit import Val, size
 from .features import host_features
 from .gemm import Contraction, contraction_launcher
@@ -190,6 +191,8 @@ def convert_param(site: CallSite, op: qcc.ParamOp) -> None:
 
 
 RULES: Rules = {
+    "pim.kernel": drop_device_program,
+    "pim.linear": convert_device_call,
     "qcc.attention": convert_attention,
     "qcc.conv2d": convert_conv2d,
     "qcc.dequantize": convert_dequantize,

@@ -54,9 +54,9 @@ class KernelLibrary:
         self._launchers: dict[str, str] = {}
         self._tables: dict[tuple[float, ...], str] = {}
         self._constants: dict[tuple[float, ...], str] = {}
-        _splice("threads.mlir", self._module)
-        _splice("parameters.mlir", main)
-        _splice("memory.mlir", main)
+        splice("threads.mlir", self._module)
+        splice("parameters.mlir", main)
+        splice("memory.mlir", main)
 
     def launcher(self, key: str, arguments: int, emit: Body) -> str:
         """The name of the launcher of kernel `key`, emitting its body the first time."""
@@ -134,7 +134,7 @@ def _constant(
     return Ptr(llvm.mlir_addressof(pointer(), known[key]), f32())
 
 
-def _splice(file: str, module: ir.Module) -> None:
+def splice(file: str, module: ir.Module) -> None:
     """Put the ops of an .mlir file of this folder at the head of `module`."""
     _splice_text((files(__package__ or "") / file).read_text(), module)
 

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 from ...dialects import qcc
 from ...dialects.bindings import Operation, arith, ir, tensor
+from ...dialects.formats import parse_spelling
+from ...dialects.pim.host import LinearOp as DeviceLinearOp
 from .round_rows import Rounding
 
 STEP = "step"
 TIME = 1
+Layer = qcc.LinearOp | DeviceLinearOp
 
 
 def limit_results(module: ir.Module) -> None:
@@ -43,7 +46,7 @@ def _limit(step: Operation) -> None:
     last = list(block.operations)[-1].operation
     for value in set(last.operands):
         layer = value.owner
-        if isinstance(layer, qcc.LinearOp) and _only_returned(value, last) and _by_row(layer):
+        if isinstance(layer, Layer) and _only_returned(value, last) and _by_row(layer):
             with ir.InsertionPoint(layer), layer.location:
                 _read_from(layer, first)
 
@@ -52,10 +55,14 @@ def _only_returned(value: ir.Value, last: Operation) -> bool:
     return all(use.owner.operation == last for use in value.uses)
 
 
-def _by_row(layer: qcc.LinearOp) -> bool:
+def _by_row(layer: Layer) -> bool:
     type_ = ir.RankedTensorType(layer.input.type)
     if type_.rank != 3 or not type_.is_dynamic_dim(TIME):
         return False
+    if isinstance(layer, DeviceLinearOp):
+        static = "range" in layer.operation.attributes
+        given = Rounding(parse_spelling(layer.activation.value), type_.shape[2], static)
+        return static or not given.reads_tensor
     quantize = qcc.rounding_of(layer.input)
     if quantize is None:
         return True
@@ -64,7 +71,7 @@ def _by_row(layer: qcc.LinearOp) -> bool:
     return static or not rounding.reads_tensor
 
 
-def _read_from(layer: qcc.LinearOp, first: ir.Value) -> None:
+def _read_from(layer: Layer, first: ir.Value) -> None:
     """Give `layer` the rows of its input from token `first` on, rounded as before."""
     quantize = qcc.rounding_of(layer.input)
     source = layer.input if quantize is None else quantize.source

@@ -68,20 +68,22 @@ class Code:
     """
     `object` is a relocatable ELF file. `parts` are the stored tensors whose addresses it takes,
     in order; `results` the (element type, rank) of what its entry returns; `caches` the KV caches
-    of its function `step`, in order, none if it has no such function.
+    of its function `step`, in order, none if it has no such function. `device_calls` are the
+    (layer, parameter) of the calls that another device answers, by their number.
     """
 
     object: bytes
     parts: tuple[str, ...]
     results: tuple[tuple[str, int], ...]
     caches: tuple[CacheShape, ...] = ()
+    device_calls: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
             "parts": list(self.parts),
             "results": [list(result) for result in self.results],
             "caches": [asdict(cache) for cache in self.caches],
-        }
+        } | ({"device_calls": list(map(list, self.device_calls))} if self.device_calls else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any], object_: bytes) -> Code:
@@ -92,7 +94,8 @@ class Code:
                 CacheShape(cache["heads"], _rows(cache["keys"]), _rows(cache["values"]))
                 for cache in data["caches"]
             )
-            return cls(object_, tuple(map(str, data["parts"])), results, caches)
+            calls = tuple((str(a), str(b)) for a, b in data.get("device_calls", []))
+            return cls(object_, tuple(map(str, data["parts"])), results, caches, calls)
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(
                 "artifact-code",

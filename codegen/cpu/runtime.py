@@ -55,9 +55,14 @@ class CacheTable:
         self.words = (ctypes.c_int64 * len(words))(*words)
 
 
+Device = Callable[[int, int, int, int, int], None]
+"""Answers a call: its number, input, rows, bias or 0, result; the last four are addresses."""
+_DEVICE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
+
+
 class CompiledObject:
     """
-    A loaded object with its parameters bound.
+    A loaded object with its parameters bound, and the `device` that answers its calls.
 
     Calls are serialized: the object has one thread pool and one job at a time. Given
     `processors`, one for each of the `threads`, all but the first, which is the caller's, are
@@ -70,6 +75,7 @@ class CompiledObject:
         parameters: Sequence[np.ndarray],
         threads: int,
         processors: Sequence[int] = (),
+        device: Device | None = None,
     ) -> None:
         self._engine = _link(code)
         self._lock = threading.Lock()
@@ -80,6 +86,10 @@ class CompiledObject:
         self._table = (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
         self._function("qcc_set_parameters", None, ctypes.c_void_p)(self._table)
         self._set_caches = self._function("qcc_set_caches", None, ctypes.c_void_p)
+        self._failure: BaseException | None = None
+        if device is not None:
+            self._device = _DEVICE(self._answering(device))
+            self._function("qcc_set_device", None, ctypes.c_void_p)(self._device)
         self._stop = self._function("qcc_stop_workers", None)
         self._start_workers(threads)
         for index, processor in enumerate(processors[1:]):
@@ -88,6 +98,18 @@ class CompiledObject:
     def _function(self, name: str, result: type | None, *arguments: type):
         address = self._engine.get_function_address(name)
         return ctypes.CFUNCTYPE(result, *arguments)(address)
+
+    def _answering(self, device: Device) -> Device:
+        """`device` with its failure kept: no exception passes through compiled code."""
+
+        def answer(number: int, *addresses: int) -> None:
+            if self._failure is None:
+                try:
+                    device(number, *addresses)
+                except BaseException as error:  # noqa: BLE001
+                    self._failure = error
+
+        return answer
 
     def _start_workers(self, threads: int) -> None:
         start = self._function("qcc_start_workers", ctypes.c_int64, ctypes.c_int64)
@@ -137,8 +159,12 @@ class CompiledObject:
             if caches is not None:  # The object has one place for their addresses.
                 self._set_caches(caches.words)
             found.function(frame, *buffers)
+            failure, self._failure = self._failure, None
         words = frame[:]
-        return [_adopt(words[at : at + type_.words], type_) for at, type_ in found.results]
+        adopted = [_adopt(words[at : at + type_.words], type_) for at, type_ in found.results]
+        if failure is not None:
+            raise failure
+        return adopted
 
     def _entry(self, name: str, arity: int, results: tuple[BufferType, ...]) -> Entry:
         key = name, arity, results

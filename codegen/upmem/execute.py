@@ -31,6 +31,8 @@ HEAP = "__sys_used_mram_end"
 """The symbol behind DPU_MRAM_HEAP_POINTER."""
 Array = NDArray[Any]
 GARBAGE = 0xA5
+AT_ONCE = 1 << 24
+"""Bytes of arrays that an emulator is sent in one go."""
 
 
 @dataclass
@@ -98,24 +100,59 @@ class Emulated:
     def _run_some(
         self, dpus: range, given: Mapping[str, Array], words: Mapping[str, int]
     ) -> dict[int, Launch]:
-        """One emulator stands for all of them: it is given all that a DPU's memory holds."""
+        """
+        One emulator stands for all of them: it is given all that a DPU's memory holds. The first
+        finds memory poisoned, the others what the one before left, as a DPU does.
+        """
         dpu, offsets = self._make(), self.offsets
+        dpu.poison(self.seed)
         for name, value in words.items():
             dpu.write(name, np.array([value], np.uint32))
-        found, same = {}, {name for name, array in given.items() if array.strides[0] == 0}
-        for number in dpus:
-            dpu.poison(self.seed)
-            if offsets:
-                dpu.write(OFFSETS, np.array(list(offsets.values()), np.uint32))
-            for name, array in given.items():
-                if name in same and found:
-                    continue  # it is there
-                raw = array[number]
-                if name in self.results:
-                    raw = np.full_like(raw, GARBAGE)
-                dpu.write(HEAP, raw, offsets[name])
-            found[number] = dpu.launch(self.seed)
-            for name in self.results:
-                raw = dpu.read(HEAP, given[name].shape[1], offsets[name])
-                given[name][number] = np.frombuffer(raw, np.uint8)
+        if offsets:
+            dpu.write(OFFSETS, np.array(list(offsets.values()), np.uint32))
+        same = {name for name, array in given.items() if array.strides[0] == 0}
+        for name in same:
+            dpu.write(HEAP, given[name][0], offsets[name])
+        found: dict[int, Launch] = {}
+        size = sum(array.shape[1] for name, array in given.items() if name not in same)
+        at_once = max(1, AT_ONCE // max(1, size))
+        for first in range(0, len(dpus), at_once):
+            some = dpus[first : first + at_once]
+            own = {name: self._rows(name, array, some) for name, array in given.items()
+                   if name not in same}  # fmt: skip
+            launch = self._many if isinstance(dpu, NativeDpu) else self._one_by_one
+            found |= zip(some, launch(dpu, own, given, some), strict=True)
         return found
+
+    def _rows(self, name: str, array: Array, dpus: range) -> Array:
+        """What those DPUs are given; garbage where results will be."""
+        if name in self.results:
+            return np.full((len(dpus), array.shape[1]), GARBAGE, np.uint8)
+        return array[dpus.start : dpus.stop : dpus.step]
+
+    def _one_by_one(
+        self, dpu: Any, own: Mapping[str, Array], given: Mapping[str, Array], dpus: range
+    ) -> list[Launch]:
+        launches = []
+        for index, number in enumerate(dpus):
+            for name, rows in own.items():
+                dpu.write(HEAP, rows[index], self.offsets[name])
+            launches.append(dpu.launch(self.seed))
+            for name in self.results:
+                raw = dpu.read(HEAP, given[name].shape[1], self.offsets[name])
+                given[name][number] = np.frombuffer(raw, np.uint8)
+        return launches
+
+    def _many(
+        self, dpu: Any, own: Mapping[str, Array], given: Mapping[str, Array], dpus: range
+    ) -> list[Launch]:
+        """In one stream of orders; what lies between several results is read with them."""
+        offsets = self.offsets
+        first = min(offsets[name] for name in self.results)
+        last = max(offsets[name] + given[name].shape[1] for name in self.results)
+        writes = [(HEAP, offsets[name], rows) for name, rows in own.items()]
+        raw, launches = dpu.launch_many(writes, (HEAP, first, last - first), self.seed)
+        for name in self.results:
+            at, width = offsets[name] - first, given[name].shape[1]
+            given[name][dpus.start : dpus.stop : dpus.step] = raw[:, at : at + width]
+        return launches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ...dialects.pim.plan import Plan  # it needs MLIR, which other targets run without
@@ -16,12 +16,14 @@ class UpmemCode:
     """
     `module` is the text of the program: `pim.linear` for what DPUs do, all else for the host.
 
-    `sources` are C files by name; `tensors` the stored tensors that the program reads; `rung` is
-    the emulator that runs the kernels.
+    `host` is that as code of this machine, which calls back for the layers of DPUs. `sources` are
+    C files by name; `tensors` the stored tensors that the program reads; `rung` is the emulator
+    that runs the kernels.
     """
 
     module: str
     plan: Plan
+    host: Any
     rung: Rung
     sources: dict[str, str]
     tensors: tuple[str, ...]

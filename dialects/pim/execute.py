@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import dpu_arrays, product_of
+from .layout import constant_arrays, moved_arrays, product_of
 from .linear import Codes, Sums
 from .reference import run_kernel
 from .schedule import Share
@@ -18,20 +18,22 @@ Run = Callable[[Mapping[str, Array]], object]
 """Runs a kernel on arrays [dpus, …] by name; it writes `results`."""
 
 
-def kernel_sums(share: Share, run: Run) -> Sums:
+def kernel_sums(share: Share, run: Run, weights: Codes) -> Sums:
     """
     The sums that `run` makes of a share's arrays: `reference_run`, or an emulator of codegen.
 
-    Any number of tokens: as many launches as they need, the last filled up.
+    What stays in MRAM is laid out once. Any number of tokens: as many launches as they need, the
+    last filled up.
     """
+    constants = constant_arrays(share, weights)
 
-    def sums(weights: Codes, activations: Codes) -> NDArray[np.int64]:
+    def sums(activations: Codes) -> NDArray[np.int64]:
         at_once, parts = share.problem.tokens, []
         for start in range(0, len(activations), at_once):
             given = activations[start : start + at_once]
-            filled = np.zeros((at_once, share.problem.k), np.int64)
+            filled = np.zeros((at_once, share.problem.k), given.dtype)
             filled[: len(given)] = given
-            arrays = dpu_arrays(share, weights, filled)
+            arrays = constants | moved_arrays(share, filled)
             run(arrays)
             parts.append(product_of(share, arrays["results"])[: len(given)])
         empty = np.zeros((0, share.problem.rows), np.int64)

@@ -27,6 +27,14 @@ class LinearOp(Pim.Operation, name="linear"):
     result: Result[Any]
     bias: Optional[Operand[Any]] = None
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The names of the layer and of its parameter."""
+        attributes = self.operation.attributes
+        owner: Any = self.weight.owner
+        layer = ir.StringAttr(attributes["layer"]).value if "layer" in attributes else "pim.linear"
+        return layer, ir.StringAttr(owner.attributes["symbol"]).value
+
     def verify_invariants(self) -> bool:
         try:
             weight, activation = (

@@ -74,14 +74,25 @@ def table_arrays(share: Share) -> dict[str, Array]:
 
 def dpu_arrays(share: Share, weights: Codes, activations: Codes) -> dict[str, Array]:
     """All arrays of all DPUs, results zero."""
+    return constant_arrays(share, weights) | moved_arrays(share, activations)
+
+
+def constant_arrays(share: Share, weights: Codes) -> dict[str, Array]:
+    """Weights and tables of all DPUs, which stay where they are."""
     s = share.schedule
     held = weight_array(share, weights)
     made = {"weights": np.repeat(held, s.token_parts, axis=1).reshape(s.dpus, *held.shape[2:])}
+    for name, array in table_arrays(share).items():
+        made[name] = np.broadcast_to(array, (s.dpus, *array.shape))
+    return made
+
+
+def moved_arrays(share: Share, activations: Codes) -> dict[str, Array]:
+    """Inputs of all DPUs, and results, zero: what a call moves."""
+    s, made = share.schedule, dict[str, Array]()
     for name, array in input_arrays(share, activations).items():
         copies = np.repeat(array[:, None], s.row_parts, axis=1)
         made[name] = copies.reshape(s.dpus, *array.shape[2:])
-    for name, array in table_arrays(share).items():
-        made[name] = np.broadcast_to(array, (s.dpus, *array.shape))
     shape, element = arrays(share)["results"]
     return made | {"results": np.zeros((s.dpus, *shape), DTYPES[element])}
 
@@ -89,7 +100,7 @@ def dpu_arrays(share: Share, weights: Codes, activations: Codes) -> dict[str, Ar
 def product_of(share: Share, results: Array) -> NDArray[np.int64]:
     """The matrix [tokens, rows] that `results` [dpus, …] hold."""
     s, p = share.schedule, share.problem
-    each = np.stack([_result(share, part) for part in results])
+    each = _by_token(share, results)
     rows, tokens = -(-p.rows // s.row_parts), -(-p.tokens // s.token_parts)
     each = each[:, :tokens, :rows].reshape(s.k_parts, s.row_parts, s.token_parts, tokens, rows)
     whole = (
@@ -178,16 +189,17 @@ _INPUTS = {
 }  # fmt: skip
 
 
-def _result(share: Share, part: Array) -> NDArray[np.int64]:
-    """[tokens, rows] of one DPU, with padding."""
+def _by_token(share: Share, results: Array) -> NDArray[np.int64]:
+    """[dpus, tokens, rows], with padding, of `results` [dpus, …]."""
     s = share.schedule
     if s.method not in ("fly", "lanes"):
-        return part.astype(np.int64)
+        return results.astype(np.int64)
     if share.accumulator == "ui32":
-        low = part.astype(np.uint16).view(np.int16).astype(np.int64)
-        high = (part.view(np.int32) - low) >> 16
-        part = np.stack([low, high], axis=-1).reshape(share.tiles, share.rows, s.tile)
-    return part.astype(np.int64).transpose(0, 2, 1).reshape(share.tokens, share.rows)
+        low = results.astype(np.uint16).view(np.int16).astype(np.int64)
+        high = (results.view(np.int32) - low) >> 16
+        results = np.stack([low, high], axis=-1)
+    tiles = results.astype(np.int64).reshape(s.dpus, share.tiles, share.rows, s.tile)
+    return tiles.transpose(0, 1, 3, 2).reshape(s.dpus, share.tokens, share.rows)
 
 
 def byte_counts(made: Mapping[str, Array]) -> dict[str, int]:

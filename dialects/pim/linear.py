@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ from .lookup_tables import CodeBook
 from .schedule import Problem
 
 Codes = NDArray[np.integer]
-Sums = Callable[[Codes, Codes], NDArray[np.int64]]
-"""Σ_k W · A [tokens, n] of weight codes [n, k] and activation codes [tokens, k]."""
+Sums = Callable[[Codes], NDArray[np.int64]]
+"""Σ_k W · A [tokens, n] of activation codes [tokens, k] and the weights of a layer."""
+EXACT = 1 << 24
+"""Integers up to here are exact in float32."""
 
 
 def refusal(fmt: Format, what: str) -> str | None:
@@ -51,6 +54,19 @@ def refusal(fmt: Format, what: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class HeldWeights:
+    """
+    The weights of a layer, unpacked once: codes [n, k], Σ_k W [n], and of each row, or of all, the
+    zero point in the book's units and the factor of a unit.
+    """
+
+    codes: Codes
+    sums: NDArray[np.int64]
+    zero: NDArray[np.int64]
+    factors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class IntegerLinear:
     """A layer of [n, k] weights in `weight`, of inputs rounded to `activation`."""
 
@@ -68,38 +84,55 @@ class IntegerLinear:
     def books(self) -> tuple[CodeBook, CodeBook]:
         return CodeBook.of(self.weight), CodeBook.of(self.activation)
 
+    @property
+    def scales_tensors(self) -> bool:
+        """Whether an input's scale depends on all tokens of a call."""
+        return self.tensor_range is None and self.activation.takes_range
+
+    def held(self, parts: Mapping[str, NDArray[Any]]) -> HeldWeights:
+        """The stored parts of the weight as every call wants them."""
+        codes = row_codes(self.weight, dict(parts), self.k)
+        values = np.array(self.books[0].values, np.int16)
+        zero = zero_points(self.weight, parts) * self.books[0].scale
+        sums = np.take(values, codes).sum(axis=1, dtype=np.int64)
+        return HeldWeights(codes, sums, zero, factors(self.weight, parts))
+
     def __call__(
         self,
         source: NDArray[np.float32],
-        parts: Mapping[str, NDArray[Any]],
+        weights: HeldWeights,
         bias: NDArray[np.float32] | None = None,
         sums: Sums | None = None,
     ) -> NDArray[np.float32]:
-        """The result [..., n] of inputs [..., k] and the stored parts of the weight."""
+        """The result [..., n] of inputs [..., k]; without `sums`, NumPy adds."""
         rows = np.ascontiguousarray(source.reshape(-1, self.k), np.float32)
         given = self.activation.encode_rows(rows, self.tensor_range)
-        w = row_codes(self.weight, dict(parts), self.k).astype(np.int64)
-        a = row_codes(self.activation, given, self.k).astype(np.int64)
-        total = (sums or self.exact_sums)(w, a) + self.zero_parts(w, a, parts, given)
+        codes = row_codes(self.activation, given, self.k)
+        total = sums(codes) if sums else self.exact_sums(weights.codes, codes)
+        total = total + self.zero_parts(weights, codes, given)
         result = total.astype(np.float32) * factors(self.activation, given)
-        result = result * factors(self.weight, parts).T
+        result = result * weights.factors.T
         result = result if bias is None else result + bias
         return result.reshape(*source.shape[:-1], self.n)
 
     def exact_sums(self, w: Codes, a: Codes) -> NDArray[np.int64]:
-        """What DPUs compute; products of small integers are exact in float64."""
-        weights, activations = (np.array(book.values, np.float64) for book in self.books)
-        return (activations[a] @ weights[w].T).astype(np.int64)
+        """What DPUs compute; no sum of floats leaves the integers that are exact in them."""
+        small = self.k * prod(max(map(abs, book.values)) for book in self.books) < EXACT
+        books = [np.array(book.values, np.float32 if small else np.float64) for book in self.books]
+        weights, activations = np.take(books[0], w), np.take(books[1], a)
+        return (activations @ weights.T).astype(np.int64)
 
     def zero_parts(
-        self, w: Codes, a: Codes, parts: Mapping[str, Any], given: Mapping[str, Any]
+        self, weights: HeldWeights, a: Codes, given: Mapping[str, Any]
     ) -> NDArray[np.int64]:
         """- z_w Σ A - z_a Σ W + k z_a z_w, in the units of the books."""
-        weights, activations = (np.array(book.values, np.int64) for book in self.books)
-        zero_w = zero_points(self.weight, parts) * self.books[0].scale
         zero_a = zero_points(self.activation, given) * self.books[1].scale
-        sum_w, sum_a = weights[w].sum(axis=1), activations[a].sum(axis=1)[:, None]
-        return self.k * zero_a * zero_w.T - sum_a * zero_w.T - zero_a * sum_w[None]
+        if not (weights.zero.any() or zero_a.any()):
+            return np.zeros((1, 1), np.int64)
+        values = np.array(self.books[1].values, np.int64)
+        sum_a = np.take(values, a).sum(axis=1)[:, None]
+        zero_w = weights.zero.T
+        return self.k * zero_a * zero_w - sum_a * zero_w - zero_a * weights.sums[None]
 
 
 def zero_points(fmt: Format, parts: Mapping[str, Any]) -> NDArray[np.int64]:

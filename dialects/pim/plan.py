@@ -9,7 +9,7 @@ inputs and results of the layer that runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -26,6 +26,8 @@ from .schedule import WIDTH, Schedule, Share, arrays, padded
 from .slots import traces
 from .timing import Timing, simulate
 
+STEP = "step"
+"""The function that continues sequences (passes/materialize_kv_cache.py)."""
 PERSISTENT = ("table", "reorder", "weights")
 
 
@@ -49,15 +51,30 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Layer:
-    """One linear layer: what it computes, with which kernel, and what that costs."""
+    """
+    A linear layer by a kernel: what it computes, and what that costs.
+
+    `layer` is its name in the model. It may have a second kernel, for the few tokens of a step
+    of generation: that is a Layer of its own, whose weights lie in MRAM a second time.
+    """
 
     name: str
-    kernel: str
+    layer: str
     parameter: str
+    kernel: str
     linear: IntegerLinear
     share: Share
     timing: Timing
     cost: Cost
+
+    @property
+    def steps(self) -> bool:
+        """Whether it is the one for steps."""
+        return self.name.startswith(f"{self.layer}.{STEP}")
+
+    def milliseconds(self, tokens: int) -> float:
+        """Of as many launches as so many tokens take."""
+        return -(-tokens // self.share.problem.tokens) * self.cost.total_ms
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -86,24 +103,18 @@ class Plan:
         """
         The plan of a module that `partition-pim` went over; ResourceError where MRAM is too small.
         """
-        ops = walk(module)
-        kernels = {op.symbol.value: op for op in ops if op.operation.name == "pim.kernel"}
-        runs: dict[str, Timing] = {}
-        layers, host, placed = [], [], set[tuple[str, str]]()
-        for op in ops:
-            if isinstance(op, LinearOp):
-                if _place_of(op) in placed:  # `@step` has the layers of `@main` again
-                    continue
-                placed.add(_place_of(op))
-                kernel = kernels[op.kernel.value]
-                held = on or device(kernel.device.value)
-                if op.kernel.value not in runs:
-                    runs[op.kernel.value] = simulate(traces(kernel), held)
-                layers.append(_layer(op, held, runs[op.kernel.value]))
-            elif "pim.host" in op.operation.attributes:
-                reason = ir.StringAttr(op.operation.attributes["pim.host"]).value
-                host.append((_name(op), reason))
-        plan = Plan(on or device("v1A"), tuple(layers), tuple(host))
+        functions = list(module.operation.regions[0].blocks[0].operations)
+        kernels = {op.symbol.value: op for op in functions if op.operation.name == "pim.kernel"}
+        layers, host = _Layers(kernels, on), []
+        for function in functions:
+            again = _symbol(function) == STEP
+            for op in walk(function):
+                if isinstance(op, LinearOp):
+                    layers.add(op, f".{STEP}" if again else "")
+                elif "pim.host" in op.operation.attributes and not again:
+                    reason = ir.StringAttr(op.operation.attributes["pim.host"]).value
+                    host.append((_name(op), reason))
+        plan = Plan(on or device("v1A"), tuple(layers.found.values()), tuple(host))
         _ = plan.offsets
         return plan
 
@@ -173,14 +184,22 @@ class Plan:
 
     @property
     def milliseconds(self) -> float:
-        """Of all layers, one after another."""
-        return sum(layer.cost.total_ms for layer in self.layers)
+        """Of all layers, one after another, for the tokens that their kernels were chosen for."""
+        return sum(layer.cost.total_ms for layer in self.layers if not layer.steps)
+
+    @property
+    def step_milliseconds(self) -> float | None:
+        """Of all layers for one token; None where the program has no step."""
+        stepped = {layer.layer for layer in self.layers if layer.steps}
+        alone = [layer for layer in self.layers if layer.steps or layer.layer not in stepped]
+        return sum(layer.cost.total_ms for layer in alone) if stepped else None
 
     def report(self) -> list[dict[str, Any]]:
         """A row for each layer on DPUs, as `report.json` holds them."""
         return [
             {
                 "layer": layer.name, "kernel": layer.kernel,
+                "for_tokens": layer.share.problem.tokens,
                 "method": layer.share.schedule.method, "p": layer.share.schedule.p,
                 "dpus": layer.share.schedule.dpus,
                 "rows": layer.share.rows, "tokens": layer.share.tokens,
@@ -200,13 +219,35 @@ def _name(op: Any) -> str:
     return ir.StringAttr(attributes["layer"]).value if "layer" in attributes else op.operation.name
 
 
-def _place_of(op: LinearOp) -> tuple[str, str]:
-    """Name and parameter of a layer."""
-    parameter: Any = op.weight.owner
-    return _name(op), ir.StringAttr(parameter.attributes["symbol"]).value
+def _symbol(op: Any) -> str:
+    attributes = op.operation.attributes
+    return ir.StringAttr(attributes["sym_name"]).value if "sym_name" in attributes else ""
 
 
-def _layer(op: LinearOp, on: Device, timing: Timing) -> Layer:
+@dataclass
+class _Layers:
+    """Layers by name as they are found; each kernel is simulated once."""
+
+    kernels: dict[str, Any]
+    device: Device | None
+    found: dict[str, Layer] = field(default_factory=dict)
+    runs: dict[str, Timing] = field(default_factory=dict)
+
+    def add(self, op: LinearOp, suffix: str) -> None:
+        """A layer that has this kernel already, in another function or call, is not added again."""
+        place, kernel = op.place, op.kernel.value
+        if any((e.layer, e.parameter, e.kernel) == (*place, kernel) for e in self.found.values()):
+            return
+        held = self.device or device(self.kernels[kernel].device.value)
+        if kernel not in self.runs:
+            self.runs[kernel] = simulate(traces(self.kernels[kernel]), held)
+        name = place[0] + suffix
+        while name in self.found:
+            name += "_"
+        self.found[name] = _layer(op, name, held, self.runs[kernel])
+
+
+def _layer(op: LinearOp, name: str, on: Device, timing: Timing) -> Layer:
     limits = None
     if "range" in op.operation.attributes:
         least, most = ir.DenseF32ArrayAttr(op.operation.attributes["range"])
@@ -216,9 +257,8 @@ def _layer(op: LinearOp, on: Device, timing: Timing) -> Layer:
     weight = parse_spelling(op.weight_format.value)
     linear = IntegerLinear(rows, k, weight, activation, limits)
     share = Share(linear.problem(tokens), schedule)
-    name, symbol = _place_of(op)
     cost = cost_of(share, on, timing.cycles)
-    return Layer(name, op.kernel.value, symbol, linear, share, timing, cost)
+    return Layer(name, *op.place, op.kernel.value, linear, share, timing, cost)
 
 
 def schedule_of(attribute: ir.Attribute) -> tuple[Schedule, int, int, int]:

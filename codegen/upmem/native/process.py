@@ -6,10 +6,14 @@ import ctypes
 import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....dialects.errors import QccError, UsageError
 from ..build_host import build_with_host
@@ -36,6 +40,7 @@ CHECKS = (
 )
 LINK = ("-no-pie", "-Wl,-Ttext-segment=0x10000000", f"-Wl,-T,{NATIVE / 'mram.ld'}")
 ORDER = struct.Struct("<QQQ")
+Array = NDArray[Any]
 
 
 class _Outcome(ctypes.Structure):
@@ -110,7 +115,53 @@ class NativeDpu:
         Seed 0 runs each to where it waits; another draws who runs next. Raises DpuFault.
         """
         self._order("L", seed)
-        outcome = _Outcome.from_buffer_copy(self._answer(ctypes.sizeof(_Outcome)))
+        return self._launch(self._answer(ctypes.sizeof(_Outcome)))
+
+    def launch_many(
+        self, writes: Sequence[tuple[str, int, Array]], read: tuple[str, int, int], seed: int = 0
+    ) -> tuple[Array, list[Launch]]:
+        """
+        A launch after each row of bytes: `writes` are (symbol, offset, [launches, bytes]), `read`
+        the (symbol, offset, bytes) that each leaves; orders are sent while answers come back.
+        """
+        (count,) = {len(rows) for _, _, rows in writes}
+        parts: list[Array | bytes] = []
+        for symbol, offset, rows in writes:
+            size = rows.shape[1]
+            parts += [ORDER.pack(ord("W"), self._place(symbol, offset, size), size), rows]
+        symbol, offset, size = read
+        parts.append(ORDER.pack(ord("L"), seed, 0))
+        parts.append(ORDER.pack(ord("R"), self._place(symbol, offset, size), size))
+        sending = Thread(target=self._send, args=(_rows_of(parts, count),))
+        sending.start()
+        try:
+            return self._answers(count, size)
+        finally:
+            sending.join()
+
+    def _send(self, orders: Array) -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(orders)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the answers tell why it ended
+
+    def _answers(self, count: int, size: int) -> tuple[Array, list[Launch]]:
+        assert self._process.stdout
+        each = ctypes.sizeof(_Outcome) + size
+        raw = self._process.stdout.read(count * each)
+        launches = []
+        for at in range(0, count * each, each):
+            outcome = raw[at : at + ctypes.sizeof(_Outcome)]
+            if len(outcome) < ctypes.sizeof(_Outcome):
+                raise self._ended()
+            launches.append(self._launch(outcome))
+        results = np.frombuffer(raw, np.uint8).reshape(count, each)
+        return results[:, ctypes.sizeof(_Outcome) :], launches
+
+    def _launch(self, answer: bytes) -> Launch:
+        outcome = _Outcome.from_buffer_copy(answer)
         if outcome.code:
             text = outcome.text.decode(errors="replace")
             raise DpuFault(outcome.code, self.program.name, outcome.tasklet, "natively run", text)
@@ -128,12 +179,17 @@ class NativeDpu:
         assert self._process.stdin
         try:
             self._process.stdin.write(ORDER.pack(ord(order), address, size) + data)
-            self._process.stdin.flush()
         except BrokenPipeError:
             raise self._ended() from None
 
     def _answer(self, size: int) -> bytes:
+        """Orders are sent when an answer is wanted."""
+        assert self._process.stdin
         assert self._process.stdout
+        try:
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
         answer = self._process.stdout.read(size)
         if len(answer) < size:
             raise self._ended()
@@ -147,6 +203,17 @@ class NativeDpu:
             why="3: MRAM could not be mapped at 0x08000000" if code == 3 else "",
             next_step="a DpuFault before this one says why; make a new NativeDpu",
         )
+
+
+def _rows_of(parts: Sequence[Array | bytes], count: int) -> Array:
+    """[count, bytes]: parts beside one another, those of bytes in each row."""
+    columns = [
+        np.broadcast_to(np.frombuffer(part, np.uint8), (count, len(part)))
+        if isinstance(part, bytes)
+        else part
+        for part in parts
+    ]
+    return np.concatenate(columns, axis=1)
 
 
 @cache

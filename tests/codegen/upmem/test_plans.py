@@ -27,7 +27,8 @@ from qcc.dialects.pim.device import Device
 from qcc.dialects.pim.execute import kernel_sums
 from qcc.dialects.pim.kernel import walk
 from qcc.dialects.pim.layout import dpu_arrays, product_of
-from qcc.dialects.pim.linear import Sums
+from qcc.dialects.pim.linear import HeldWeights, Sums
+from qcc.dialects.pim.placed_layers import Adding, PlacedLayers
 from qcc.dialects.pim.plan import Layer, Plan
 from qcc.dialects.pim.schedule import Problem, Schedule, Share
 from qcc.passes.choose_pim_schedule import Choice
@@ -122,11 +123,11 @@ def test_a_program_runs_with_its_layers_on_dpus(module: ir.Module, built: Path, 
         layer = next(each for each in plan.layers if each.parameter == symbol)
         return layer.linear.weight.encode_rows(stored[symbol])
 
-    def sums(layer: Layer) -> Sums:
-        return kernel_sums(layer.share, Emulated(kernels[layer.kernel], built, rung))
+    def sums(layer: Layer, weights: HeldWeights) -> Sums:
+        return kernel_sums(layer.share, Emulated(kernels[layer.kernel], built, rung), weights.codes)
 
-    def results(by: Callable[[Layer], Sums] | None) -> list[np.ndarray]:
-        rules = {"pim.linear": linear_rule(plan, parts, by)}
+    def results(by: Adding | None) -> list[np.ndarray]:
+        rules = {"pim.linear": linear_rule(PlacedLayers(plan, parts, by))}
         return interpret(module, inputs, stored.__getitem__, rules=rules)
 
     exact = results(None)
