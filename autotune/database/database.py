@@ -208,13 +208,20 @@ def _refuse_foreign(path: Path, journal: Path) -> None:
     """Without a journal beside it, a file that qcc did not write is somebody else's."""
     if journal.exists() or not path.exists():
         return
-    with path.open("rb") as file:
-        head = file.read(100)
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(HEADER) + _APPLICATION_AT.stop)
+    except OSError as error:
+        raise _foreign(path, error.strerror or str(error)) from error
     ours = head.startswith(HEADER) and head[_APPLICATION_AT] == APPLICATION.to_bytes(4)
     if head and not ours:
-        raise UsageError(
-            "database-foreign",
-            f"'{path}' is no tuning database",
-            why="it has not the header of one, and no journal lies beside it",
-            next_step="name another file; this one was left as it is",
-        )
+        raise _foreign(path, "it has not the header of one, and no journal lies beside it")
+
+
+def _foreign(path: Path, why: str) -> UsageError:
+    return UsageError(
+        "database-foreign",
+        f"'{path}' is no tuning database",
+        why=why,
+        next_step="name another file; this one was left as it is",
+    )

@@ -12,7 +12,9 @@ from ...dialects.errors import UsageError
 from ..console import Console
 
 if TYPE_CHECKING:
+    from ...autotune.measurement import Measurement
     from ...autotune.task import Task
+    from ..tuning_database import Place
 
 Add = Callable[[str, Callable[..., int], str], argparse.ArgumentParser]
 
@@ -24,6 +26,7 @@ def add_arguments(add: Add) -> None:
     export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     export.add_argument("--as", dest="kind", choices=KINDS, default="qcc", help="default: qcc")
     export.add_argument("--recording", metavar="CACHE", default="", help="what T1 JSON replays")
+    export.add_argument("--best", action="store_true", help="of each task the best, without host")
     read = add("import", _import, "add measurements from files of qcc or of other tuners")
     read.add_argument("files", metavar="FILE", nargs="+", type=Path)
     read.add_argument("--kernel", metavar="K", help="what the files measured, if they do not say")
@@ -45,7 +48,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     store = Collection(
         Entry(place.task, each)
         for place in places(stores(args.database, console), args.tasks)
-        for each in place.store.measurements(place.task)
+        for each in _chosen(place, args.best)
     )
     publish_bytes(args.output, written(store, args.kind, args.output, args.recording))
     tasks = store.tasks()
@@ -53,6 +56,19 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     data = {"output": str(args.output), "tasks": len(tasks), "measurements": total}
     console.result(data, f"{args.output}: {total} measurements of {len(tasks)} tasks")
     return 0
+
+
+def _chosen(place: Place, best: bool) -> list[Measurement]:
+    """All measurements of a task; or its best, if it has one, for people who measure elsewhere."""
+    import msgspec
+
+    from ...autotune.database import best_of
+
+    measured = place.store.measurements(place.task)
+    if not best:
+        return measured
+    found = best_of(measured)
+    return [] if found is None else [msgspec.structs.replace(found, host="")]
 
 
 def _import(args: argparse.Namespace, console: Console) -> int:

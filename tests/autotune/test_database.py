@@ -73,6 +73,12 @@ def test_file_of_somebody_else_is_left_as_it_was(tmp_path: Path) -> None:
     assert other.read_bytes() == b"weights" * 100
 
 
+def test_folder_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no tuning database"):
+        Database(tmp_path, create=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_failed_and_unchecked_results_never_win() -> None:
     unchecked = took(1e-9, 1, checked=False)
     assert best_of([failed("compile"), failed("runtime"), unchecked]) is None

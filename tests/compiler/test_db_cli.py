@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from qcc.autotune.database import Database
+from qcc.autotune.database.document import decode_document
 from qcc.autotune.interchange.t1 import decode_t1
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
@@ -25,7 +26,9 @@ def path(tmp_path: Path) -> Path:
         LINEAR,
         [
             Measurement(values={"tile": 8}, seconds=3e-3, checked=True, samples=5),
-            Measurement(values={"tile": 16}, seconds=2e-3, checked=True, strategy="distinctive"),
+            Measurement(
+                values={"tile": 16}, seconds=2e-3, checked=True, strategy="distinctive", host="me"
+            ),
             Measurement(values={"tile": 32}, seconds=1e-3),
             Measurement(values={"tile": 64}, failure="timeout"),
         ],
@@ -184,6 +187,15 @@ def test_export_for_another_tuner_and_back(
     assert [each.values for each in found] == [each.values for each in before]
     if kind == "t4":
         assert (task, found) == (LINEAR, before)
+
+
+def test_export_of_the_best_alone(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "best.json"
+    assert run("export", "--best", "--database", path, "-o", out) == 0
+    store = decode_document(out.read_bytes(), str(out))
+    [best] = store.measurements(LINEAR)
+    assert (best.values, best.host, best.checked) == ({"tile": 16}, "", True)
+    assert CONV not in store.tasks()
 
 
 def test_export_of_what_was_measured_as_a_space(path: Path, tmp_path: Path) -> None:
