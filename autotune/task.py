@@ -20,6 +20,8 @@ import numpy as np
 from ..dialects.errors import UsageError
 from ..dialects.knobs import Value
 
+_LARGEST, _EXACT = 1 << 63, 1 << 53
+
 
 class Task(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """
@@ -39,6 +41,8 @@ class Task(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.kernel:
             raise UsageError("task-invalid", "a task names a kernel", next_step='as "cpu.linear"')
+        names = {"kernel": self.kernel, "format": self.format, "device": self.device}
+        canonical({**names, "toolchain": self.toolchain}, "task")
         msgspec.structs.force_setattr(self, "problem", canonical(self.problem, "problem"))
 
     @cached_property
@@ -66,7 +70,8 @@ def canonical(values: Mapping[str, Any], what: str) -> dict[str, Value]:
     """
     Values in the order of their names; whole numbers as int, so that 1, 1.0 and True are the same.
 
-    Raises UsageError for what is neither a finite number nor a text.
+    Raises UsageError for what is neither a finite number nor a text, or is none in JSON: an integer
+    of more than 63 bits, a text that Unicode cannot encode.
 
     >>> canonical({"split": np.int64(2), "fast": True, "alpha": 0.5, "order": "row"}, "values")
     {'alpha': 0.5, 'fast': 1, 'order': 'row', 'split': 2}
@@ -76,10 +81,12 @@ def canonical(values: Mapping[str, Any], what: str) -> dict[str, Value]:
 
 def _canonical(value: Any, where: str) -> Value:
     plain = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, str | int):
-        return int(plain) if isinstance(plain, bool) else plain
+    if isinstance(plain, int) and abs(plain) < _LARGEST:
+        return int(plain)
     if isinstance(plain, float) and isfinite(plain):
-        return int(plain) if plain.is_integer() else plain
+        return int(plain) if plain.is_integer() and abs(plain) < _EXACT else plain
+    if isinstance(plain, str) and plain == plain.encode("utf-8", "replace").decode():
+        return plain
     raise UsageError(
         "value-invalid",
         f"{value!r} is neither a finite number nor a text",

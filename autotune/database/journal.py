@@ -21,12 +21,13 @@ from pathlib import Path
 
 import msgspec
 
-from ...dialects.errors import QccError, ResourceError, UnsupportedError
+from ...dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
 from ..measurement import Measurement
 from ..task import Task
 
 VERSION = 1
 PATIENCE = 30.0
+_BLOCK = 1 << 16
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOCKED = {errno.EAGAIN, errno.EACCES}
 
@@ -82,10 +83,13 @@ class OpenJournal:
         os.ftruncate(self._fd, 0)
 
     def cut_torn_line(self) -> None:
-        """Drop what a killed writer left after the last whole line."""
-        size = end = self.size
-        while end and os.pread(self._fd, 1, end - 1) != b"\n":
-            end -= 1
+        """Drop what a killed writer, or a power cut, left after the last whole line."""
+        size = start = self.size
+        newline = -1
+        while start and newline < 0:
+            start = max(0, start - _BLOCK)
+            newline = os.pread(self._fd, _BLOCK, start).rfind(b"\n")
+        end = start + newline + 1
         if end < size:
             os.ftruncate(self._fd, end)
 
@@ -122,7 +126,7 @@ def decoded(line: bytes) -> Entry | None:
         if msgspec.json.decode(parts.entry, type=_Version).version > VERSION:
             raise newer("a line of its journal")
         return msgspec.json.decode(parts.entry, type=Entry)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError):
         return None
 
 

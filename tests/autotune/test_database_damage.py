@@ -11,8 +11,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qcc.autotune.database import Database, Entry, entries_of, open_store
@@ -114,6 +116,28 @@ def test_torn_last_line_is_cut_off(path: Path) -> None:
     assert list(entries_of(database)) == entries[:-1]
     database.add(entries[-1].task, [entries[-1].measurement])
     assert journal.read_bytes() == whole
+
+
+def test_zeros_after_a_power_cut_are_cut_off(path: Path) -> None:
+    entries = filled(path)
+    journal = path.with_name("tuning.db.journal")
+    whole = journal.read_bytes()
+    for tail in (1, 1 << 16, 200_000):
+        journal.write_bytes(whole + bytes(tail))
+        assert list(entries_of(Database(path))) == entries
+        assert journal.read_bytes() == whole
+
+
+def test_line_of_an_impossible_measurement_is_left_out(path: Path) -> None:
+    entries = filled(path, 1)
+    journal = path.with_name("tuning.db.journal")
+    first, *rest = journal.read_bytes().splitlines(keepends=True)
+    raw = msgspec.json.decode(first, type=dict[str, msgspec.Raw])["entry"]
+    raw = bytes(raw).replace(b'"seconds":0.001', b'"seconds":-1.0')
+    line = b'{"sum":"%s","entry":%s}\n' % (sha256(raw).hexdigest()[:32].encode(), raw)
+    path.unlink()
+    journal.write_bytes(b"".join([line, *rest]))
+    assert list(entries_of(Database(path))) == entries[1:]
 
 
 def test_damaged_line_is_left_out_and_counted(path: Path) -> None:

@@ -36,10 +36,18 @@ def test_task_survives_json() -> None:
     assert msgspec.json.decode(TASK.json, type=Task) == TASK
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [1], np.zeros(2)])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), None, [1], np.zeros(2), "\udcff", 1 << 63]
+)
 def test_problem_of_anything_but_numbers_and_texts_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="neither a finite number nor a text"):
         Task("cpu.linear", {"n": value})
+
+
+def test_numbers_beyond_doubles_keep_their_type() -> None:
+    task = Task("cpu.linear", {"n": 1e300, "k": (1 << 62) + 1})
+    assert msgspec.json.decode(task.json, type=Task) == task
+    assert task.problem == {"k": (1 << 62) + 1, "n": 1e300}
 
 
 def test_task_needs_a_kernel() -> None:
