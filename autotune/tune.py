@@ -50,13 +50,15 @@ class Job:
     """
     A task, what can be chosen, and what is used unless something is clearly faster.
 
-    `starts` are tried first: what was best for similar tasks, where this space has it.
+    `starts` are tried first: what was best for similar tasks, where this space has it. `prior`
+    names the number that the space derives which is known to be near the seconds, if there is one.
     """
 
     task: Task
     space: Space
     default: Mapping[str, Value]
     starts: tuple[Mapping[str, Value], ...] = ()
+    prior: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from ..codegen.cpu.features import host_features
+from ..codegen.upmem.program import UpmemCode
 from ..dialects.bindings import Context, MLIRError, ir
 from ..dialects.context import make_context
 from ..dialects.errors import QccError, UnsupportedError, UsageError
@@ -55,7 +56,14 @@ from .signature import signature_of, with_limits
 from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
 from .targets import require_target
-from .tuning.stored_schedules import schedules_report, schedules_warnings, stored_schedules
+from .tuning.stored_pim_schedules import StoredPimSchedules
+from .tuning.stored_schedules import (
+    AnyChoice,
+    StoredSchedules,
+    schedule_stores,
+    schedules_report,
+    schedules_warnings,
+)
 from .upmem_build import place
 from .upmem_device import chosen_device
 from .upmem_report import upmem_report
@@ -95,7 +103,8 @@ class _Compilation:
         self.device = (
             chosen_device(options.device, options.dpus) if self.target.family == "upmem" else None
         )
-        self.schedules = stored_schedules(options.schedules, self.target)
+        self.stores = schedule_stores(options.schedules, self.target)
+        self.placing = StoredPimSchedules(self.stores, self.device) if self.device else None
         self.watch = Stopwatch()
         self.validation = (
             Validation(source, signature_of(source.program), options.seed)
@@ -213,8 +222,8 @@ class _Compilation:
         if self.target.family == "cpu":
             self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
             return
-        if self.device is not None:
-            placing = place(self.device, self.options.tokens)
+        if self.device is not None and self.placing is not None:
+            placing = place(self.device, self.options.tokens, self.placing.choose)
             self._run_pass(len(IMPORT_PIPELINE) + 2, "partition-pim", module, placing)
             self._run_pass(len(IMPORT_PIPELINE) + 3, "permute-weights", module)
             return
@@ -239,7 +248,8 @@ class _Compilation:
         signature = with_limits(signature_of(source.program), module)
         signature = with_position_limits(signature, module)
         with self._stage("build"):
-            programs = build_programs(module, self.target, self.device, self.schedules)
+            schedules = StoredSchedules(self.stores) if self.target.family == "cpu" else None
+            programs = build_programs(module, self.target, self.device, schedules)
         parameters = programs[0].parameters
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
@@ -249,12 +259,13 @@ class _Compilation:
                 {each.precision.name: each.code for each in programs}, self.target
             )
             report["upmem"] = upmem_report(programs[0].code)
-            report["schedules"] = schedules_report(options.schedules, programs[0].schedules)
+            choices = self._choices(programs[0])
+            report["schedules"] = schedules_report(options.schedules, choices)
             if calibration is not None:
                 report["calibration"] = calibration_json(plan, calibration)
             if self.validation is not None:
                 report["validation"] = self.validation.rows
-            report["warnings"] += schedules_warnings(options.schedules, programs[0].schedules)
+            report["warnings"] += schedules_warnings(options.schedules, choices)
             check_coverage(report, options.require_coverage)
             writer.add("plan.json", encoded(plan.as_json()))
             writer.add("model.mlir", module.operation.get_asm().encode())
@@ -284,6 +295,12 @@ class _Compilation:
                     }
                 )
         return report | {"timings": self.watch.seconds}
+
+    def _choices(self, program: Program) -> Sequence[AnyChoice]:
+        """Where the schedules of the layers come from."""
+        if self.placing is not None and isinstance(program.code, UpmemCode):
+            return self.placing.choices(program.code.plan)
+        return program.schedules
 
     def _golden(
         self,

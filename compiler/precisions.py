@@ -68,7 +68,7 @@ def _program(
     precision: Precision, module: ir.Module, target: Target, schedules: StoredSchedules | None
 ) -> Program:
     if target.family == "cpu":
-        choices = () if schedules is None else tuple(schedules.apply(module))
+        choices = tuple(schedules.apply(module)) if schedules else ()
         return Program(precision, module, parameters_of(module), build_code(module), choices)
     code = build_cuda(module, target)
     if not target.emulated:

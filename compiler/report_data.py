@@ -194,7 +194,7 @@ class ScheduledLayer(msgspec.Struct, frozen=True, kw_only=True):
     """The schedule of a layer's kernel: out of a database, or the default for a reason."""
 
     layer: str
-    schedule: dict[str, int]
+    schedule: dict[str, int | str]
     source: str
     reason: str = ""
 

@@ -19,16 +19,22 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.pim.device import Device
 from ..dialects.pim.plan import Plan
 from ..dialects.regions import walk
-from ..passes.partition_pim import PimPartition, partition_pim
+from ..passes.partition_pim import Chooser, PimPartition, partition_pim
 from .pack import parameters_of
 
 HOST_NAME = "model"
 HEADERS = (DEVICE / "qcc_dpu.h", HERE / "host" / "qcc_host.h")
 
 
-def place(device: Device, tokens: int) -> Callable[[Operation, object], None]:
-    """The pass that takes integer linear layers to DPUs; ResourceError for one that fits none."""
-    return partition_pim(PimPartition(device, tokens))
+def place(
+    device: Device, tokens: int, choose: Chooser | None = None
+) -> Callable[[Operation, object], None]:
+    """
+    The pass that takes integer linear layers to DPUs; ResourceError for one that fits none.
+
+    `choose` gives each its schedule; by default it is searched for.
+    """
+    return partition_pim(PimPartition(device, tokens, choose=choose))
 
 
 def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:

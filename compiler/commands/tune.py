@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number_format.add_argument("--recipe", metavar="R", help="as for `qcc compile`")
     number_format.add_argument("--format", metavar="F", help="this format for every weight")
     add("--target", default="cpu", metavar="T", help="default: cpu")
+    add("--device", default="v1A", metavar="D", help="upmem: v1A (default), v1B or a profile.toml")
+    add("--dpus", type=count, metavar="N", help="upmem: of so many DPUs (default: all)")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
     add("--tokens", type=count, default=128, metavar="N", help="rows where the model leaves them")
@@ -117,24 +119,30 @@ def _tunable(args: argparse.Namespace, progress: Any) -> Tunable:
     from ..npz import read_npz
     from ..running import default_threads
     from ..tuning.cpu_jobs import tunable_cpu
+    from ..tuning.upmem_jobs import tunable_upmem
 
-    if require_target(args.target).family != "cpu":
+    family = require_target(args.target).family
+    if family == "cuda":
         raise UnsupportedError(
             "tune-target",
             f"nothing can be tuned for target '{args.target}'",
-            next_step="use --target cpu",
+            next_step="use --target cpu or upmem",
         )
     examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
     opened = open_model(
         args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
     )
     with opened as source, assigned_module(source, _options(args), progress) as module:
-        tunable = tunable_cpu(module, args.tokens, args.threads or default_threads())
+        if family == "cpu":
+            tunable = tunable_cpu(module, args.tokens, args.threads or default_threads())
+        else:
+            tunable = tunable_upmem(module, args.device, args.dpus)
     if not tunable.jobs:
         raise UnsupportedError(
             "tune-nothing",
             "the model has no layer that can be tuned",
-            why="only linear layers on more than four rows of x have schedules",
+            why="on the CPU, linear layers on more than four rows of x have schedules; on DPUs, "
+            "those whose weights and activations are integers",
             next_step="compile it without --schedules",
         )
     return tunable
@@ -149,6 +157,8 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         target=args.target,
         calibration="random",
         tokens=args.tokens,
+        device=args.device,
+        dpus=args.dpus,
     )
 
 

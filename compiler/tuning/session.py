@@ -13,6 +13,7 @@ from ...autotune.measure.device_lock import DeviceLock
 from ...autotune.measure.executors.base import Executor
 from ...autotune.measure.executors.local import PATIENCE, LocalExecutor, Patience
 from ...autotune.measurement import Measurement
+from ...autotune.prior import with_prior
 from ...autotune.search.base import Strategy
 from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
 from ...dialects.errors import UsageError
@@ -58,7 +59,10 @@ def run_session(
             known = 0 if options.resume else len(database.measurements(job.task))
             how = TuneOptions(options.trials + known, strategy.name, options.seed)
             told = _teller(progress, how.trials)
-            yield model_job, tune(job, strategy.make, executor, database, stop, how, told)
+            yield (
+                model_job,
+                tune(job, with_prior(strategy, job.prior), executor, database, stop, how, told),
+            )
     finally:
         executor.close()
 

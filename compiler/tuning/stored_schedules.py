@@ -33,6 +33,7 @@ from ..doctor import cpu_model
 from ..file_kind import JSON, kind_of
 from ..targets import Target
 from .cpu_jobs import formats
+from .stored_pim_schedules import PimChoice
 
 UNCOMPARED = 1.1
 """How much faster than the default a config must be that was not compared with it in turns."""
@@ -59,6 +60,9 @@ class Choice:
             "source": self.source,
             "reason": self.reason,
         }
+
+
+AnyChoice = Choice | PimChoice
 
 
 class StoredSchedules:
@@ -125,22 +129,22 @@ def _best(measurements: list[Measurement], default: LinearSchedule) -> Measureme
     return best if much else None
 
 
-def stored_schedules(path: Path | None, target: Target) -> StoredSchedules | None:
+def schedule_stores(path: Path | None, target: Target) -> list[tuple[str, Store]]:
     """
-    Of the file that a compilation names, if any, and what comes with qcc; None where that is
-    nothing. UnsupportedError where a file is named for a target that takes no schedules.
+    Of the file that a compilation names, if any, and what comes with qcc.
+
+    UnsupportedError where a file is named for a target that takes no schedules.
     """
-    if target.family != "cpu":
+    if target.family == "cuda":
         if path is None:
-            return None
+            return []
         raise UnsupportedError(
             "schedules-target",
             f"kernels of target '{target.name}' take no schedules from a database",
             next_step="leave out --schedules",
         )
     named = [] if path is None else [(path.name, _opened(path))]
-    found = StoredSchedules([*named, (SHIPPED, shipped())])
-    return found if found or path is not None else None
+    return [*named, (SHIPPED, shipped())]
 
 
 def _opened(path: Path) -> Store:
@@ -150,7 +154,7 @@ def _opened(path: Path) -> Store:
     return open_store(path)
 
 
-def schedules_report(path: Path | None, choices: Sequence[Choice]) -> dict[str, Any] | None:
+def schedules_report(path: Path | None, choices: Sequence[AnyChoice]) -> dict[str, Any] | None:
     """The fields of report_data.Schedules; None where no database was asked."""
     if path is None and not any(each.tuned for each in choices):
         return None
@@ -158,11 +162,11 @@ def schedules_report(path: Path | None, choices: Sequence[Choice]) -> dict[str, 
     return {"database": name, "layers": [each.as_json() for each in choices]}
 
 
-def schedules_warnings(path: Path | None, choices: Sequence[Choice]) -> list[str]:
+def schedules_warnings(path: Path | None, choices: Sequence[AnyChoice]) -> list[str]:
     """A database that was named in vain."""
     if path is None or any(each.reason != NOT_TUNED for each in choices):
         return []
-    return [f"'{path.name}' has no layer of this model, in these formats, on a {cpu_model()}"]
+    return [f"'{path.name}' has no layer of this model, in these formats, on this device"]
 
 
 def _has(task: Task, wanted: Mapping[str, int]) -> bool:

@@ -1,0 +1,82 @@
+"""
+Schedules of layers on DPUs out of a tuning database; where it has none, they are chosen as ever.
+
+A layer takes what was tuned for its shape, formats and tokens on these DPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...autotune.database import Store, best_of
+from ...dialects.knobs import Value
+from ...dialects.pim.cost import cost_of
+from ...dialects.pim.device import Device
+from ...dialects.pim.estimate import estimated_cycles
+from ...dialects.pim.plan import Plan
+from ...dialects.pim.schedule import Problem, Share, illegal
+from ...dialects.pim.space import KERNEL, schedule_of, values_of
+from ...passes.choose_pim_schedule import Choice, choose_schedule, simulated_cycles
+from .upmem_backend import pim_problem
+from .upmem_jobs import device_text
+
+
+@dataclass(frozen=True, slots=True)
+class PimChoice:
+    """As `stored_schedules.Choice`, of a layer on DPUs."""
+
+    layer: str
+    values: Mapping[str, Value]
+    source: str
+    reason: str = ""
+
+    @property
+    def tuned(self) -> bool:
+        return self.source != "default"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "layer": self.layer,
+            "schedule": dict(self.values),
+            "source": self.source,
+            "reason": self.reason,
+        }
+
+
+class StoredPimSchedules:
+    """Stores by name, the earlier before the later."""
+
+    def __init__(self, stores: Sequence[tuple[str, Store]], device: Device) -> None:
+        self._choices: dict[Problem, PimChoice] = {}
+        self._best: dict[Problem, tuple[str, Mapping[str, Value]]] = {}
+        for name, store in stores:
+            for task in store.tasks():
+                if (task.kernel, task.device) == (KERNEL, device_text(device)):
+                    best = best_of(store.measurements(task))
+                    if best is not None:
+                        self._best.setdefault(pim_problem(task), (name, best.values))
+
+    def choose(self, problem: Problem, device: Device, layer: str) -> Choice:
+        """A Chooser of `partition_pim`."""
+        source, values = self._best.get(problem, ("", {}))
+        reasons = ["not tuned"]
+        if source:
+            share = Share(problem, schedule_of(values))
+            reasons = list(illegal(share, device))
+            if not reasons:
+                self._choices[problem] = PimChoice(layer, values, source)
+                cycles = simulated_cycles(share, device)
+                cost = cost_of(share, device, cycles)
+                return Choice(share, cost, cycles, estimated_cycles(share, device), 1)
+        made = choose_schedule(problem, device, layer=layer)
+        chosen = values_of(made.schedule)
+        self._choices[problem] = PimChoice(layer, chosen, "default", "; ".join(reasons))
+        return made
+
+    def choices(self, plan: Plan) -> list[PimChoice]:
+        """Of the layers of a plan, which `choose` was asked about; equal ones share a kernel."""
+        return [
+            replace(self._choices[layer.share.problem], layer=layer.name) for layer in plan.layers
+        ]
