@@ -59,7 +59,7 @@ def simulated(given: Problem, target: Device, space: Space, console: Console) ->
     members = np.zeros((0, len(space.knobs)), np.int64) if space.members is None else space.members
     found = {}
     for config in track(members, space.name, console=console, transient=True):
-        share = Share(given, schedule_of(space.values(config)))
+        share = Share(given, schedule_of(space.values(config.tolist())))
         cost = cost_of(share, target, simulated_cycles(share, target))
         found[int(space.keys(config[None])[0])] = cost.total_ms
     return found

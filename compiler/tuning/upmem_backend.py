@@ -86,7 +86,7 @@ class UpmemKernel:
             module = ir.Module.create()
             with ir.InsertionPoint(module.body):
                 kernel = pim_kernel(self._excerpt, self._device, "excerpt")
-            found = kernel_sums(self._excerpt, reference_run(kernel))(weights, inputs)
+            found = kernel_sums(self._excerpt, reference_run(kernel), weights)(inputs)
         expected = np.array(problem.activations)[inputs] @ np.array(problem.weights)[weights].T
         wrong = int(np.count_nonzero(found != expected))
         return f"{wrong} of {expected.size} sums differ" if wrong else ""

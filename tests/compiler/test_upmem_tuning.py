@@ -79,7 +79,7 @@ def test_tune_and_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     program, database = tmp_path / "layers.pt2", tmp_path / "tuned.db"
     torch.export.save(torch.export.export(layers, (torch.randn(8, 48),)), program)
     words = [str(program), "--recipe", "w4a4", "--target", "upmem", "--dpus", "4"]
-    more = ["--database", str(database), "--trials", "3", "--strategy", "random"]
+    more = ["--database", str(database), "--trials", "2", "--strategy", "random"]
     assert main(["tune", *words, *more]) == 0
     assert "upmem.linear" in capsys.readouterr().out
     assert {task.kernel for task in Database(database).tasks()} == {"upmem.linear"}
