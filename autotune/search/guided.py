@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, logsumexp
 from scipy.stats import norm
 
 from ...dialects.knobs import Configs, Space
@@ -32,6 +32,8 @@ SAMPLE = 1024
 TRUST = 0.05
 """Of what is known, as the squares of log slowdowns that outweigh it."""
 FAR = 5.0
+NEAR = False
+FEASIBLE = False
 """How many deviations an improvement may be away before its logarithm is cut."""
 
 
@@ -124,8 +126,16 @@ class GuidedSearch:
         self.model.update(seen.features, times)
         best = float(trials.log_times.min())
 
+        works = np.array([trial.seconds is not None for trial in trials.trials], np.float64)
+        chance = self.model.also(1 - works) if FEASIBLE and not works.all() else None
+
         def score(some: Described) -> Numbers:
-            return log_improvement(self.model.predict(some.features), best - slope * some.base)
+            base = logsumexp(
+                [log_improvement(each, best - slope * some.base) for each in self.model.opinions(some.features)],
+                axis=0)
+            if chance is not None:
+                base = base + np.log(np.clip(1 - chance(some.features), 0.02, 1.0))
+            return base
 
         pool = self._candidates(trials, lambda configs: score(self._described(configs)))
         described, taken = self._described(pool), []
@@ -136,6 +146,10 @@ class GuidedSearch:
             if self.options.distinctive:
                 new = novelty(pool, covered(pool[taken], self.space))
                 values = values + self.options.variety * new
+            if NEAR and turn == count - 1:
+                order = np.argsort(trials.log_times, kind="stable")[:3]
+                away = np.min([(pool != config).sum(axis=1) for config in trials.configs[order]], axis=0)
+                values = np.where(away == 1, values, values - 1e6)
             values[taken] = -np.inf
             taken.append(int(np.argmax(values)))
             if turn + 1 < count:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 KERNEL_TUNER_STRATEGIES = (
-    "genetic_algorithm", "pso", "simulated_annealing", "diff_evo", "firefly_algorithm",
+    "genetic_algorithm", "pso", "simulated_annealing", "diff_evo", "dual_annealing",
 )  # fmt: skip
 """The best of its package on these spaces at a few hundred measurements."""
 

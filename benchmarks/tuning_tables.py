@@ -1,0 +1,105 @@
+"""What runs on recorded spaces say: medians of measurements, and the methodology score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table as RichTable
+
+from benchmarks.tuning_runs import BUDGET
+from qcc.autotune.recorded import Recording
+from qcc.autotune.score import measurements_to, methodology_score
+
+Curves = dict[tuple[str, str], list[NDArray[np.float64]]]
+Cells = Mapping[tuple[str, str], float]
+PEER = "kernel tuner "
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def rich(self, caption: str) -> RichTable:
+        shown = RichTable(title=self.title, caption=caption)
+        shown.add_column(self.columns[0], no_wrap=True)
+        for name in self.columns[1:]:
+            shown.add_column(name.replace("_", " "), justify="right")
+        for row in self.rows:
+            shown.add_row(*row)
+        return shown
+
+    def markdown(self) -> str:
+        lines = [self.columns, ("---", *("---:" for _ in self.columns[1:])), *self.rows]
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"## {self.title}\n\n{text}\n"
+
+
+def tables(recordings: Mapping[str, Recording], curves: Curves) -> list[Table]:
+    shown = []
+    for share in (0.95, 0.99):
+        cells = {
+            (strategy, name): float(
+                np.median([measurements_to(share, run, recordings[name].optimum) for run in runs])
+            )
+            for (strategy, name), runs in curves.items()
+        }
+        title = f"Median of the measurements to {share:.0%} of the optimum"
+        shown.append(_table(title, list(recordings), cells, 0))
+        if share == 0.95:
+            shown.append(_against_peers(list(recordings), cells))
+    scores = {
+        (strategy, name): methodology_score(runs, recordings[name])
+        for (strategy, name), runs in curves.items()
+    }
+    title = "Methodology score (0 random search, 1 the optimum at once)"
+    shown.append(_table(title, list(recordings), scores, 3))
+    return shown
+
+
+def _table(title: str, names: Sequence[str], cells: Cells, digits: int) -> Table:
+    """Strategies down, spaces across; the last column is the mean, geometric for counts."""
+    rows = []
+    for strategy in dict.fromkeys(strategy for strategy, _ in cells):
+        row = [cells.get((strategy, name), float("nan")) for name in names]
+        mean = float(np.mean(row)) if digits else _geometric(row)
+        rows.append((strategy, *(_text(value, digits) for value in row), _text(mean, digits or 1)))
+    return Table(title, ("search", *names, "mean" if digits else "geometric mean"), tuple(rows))
+
+
+def _geometric(counts: Sequence[float]) -> float:
+    """Runs that never came near count as the budget."""
+    return float(np.exp(np.mean(np.log(np.minimum(counts, BUDGET)))))
+
+
+def _against_peers(names: Sequence[str], cells: Cells) -> Table:
+    """Our measurements by those of the best other search, of the same name and of each space."""
+    ours = ("distinctive", "guided", "transfer")
+    others = [s for s in dict.fromkeys(strategy for strategy, _ in cells) if s not in ours]
+    rows = []
+    for own in ours:
+        if not others or any((own, name) not in cells for name in names):
+            continue
+        row = [cells[own, name] for name in names]
+        best = min(others, key=lambda s: _geometric([cells[s, name] for name in names]))
+        least = [min(min(cells[s, name] for s in others), BUDGET) for name in names]
+        for rival, counts in (
+            (best, [min(cells[best, name], BUDGET) for name in names]),
+            ("the best of each", least),
+        ):
+            shares = [min(a, BUDGET) / b for a, b in zip(row, counts, strict=True)]
+            shown = (f"{share:.2f}" for share in (*shares, _geometric(shares)))
+            rows.append((f"{own} / {rival}", *shown))
+    return Table("Share of another search's measurements to 95%", ("searches", *names, "geometric mean"), tuple(rows))
+
+
+def _text(value: float, digits: int) -> str:
+    if np.isnan(value):
+        return "-"
+    return f"> {BUDGET}" if np.isinf(value) else f"{value:.{digits}f}"
