@@ -14,6 +14,7 @@ from ..dialects.errors import UsageError
 from ..dialects.knobs import Configs, Constraint, Space
 
 PATIENCE = 40
+SHARE_SAMPLE = 20_000
 
 
 def draw(space: Space, rng: np.random.Generator, count: int) -> Configs:
@@ -134,3 +135,13 @@ def unique(space: Space, configs: Configs) -> Configs:
     """Without repetitions, in the order of first appearance."""
     _, first = np.unique(space.keys(configs), return_index=True)
     return configs[np.sort(first)]
+
+
+def legal_share(space: Space) -> float:
+    """Of all points of a space, those that break no rule; from a sample of a large one."""
+    if space.members is not None:
+        return len(space.members) / space.points
+    rng = np.random.default_rng(0)
+    sizes = [len(knob.values) for knob in space.knobs]
+    configs = np.stack([rng.integers(size, size=SHARE_SAMPLE) for size in sizes], axis=1)
+    return float(space.legal(configs).mean())

@@ -17,7 +17,7 @@ from scipy.special import expit, logit, ndtr
 
 from ..dialects.knobs import Configs, Space
 from .cost_model.gaussian_process import GaussianProcess
-from .draw import draw, neighbours, unique
+from .draw import draw, legal_share, neighbours, unique
 from .features import Encoder
 from .search.base import untried
 from .trials import Trials
@@ -27,7 +27,7 @@ ELITE = 8
 LEAST = 24
 """Trials before the model is asked."""
 LEAST_BELIEF = 1e-3
-CALIBRATION = (0.0, 1.0, 0.0)
+CALIBRATION = (0.03, 0.46, 0.46)
 """Of 1, the logit of the belief, and ln(configs left / trials)."""
 
 
@@ -54,9 +54,7 @@ class Confident:
     gain: float = 0.05
     confidence: float = 0.9
     every: int = 8
-    model: GaussianProcess = field(
-        default_factory=lambda: GaussianProcess(nugget=True)
-    )
+    model: GaussianProcess = field(default_factory=lambda: GaussianProcess(rough=True))
     asked: int = 0
     """Trials when last asked, and then: what the model believed, and the chance it was held for."""
     belief: float = 1.0

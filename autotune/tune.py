@@ -21,6 +21,7 @@ import numpy as np
 from ..dialects.errors import UsageError
 from ..dialects.knobs import Configs, Space, Value
 from .choice import CHOSEN, FINALIST, chosen, clear_winner
+from .draw import legal_share
 from .measure.executors.base import Executor
 from .measure.sampling import spread
 from .measurement import Measurement, trials_of
@@ -30,7 +31,6 @@ from .trials import Trials
 if TYPE_CHECKING:  # what measures needs none of the packages of searches
     from .search.base import Search
 
-SHARE_SAMPLE = 20_000
 DEFAULT, NEIGHBOUR = "default", "neighbour"
 Stop = Callable[[Trials], str | None]
 """Why tuning may stop now, None to go on."""
@@ -263,13 +263,3 @@ def _found(space: Space, values: Mapping[str, Value]) -> tuple[int, ...] | None:
         return space.config(values)
     except UsageError:
         return None
-
-
-def legal_share(space: Space) -> float:
-    """Of all points of a space, those that break no rule; from a sample of a large one."""
-    if space.members is not None:
-        return len(space.members) / space.points
-    rng = np.random.default_rng(0)
-    sizes = [len(knob.values) for knob in space.knobs]
-    configs = np.stack([rng.integers(size, size=SHARE_SAMPLE) for size in sizes], axis=1)
-    return float(space.legal(configs).mean())

@@ -74,7 +74,7 @@ def seconds(work: Work, device: Device, rng: np.random.Generator) -> Numbers:
     )
     fits = resident >= 1
     resident = np.maximum(resident, 1)
-    hiding = resident * warps * work.parallel ** 0.7
+    hiding = resident * warps * work.parallel**0.7
     busy = hiding / (hiding + 14.0)
     idle_lanes = warps * device.warp / work.threads
     arithmetic = work.flops * idle_lanes / (device.flops * busy)
@@ -86,7 +86,9 @@ def seconds(work: Work, device: Device, rng: np.random.Generator) -> Numbers:
     whole = parts[2] + 0.35 * parts[1] + 0.15 * parts[0]
     waves = work.blocks / (device.units * resident)
     whole = whole * np.ceil(waves) / waves + 2e6 * np.ceil(waves)
-    return np.where(fits, whole * 1e-12 * np.exp(device.roughness * rng.normal(size=len(warps))), np.nan)
+    return np.where(
+        fits, whole * 1e-12 * np.exp(device.roughness * rng.normal(size=len(warps))), np.nan
+    )
 
 
 def matmul(c: Columns, size: int = 2048) -> Work:
@@ -136,17 +138,23 @@ def attention(c: Columns, tokens: int = 4096, width: int = 128) -> Work:
     return Work(
         flops=4.0 * tokens**2 * width * (1 + 24 / keys) * (1 + 4 / queries),
         bytes=8.0 * tokens * width * (tokens / queries) * np.where(c["vector"] == 8, 0.3, 0.4),
-        shared_bytes_moved=tokens**2 * width * 16.0 / np.sqrt(own) * np.where(kept, 0.6, 1.0)
+        shared_bytes_moved=tokens**2
+        * width
+        * 16.0
+        / np.sqrt(own)
+        * np.where(kept, 0.6, 1.0)
         * np.where((c["padding"] == 0) & (keys >= 64), 1.5, 1.0),
         blocks=np.ceil(tokens / queries) * 32.0 / c["split"] ** 0.0 * c["split"],
         threads=threads,
         registers=own + np.where(kept, queries * width / threads, 0) + 30.0,
-        shared=2.0 * width * (keys * 2 * c["stages"] + np.where(kept, 0, queries)) + 8 * c["padding"],
+        shared=2.0 * width * (keys * 2 * c["stages"] + np.where(kept, 0, queries))
+        + 8 * c["padding"],
         parallel=np.sqrt(c["stages"]) * np.minimum(own, 16) ** 0.3,
     )
 
 
 POWERS = tuple(2**i for i in range(4, 9))
+TILE = ("rows", "columns", "threads")
 KERNELS: dict[str, tuple[tuple[Knob, ...], tuple[Constraint, ...], Callable[[Columns], Work]]] = {
     "matmul": (
         (
@@ -156,8 +164,8 @@ KERNELS: dict[str, tuple[tuple[Knob, ...], tuple[Constraint, ...], Callable[[Col
             Knob("order", (0, 1)),
         ),
         (
-            Constraint(("rows", "columns", "threads"), lambda r, c, t: r * c >= 4 * t, "work"),
-            Constraint(("rows", "columns", "threads"), lambda r, c, t: r * c <= 256 * t, "registers"),
+            Constraint(TILE, lambda r, c, t: r * c >= 4 * t, "work"),
+            Constraint(TILE, lambda r, c, t: r * c <= 256 * t, "registers"),
         ),
         matmul,
     ),
@@ -176,7 +184,7 @@ KERNELS: dict[str, tuple[tuple[Knob, ...], tuple[Constraint, ...], Callable[[Col
     ),
     "attention": (
         (
-            Knob("queries", (16, 32, 64, 128, 256)), Knob("keys", (16, 32, 48, 64, 96, 128, 192, 256)),
+            Knob("queries", POWERS), Knob("keys", (16, 32, 48, 64, 96, 128, 192, 256)),
             Knob("warps", (1, 2, 4, 6, 8, 12, 16)), Knob("stages", (1, 2, 3)),
             Knob("queries_in", ("registers", "shared")), Knob("vector", (4, 8)),
             Knob("padding", (0, 1)), Knob("split", (1, 2, 4, 8)),

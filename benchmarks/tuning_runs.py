@@ -21,6 +21,8 @@ from qcc.autotune.trials import Trial, Trials
 from qcc.dialects.knobs import Space
 
 BATCH, BUDGET = 4, 256
+PEER_BUDGET = 600
+"""Kernel Tuner's strategies plan for their budget; some end long before."""
 MADE_UP = "made-up"
 Curve = list[float]
 Runner = Callable[[int], Curve]
@@ -102,11 +104,11 @@ def trials_of(subject: Subject, space: Space) -> Trials:
 
 
 def peer_runner(path: Path, strategy: str) -> Runner:
-    return lambda seed: kernel_tuner_curve(path, strategy, seed, BUDGET)
+    return lambda seed: kernel_tuner_curve(path, strategy, seed, PEER_BUDGET)
 
 
 class State:
-    """What runs gave, by name: in a file, if there is one, a line of JSON for each as it is done."""
+    """What runs gave, by name; in a file, if there is one, a line of JSON for each, once done."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -129,7 +131,7 @@ class State:
         curve = np.full(kept["count"], np.inf)
         for place, seconds in kept["steps"]:
             curve[place:] = seconds
-        return curve
+        return curve[:BUDGET]
 
 
 def _steps_of(curve: Curve) -> dict[str, Any]:

@@ -62,7 +62,9 @@ def _run(subject: Subject, seed: int) -> dict[str, Any]:
             last = rule.chance
         if last < 1 - CONFIDENCES[-1]:
             break
-    return {name: list(column) for name, column in zip(_NAMES, zip(*rows, strict=True), strict=True)}
+    return {
+        name: list(column) for name, column in zip(_NAMES, zip(*rows, strict=True), strict=True)
+    }
 
 
 def stop_table(runs: Iterator[Claims]) -> Table:

@@ -96,7 +96,11 @@ def _against_peers(names: Sequence[str], cells: Cells) -> Table:
             shares = [min(a, BUDGET) / b for a, b in zip(row, counts, strict=True)]
             shown = (f"{share:.2f}" for share in (*shares, _geometric(shares)))
             rows.append((f"{own} / {rival}", *shown))
-    return Table("Share of another search's measurements to 95%", ("searches", *names, "geometric mean"), tuple(rows))
+    return Table(
+        "Share of another search's measurements to 95%",
+        ("searches", *names, "geometric mean"),
+        tuple(rows),
+    )
 
 
 def _text(value: float, digits: int) -> str:

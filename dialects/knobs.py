@@ -119,7 +119,7 @@ class Space:
     def legal(self, configs: Configs) -> NDArray[np.bool_]:
         """Which of configs [count, knobs] break no rule."""
         if self.members is not None:
-            return np.isin(self.keys(configs), self._member_keys)
+            return self._is_member(self.keys(configs))
         columns = self.columns(configs)
         good = np.ones(len(configs), bool)
         for rule in self.constraints:
@@ -137,6 +137,13 @@ class Space:
         for column, knob in enumerate(self.knobs):
             key = key * len(knob.values) + configs[:, column]
         return key
+
+    def _is_member(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        members = self._member_keys
+        if not len(members):
+            return np.zeros(len(keys), bool)
+        places = np.minimum(np.searchsorted(members, keys), len(members) - 1)
+        return members[places] == keys
 
     @cached_property
     def _member_keys(self) -> NDArray[np.int64]:

@@ -21,8 +21,6 @@ LENGTH, LENGTH_SPREAD = np.log(2.0), 1.0
 NOISE, NOISE_SPREAD = np.log(1e-2), 1.5
 LEAST_NOISE = 1e-5
 REFIT_GROWTH = 1.1
-NUGGET = False
-MOST_NOISE = 1.0
 ROOT5 = np.sqrt(5.0)
 
 
@@ -30,16 +28,13 @@ ROOT5 = np.sqrt(5.0)
 class GaussianProcess:
     """
     `most`: measurements kept for a fit, the fastest half and the newest of the others. `steps`:
-    of L-BFGS in a fit, which begins where the last one ended.
+    of L-BFGS in a fit, which begins where the last one ended. `rough`: what the kernel does not
+    explain belongs to each config and is part of the deviation, rather than noise of measuring.
     """
 
     most: int = 512
     steps: int = 15
-    length: float = 2.0
-    length_spread: float = 1.0
-    noise: float = 1e-2
-    noise_spread: float = 1.5
-    nugget: bool = False
+    rough: bool = False
     _logs: Numbers = field(default_factory=lambda: np.zeros(0))
     _fitted: int = 0
     _features: Features = field(default_factory=lambda: np.zeros((0, 0)))
@@ -69,21 +64,15 @@ class GaussianProcess:
     def predict(self, features: Features) -> Prediction:
         mean, explained = self._conditional(features)
         variance = np.maximum(np.exp(self._logs[-2]) - (explained**2).sum(axis=0), 1e-9)
-        if self.nugget:
+        if self.rough:
             variance = variance + _noise(self._logs)
         return Prediction(mean, self._scale * np.sqrt(variance))
-
-    def also(self, targets):
-        """Another target of the same rows, as a function of features."""
-        features, factor, mean = self._features, self._factor, float(targets.mean())
-        weights = cho_solve((factor, True), targets - mean)
-        return lambda some: mean + _covariance(some, features, self._logs) @ weights
 
     def sampled(self, features: Features, rng: np.random.Generator, count: int) -> Numbers:
         """Draws of the log times of all rows at once, as they vary together, [count, rows]."""
         mean, explained = self._conditional(features)
         covariance = _covariance(features, features, self._logs) - explained.T @ explained
-        own = _noise(self._logs) if self.nugget else 1e-9
+        own = _noise(self._logs) if self.rough else 1e-9
         factor = _cholesky(covariance + own * np.eye(len(features)))
         return mean + self._scale * rng.standard_normal((count, len(features))) @ factor.T
 
@@ -104,15 +93,13 @@ class GaussianProcess:
     def _learn(self, features: Features, log_times: Numbers) -> None:
         """Sets lengths, signal and noise; all are logarithms: [features] lengths, signal, noise."""
         count = features.shape[1]
-        centre = np.concatenate([np.full(count, np.log(self.length)), [0.0, np.log(self.noise)]])
-        spread = np.concatenate(
-            [np.full(count, self.length_spread), [1.0, self.noise_spread]]
-        )
+        centre = np.concatenate([np.full(count, LENGTH), [0.0, NOISE]])
+        spread = np.concatenate([np.full(count, LENGTH_SPREAD), [1.0, NOISE_SPREAD]])
         start = self._logs if len(self._logs) == count + 2 else centre
         targets = (log_times - log_times.mean()) / (log_times.std() + 1e-9)
         found = minimize(
             _loss, start, (features, targets, centre, spread), method="L-BFGS-B", jac=True,
-            bounds=[*[(-3.0, 6.0)] * count, (-4.0, 4.0), (np.log(LEAST_NOISE), MOST_NOISE)],
+            bounds=[*[(-3.0, 6.0)] * count, (-4.0, 4.0), (np.log(LEAST_NOISE), 1.0)],
             options={"maxiter": self.steps},
         )  # fmt: skip
         self._logs, self._fitted = found.x, len(features)

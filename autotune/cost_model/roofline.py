@@ -7,7 +7,7 @@ bound of the time, and all after one another an upper one (Williams, Waterman an
 CACM 2009). The prediction is the middle of both bounds in logarithms; the deviation is what
 separates them, and what no roofline sees (`BLIND`).
 
-    seconds = max of or sum over work(number / rate), · factors · ceil(units / lanes) / (units / lanes)
+    seconds = (max … sum of number / rate) · factors · ceil(units / lanes) / (units / lanes)
 
 Calling it with configs gives log slowdowns, as a guided search takes them as `known`.
 """
@@ -20,8 +20,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..dialects.errors import UsageError
-from ..dialects.knobs import Configs, Space
+from ...dialects.errors import UsageError
+from ...dialects.knobs import Configs, Space
 from ..draw import draw
 from .base import Numbers, Prediction
 

@@ -7,14 +7,14 @@ A chain at time t accepts a step to t' with probability exp(-ln(t'/t) / T); T fa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...dialects.knobs import Configs, Space
-from ..draw import mutated
+from ..draw import mutated, unique
 from ..trials import Trial, Trials
+from .base import untried
 from .random_search import fresh
 
 PATIENCE = 30
@@ -30,22 +30,15 @@ class AnnealingSearch:
     _at: Trial | None = None
     _asked: int = 0
     _seen: int = 0
-    _pending: set[tuple[int, ...]] = field(default_factory=set)
 
     def propose(self, trials: Trials, count: int) -> Configs:
         self._advance(trials)
-        known = {trial.config for trial in trials.trials}
-        found: list[NDArray[np.int64]] = []
-        for _ in range(PATIENCE * count):
-            if self._at is None or len(found) == count:
-                break
-            step = mutated(self.space, self.rng, np.array([self._at.config]), changes=1)
-            if len(step) and tuple(step[0].tolist()) not in known:
-                known.add(tuple(step[0].tolist()))
-                found.append(step[0])
-        if not found:
+        if self._at is None:
             return fresh(self.space, self.rng, trials, 1)
-        return np.stack(found)
+        steps = np.repeat(np.array([self._at.config]), PATIENCE * count, axis=0)
+        moved = mutated(self.space, self.rng, steps, changes=1)
+        found = untried(self.space, trials, unique(self.space, moved))
+        return found[:count] if len(found) else fresh(self.space, self.rng, trials, 1)
 
     def _advance(self, trials: Trials) -> None:
         """Moves the chain over the trials that came since the last call."""

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from ...dialects.knobs import Configs, Space
 from ..cost_model.base import CostModel, Numbers, Prediction
+from ..cost_model.boosted_trees import BoostedTrees, TreeOptions
 from ..cost_model.gaussian_process import GaussianProcess
 from ..draw import draw, neighbours, unique
 from ..features import Encoder, Features
@@ -32,9 +33,9 @@ SAMPLE = 1024
 TRUST = 0.05
 """Of what is known, as the squares of log slowdowns that outweigh it."""
 FAR = 5.0
-NEAR = False
-FEASIBLE = False
 """How many deviations an improvement may be away before its logarithm is cut."""
+LEAST_CHANCE = 0.02
+FEW_TRIALS = TreeOptions("reg:squarederror", members=4, rounds=60, depth=4)
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ class GuidedSearch:
     space: Space
     rng: np.random.Generator
     options: GuidedOptions = GuidedOptions()
-    model: CostModel = field(default_factory=GaussianProcess)
+    models: tuple[CostModel, ...] = ()
+    """Whose expected improvements are averaged; by default both that there are."""
     known: Known | None = None
-    improvement: float = np.inf
-    """The largest log of an expected improvement that the last proposal saw, for stopping early."""
+    failures: GaussianProcess = field(default_factory=GaussianProcess)
 
     def __post_init__(self) -> None:
+        self.models = self.models or (GaussianProcess(), BoostedTrees(FEW_TRIALS))
         self._encode = Encoder.of(self.space, draw(self.space, self.rng, SAMPLE))
         sample = draw(self.space, self.rng, SAMPLE)
         sources = None if self.known is None else self.known(sample)
@@ -119,46 +121,46 @@ class GuidedSearch:
         return pool[taken]
 
     def _improving(self, trials: Trials, count: int) -> Configs:
-        seen = self._described(trials.configs)
-        times = self._clipped(trials.log_times)
+        seen, times = self._described(trials.configs), self._clipped(trials.log_times)
         slope = self._slope(seen.base, times)
         times = times - slope * seen.base
-        self.model.update(seen.features, times)
+        for model in self.models:
+            model.update(seen.features, times)
         best = float(trials.log_times.min())
-
-        works = np.array([trial.seconds is not None for trial in trials.trials], np.float64)
-        chance = self.model.also(1 - works) if FEASIBLE and not works.all() else None
+        works = self._chance_to_work(trials, seen.features)
 
         def score(some: Described) -> Numbers:
-            base = logsumexp(
-                [log_improvement(each, best - slope * some.base) for each in self.model.opinions(some.features)],
-                axis=0)
-            if chance is not None:
-                base = base + np.log(np.clip(1 - chance(some.features), 0.02, 1.0))
-            return base
+            """Of the improvement that the models expect at the mean, the logarithm."""
+            opinions = [model.predict(some.features) for model in self.models]
+            expected = [log_improvement(each, best - slope * some.base) for each in opinions]
+            return logsumexp(expected, axis=0) + works(some.features)
 
         pool = self._candidates(trials, lambda configs: score(self._described(configs)))
         described, taken = self._described(pool), []
         for turn in range(min(count, len(pool))):
             values = score(described)
-            if turn == 0:
-                self.improvement = float(values.max())
             if self.options.distinctive:
                 new = novelty(pool, covered(pool[taken], self.space))
                 values = values + self.options.variety * new
-            if NEAR and turn == count - 1:
-                order = np.argsort(trials.log_times, kind="stable")[:3]
-                away = np.min([(pool != config).sum(axis=1) for config in trials.configs[order]], axis=0)
-                values = np.where(away == 1, values, values - 1e6)
             values[taken] = -np.inf
             taken.append(int(np.argmax(values)))
             if turn + 1 < count:
-                picked = described.features[taken]
-                self.model.imagine(
-                    np.concatenate([seen.features, picked]),
-                    np.concatenate([times, self.model.predict(picked).mean]),
-                )
+                self._imagine(seen.features, times, described.features[taken])
         return pool[taken]
+
+    def _imagine(self, features: Features, times: Numbers, picked: Features) -> None:
+        """As if the picked were measured, with what the models expect of them."""
+        guessed = np.mean([model.predict(picked).mean for model in self.models], axis=0)
+        for model in self.models:
+            model.imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
+
+    def _chance_to_work(self, trials: Trials, features: Features) -> Callable[[Features], Numbers]:
+        """Logarithm of the chance [count] that a config does not fail."""
+        failed = np.array([trial.seconds is None for trial in trials.trials], np.float64)
+        if not failed.any():
+            return lambda some: np.zeros(len(some))
+        self.failures.update(features, failed)
+        return lambda some: np.log(np.clip(1 - self.failures.predict(some).mean, LEAST_CHANCE, 1.0))
 
     def _candidates(self, trials: Trials, score: Callable[[Configs], Numbers]) -> Configs:
         options = self.options

@@ -88,13 +88,16 @@ def test_measurements_to_a_share():
     assert measurements_to(0.99, curve[:2], 1.0) == np.inf
 
 
-def test_the_closed_form_of_random_search_is_its_mean():
+def test_the_closed_form_of_random_search_is_the_config_of_the_mean_rank():
+    """The best of M of N ranks, 1 the fastest, is (N + 1) / (M + 1) on average."""
     rng = np.random.default_rng(0)
-    seconds = np.sort(rng.lognormal(size=400))
-    baseline = Baseline.of(recording(seconds))
+    count = 400
+    baseline = Baseline.of(recording(np.arange(1.0, count + 1)))
     for draws in (5, 20, 60):
-        simulated = np.mean([rng.choice(seconds, draws, replace=False).min() for _ in range(4000)])
-        assert baseline.best_of(np.array([draws]))[0] == pytest.approx(simulated, rel=0.4)
+        best = [rng.choice(count, draws, replace=False).min() + 1 for _ in range(4000)]
+        mean_rank = (count + 1) / (draws + 1)
+        assert np.mean(best) == pytest.approx(mean_rank, rel=0.05)
+        assert abs(baseline.best_of(np.array([draws]))[0] - mean_rank) <= 1
 
 
 def test_random_search_scores_0_and_the_optimum_1():

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from qcc.autotune.choice import CHOSEN, FINALIST
+from qcc.autotune.draw import legal_share
 from qcc.autotune.measure.backend import Values
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.task import Task
 from qcc.autotune.trials import Trials
-from qcc.autotune.tune import Job, TuneOptions, legal_share, tune
+from qcc.autotune.tune import Job, TuneOptions, tune
 from qcc.dialects.knobs import Constraint, Knob, Space
 
 SPACE = Space(

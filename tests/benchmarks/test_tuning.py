@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import tuning
+from benchmarks import tuning, tuning_runs
 
 
 @pytest.fixture
@@ -28,12 +28,17 @@ def folder(tmp_path):
 
 def test_a_table_for_each_question(folder, capsys):
     words = [str(folder), "--seeds", "2", "--strategies", "random", "distinctive", "--transfer"]
+    words += ["--stop", "--output", str(folder / "table.md")]
     assert tuning.main([*words, "--state", str(folder / "kept.state")]) == 0
     shown = capsys.readouterr().out
-    for text in ("95% of the optimum", "99% of the optimum", "methodology score", "transfer"):
+    written = (folder / "table.md").read_text()
+    for text in ("95% of the optimum", "99% of the optimum", "Methodology score", "Early stop"):
         assert text in shown
-    kept = json.loads((folder / "kept.state").read_text())
-    assert len(kept) == 2 * 2 * 3
+        assert text in written
+    assert "transfer / random" in written
+    kept = (folder / "kept.state").read_text().splitlines()
+    assert len(kept) == 2 * 2 * (3 + 1)
+    assert sum("steps" in json.loads(line) for line in kept) == 12
 
 
 def test_runs_that_are_kept_are_not_repeated(folder, monkeypatch):
@@ -43,7 +48,7 @@ def test_runs_that_are_kept_are_not_repeated(folder, monkeypatch):
     def never(*_):
         raise AssertionError("run again")
 
-    monkeypatch.setattr(tuning, "replayed", never)
+    monkeypatch.setattr(tuning_runs, "replayed", never)
     assert tuning.main(words) == 0
 
 
