@@ -1,7 +1,7 @@
 """
 Compiling for a GPU: a module with its formats → kernels, launch plan, sources and binaries.
 
-The order: reshapes become views, qcc ops take half precision where casts stand, elementwise linalg
+The order: sizes stay integers and reshapes become views, qcc ops take half precision where casts stand, elementwise linalg
 is fused, each family of kernels takes its ops, the plan is read off what is left, and the kernels
 are written. The module that was given stays as it is, but that its parameters learn the layouts
 which kernels want: it is what the reference interpreter runs.
@@ -22,6 +22,7 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.pipeline import FUSE, run_passes
 from ..passes.assign_formats import parameters_by_symbol
 from ..passes.expand_reshapes import expand_reshapes
+from ..passes.fold_size_roundings import fold_size_roundings
 from ..passes.launching import Scheduling
 from ..passes.materialize_kv_cache import STEP
 from ..passes.narrow_operands import narrow_operands
@@ -39,6 +40,7 @@ def lower_to_launches(module: ir.Module, machine: str) -> ir.Module:
     for parameters in parameters_by_symbol(copy.operation).values():
         for parameter in parameters:
             _set_layout(parameter, None)
+    fold_size_roundings(copy.operation)
     expand_reshapes(copy.operation)
     narrow_operands(copy.operation)
     run_passes(copy, FUSE, "cuda")

@@ -30,9 +30,10 @@ def check_counts(module: Operation) -> None:
 
 def _elements(value: ir.Value) -> int:
     """Of a tensor; 0 where its size is open, or kernels count it otherwise."""
-    if qcc.is_packed(value.type):
-        by_rows = all(use.owner.operation.name in BY_ROWS for use in value.uses)
-        return 0 if by_rows else prod(qcc.logical_type(value.type).shape)
-    if not isinstance(value.type, ir.RankedTensorType) or not value.type.has_static_shape:
+    packed = qcc.is_packed(value.type)
+    if packed and all(use.owner.operation.name in BY_ROWS for use in value.uses):
         return 0
-    return prod(value.type.shape)
+    shape = qcc.logical_type(value.type) if packed else value.type
+    if not isinstance(shape, ir.RankedTensorType) or not shape.has_static_shape:
+        return 0
+    return prod(shape.shape)

@@ -27,6 +27,7 @@ func.func @main(%x: tensor<2x65536xf16>) -> tensor<2x32768xf16> {
 """
 OPEN = """
 func.func @main(%x: tensor<?x?xf16>) -> tensor<?x?xf16> {
+  %q = "qcc.quantize"(%x) : (tensor<?x?xf16>) -> !qcc.packed<tensor<?x?xf16>, "int8">
   return %x : tensor<?x?xf16>
 }
 """
@@ -47,7 +48,9 @@ def test_rows_of_packed_weights_are_found_with_64_bits() -> None:
 
 def test_sizes_of_a_call() -> None:
     with make_context():
-        function = read_function(ir.Module.parse(OPEN), "main", {})
+        module = ir.Module.parse(OPEN)
+        check_counts(module.operation)
+        function = read_function(module, "main", {})
     execution = Execution(function, device=None, stored={})  # pyright: ignore[reportArgumentType]
     execution.situation([(MOST_ELEMENTS, 1)], {})
     with pytest.raises(UnsupportedError, match="with inputs of these sizes, a tensor has"):
