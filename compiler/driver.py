@@ -138,7 +138,7 @@ class _Compilation:
             plan = resolve(recipe, collect_layers(module), _extremes(self.source))
             plan = settle_activations(plan)
             if self.target.family == "cuda":
-                plan = settle_weights(plan, self.options.operands)
+                plan = settle_weights(plan, module, self.options.operands)
         calibration = self._calibrate(module, plan)
         with self._stage("assign"):
             assign = assign_formats(_assignment(plan, calibration))

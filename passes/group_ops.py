@@ -128,6 +128,15 @@ class Grouping:
             for number in self.users.get(value, ())
         )
 
+    def _stored(self, number: int, group: Group | None) -> list[ir.Value]:
+        """The results of an op that more than their shapes is read of, outside of the group."""
+        return [
+            value
+            for value in self.ops[number].operation.results
+            if self._is_needed(value)
+            or any(other is not group for other in self._reading_groups(value))
+        ]
+
     def _inline(self, group: Group, number: int) -> bool:
         work = self._work(group.outputs, group.ops | {number})
         if work is None or work.repeated > group.work.repeated:
@@ -140,16 +149,16 @@ class Grouping:
 
     def _store(self, number: int, hosts: list[Group]) -> None:
         """Results of an op become results of a group that reads them, or of a new one."""
-        results = [v for v in self.ops[number].operation.results if self.users.get(v)]
         for group in sorted(hosts, key=lambda each: each.key):
-            if self._add_outputs(group, {number}, results):
+            if self._add_outputs(group, {number}, self._stored(number, group)):
                 return
+        results = self._stored(number, None)
         for group in self._siblings(number):
             if self._add_outputs(group, {number, *self._shared_makers(group, number)}, results):
                 return
         work = self._work(results, {number})
         assert work is not None, str(self.ops[number])
-        group = Group(set(), list(results), work)
+        group = Group(set(), results, work)
         self._join(group, {number})
         self.groups.append(group)
 
@@ -187,26 +196,36 @@ class Grouping:
 
     def _makes_cycle(self, group: Group, number: int) -> bool:
         """Whether a group that stores results of an op would wait for what reads them."""
-        start = {u for v in self.ops[number].operation.results for u in self.users.get(v, ())}
-        pending, seen = [u for u in start if u not in group.ops], set[int]()
+        start = self._readers(self.ops[number].operation.results)
+        pending, seen = [unit for unit in start if unit is not group], set[int | Group]()
         while pending:
-            at = pending.pop()
-            if at in seen:
-                continue
-            seen.add(at)
-            if at in group.ops:
+            unit = pending.pop()
+            if unit is group:
                 return True
-            pending += self._after(at)
-            for other in self.members.get(at, ()):
-                pending += other.ops - seen
+            if unit not in seen:
+                seen.add(unit)
+                pending += self._after(unit)
         return False
 
-    def _after(self, number: int) -> Iterator[int]:
-        for value in self.ops[number].operation.results:
-            yield from self.users.get(value, ())
-        later = [n for n in self.effects if n > number]
-        if number in self.effects and later:
+    def _after(self, unit: int | Group) -> Iterator[int | Group]:
+        """What waits for a group, or for an op outside of groups."""
+        yield from self._readers(self._made_by(unit))
+        later = [n for n in self.effects if isinstance(unit, int) and n > unit]
+        if unit in self.effects and later:
             yield later[0]
+
+    def _readers(self, values: Iterable[ir.Value]) -> Iterator[int | Group]:
+        """Groups, and ops outside of groups; some ops are both."""
+        for value in values:
+            yield from self._reading_groups(value)
+            for user in self.users.get(value, ()):
+                if user not in self.members or user in self.kept_views or self._stays(user):
+                    yield user
+
+    def _reading_groups(self, value: ir.Value) -> Iterator[Group]:
+        """Those that use a tensor and do not compute it themselves."""
+        for user in self.users.get(value, ()):
+            yield from (g for g in self.members.get(user, ()) if self.made[value] not in g.ops)
 
     def ordered(self) -> list[int | Group]:
         """The ops outside of groups, and the groups, each behind what it needs."""

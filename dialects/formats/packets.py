@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoding import row_codes
-from .definition import Nested
+from .definition import Nested, Plane
 from .layout import Parts, PartSpecs, block_columns, padded_count
 from .nested import PLANES
 from .number_format import Format
@@ -325,6 +325,8 @@ def _places(order: PacketOrder, bits: int) -> Iterator[_Place]:
 def _packed_rows(fmt: Format, codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """Codes as `Format.part_specs` stores them, row by row."""
     rows, k = codes.shape
+    if isinstance(fmt.element, Plane):
+        return codes.astype(np.uint8)
     padded = np.zeros((rows, padded_count(k)), fmt.code_type)
     padded[:, :k] = codes
     return padded.view(np.uint8) if fmt.bits > 8 else pack_codes(padded, fmt.stored_bits)
