@@ -42,10 +42,8 @@ def settle_weights(plan: Plan, module: ir.Module, operand: str) -> Plan:
     `operand`, f16 or bf16, is that of layers whose activations are fp32 in the module.
     """
     halves = {layer_name(op): _half(op.operands[0]) for op in layer_ops(module.operation)}
-    return replace(
-        plan,
-        layers=tuple(_settled(layer, halves.get(layer.name) or operand) for layer in plan.layers),
-    )
+    layers = (_settled(layer, halves.get(layer.name), operand) for layer in plan.layers)
+    return replace(plan, layers=tuple(layers))
 
 
 def _half(value: ir.Value) -> str | None:
@@ -54,9 +52,13 @@ def _half(value: ir.Value) -> str | None:
     return element if element in FORMATS else None
 
 
-def _settled(layer: LayerPlan, operand: str) -> LayerPlan:
+def _settled(layer: LayerPlan, half: str | None, operand: str) -> LayerPlan:
     if layer.op not in ROUNDED or layer.weight is None or layer.weights is not None:
         return layer
-    said = f"tensor cores multiply 16 bits: weights are rounded to {FORMATS[operand]}"
+    said = (
+        f"the model computes it in {FORMATS[half]}"
+        if half
+        else f"tensor cores multiply 16 bits: weights are rounded to {FORMATS[operand]}"
+    )
     reason = f"{layer.reason}; {said}" if layer.reason else said
-    return replace(layer, weights=parse_spelling(FORMATS[operand]), reason=reason)
+    return replace(layer, weights=parse_spelling(FORMATS[half or operand]), reason=reason)

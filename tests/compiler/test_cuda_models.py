@@ -52,7 +52,7 @@ def test_a_model_in_bf16_keeps_its_type() -> None:
     layers = [nn.Linear(40, 24), nn.ReLU(), nn.Linear(24, 5)]
     model, x = nn.Sequential(*layers).bfloat16(), torch.randn(2, 40).bfloat16()
     module = compiled(model, x)
-    assert {layer["weights"] for layer in module.layers} == {"bf16"}
+    assert {layer["weights"] for layer in module.report["layers"]} == {"bf16"}
     assert module.verify()["passed"]
     assert (module(x) - model(x)).abs().max() <= 2**-7 * model(x).abs().max()
 
