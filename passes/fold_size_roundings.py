@@ -5,8 +5,8 @@ Sizes that go through floats and back are themselves.
     %c = math.ceil %f                      =>   %n
     %m = arith.fptoui %c : f32 to i64
 
-So `torch.arange(n, dtype=torch.float32)` asks how long it is. Exact, and nearer to torch than the ops
-are: beyond 2^24 a float rounds, while torch counts in doubles.
+So `torch.arange(n, dtype=torch.float32)` asks how long it is. Exact, and nearer to torch than the
+ops are: beyond 2^24 a float rounds, while torch counts in doubles.
 """
 
 from __future__ import annotations
