@@ -3,8 +3,8 @@ Compiling for a GPU: a module with its formats → kernels, launch plan, sources
 
 The order: sizes stay integers and reshapes become views, qcc ops take half precision where casts
 stand, elementwise linalg is fused, each family of kernels takes its ops, the plan is read off what
-is left, and the kernels are written. The module that was given stays as it is, but that its parameters learn the layouts
-which kernels want: it is what the reference interpreter runs.
+is left, and the kernels are written. The module that was given stays as it is, but that its
+parameters learn the layouts which kernels want: it is what the reference interpreter runs.
 """
 
 from __future__ import annotations
