@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import product
 from math import ceil
+from typing import Any
 
 from ..dialects.bindings import ir
 from ..dialects.context import make_context
@@ -25,11 +26,15 @@ from ..dialects.pim.schedule import BYTE_MOST, METHODS, WIDTH, Problem, Schedule
 from ..dialects.pim.slots import traces
 from ..dialects.pim.timing import simulate
 from .pim_kernel import pim_kernel
+from .pim_unplaceable import exceeds_iram, unplaceable
 
 PERIODS = 4
 MOST_BLOCK_BYTES = 1024
 MOST_IDLE = 0.6
 """Grids that use less of the DPUs than this, of those another uses, are left out."""
+FEW_TASKLETS = (1, 2, 4, 8)
+MODEST: dict[str, Any] = {"tasklets": FEW_TASKLETS, "groups": (1, 2, 4, 8), "words": (1, 2)}
+"""What is tried where a memory is too small for the schedules of a space."""
 MOST_CODE = 10
 """Bits of the codes of a group whose table is made on the fly."""
 
@@ -74,19 +79,42 @@ def choose_schedule(
     problem: Problem, device: Device, space: Space | None = None, layer: str = "the layer"
 ) -> Choice:
     """
-    The best of a space. ResourceError, with the budget, the need and the nearest schedule, where
-    none is legal.
+    The best of a space. ResourceError, with the budget, the need and the nearest device that would
+    do, where none is legal.
     """
     space = space or Space()
     legal: list[tuple[float, int, Share, float]] = []
     for number, share in enumerate(_legal_shares(problem, device, space)):
         estimate = estimated_cycles(share, device)
         legal.append((_objective(share, device, estimate, space), number, share, estimate))
+    if not legal and space.tasklets != FEW_TASKLETS:
+        return choose_schedule(problem, device, replace(space, **MODEST), layer)
     if not legal:
         raise _none_fits(problem, device, space, layer)
-    finalists = nsmallest(space.finalists, legal)
-    return _best([(share, estimate) for _, _, share, estimate in finalists], device, space,
-                 len(legal))  # fmt: skip
+    finalists = [(share, estimate) for _, _, share, estimate in nsmallest(space.finalists, legal)]
+    best = _best(finalists, device, space, len(legal))
+    if best.cycles == float("inf"):
+        return _shortest(problem, device, space, layer, [share for _, _, share, _ in legal])
+    return best
+
+
+def _shortest(
+    problem: Problem, device: Device, space: Space, layer: str, legal: list[Share]
+) -> Choice:
+    """The best of the schedules with little code, where programs of the best exceed IRAM."""
+
+    def unrolled(share: Share) -> tuple[int, int]:
+        s = share.schedule
+        return s.groups * s.words * s.row_block, s.p
+
+    little = sorted(legal, key=unrolled)[: 4 * space.finalists]
+    given = [(share, estimated_cycles(share, device)) for share in little]
+    best = _best(given, device, space, len(legal))
+    if best.cycles == float("inf"):
+        with make_context(), ir.Location.unknown():
+            least = min(_instructions(share, device) for share in little)
+        raise exceeds_iram(problem, device, layer, least)
+    return best
 
 
 def estimated_best(problem: Problem, device: Device, space: Space) -> float:
@@ -146,6 +174,12 @@ def _simulated(share: Share, device: Device) -> float:
     return simulate(traces(kernel), device).cycles
 
 
+def _instructions(share: Share, device: Device) -> int:
+    module = ir.Module.create()
+    with ir.InsertionPoint(module.body):
+        return iram_instructions(pim_kernel(share, device, "candidate"))
+
+
 def _best(
     given: Iterable[tuple[Share, float]], device: Device, space: Space, considered: int
 ) -> Choice:
@@ -174,6 +208,7 @@ def _legal_shares(problem: Problem, device: Device, space: Space) -> Iterator[Sh
 def candidates(problem: Problem, device: Device, space: Space) -> Iterator[Schedule]:
     """All schedules of a space, legal or not, each once."""
     tasklets = [each for each in space.tasklets if each <= device.most_tasklets]
+    tasklets = tasklets or [device.most_tasklets]
     for method in space.methods:
         for grid, threads in product(space.grids or _grids(problem, device), tasklets):
             base = Schedule(
@@ -192,6 +227,8 @@ def _grids(problem: Problem, device: Device) -> list[tuple[int, int, int]]:
     found, powers = set(), [1 << power for power in range(12)]
     most_rows = ceil(problem.rows / 2)
     for k_parts in (1,) if 2 * problem.tokens >= device.dpus else (1, 2, 4, 8):
+        if (k_parts - 1) * ceil(problem.k / k_parts) >= problem.k:
+            continue  # some part would be empty
         dpus = device.dpus // k_parts
         even = {ceil(problem.tokens / each) for each in powers}
         left = {min(dpus // each, problem.tokens) for each in (1, 2, 3, 4, 6, 8, 12, 16)}
@@ -251,18 +288,9 @@ _VARIANTS = {
 
 
 def _none_fits(problem: Problem, device: Device, space: Space, layer: str) -> ResourceError:
-    """What the least demanding schedule lacks, and the method that would do."""
-    reasons = []
-    for schedule in candidates(problem, device, space):
-        share = Share(problem, schedule)
-        reasons.append((len(list(illegal(share, device))), schedule.dpus, share))
-    _, _, nearest = min(reasons, key=lambda each: (each[0], -each[1], each[2].schedule.p))
-    s = nearest.schedule
-    return ResourceError(
-        "pim-layer-unplaceable",
-        f"{layer}: no schedule of {', '.join(space.methods)} fits {device.name}",
-        where=f"{problem.rows} x {problem.k} weights, {problem.tokens} tokens",
-        why="; ".join(illegal(nearest, device)),
-        next_step=f"the nearest is {s.method} with p = {s.p}, groups = {s.groups}, "
-        f"{s.tasklets} tasklets on {s.dpus} DPUs; allow more methods, DPUs or MRAM",
-    )  # fmt: skip
+    def fits(other: Device, methods: tuple[str, ...]) -> bool:
+        allowed = replace(space, methods=methods)
+        return next(_legal_shares(problem, other, allowed), None) is not None
+
+    schedules = candidates(problem, device, space)
+    return unplaceable(problem, device, layer, space.methods, schedules, fits)

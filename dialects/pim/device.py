@@ -14,8 +14,9 @@ fields, for example
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ DMA_UNIT = 8
 DMA_MOST = 2048
 
 
+ADDRESSES = {"wram": 1 << 16, "mram": 1 << 26, "iram": 4096, "ranks": 1 << 12}
+"""The most that addresses of a DPU reach, in bytes and instructions, and ranks of a system."""
+LEAST_STACK = 256
 LIMITS = ("wram", "iram", "most_tasklets", "mram", "ranks", "dpus_per_rank", "stack", "runtime")
 """What a program for one device may break on another."""
 
@@ -224,21 +228,37 @@ def _typed(key: str, old: Any, value: Any, where: str) -> Any:
 
 def _check(made: Device, where: str) -> None:
     for key, value in _numbers(asdict(made)):
-        if value <= 0 and key not in ("setup_ms", "launch_ms", "runtime"):
-            raise UsageError("pim-profile-value", f"{key} = {value} must be positive", where=where)
-    host, reasons = made.host, []
-    if not len(host.active) == len(host.to_dpu) == len(host.from_dpu):
-        reasons.append("active, to_dpu and from_dpu must be of one length")
-    if list(host.active) != sorted(set(host.active)):
-        reasons.append("active must ascend")
-    if made.wram % DMA_UNIT or made.mram % DMA_UNIT or made.stack % DMA_UNIT:
-        reasons.append("wram, mram and stack must be multiples of 8")
-    if made.buffer_bytes(1) <= 0:
-        reasons.append(f"a WRAM of {made.wram} holds no runtime and stack")
-    if made.most_tasklets > 24:
-        reasons.append(f"{made.most_tasklets} tasklets are more than the 24 of any DPU")
+        may_be_0 = key in ("setup_ms", "launch_ms", "runtime")
+        if not isfinite(value) or value < 0 or (value == 0 and not may_be_0):
+            bound = "0 or a positive" if may_be_0 else "a positive"
+            raise _bad_value(f"{key} = {value}", f"it must be {bound} number", where)
+    for key, most in ADDRESSES.items():
+        if getattr(made, key) > most:
+            raise _bad_value(f"{key} = {getattr(made, key)}", f"there can be {most} at most", where)
+    reasons = list(_contradictions(made))
     if reasons:
-        raise UsageError("pim-profile-value", reasons[0], where=where)
+        raise _bad_value(f"the profile {made.name} is no DPU", reasons[0], where)
+
+
+def _contradictions(made: Device) -> Iterator[str]:
+    host = made.host
+    if not len(host.active) == len(host.to_dpu) == len(host.from_dpu):
+        yield "active, to_dpu and from_dpu must be of one length"
+    if list(host.active) != sorted(set(host.active)):
+        yield "active must ascend"
+    if made.wram % DMA_UNIT or made.mram % DMA_UNIT or made.stack % DMA_UNIT:
+        yield "wram, mram and stack must be multiples of 8"
+    if made.stack < LEAST_STACK:
+        yield f"a stack of {made.stack} bytes is too small; take {LEAST_STACK} or more"
+    if made.buffer_bytes(1) <= 0:
+        yield f"a WRAM of {made.wram} holds no runtime and stack"
+    if made.most_tasklets > 24:
+        yield f"{made.most_tasklets} tasklets are more than the 24 of any DPU"
+
+
+def _bad_value(what: str, why: str, where: str) -> UsageError:
+    return UsageError("pim-profile-value", what, where=where, why=why,
+                      next_step="correct the profile, or leave the key out")  # fmt: skip
 
 
 def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:

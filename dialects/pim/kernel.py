@@ -6,7 +6,7 @@ from typing import Any
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from ..regions import walk
-from .device import device
+from .device import LEAST_STACK, device
 from .dialect import Pim, is_pim, known_element, scope_of, size_of
 from .facts import constant_of
 
@@ -165,8 +165,9 @@ def _fits(op: KernelOp) -> bool:
         op.location.emit_error(f"pim.kernel: {error.what}; {error.next_step}")
         return False
     tasklets, stack = op.tasklets.value, op.stack.value
-    if stack < 256 or stack % 8:
-        op.location.emit_error(f"pim.kernel: a stack of {stack} bytes; take a multiple of 8 ≥ 256")
+    if stack < LEAST_STACK or stack % 8:
+        least = f"a multiple of 8 ≥ {LEAST_STACK}"
+        op.location.emit_error(f"pim.kernel: a stack of {stack} bytes; take {least}")
         return False
     for what, need, most, advice in (
         ("tasklets", tasklets, held.most_tasklets, f"at most {held.most_tasklets} run"),

@@ -9,7 +9,7 @@ inputs and results of the layer that runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -114,9 +114,19 @@ class Plan:
                 elif "pim.host" in op.operation.attributes and not again:
                     reason = ir.StringAttr(op.operation.attributes["pim.host"]).value
                     host.append((_name(op), reason))
-        plan = Plan(on or device("v1A"), tuple(layers.found.values()), tuple(host))
-        _ = plan.offsets
-        return plan
+        found = Plan(on or device("v1A"), tuple(layers.found.values()), tuple(host))
+        return found.where_it_fits()
+
+    def where_it_fits(self) -> Plan:
+        """Without kernels for steps where MRAM is too small for weights twice; ResourceError."""
+        try:
+            _ = self.offsets
+        except ResourceError:
+            once = tuple(layer for layer in self.layers if not layer.steps)
+            if once == self.layers:
+                raise
+            return replace(self, layers=once).where_it_fits()
+        return self
 
     @property
     def dpus(self) -> int:

@@ -363,13 +363,24 @@ def illegal(share: Share, device: Device) -> Iterator[str]:
         yield f"{s.tasklets} tasklets, {device.name} has {device.most_tasklets}"
     if s.dpus > device.dpus:
         yield f"{s.dpus} DPUs, the machine has {device.dpus}"
+    if (s.k_parts - 1) * share.k_each >= share.problem.k:
+        yield f"K of {share.problem.k} has no {s.k_parts} parts"
+        return
     yield from _misaligned(share)
-    for what, need, most in (
-        ("bytes of WRAM", wram_need(share), device.buffer_bytes(s.tasklets)),
-        ("bytes of MRAM", mram_need(share), device.mram),
-    ):
+    for field, need, most in budgets(share, device):
         if need > most:
-            yield f"{need} {what} for p = {s.p}, groups = {s.groups} exceed the {most} there are"
+            what = f"{need} bytes of {field.upper()} for p = {s.p}, groups = {s.groups}"
+            yield f"{what} exceed the {most} there are"
+
+
+def budgets(share: Share, device: Device) -> list[tuple[str, int, int]]:
+    """Fields of a device, the bytes of them that a DPU needs, and those it has."""
+    tasklets = share.schedule.tasklets
+    held = tasklets * device.stack + device.runtime
+    return [
+        ("wram", padded(wram_need(share) + held, 1), device.wram),
+        ("mram", mram_need(share), device.mram),
+    ]
 
 
 def _misaligned(share: Share) -> Iterator[str]:

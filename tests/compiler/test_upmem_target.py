@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,11 @@ def test_a_decoder_goes_on_token_by_token() -> None:
     for _ in range(4):
         grown = np.concatenate([grown, made.run([grown])[0][:, -1].argmax(-1)[:, None]], 1)
     assert np.array_equal(new, grown[:, 3:])
+    plan = made._running.code.plan
+    small = replace(
+        plan, device=replace(plan.device, mram=max(plan.offsets.values()))
+    ).where_it_fits()
+    assert [each.name for each in small.layers] == ["q", "k", "v", "head"], "steps share kernels"
 
 
 def test_a_fault_on_dpus_reaches_the_caller(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,8 +275,8 @@ def test_layer_that_fits_nowhere(exported: Path, tmp_path: Path) -> None:
         )
     text = str(caught.value)
     assert "first" in text
-    assert "256" in text
-    assert "nearest" in text
+    assert "exceed the 256 there are" in text
+    assert "fits a profile with mram = " in text
 
 
 def test_targets_and_devices() -> None:

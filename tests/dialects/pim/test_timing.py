@@ -99,7 +99,7 @@ def test_a_bad_spelling_is_refused(text: str) -> None:
         ('clock_mhz = "fast"', "is no float"),
         ("wram = 1001", "multiples of 8"),
         ("wram = 512", "no runtime and stack"),
-        ("ranks = 0", "must be positive"),
+        ("ranks = 0", "a positive number"),
         ("most_tasklets = 64", "64 tasklets"),
         ("[host]\nto_dpu = [1.0]", "one length"),
         ("[host]\nactive = [4, 1, 16, 64]", "ascend"),
