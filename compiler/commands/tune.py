@@ -35,7 +35,7 @@ COLUMNS = ("task", "layers", "legal", "trials", "failed", "default", "tuned", "s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", help="model.pt2, or module:factory")
+    add("model", metavar="MODEL", nargs="?", help="model.pt2, or module:factory")
     add("--weights", metavar="FILE", help="safetensors file, shard index or state dict")
     number_format = parser.add_mutually_exclusive_group()
     number_format.add_argument("--recipe", metavar="R", help="as for `qcc compile`")
@@ -49,16 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--database", type=Path, metavar="F", help="by default the user's own")
     add("--resume", action="store_true", help="go on: trials in the database count")
     add("--trials", type=count, default=64, metavar="N", help="of each task (default: 64)")
-    add("--minutes", type=slack, metavar="M", help="for all tasks together")
-    add("--strategy", default="distinctive", metavar="S", help="`qcc list strategies`")
+    add("--minutes", type=slack, metavar="M", help="of all tasks; with --serve, without a job")
+    add("--strategy", default="distinctive", metavar="S", help="a search (default: distinctive)")
     add("--seed", type=seed, default=0, metavar="N", help="of the search (default: 0)")
-    add("--executor", default="local", metavar="E", help="where to measure (default: local)")
+    add("--executor", default="local", metavar="E", help="local (default), or directory:PATH")
+    add("--serve", metavar="PATH", type=Path, help="try what tuners post in this folder")
     add("--threads", type=count, metavar="N", help="cpu: of a kernel (default: all processors)")
     add("--builders", type=count, metavar="N", help="processes that build (default: processors)")
     add("--timeout", type=slack, default=60.0, metavar="S", help="of a candidate (default: 60 s)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    if args.serve is not None:
+        return _serve(args, console)
+    if args.model is None:
+        raise UsageError("tune-model", "no model was named", next_step="qcc tune MODEL …")
     strategy = _strategy(args.strategy)
     options = _session_options(args)
     with closing(console.progress()) as progress:
@@ -75,6 +80,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.note(f"what was measured is in {database.path}; go on with --resume")
             raise
     console.result(_data(database.path, done), _text(args.model, database.path, done))
+    return 0
+
+
+def _serve(args: argparse.Namespace, console: Console) -> int:
+    from ..tuning.serving import serve_folder
+
+    options = _session_options(args)
+    with closing(console.progress()) as progress:
+        progress.stage(f"serving {args.serve}")
+        done = serve_folder(args.serve, options, options.seconds, progress.stage)
+    console.result({"done": done}, f"{done} jobs done")
     return 0
 
 

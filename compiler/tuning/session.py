@@ -7,11 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ...autotune.database import Database, Lookup
+from ...autotune.measure.backend import BackendName
 from ...autotune.measure.device_lock import DeviceLock
 from ...autotune.measure.executors.base import Executor
+from ...autotune.measure.executors.directory import DirectoryExecutor
 from ...autotune.measure.executors.local import PATIENCE, LocalExecutor, Patience
+from ...autotune.measure.executors.shared_folder import SharedFolder
 from ...autotune.measurement import Measurement
 from ...autotune.prior import with_prior
 from ...autotune.search.base import Strategy
@@ -71,17 +75,23 @@ def make_executor(tunable: Tunable, options: SessionOptions) -> Executor:
     """Raises UsageError for one that does not exist."""
     kind, _, rest = options.executor.partition(":")
     if kind == "local" and not rest:
-        return LocalExecutor(
-            tunable.backend,
-            device_lock(tunable.device),
-            builders=options.builders or len(os.sched_getaffinity(0)),
-            patience=options.patience,
-            memory=options.memory or default_memory(),
-        )
+        return local_executor(tunable.backend, tunable.device, options)
+    if kind == "directory" and rest:
+        return DirectoryExecutor(SharedFolder(Path(rest)), tunable.backend)
     raise UsageError(
         "executor-unknown",
         f"there is no executor '{options.executor}'",
-        next_step="use local",
+        next_step="use local, or directory:PATH with a folder that hosts serve",
+    )
+
+
+def local_executor(backend: BackendName, device: str, options: SessionOptions) -> LocalExecutor:
+    return LocalExecutor(
+        backend,
+        device_lock(device),
+        builders=options.builders or len(os.sched_getaffinity(0)),
+        patience=options.patience,
+        memory=options.memory or default_memory(),
     )
 
 

@@ -16,14 +16,19 @@ import qcc
 from qcc.autotune.choice import CHOSEN
 from qcc.autotune.database import Collection, Database, Entry
 from qcc.autotune.database.document import encode_document
+from qcc.autotune.measure.backend import BackendName
+from qcc.autotune.measure.executors.shared_folder import Job
 from qcc.autotune.measurement import Measurement
+from qcc.autotune.task import Task
 from qcc.codegen.cpu.features import host_features
 from qcc.codegen.cpu.schedules import ScheduledLayer
 from qcc.compiler.artifact import Artifact
 from qcc.compiler.cli import main
 from qcc.compiler.doctor import cpu_model
 from qcc.compiler.rebuild import rebuild
+from qcc.compiler.tuning import cpu_jobs, upmem_jobs
 from qcc.compiler.tuning.cpu_jobs import cpu_task
+from qcc.compiler.tuning.serving import accepts
 from qcc.compiler.tuning.stored_schedules import Choice, StoredSchedules
 from qcc.dialects.cpu.default_schedule import default_schedule
 from qcc.dialects.cpu.schedule import LinearProblem
@@ -200,3 +205,13 @@ def test_a_model_without_such_layers_is_refused(tmp_path, capsys):
     torch.export.save(layer, tmp_path / "conv.pt2")
     assert main(tune(tmp_path / "conv.pt2", tmp_path / "none.db")) == 3
     assert "no layer that can be tuned" in capsys.readouterr().err
+
+
+def test_a_host_of_another_processor_or_backend_is_not_asked():
+    task = cpu_task(PROBLEM, 128, "", 1)
+    elsewhere = msgspec.structs.replace(task, device="another processor")
+    upmem = Task("upmem.linear", {"rows": 1}, device="v1A, 4 DPUs")
+    assert accepts(Job(BackendName(cpu_jobs.BACKEND), task, []))
+    assert not accepts(Job(BackendName(cpu_jobs.BACKEND), elsewhere, []))
+    assert accepts(Job(BackendName(upmem_jobs.BACKEND), upmem, []))
+    assert not accepts(Job(BackendName("os:system"), task, []))

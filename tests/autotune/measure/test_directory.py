@@ -1,0 +1,160 @@
+"""Many hosts and no server: each job is done once, those of dead hosts by others."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from qcc.autotune.measure.backend import BackendName
+from qcc.autotune.measure.executors.directory import DirectoryExecutor
+from qcc.autotune.measure.executors.serving import serve
+from qcc.autotune.measure.executors.shared_folder import ATTEMPTS, Job, Result, SharedFolder
+from qcc.autotune.measurement import Measurement
+from qcc.autotune.task import Task
+from qcc.dialects.errors import ResourceError
+
+TASK, OTHER = Task("fake.kernel", {"n": 3}, device="a"), Task("fake.kernel", {"n": 3}, device="b")
+BACKEND = BackendName("tests.autotune.faulty_backend:FaultyBackend")
+
+
+class Formula:
+    """Tries candidates without any process; remembers them."""
+
+    tried: list[int]
+
+    def __init__(self, backend: BackendName) -> None:
+        self.tried = []
+
+    def measure(self, task, configs):
+        for place, values in enumerate(configs):
+            self.tried.append(values["time"])
+            yield place, Measurement(values=values, seconds=float(values["time"]), checked=True)
+
+    def compare(self, task, configs, rounds):
+        return [[float(values["time"]) for values in configs]] * rounds
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SharedFolder:
+    return SharedFolder(tmp_path / "shared", stale=0.5)
+
+
+def host(folder: SharedFolder, made: list[Formula], device: str = "a") -> threading.Thread:
+    def make(backend: BackendName) -> Formula:
+        made.append(Formula(backend))
+        return made[-1]
+
+    def work() -> None:
+        serve(folder, lambda job: job.task.device == device, make, idle=0.6)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def files(folder: SharedFolder) -> list[str]:
+    return [path.name for path in folder.root.rglob("*") if path.is_file()]
+
+
+def test_hosts_share_the_jobs_and_each_is_done_once(folder):
+    made: list[Formula] = []
+    hosts = [host(folder, made) for _ in range(3)]
+    executor = DirectoryExecutor(folder, BACKEND)
+    configs = [{"time": number} for number in range(1, 31)]
+    found = dict(executor.measure(TASK, configs))
+    assert [found[place].seconds for place in range(30)] == list(range(1, 31))
+    assert executor.compare(TASK, configs[:2], 3) == [[1.0, 2.0]] * 3
+    for thread in hosts:
+        thread.join()
+    assert sorted(time for each in made for time in each.tried) == list(range(1, 31))
+    assert files(folder) == []
+
+
+def test_hosts_leave_jobs_of_other_devices(folder):
+    made: list[Formula] = []
+    hosts = [host(folder, made, "b")]
+    executor = DirectoryExecutor(folder, BACKEND)
+    assert len(list(executor.measure(OTHER, [{"time": 1}]))) == 1
+    job = folder.post(Job(BACKEND, TASK, [{"time": 2}]))
+    for thread in hosts:
+        thread.join()
+    assert made[0].tried == [1]
+    assert list(folder.open_jobs()) == [f"{job}.1"]
+    folder.withdraw(job)
+    assert files(folder) == []
+
+
+def age(path: Path, seconds: float) -> None:
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def test_the_job_of_a_dead_host_is_taken_by_another(folder):
+    executor = DirectoryExecutor(folder, BACKEND)
+    results = executor.measure(TASK, [{"time": 4}])
+    waiting = threading.Thread(target=lambda: found.extend(results))
+    found: list[tuple[int, Measurement]] = []
+    waiting.start()
+    while not folder.open_jobs():
+        pass
+    dead = folder.claim(next(iter(folder.open_jobs())))
+    assert dead is not None
+    assert folder.claim(dead.path.name) is None
+    age(dead.path, 1.0)
+    made: list[Formula] = []
+    host(folder, made).join()
+    waiting.join()
+    assert [measurement.seconds for _, measurement in found] == [4.0]
+    assert made[0].tried == [4]
+
+
+def test_a_job_that_no_host_survives_is_a_failure(folder):
+    job = folder.post(Job(BACKEND, TASK, [{"time": 4}]))
+    for attempt in range(1, ATTEMPTS + 1):
+        claim = folder.claim(f"{job}.{attempt}")
+        assert claim is not None
+        age(claim.path, 1.0)
+        folder.reopen_stale()
+    result = folder.take(job)
+    assert result is not None
+    assert result.measurement is not None
+    assert result.measurement.failure == "runtime"
+    assert files(folder) == []
+
+
+def test_a_host_that_works_keeps_its_job(folder):
+    claim = folder.claim(f"{folder.post(Job(BACKEND, TASK, [{'time': 4}]))}.1")
+    assert claim is not None
+    age(claim.path, 1.0)
+    folder.beat(claim.path)
+    folder.reopen_stale()
+    assert claim.path.exists()
+    assert folder.under_way()
+
+
+def test_nobody_serves(folder):
+    executor = DirectoryExecutor(folder, BACKEND, patience=0.3)
+    with pytest.raises(ResourceError, match="no host took a job"):
+        list(executor.measure(TASK, [{"time": 1}]))
+    executor.close()
+    assert files(folder) == []
+
+
+def test_what_is_no_job_is_refused_and_a_folder_must_be_one(folder, tmp_path):
+    (folder.jobs / "x.1").write_text("{}")
+    assert folder.open_jobs() == {}
+    assert folder.claim("x.1") is None
+    assert folder.take("x") == Result(refused=folder_error(folder))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="cannot be used to share work"):
+        SharedFolder(tmp_path / "file")
+
+
+def folder_error(folder: SharedFolder) -> str:
+    return "no job: Object missing required field `backend`"
