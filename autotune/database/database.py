@@ -23,7 +23,7 @@ from ..measurement import Measurement
 from ..task import Task
 from .index import APPLICATION, FAULTS, HEADER, Index, damage
 from .journal import Entry, OpenJournal, locked, read_entries
-from .store import Collection, Store
+from .store import Collection, Store, entries_of
 
 R = TypeVar("R")
 Tell = Callable[[str], None]
@@ -59,13 +59,17 @@ class Database:
     def add_all(self, entries: Iterable[Entry]) -> int:
         """As `add`, of many tasks."""
         given = {entry.hash: entry for entry in entries}
+        kept: set[str] = set()
 
-        def act(index: Index, journal: OpenJournal) -> int:
+        def act(index: Index, journal: OpenJournal) -> None:
             fresh = [entry for entry in given.values() if not index.holds(entry)]
-            journal.append(fresh)
-            return index.absorb(iter(fresh), journal.size) if fresh else 0
+            if fresh:
+                journal.append(fresh)
+                kept.update(entry.hash for entry in fresh)
+                index.absorb(iter(fresh), journal.size)
 
-        return self._using(act)
+        self._using(act)
+        return len(kept)
 
     def tasks(self) -> list[Task]:
         """All of them, in the order of their first measurement."""
@@ -139,12 +143,7 @@ class Database:
 
     def _restore_journal(self, index: Index, journal: OpenJournal) -> None:
         there = {entry.hash for entry in journal.entries() if entry is not None}
-        lost = [
-            Entry(task, measurement)
-            for task in index.tasks()
-            for measurement in index.measurements(task)
-            if measurement.hash(task) not in there
-        ]
+        lost = [entry for entry in entries_of(index) if entry.hash not in there]
         journal.append(lost)
         index.absorb(iter(()), journal.size)
         self._tell(f"{len(lost)} measurements were written again to '{self.journal_path}'")
@@ -190,18 +189,24 @@ def open_store(path: Path, tell: Tell = lambda text: None) -> Store:
     except ResourceError as error:
         if error.code != "database-read-only":
             raise
-    journal = journal_of(path)
-    if journal.exists():
-        found = list(read_entries(journal))
-        if None in found:
-            tell(f"{found.count(None)} damaged lines of '{journal}' were left out")
-        return Collection(entry for entry in found if entry is not None)
-    with closing(Index(path)) as index:
-        return Collection(
-            Entry(task, measurement)
-            for task in index.tasks()
-            for measurement in index.measurements(task)
-        )
+    return Collection([*_in_journal(journal_of(path), tell), *_in_index(path, tell)])
+
+
+def _in_journal(path: Path, tell: Tell) -> list[Entry]:
+    found = list(read_entries(path)) if path.exists() else []
+    if None in found:
+        tell(f"{found.count(None)} damaged lines of '{path}' were left out")
+    return [entry for entry in found if entry is not None]
+
+
+def _in_index(path: Path, tell: Tell) -> list[Entry]:
+    """What an index has that may not be repaired; nothing where it is damaged."""
+    try:
+        with closing(Index(path)) as index:
+            return list(entries_of(index))
+    except FAULTS as error:
+        tell(f"'{path}' is damaged ({error}), and may not be repaired")
+        return []
 
 
 def _refuse_foreign(path: Path, journal: Path) -> None:

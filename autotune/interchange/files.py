@@ -22,7 +22,7 @@ from ...dialects.errors import IntegrityError, UsageError
 from ..database import Entry, Store, entries_of
 from ..database.document import decode_document, encode_document
 from ..task import Task
-from .kernel_tuner_cache import decode_cache, encode_cache, kernel_name, recorded_space
+from .kernel_tuner_cache import decode_cache, encode_cache, recorded_space
 from .t1 import KernelFile, encode_t1
 from .t4 import decode_t4, encode_t4
 from .tvm_records import decode_records, encode_records
@@ -78,9 +78,7 @@ def written(store: Store, kind: str, path: Path, recording: str = "") -> bytes:
     task = _only(store, kind)
     measurements = store.measurements(task)
     if kind == "t1":
-        kernel = KernelFile(
-            kernel_name(task), path.name, _language(task), task.device, recording=recording
-        )
+        kernel = KernelFile.of(task, path.name, recording)
         return encode_t1(recorded_space(task, measurements), kernel)
     return (encode_t4 if kind == "t4" else encode_cache)(task, measurements)
 
@@ -95,11 +93,6 @@ def _only(store: Store, kind: str) -> Task:
         why=", ".join(task.key for task in tasks[:4]),
         next_step="name one by its key, as `qcc db list` shows it",
     )
-
-
-def _language(task: Task) -> str:
-    """T1 knows only languages of GPUs; OpenCL is the one that processors speak, too."""
-    return "CUDA" if task.kernel.startswith("cuda.") else "OpenCL"
 
 
 def workloads_beside(records: Path) -> Path:

@@ -18,6 +18,7 @@ from ...dialects.knobs import Knob, Space, Value
 from ..database import Entry
 from ..measurement import Measurement
 from ..task import Task
+from .t1 import kernel_name
 
 MILLI = 1e-3
 _FAILURES = {"compile": "CompilationFailedConfig", "constraints": "InvalidConfig"}
@@ -101,11 +102,6 @@ def _measurement(record: dict[str, Any], knobs: list[str], checked: bool) -> Mea
 
 def _failure(time: object) -> str:
     return next((word for word, text in _FAILURES.items() if text == time), "runtime")
-
-
-def kernel_name(task: Task) -> str:
-    """As an identifier of C."""
-    return "".join(letter if letter.isalnum() else "_" for letter in task.kernel)
 
 
 def recorded_space(task: Task, measurements: Sequence[Measurement]) -> Space:

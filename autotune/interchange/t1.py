@@ -16,6 +16,7 @@ import numpy as np
 
 from ...dialects.errors import IntegrityError, QccError, UsageError
 from ...dialects.knobs import Constraint, Knob, Space, Value
+from ..task import Task
 from .expression import Expression, Written, parse
 from .trace import expression_of, membership
 
@@ -63,10 +64,16 @@ class KernelFile:
     file: str
     language: str = "CUDA"
     device: str = ""
-    problem: tuple[int, ...] = (1,)
     recording: str = ""
-    budget: int = 0
     default: Mapping[str, Value] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        task: Task, file: str, recording: str = "", default: Mapping[str, Value] | None = None
+    ) -> KernelFile:
+        """The kernel of a task, in OpenCL if it is none of a GPU: that runs on processors, too."""
+        language = "CUDA" if task.kernel.startswith("cuda.") else "OpenCL"
+        return KernelFile(kernel_name(task), file, language, task.device, recording, default or {})
 
 
 def encode_t1(space: Space, kernel: KernelFile) -> bytes:
@@ -86,9 +93,12 @@ def encode_t1(space: Space, kernel: KernelFile) -> bytes:
         "KernelSpecification": _specification(kernel),
         "Search": {"Name": "random_sample", "Attributes": []},
     }
-    if kernel.budget:
-        document["Budget"] = [{"Type": "ConfigurationCount", "BudgetValue": kernel.budget}]
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def kernel_name(task: Task) -> str:
+    """As an identifier of C."""
+    return "".join(letter if letter.isalnum() else "_" for letter in task.kernel)
 
 
 def decode_t1(data: bytes, where: str) -> Space:
@@ -158,7 +168,7 @@ def _specification(kernel: KernelFile) -> dict[str, Any]:
         "KernelFile": kernel.file,
         "GlobalSize": {"X": "1"},
         "LocalSize": {"X": "1"},
-        "ProblemSize": list(kernel.problem),
+        "ProblemSize": [1],
         "Device": {"Name": kernel.device},
         "Arguments": [],
     }

@@ -340,6 +340,18 @@ def test_read_only_folder_can_be_read(public: Path, lost: str) -> None:
     assert names(public) == before
 
 
+def test_damaged_database_in_a_read_only_folder_is_read_from_its_journal(public: Path) -> None:
+    entries = filled(public / "tuning.db")
+    os.truncate(public / "tuning.db", 5000)
+    for file in public.iterdir():
+        file.chmod(0o444)
+    public.chmod(0o555)
+    told: list[str] = []
+    with unprivileged():
+        assert list(entries_of(open_store(public / "tuning.db", told.append))) == entries
+    assert "may not be repaired" in told[0]
+
+
 def test_new_database_in_a_read_only_folder(public: Path) -> None:
     public.chmod(0o555)
     with unprivileged(), pytest.raises(ResourceError, match="cannot write") as caught:
