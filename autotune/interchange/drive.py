@@ -31,8 +31,8 @@ class Driven:
     """A job of which another tuner makes the proposals; `strategy` names it in the records."""
 
     def __init__(self, job: Job, executor: Executor, records: Records, strategy: str) -> None:
-        self._job, self._executor, self._records = job, executor, records
-        self._strategy = strategy
+        self.task, self.space = job.task, job.space
+        self._executor, self._records, self._strategy = executor, records, strategy
         self._known: dict[tuple[int, ...], Measurement] = {}
         for each in records.measurements(job.task):
             for trial in trials_of(job.space, [each]):
@@ -44,12 +44,12 @@ class Driven:
 
         Raises UsageError where they are not values of the knobs.
         """
-        config = self._job.space.config(values)
+        config = self.space.config(values)
         if config not in self._known:
             made = msgspec.structs.replace(
                 self._tried(config), strategy=self._strategy, when=time.time(), host=gethostname()
             )
-            self._records.add(self._job.task, [made])
+            self._records.add(self.task, [made])
             self._known[config] = made
         return self._known[config]
 
@@ -63,9 +63,9 @@ class Driven:
         return f"float {FUNCTION}(void) {{ return {time:.9e}f; }}\n"
 
     def _tried(self, config: tuple[int, ...]) -> Measurement:
-        values = self._job.space.values(config)
-        broken = self._job.space.broken(config)
+        values = self.space.values(config)
+        broken = self.space.broken(config)
         if broken:
             return Measurement(values=values, failure="constraints", detail="; ".join(broken))
-        [(_, measured)] = self._executor.measure(self._job.task, [values])
+        [(_, measured)] = self._executor.measure(self.task, [values])
         return measured

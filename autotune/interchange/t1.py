@@ -78,10 +78,9 @@ class KernelFile:
 
 def encode_t1(space: Space, kernel: KernelFile) -> bytes:
     """
-    `space` with all its rules.
+    `space` with its rules, except those that are `left_out`.
 
-    Raises UnsupportedError for a rule that cannot be written as an expression, and for a recorded
-    space of more than LONGEST_MEMBERS configs.
+    Raises UsageError for a recorded space of more than LONGEST_MEMBERS configs.
     """
     parameters = [
         Parameter(knob.name, _type(knob), repr(list(knob.values)), _default(knob, kernel))
@@ -136,10 +135,16 @@ def _default(knob: Knob, kernel: KernelFile) -> Value:
 def _conditions(space: Space) -> list[Condition]:
     knobs = {knob.name: knob for knob in space.knobs}
     texts = {expression_of(rule, knobs): rule.knobs for rule in space.constraints}
-    found = [_condition(text, names) for text, names in texts.items() if text != "True"]
+    found = [_condition(text, names) for text, names in texts.items() if text and text != "True"]
     if space.members is not None:
         found.append(_members(space, list(space.knobs)))
     return found
+
+
+def left_out(space: Space) -> list[str]:
+    """The rules that cannot be written as expressions: what breaks them fails when measured."""
+    knobs = {knob.name: knob for knob in space.knobs}
+    return [rule.reason for rule in space.constraints if expression_of(rule, knobs) is None]
 
 
 def _condition(text: str, names: tuple[str, ...]) -> Condition:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dialects.errors import IntegrityError, UnsupportedError
+from ...dialects.errors import IntegrityError
 from ...dialects.knobs import Constraint, Knob
 from .expression import Written, parse
 
@@ -59,11 +59,10 @@ class Term:
         return _called("abs", self)
 
 
-def expression_of(rule: Constraint, knobs: Mapping[str, Knob]) -> str:
+def expression_of(rule: Constraint, knobs: Mapping[str, Knob]) -> str | None:
     """
-    A Python expression of the names of knobs, true where `rule` holds.
-
-    Raises UnsupportedError for a rule that can neither be written down nor listed.
+    A Python expression of the names of knobs, true where `rule` holds; None for a rule that can
+    neither be written down nor listed, as one that asks a verifier.
     """
     if isinstance(rule.holds, Written):
         return rule.holds.expression.text
@@ -110,16 +109,10 @@ def _all(sizes: list[int]) -> NDArray[np.int64]:
     return np.indices(sizes).reshape(len(sizes), -1).T
 
 
-def _tabled(rule: Constraint, knobs: list[Knob]) -> str:
+def _tabled(rule: Constraint, knobs: list[Knob]) -> str | None:
     sizes = [len(knob.values) for knob in knobs]
     if prod(sizes) > LONGEST_TABLE:
-        raise UnsupportedError(
-            "rule-not-exportable",
-            f"the rule '{rule.reason}' cannot be written as an expression",
-            where=", ".join(rule.knobs),
-            why=f"it is neither arithmetic nor a list of up to {LONGEST_TABLE} combinations",
-            next_step="state it with operators and functions of NumPy on the values of its knobs",
-        )
+        return None
     configs = _all(sizes)
     holds = rule.holds(*(knob.array[configs[:, i]] for i, knob in enumerate(knobs)))
     good = np.broadcast_to(holds, len(configs))

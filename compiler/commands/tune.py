@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...dialects.errors import UnsupportedError, UsageError
-from ..console import Console, table
-from ..targets import require_target
+from ..console import Console, Progress, table
 from .argument_types import count, seed, slack
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--serve", metavar="PATH", type=Path, help="try what tuners post in this folder")
     add("--threads", type=count, metavar="N", help="cpu: of a kernel (default: all processors)")
     add("--builders", type=count, metavar="N", help="processes that build (default: processors)")
+    add("--spaces", type=Path, metavar="DIR", help="write the spaces as T1 JSON; measure nothing")
     add("--timeout", type=slack, default=60.0, metavar="S", help="of a candidate (default: 60 s)")
 
 
@@ -64,6 +64,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return _serve(args, console)
     if args.model is None:
         raise UsageError("tune-model", "no model was named", next_step="qcc tune MODEL …")
+    return _write_spaces(args, console) if args.spaces else _tune(args, console)
+
+
+def _write_spaces(args: argparse.Namespace, console: Console) -> int:
+    from ..tuning.space_files import write_spaces
+
+    with closing(console.progress()) as progress:
+        rows = write_spaces(_tunable(args, progress), args.spaces)
+    for row in rows:
+        for rule in row["left_out"]:
+            console.note(f"{row['file']}: no expression for the rule '{rule}'; it was left out")
+    console.result(rows, table(rows, ["file", "points", "task"]))
+    return 0
+
+
+def _tune(args: argparse.Namespace, console: Console) -> int:
     strategy = _strategy(args.strategy)
     options = _session_options(args)
     with closing(console.progress()) as progress:
@@ -128,40 +144,19 @@ def _session_options(args: argparse.Namespace) -> SessionOptions:
     )
 
 
-def _tunable(args: argparse.Namespace, progress: Any) -> Tunable:
-    """The tasks of the model; raises UnsupportedError where there are none."""
-    from ..driver import assigned_module
-    from ..frontend.sources import open_model
+def _tunable(args: argparse.Namespace, progress: Progress) -> Tunable:
     from ..npz import read_npz
-    from ..running import default_threads
-    from ..tuning.cpu_jobs import tunable_cpu
-    from ..tuning.upmem_jobs import tunable_upmem
+    from ..tuning.opening import open_tunable
 
-    family = require_target(args.target).family
-    if family == "cuda":
-        raise UnsupportedError(
-            "tune-target",
-            f"nothing can be tuned for target '{args.target}'",
-            next_step="use --target cpu or upmem",
-        )
-    examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
-    opened = open_model(
-        args.model, args.weights, example_inputs=examples, allow_pickle=args.allow_pickle
+    return open_tunable(
+        args.model,
+        _options(args),
+        args.weights,
+        read_npz(Path(args.example_inputs)) if args.example_inputs else None,
+        args.allow_pickle,
+        args.threads,
+        progress,
     )
-    with opened as source, assigned_module(source, _options(args), progress) as module:
-        if family == "cpu":
-            tunable = tunable_cpu(module, args.tokens, args.threads or default_threads())
-        else:
-            tunable = tunable_upmem(module, args.device, args.dpus)
-    if not tunable.jobs:
-        raise UnsupportedError(
-            "tune-nothing",
-            "the model has no layer that can be tuned",
-            why="on the CPU, linear layers on more than four rows of x have schedules; on DPUs, "
-            "those whose weights and activations are integers",
-            next_step="compile it without --schedules",
-        )
-    return tunable
 
 
 def _options(args: argparse.Namespace) -> CompileOptions:

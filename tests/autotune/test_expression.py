@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcc.autotune.interchange.expression import parse
 from qcc.autotune.interchange.trace import expression_of
-from qcc.dialects.errors import IntegrityError, UnsupportedError
+from qcc.dialects.errors import IntegrityError
 from qcc.dialects.knobs import Constraint, Knob
 
 KNOBS = {name: Knob(name, (1, 2, 3, 4, 8, 16)) for name in "abc"} | {
@@ -129,11 +129,10 @@ def test_rule_on_texts_becomes_text() -> None:
     assert expression_of(rule, KNOBS) == "order == 'row' or a > 2"
 
 
-def test_large_rule_that_cannot_be_written_is_refused() -> None:
+def test_large_rule_that_cannot_be_written_has_no_text() -> None:
     knobs = {name: Knob(name, tuple(range(50))) for name in "abc"}
     rule = Constraint(tuple("abc"), lambda a, b, c: TABLE[(a + b + c) % 4] == 1, "odd sums")
-    with pytest.raises(UnsupportedError, match="odd sums"):
-        expression_of(rule, knobs)
+    assert expression_of(rule, knobs) is None
 
 
 OPERATIONS = st.sampled_from(
@@ -150,6 +149,7 @@ OPERATIONS = st.sampled_from(
 )
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(OPERATIONS, min_size=1, max_size=4), st.integers(-5, 40), st.booleans())
 def test_any_arithmetic_keeps_its_meaning(operations: list[Any], limit: int, negate: bool) -> None:
     def holds(a: Any, b: Any) -> Any:
@@ -159,6 +159,6 @@ def test_any_arithmetic_keeps_its_meaning(operations: list[Any], limit: int, neg
         truth = (value <= limit) & (b != 3)
         return ~truth if negate else truth
 
-    text = expression_of(Constraint(("a", "b"), holds, "reason"), KNOBS)
+    text = expression_of(Constraint(("a", "b"), holds, "reason"), KNOBS) or ""
     a, b = (grid.ravel() for grid in np.meshgrid(KNOBS["a"].array, KNOBS["b"].array))
     assert (parse(text).holds(a=a, b=b) == holds(a, b)).all()

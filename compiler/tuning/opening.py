@@ -1,0 +1,58 @@
+"""From a model to what can be tuned of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...dialects.errors import UnsupportedError
+from ..console import Progress, Silent
+from ..driver import assigned_module
+from ..frontend.sources import open_model
+from ..options import CompileOptions
+from ..running import default_threads
+from ..targets import require_target
+from .cpu_jobs import tunable_cpu
+from .model_jobs import Tunable
+from .upmem_jobs import tunable_upmem
+
+
+def open_tunable(
+    model: Any,
+    options: CompileOptions,
+    weights: str | None = None,
+    examples: Mapping[str, np.ndarray] | None = None,
+    allow_pickle: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Tunable:
+    """
+    The tasks of a model as `options` would compile it; equal layers are one. `threads` are those
+    of a kernel on the CPU, by default all.
+
+    Raises UnsupportedError where there are none, and as `open_model` does.
+    """
+    family = require_target(options.target).family
+    if family == "cuda":
+        raise UnsupportedError(
+            "tune-target",
+            f"nothing can be tuned for target '{options.target}'",
+            next_step="use --target cpu or upmem",
+        )
+    opened = open_model(model, weights, example_inputs=examples, allow_pickle=allow_pickle)
+    with opened as source, assigned_module(source, options, progress or Silent()) as module:
+        if family == "cpu":
+            tunable = tunable_cpu(module, options.tokens, threads or default_threads())
+        else:
+            tunable = tunable_upmem(module, options.device, options.dpus)
+    if not tunable.jobs:
+        raise UnsupportedError(
+            "tune-nothing",
+            "the model has no layer that can be tuned",
+            why="on the CPU, linear layers on more than four rows of x have schedules; on DPUs, "
+            "those whose weights and activations are integers",
+            next_step="compile it without --schedules",
+        )
+    return tunable
