@@ -207,8 +207,8 @@ class _Writer:
                 ir.StringAttr.get(fresh_name(function.module, _stem(self.ops))),
                 ir.StringAttr.get(function.options.target),
                 UNDECIDED.attribute(),
-                ir.ArrayAttr.get([ir.StringAttr.get(name) for name in names]),
-                ir.ArrayAttr.get(extents),
+                arguments=ir.ArrayAttr.get([ir.StringAttr.get(name) for name in names]),
+                extents=ir.ArrayAttr.get(extents),
             )
         block = op.body.blocks.append(*kinds)
         with ir.InsertionPoint(block):

@@ -21,8 +21,8 @@ class GroupOp(Tile.Operation, name="group", traits=[ir.IsIsolatedFromAboveTrait]
     symbol: ir.StringAttr
     target: ir.StringAttr
     schedule: Any
-    arguments: ir.ArrayAttr
-    extents: ir.ArrayAttr
+    arguments: Any = ext.attribute(default_factory=lambda: ir.ArrayAttr.get([]))
+    extents: Any = ext.attribute(default_factory=lambda: ir.ArrayAttr.get([]))
     body: ext.Region
 
     def verify_invariants(self) -> bool:
