@@ -6,7 +6,8 @@ Round what matrix units multiply to half precision, as part of the program.
 Tensor cores multiply 16-bit floats and add in fp32. The rounding stands in the program, so that the
 reference interpreter does it too; it changes values by at most half a unit in the last place of
 the type, and takes those beyond its range to infinity. Operands that are half precision
-already, or codes that the target multiplies as such, stay.
+already, or codes that the target multiplies as such, stay; beside the former, others are rounded
+to the same type.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.regions import walk
 from .float_casts import cast_to
-from .narrow_operands import narrow
+from .narrow_operands import HALVES, narrow
 from .schedule_linear import multiplied_codes
 
 OPERANDS: dict[type, tuple[int, ...]] = {
@@ -43,18 +44,25 @@ def round_operands(options: Rounding) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         with module.context:
             for op in walk(module):
-                for index in OPERANDS.get(type(op), ()):
-                    _round(op, index, options)
+                indices = OPERANDS.get(type(op), ())
+                read = {_element(narrow(op.operation.operands[index])) for index in indices}
+                halves = sorted(read & set(HALVES))
+                for index in indices:
+                    _round(op, index, halves[0] if halves else options.element, options.target)
 
     return apply
 
 
-def _round(op: Any, index: int, options: Rounding) -> None:
+def _round(op: Any, index: int, element: str, target: str) -> None:
     value = op.operation.operands[index]
-    if str(ir.RankedTensorType(value.type).element_type) != "f32" or narrow(value) != value:
+    if _element(value) != "f32" or narrow(value) != value:
         return
-    if isinstance(op, qcc.LinearOp) and multiplied_codes(op, options.target) is not None:
+    if isinstance(op, qcc.LinearOp) and multiplied_codes(op, target) is not None:
         return
     with ir.InsertionPoint(op), op.location:
-        half = cast_to(value, ir.Type.parse(options.element))
+        half = cast_to(value, ir.Type.parse(element))
         op.operation.operands[index] = cast_to(half, ir.F32Type.get())
+
+
+def _element(value: ir.Value) -> str:
+    return str(ir.RankedTensorType(value.type).element_type)
