@@ -1,65 +1,100 @@
-"""Small models whose parts depend on each other in ways that groups of ops must respect."""
+"""Whole decoders on the emulator: against the interpreter, and in steps against whole runs."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import qcc
+from qcc.codegen.cuda.plan import LaunchStep
+from qcc.codegen.cuda.program import CudaCode
+from qcc.compiler.backends import stored_code
+from qcc.compiler.module import Module
+from qcc.compiler.running import Running
+from qcc.models.llama import Llama, LlamaConfig, dynamic_shapes, example_inputs
+
+CONFIG = LlamaConfig(
+    vocabulary=61, width=32, layers=1, heads=4, kv_heads=2, hidden=48, norm_eps=1e-5
+)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QCC_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-class Classifier(nn.Module):
-    """
-    Blocks of activations that do not divide the rows, and a maximum that two results read.
-
-    Softmax reads it in its own kernel, argmax stores only the index beside it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(33, 20), nn.Linear(20, 7)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        y = self.last(torch.nn.functional.silu(self.first(x)))
-        return y.softmax(-1), y.argmax(-1)
-
-
-def compiled(model: nn.Module, x: torch.Tensor, **options: Any) -> Any:
-    return qcc.compile(model.eval().requires_grad_(False), (x,), target="cuda:emulate", **options)
-
-
-def test_groups_of_blocks_and_shared_reductions() -> None:
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Module]:
     torch.manual_seed(0)
-    model, x = Classifier(), torch.randn(3, 33)
-    module = compiled(model, x, recipe="amxfp4")
-    assert module.verify()["passed"]
-    shares, best = module(x)
-    assert (shares - model(x)[0]).abs().max() < 0.15
-    assert torch.equal(shares.argmax(-1), best)
+    model = Llama(CONFIG).eval().requires_grad_(False)
+    tokens = tuple(each % CONFIG.vocabulary for each in example_inputs())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield qcc.compile(
+            model, tokens, recipe="w4a8-dint4", target="cuda:emulate",
+            dynamic_shapes=dynamic_shapes(),
+        )  # fmt: skip
 
 
-def test_a_model_in_bf16_keeps_its_type() -> None:
-    """Weights without a format are multiplied as bf16, whatever fp32 layers would be rounded to."""
+def test_outputs_are_the_interpreter_s_whole_and_in_steps(decoder: Module) -> None:
+    result = decoder.verify()
+    assert result["golden"]
+    assert result["passed"]
+    assert [output["name"] for output in result["outputs"]] == [
+        "output_0", "output_0 (token by token)",
+    ]  # fmt: skip
+
+
+def test_generated_tokens_are_those_of_whole_runs(decoder: Module) -> None:
+    assert decoder.generates
+    prompt = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    new = decoder.generate(prompt, 4)
+    [logits] = decoder.run([np.concatenate([prompt, new], 1)])
+    np.testing.assert_array_equal(logits[:, 4:-1].argmax(-1), new)
+
+
+def test_caches_grow_and_keep_what_they_hold(
+    decoder: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qcc.compiler.cuda_running._FIRST_CAPACITY", 2)
+    running: Running = decoder._running
+    tokens = np.array([[7, 8, 9, 10, 11, 12]])
+    caches = running.caches(1)
+    rows = [running.step(part, caches)[0] for part in np.split(tokens, 6, 1)]
+    assert caches.length == 6
+    [whole] = running.call([tokens])
+    np.testing.assert_allclose(np.concatenate(rows, 1), whole, atol=5e-3 * np.abs(whole).max())
+
+
+def test_a_cache_costs_what_half_precision_takes(decoder: Module) -> None:
+    cache = decoder.report["kv_cache"]
+    per_token = 2 * CONFIG.kv_heads * (CONFIG.width // CONFIG.heads)
+    assert cache["token_bytes"] == 2 * per_token
+    assert cache["token_bytes_fp32"] == 4 * per_token
+    assert cache["layers"][0]["keys"] == "fp16"
+
+
+def test_the_arena_is_far_smaller_than_all_values(decoder: Module) -> None:
+    code = stored_code(decoder._artifact, decoder._precision)
+    assert isinstance(code, CudaCode)
+    running = decoder._running
+    execution = running._executions["main"]
+    situation = execution.situation([(2, 40)], {})
+    buffers = [each for each in execution.function.buffers if each.place == "arena"]
+    values = sum(situation.sizes[each.bytes] for each in buffers)
+    assert situation.arena < values / 2
+    steps = code.plan.functions["step"].steps
+    families = {step.family for step in steps if isinstance(step, LaunchStep)}
+    assert families == {"groups", "linear", "warps"}
+
+
+def test_half_precision_decoders_with_a_packed_cache_have_one_type() -> None:
+    """The rounded keys and values become what the queries are, whatever other operands are."""
     torch.manual_seed(0)
-    layers = [nn.Linear(40, 24), nn.ReLU(), nn.Linear(24, 5)]
-    model, x = nn.Sequential(*layers).bfloat16(), torch.randn(2, 40).bfloat16()
-    module = compiled(model, x)
-    assert {layer["weights"] for layer in module.report["layers"]} == {"bf16"}
-    assert module.verify()["passed"]
-    assert (module(x) - model(x)).abs().max() <= 2**-7 * model(x).abs().max()
-
-
-def test_an_fp8_view_of_rows_that_fill_no_word() -> None:
-    torch.manual_seed(0)
-    model, x = nn.Linear(97, 9), torch.randn(2, 97)
-    module = compiled(model, x, recipe="nestedfp")
-    assert module.verify()["passed"]
-    assert (module(x) - model(x)).abs().max() < 2e-3
+    tokens = tuple(each % CONFIG.vocabulary for each in example_inputs())
+    made = qcc.compile(
+        Llama(CONFIG).eval().bfloat16(), tokens, dynamic_shapes=dynamic_shapes(),
+        recipe={"default": {"weights": "int8", "kv": "int8"}}, target="cuda:emulate", golden=False,
+    )  # fmt: skip
+    assert made.generates
+    program = made._artifact.read("model.mlir").decode()
+    assert set(re.findall(r"\bb?f16\b", program)) == {"bf16"}

@@ -1,0 +1,65 @@
+"""Small models whose parts depend on each other in ways that groups of ops must respect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import qcc
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QCC_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+class Classifier(nn.Module):
+    """
+    Blocks of activations that do not divide the rows, and a maximum that two results read.
+
+    Softmax reads it in its own kernel, argmax stores only the index beside it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(33, 20), nn.Linear(20, 7)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.last(torch.nn.functional.silu(self.first(x)))
+        return y.softmax(-1), y.argmax(-1)
+
+
+def compiled(model: nn.Module, x: torch.Tensor, **options: Any) -> Any:
+    return qcc.compile(model.eval().requires_grad_(False), (x,), target="cuda:emulate", **options)
+
+
+def test_groups_of_blocks_and_shared_reductions() -> None:
+    torch.manual_seed(0)
+    model, x = Classifier(), torch.randn(3, 33)
+    module = compiled(model, x, recipe="amxfp4")
+    assert module.verify()["passed"]
+    shares, best = module(x)
+    assert (shares - model(x)[0]).abs().max() < 0.15
+    assert torch.equal(shares.argmax(-1), best)
+
+
+def test_a_model_in_bf16_keeps_its_type() -> None:
+    """Weights without a format are multiplied as bf16, whatever fp32 layers would be rounded to."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(40, 24), nn.ReLU(), nn.Linear(24, 5)]
+    model, x = nn.Sequential(*layers).bfloat16(), torch.randn(2, 40).bfloat16()
+    module = compiled(model, x)
+    assert {layer["weights"] for layer in module.report["layers"]} == {"bf16"}
+    assert module.verify()["passed"]
+    assert (module(x) - model(x)).abs().max() <= 2**-7 * model(x).abs().max()
+
+
+def test_an_fp8_view_of_rows_that_fill_no_word() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(97, 9), torch.randn(2, 97)
+    module = compiled(model, x, recipe="nestedfp")
+    assert module.verify()["passed"]
+    assert (module(x) - model(x)).abs().max() < 2e-3
