@@ -5,19 +5,21 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..codegen.upmem.execute import Emulated
+from ..codegen.upmem.execute_plan import EmulatedPlan
 from ..codegen.upmem.program import UpmemCode
 from ..dialects.bindings import ir
 from ..dialects.context import make_context
 from ..dialects.interpreter import interpret
 from ..dialects.interpreter.pim_linear import linear_rule
 from ..dialects.pim.execute import kernel_sums
+from ..dialects.pim.layout import constant_arrays
 from ..dialects.pim.linear import HeldWeights, Sums
 from ..dialects.pim.placed_layers import Adding, PlacedLayers
 from ..dialects.pim.plan import Layer, Plan
@@ -26,6 +28,8 @@ from .running import Caches, Running, RunningCode
 from .upmem_build import kernels_of
 
 Tensor = Callable[[str], np.ndarray]
+MOST_RESIDENT = 64
+"""DPUs that are emulated each by itself, with all that the plan keeps in their MRAM."""
 
 
 def placed_layers(plan: Plan, tensor: Tensor, adding: Adding | None = None) -> PlacedLayers:
@@ -41,7 +45,12 @@ def placed_layers(plan: Plan, tensor: Tensor, adding: Adding | None = None) -> P
 
 
 class UpmemRunning(Running):
-    """A partitioned program with its tensors; `workers` emulators work at a time."""
+    """
+    A partitioned program with its tensors; `workers` emulators work at a time.
+
+    Few DPUs of the timed emulator keep their MRAM from layer to layer, as the plan lays it out;
+    else one emulator stands for many DPUs, one after another.
+    """
 
     def __init__(self, code: UpmemCode, tensor: Tensor, folder: Path, workers: int) -> None:
         self.code, self._tensor, self._lock = code, tensor, threading.RLock()
@@ -55,13 +64,25 @@ class UpmemRunning(Running):
             with self._context:
                 return Emulated(kernels[kernel], folder, code.rung, workers=workers)
 
-        self._emulated = emulated
+        self._emulated, self._resident = emulated, None
+        if code.rung == "rv32" and code.plan.dpus <= MOST_RESIDENT:
+            self._resident = EmulatedPlan(code.plan, kernels, folder, workers)
         self._layers = placed_layers(code.plan, tensor, self._sums)
         self._widths = {(each.layer, each.parameter): each.linear for each in code.plan.layers}
         self._host = RunningCode(code.host, tensor, workers, self._answer)
 
     def _sums(self, layer: Layer, weights: HeldWeights) -> Sums:
+        dpus = self._resident
+        if dpus is not None:
+            with self._context:
+                dpus.load(layer, constant_arrays(layer.share, weights.codes))
+            return kernel_sums(layer.share, partial(self._launch, layer), weights.codes)
         return kernel_sums(layer.share, self._emulated(layer.kernel), weights.codes)
+
+    def _launch(self, layer: Layer, arrays: Mapping[str, np.ndarray]) -> None:
+        assert self._resident
+        with self._context:
+            self._resident.run(layer, arrays)
 
     def _answer(self, number: int, input: int, rows: int, bias: int, result: int) -> None:
         """A call of the host's code; arrays are at these addresses."""

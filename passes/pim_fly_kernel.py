@@ -103,7 +103,8 @@ class _Fly:
             out.loop("word", 0, s.words, lambda word, _: self.table(group, part, word))
 
         first, step = (self.me, s.tasklets) if s.shared else (0, 1)
-        note = f"tables of {s.groups} groups, {parts} tasklets for each" if s.shared else "tables"
+        makers = "a tasklet" if parts == 1 else f"{parts} tasklets"
+        note = f"tables of {s.groups} groups, {makers} for each" if s.shared else "tables"
         out.loop("item", first, s.groups * parts, one, step=step, note=note)
 
     def table(self, group: ir.Value, part: ir.Value, word: ir.Value) -> None:

@@ -20,7 +20,7 @@ from .legalize_dma import legalize_dma
 from .pim_fly_kernel import write_fly
 from .pim_multiply_kernel import write_multiply
 from .pim_table_kernel import write_tables
-from .pim_writer import Writer, number
+from .pim_writer import Writer, annotate, number
 
 BODIES: dict[str, Callable[[Writer, Share], None]] = {
     "multiply": write_multiply,
@@ -39,6 +39,7 @@ def pim_kernel(share: Share, device: Device, name: str) -> pim.KernelOp:
         ir.StringAttr.get(name), ir.StringAttr.get(device.spelling),
         number(share.schedule.tasklets), number(device.stack), names,
     )  # fmt: skip
+    annotate(kernel, said_of(share))
     kinds = [mram_of(list(shape), element) for shape, element in given.values()]
     block = kernel.body.blocks.append(*kinds)
     with ir.InsertionPoint(block):
@@ -50,3 +51,30 @@ def pim_kernel(share: Share, device: Device, name: str) -> pim.KernelOp:
         pim.ReturnOp()
     legalize_dma(kernel.operation)
     return kernel
+
+
+def said_of(share: Share) -> str:
+    """What a kernel computes and how, for the reader of its C."""
+    s, bits = share.schedule, share.tables.weight_bits
+    lines = ["results[n, m] = sum over k of W(w[m, k]) A(a[n, k]), on each DPU of",
+             f"{share.rows} rows x {share.k} inputs x {share.tokens} tokens."]  # fmt: skip
+    return "\n".join([*lines, METHODS[s.method].format(p=s.p, bits=bits), *LANES[s.lanes]])
+
+
+MADE = (
+    "A table for each group of {p} inputs, made here: entry r is the sum of the\n"
+    "inputs, each times one of the {p} weights of {bits} bits that are packed in r."
+)
+METHODS = {
+    "multiply": "Four codes a word, a product of bytes a slot.",
+    "packed": "table[{p} packed inputs][{p} packed weights]; places are the former.",
+    "canonical": "LoCaLUT, {p} codes a group: table[column of the sorted inputs][weights in\n"
+    "their order], reorder[permutation][weights as stored]; places are both numbers.",
+    "fly": MADE,
+    "lanes": MADE,
+}
+LANES: dict[int, tuple[str, ...]] = {
+    1: (),
+    2: ("A word holds two tokens, a_0 + 2^16 a_1, so that a sum of words is both sums.",),
+    4: ("A word holds four tokens, a_0 + 2^8 a_2 + 2^16 a_1 + 2^24 a_3.",),
+}

@@ -30,7 +30,7 @@ class _Multiply:
     def write(self) -> None:
         s, share = self.share.schedule, self.share
         me = pim.TaskletOp(ir.IntegerType.get_signless(32)).index
-        note = f"{s.words} tokens of this tasklet"
+        note = "a token of this tasklet" if s.words == 1 else f"{s.words} tokens of this tasklet"
         self.out.loop("tile", me, share.tiles, self.tile, step=s.tasklets, note=note)
 
     @property

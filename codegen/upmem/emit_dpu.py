@@ -69,7 +69,7 @@ def _say_what(out: Printer, kernel: Any) -> None:
         f"{wram_bytes(kernel)} bytes of WRAM with stacks, {mram_bytes(kernel)} of MRAM.",
     ]
     if "note" in kernel.operation.attributes:
-        told.append(ir.StringAttr(kernel.operation.attributes["note"]).value)
+        told += ir.StringAttr(kernel.operation.attributes["note"]).value.splitlines()
     told.append(f"Built with -DNR_TASKLETS={tasklets} -DSTACK_SIZE_DEFAULT={kernel.stack.value}.")
     out.comment(*told)
 

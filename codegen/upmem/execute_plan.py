@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ Array = NDArray[Any]
 @dataclass
 class EmulatedPlan:
     """
-    The DPUs of a plan. `kernels` are its `pim.kernel` ops by name.
+    The DPUs of a plan. `kernels` are its `pim.kernel` ops by name; `workers` DPUs run at a time.
 
     Arrays are [dpus, elements…]; what DPUs did in the last launch is in `launches`.
     """
@@ -32,6 +33,7 @@ class EmulatedPlan:
     plan: Plan
     kernels: Mapping[str, Any]
     folder: Path
+    workers: int = 1
     launches: list[Launch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,8 @@ class EmulatedPlan:
         offsets = [self.plan.offsets[layer.name, array] for array in layer.sizes]
         for dpu in self._dpus:
             dpu.write(OFFSETS, np.array(offsets, np.uint32))
-        self.launches = [dpu.launch() for dpu in self._dpus]
+        with ThreadPoolExecutor(self.workers) as pool:
+            self.launches = list(pool.map(Dpu.launch, self._dpus))
         for transfer in moved:
             if transfer.kind == "gather":
                 self._fetch(transfer, arrays[transfer.array])

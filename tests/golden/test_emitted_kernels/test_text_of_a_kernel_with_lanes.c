@@ -1,5 +1,10 @@
 /*
  * product: 16 tasklets of a DPU v1A, 20352 bytes of WRAM with stacks, 69632 of MRAM.
+ * results[n, m] = sum over k of W(w[m, k]) A(a[n, k]), on each DPU of
+ * 256 rows x 768 inputs x 16 tokens.
+ * A table for each group of 4 inputs, made here: entry r is the sum of the
+ * inputs, each times one of the 4 weights of 1 bits that are packed in r.
+ * A word holds two tokens, a_0 + 2^16 a_1, so that a sum of words is both sums.
  * Built with -DNR_TASKLETS=16 -DSTACK_SIZE_DEFAULT=1024.
  */
 #include <qcc_dpu.h>
@@ -38,7 +43,7 @@ int main(void) {
             sums[i + 7] = 0;
         }
         for (uint32_t chunk = 0; chunk < 48; ++chunk) {
-            /* tables of 4 groups, 1 tasklets for each */
+            /* tables of 4 groups, a tasklet for each */
             for (uint32_t item = tasklet; item < 4; item += 16) {
                 /* a group of inputs */
                 mram_read(&mram_inputs[3072 * tile + 64 * chunk + 16 * item], &inputs[0], 16);

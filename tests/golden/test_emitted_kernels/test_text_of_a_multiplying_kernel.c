@@ -1,5 +1,8 @@
 /*
  * product: 16 tasklets of a DPU v1A, 38912 bytes of WRAM with stacks, 65536 of MRAM.
+ * results[n, m] = sum over k of W(w[m, k]) A(a[n, k]), on each DPU of
+ * 64 rows x 768 inputs x 16 tokens.
+ * Four codes a word, a product of bytes a slot.
  * Built with -DNR_TASKLETS=16 -DSTACK_SIZE_DEFAULT=1024.
  */
 #include <qcc_dpu.h>
@@ -23,7 +26,7 @@ int main(void) {
     uint32_t *const inputs = inputs_of[tasklet];
     uint32_t *const codes = codes_of[tasklet];
     int32_t *const sums = sums_of[tasklet];
-    /* 1 tokens of this tasklet */
+    /* a token of this tasklet */
     for (uint32_t tile = tasklet; tile < 16; tile += 16) {
         for (uint32_t i = 0; i < 64; i += 8) {
             sums[i] = 0;

@@ -1,5 +1,9 @@
 /*
  * product: 16 tasklets of a DPU v1A, 31232 bytes of WRAM with stacks, 182528 of MRAM.
+ * results[n, m] = sum over k of W(w[m, k]) A(a[n, k]), on each DPU of
+ * 64 rows x 768 inputs x 16 tokens.
+ * LoCaLUT, 6 codes a group: table[column of the sorted inputs][weights in
+ * their order], reorder[permutation][weights as stored]; places are both numbers.
  * Built with -DNR_TASKLETS=16 -DSTACK_SIZE_DEFAULT=1024.
  */
 #include <qcc_dpu.h>
