@@ -8,7 +8,7 @@ from typing import Any
 from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.control import UNBOUNDED
 from ...dialects.tile.dialect import is_tile, tensor_of
-from .copy_rules import copy_into_stage, declare_stage_tile
+from .copy_rules import copy_into_stage, declare_places, declare_stage_tile
 from .kernel_text import KernelText, Walk, c_type
 from .operand_rules import declare_lane_offset, unit_columns
 from .packet_rules import load_words
@@ -96,6 +96,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     copies = [each for each in block.operations if each.operation.name == "tile.copy"]
     for each in copies:
         declare_stage_tile(text, each)
+        declare_places(text, each)
     out.line()
     out.comment("Starts the copies of the step at k into a stage")
     with out.block("const auto fetch = [&](int stage, int k)", "};"):

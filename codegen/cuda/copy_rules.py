@@ -92,7 +92,6 @@ def declare_stage_tile(text: KernelText, op: Any) -> None:
     out.comment(f"{name}: {shape} of {tensor.element_type}, {note_of(op.tile.type)}")
     place = linear((text.plan.stage_bytes, "stage"), text.stage_offsets[op.tile])
     out.line(f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};")
-    declare_places(text, op)
 
 
 def declare_places(text: KernelText, op: Any) -> None:

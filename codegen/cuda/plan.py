@@ -16,8 +16,6 @@ from typing import Any
 
 import msgspec
 
-from ...dialects.errors import IntegrityError
-
 Expression = tuple[Any, ...]
 
 OPERATIONS: dict[str, Callable[..., int]] = {
@@ -183,19 +181,3 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     functions: dict[str, Function]
     tensors: tuple[str, ...]
     families: tuple[str, ...]
-
-    def as_json(self) -> Any:
-        return msgspec.to_builtins(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Plan:
-        """Undo `as_json`; raises IntegrityError for anything else."""
-        try:
-            return msgspec.convert(data, cls)
-        except msgspec.ValidationError as error:
-            raise IntegrityError(
-                "artifact-plan",
-                "the launch plan is damaged",
-                why=str(error),
-                next_step="compile the model again",
-            ) from error

@@ -15,11 +15,11 @@ from math import prod
 from typing import Any
 
 from ...dialects.bindings import ir
-from ...dialects.tile.dialect import BANK_ROW, element_bytes, note_of, tensor_of
+from ...dialects.tile.dialect import BANK_ROW, element_bytes, tensor_of
 from ...dialects.tile.schedule import CONSUMER_REGISTERS, PRODUCER_REGISTERS
 from .control_rules import Rule
-from .copy_rules import origins
-from .kernel_text import KernelText, c_type
+from .copy_rules import declare_stage_tile, origins
+from .kernel_text import KernelText
 from .operand_rules import walk_block
 from .printer import linear
 
@@ -33,7 +33,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     text.names[op.result] = text.name(op.initial)
     copies = [each for each in block.operations if each.operation.name == "tile.copy"]
     for each in copies:
-        _declare_stage_tile(text, each)
+        declare_stage_tile(text, each)
     _declare_barriers(text)
     out.line()
     out.comment("The producer: one thread of the last warp group")
@@ -79,16 +79,6 @@ def _declare_barriers(text: KernelText) -> None:
             out.line(f"mbarrier_init(empty.at({stage}), {s.warps});")
         out.line("fence_mbarrier_init();")
     out.line("sync_threads();")
-
-
-def _declare_stage_tile(text: KernelText, op: Any) -> None:
-    out, tensor = text.out, tensor_of(op.tile.type)
-    name = text.names[op.tile] = out.fresh(f"{text.name(op.source)}_tile")
-    kind, count = c_type(tensor.element_type), prod(tensor.shape)
-    shape = " x ".join(map(str, tensor.shape))
-    out.comment(f"{name}: {shape} of {tensor.element_type}, {note_of(op.tile.type)}")
-    place = linear((text.plan.stage_bytes, "stage"), text.stage_offsets[op.tile])
-    out.line(f"const auto {name} = [](int stage) {{ return Shared<{kind}>({place}, {count}); }};")
 
 
 def _fetch(text: KernelText, copies: list[Any]) -> None:

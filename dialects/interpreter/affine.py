@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..affine import evaluate
 from ..bindings import ir
 from ..errors import UnsupportedError
 from .element_types import Array
@@ -130,33 +131,6 @@ def linear_form(expression: ir.AffineExpr, rank: int) -> Linear | None:
     form, factor = (left, right) if right.is_constant else (right, left)
     scale = factor.constant
     return Linear(tuple(scale * c for c in form.coefficients), scale * form.constant)
-
-
-def evaluate(
-    expression: ir.AffineExpr,
-    indices: Sequence[Array | int],
-    symbols: Sequence[Array | int] = (),
-) -> Array | int:
-    """The expression at the given indices; division rounds down, as affine maps define it."""
-    if isinstance(expression, ir.AffineDimExpr):
-        return indices[expression.position]
-    if isinstance(expression, ir.AffineSymbolExpr) and symbols:
-        return symbols[expression.position]
-    if isinstance(expression, ir.AffineConstantExpr):
-        return expression.value
-    if not isinstance(expression, ir.AffineBinaryExpr):
-        raise UnsupportedError("affine-symbol", f"the map expression {expression} has a symbol")
-    left = evaluate(expression.lhs, indices, symbols)
-    right = evaluate(expression.rhs, indices, symbols)
-    if isinstance(expression, ir.AffineAddExpr):
-        return left + right
-    if isinstance(expression, ir.AffineMulExpr):
-        return left * right
-    if isinstance(expression, ir.AffineModExpr):
-        return left % right
-    if isinstance(expression, ir.AffineFloorDivExpr):
-        return left // right
-    return -(-left // right)
 
 
 def check_range(indices: Sequence[Array], shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..affine import evaluate
 from ..bindings import ir
 from .extents import Extents, reassociation, slice_part, strides_of
 from .index import ONE, ZERO, Index, delinearized, linearized
@@ -120,7 +121,7 @@ def reductions_of(generic: Any) -> list[bool]:
 
 def at_point(affine_map: ir.AffineMap, point: Sequence[Index]) -> Place:
     """The element that an operand has at a point of the loops."""
-    return tuple(_evaluated(each, point) for each in affine_map.results)
+    return tuple(evaluate(each, point, constant=Index.of) for each in affine_map.results)
 
 
 def loop_extents(generic: Any, extents: Extents) -> Place:
@@ -276,21 +277,3 @@ def _dimension(expression: ir.AffineExpr) -> int | None:
     if isinstance(expression, ir.AffineDimExpr):
         return expression.position
     return None
-
-
-def _evaluated(expression: ir.AffineExpr, point: Sequence[Index]) -> Index:
-    if isinstance(expression, ir.AffineDimExpr):
-        return point[expression.position]
-    if isinstance(expression, ir.AffineConstantExpr):
-        return Index.of(expression.value)
-    binary: Any = expression
-    left, right = _evaluated(binary.lhs, point), _evaluated(binary.rhs, point)
-    if isinstance(expression, ir.AffineAddExpr):
-        return left + right
-    if isinstance(expression, ir.AffineMulExpr):
-        return left * right
-    if isinstance(expression, ir.AffineModExpr):
-        return left % right
-    if isinstance(expression, ir.AffineFloorDivExpr):
-        return left // right
-    return (left + right - 1) // right

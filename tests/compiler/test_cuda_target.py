@@ -6,6 +6,7 @@ import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from qcc.compiler.backends import stored_code
 from qcc.compiler.cli import main
 from qcc.compiler.cuda_binaries import with_binaries
 from qcc.compiler.cuda_devices import emulated_device
+from qcc.compiler.cuda_members import read_binding
 from qcc.compiler.cuda_running import CudaRunning
 from qcc.compiler.targets import TARGETS, require_target
-from qcc.dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
+from qcc.dialects.errors import (
+    IntegrityError,
+    QccError,
+    ResourceError,
+    UnsupportedError,
+    UsageError,
+)
 from tests.compiler.recorded_driver import OWN_STREAM, RecordedDriver
 
 K, HIDDEN, N = 72, 50, 21
@@ -133,6 +141,15 @@ def test_commands(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "linear_int4_0" in text
     assert main(["report", str(path), "-o", str(tmp_path / "r.html")]) == 0
     assert "Kernels for sm_80" in (tmp_path / "r.html").read_text()
+
+
+def test_a_damaged_plan_is_refused(path: Path) -> None:
+    module = qcc.load(path)
+    binding = module._artifact.json(module._precision.binding)
+    binding["plan"]["functions"]["main"]["sizes"] = 3.14
+    damaged = SimpleNamespace(json=lambda name: binding)
+    with pytest.raises(IntegrityError, match="launch plan is damaged"):
+        read_binding(damaged, module._precision)  # type: ignore[arg-type]
 
 
 def launches(code: CudaCode) -> list[LaunchStep]:

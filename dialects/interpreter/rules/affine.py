@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ...affine import evaluate
 from ...bindings import ir
-from ..affine import evaluate
 from ..element_types import Array
 from ..frame import Frame, Rule
 from ..program import Step
