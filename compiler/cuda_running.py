@@ -32,7 +32,8 @@ class CudaRunning(Running):
         }
         for name, array in code.constants.items():
             self._stored["constant", name] = self._uploaded(array)
-        self._workspace = Workspace(device)
+        # Calls on one stream follow each other; those on two may overlap.
+        self._workspaces: dict[int | None, Workspace] = {}
         self._executions = {
             name: Execution(function, device, self._stored)
             for name, function in code.plan.functions.items()
@@ -89,6 +90,7 @@ class CudaRunning(Running):
                 [array.address for array in inputs],
                 [result.address for result in results],
                 {},
+                stream,
             )
 
     def _values(self, execution: Execution, inputs: Sequence[DeviceArray]) -> dict[int, int]:
@@ -109,7 +111,9 @@ class CudaRunning(Running):
         return CapturedCall(self, inputs)
 
     def close(self) -> None:
-        self._workspace.close()
+        for workspace in self._workspaces.values():
+            workspace.close()
+        self._workspaces.clear()
         for memory in self._stored.values():
             self._device.free(memory)
         self._stored.clear()
@@ -156,9 +160,12 @@ class CudaRunning(Running):
         inputs: Sequence[Memory],
         outputs: Sequence[Memory],
         caches: Mapping[str, Memory],
+        stream: int | None = None,
     ) -> None:
-        arena = self._workspace.arena(situation.arena)
-        counters = self._workspace.counters(execution.counter_bytes(situation))
+        """`stream` is None for the device's own."""
+        workspace = self._workspaces.setdefault(stream, Workspace(self._device))
+        arena = workspace.arena(situation.arena)
+        counters = workspace.counters(execution.counter_bytes(situation))
         execution.run(situation, inputs, outputs, caches, arena, counters)
 
 

@@ -233,6 +233,7 @@ class Workspace:
             return held
         if room >= 0:
             self._device.free(memory)
-        memory, room = self._device.allocate(aligned(size)), aligned(size)
+        room = aligned(max(size, 1))  # a driver allocates no 0 bytes
+        memory = self._device.allocate(room)
         prepare(memory, room)
         return memory, room

@@ -35,6 +35,7 @@ class RecordedDriver:
         return "a recorded GPU"
 
     def allocate(self, size: int) -> int:
+        assert size > 0, "CUDA_ERROR_INVALID_VALUE"
         block = device_array(np.full(size, 0xFF, np.uint8))
         self.memory[block.ctypes.data] = block
         return block.ctypes.data

@@ -263,6 +263,24 @@ def test_tensors_on_the_gpu_are_not_copied(
     np.testing.assert_array_equal(result.numpy(), wanted)
 
 
+def test_streams_do_not_share_memory(path: Path, code: CudaCode, driver: RecordedDriver) -> None:
+    """Calls on two streams may run at once; a call after another on one stream uses its memory."""
+    running = CudaRunning(
+        with_cubins(code), qcc.load(path)._artifact.tensor, open_gpu(with_cubins(code), driver)
+    )
+    x = Tensor(driver, np.ones((2, 3, K), np.float32))
+    taken = []
+    for stream in (1, 1, 2):
+        before = set(driver.memory)
+        running.call_on_device([x], lambda *made: Tensor(driver, np.empty(*made)), stream)
+        taken.append(len(set(driver.memory) - before))
+    first, again, other = taken
+    assert first == other > again == 1, "the result alone is new"
+    kept = set(driver.memory)
+    running.close()
+    assert len(kept - set(driver.memory)) > 2 * (first - 1)
+
+
 def _made(tensor: Tensor, driver: RecordedDriver, array: np.ndarray) -> None:
     tensor.driver, tensor.shape, tensor.dtype = driver, array.shape, f"torch.{array.dtype}"
     tensor.address, tensor.nbytes = driver.allocate(array.nbytes), array.nbytes
