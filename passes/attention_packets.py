@@ -9,6 +9,7 @@ the codes that has this sign.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import gcd
 
 from ..dialects import tile
@@ -42,7 +43,7 @@ from .tile_builder import (
 SMALLEST_UNIT = 2.0**-120
 
 
-class Packed(Side):
+class Packed(Side, ABC):
     """Codes in packets, scales and zero points in rows; `prefix` of arguments is the rows' name."""
 
     @property
@@ -159,8 +160,9 @@ class Packed(Side):
         inputs = [taken, *([flags] if (flags := self.flags(at)) is not None else [])]
         return each(inputs, self.columns_of("f32"), decoded, name)
 
+    @abstractmethod
     def guarded(self, factor: ir.Value, *flags: ir.Value) -> ir.Value:
-        raise NotImplementedError
+        """The factor, or what says that the position holds something not finite."""
 
 
 class PackedKeys(Packed):

@@ -268,11 +268,15 @@ def test_streams_do_not_share_memory(path: Path, code: CudaCode, driver: Recorde
     running = CudaRunning(
         with_cubins(code), qcc.load(path)._artifact.tensor, open_gpu(with_cubins(code), driver)
     )
-    x = Tensor(driver, np.ones((2, 3, K), np.float32))
+    x: Any = Tensor(driver, np.ones((2, 3, K), np.float32))
+
+    def empty(*made: Any) -> Any:
+        return Tensor(driver, np.empty(*made))
+
     taken = []
     for stream in (1, 1, 2):
         before = set(driver.memory)
-        running.call_on_device([x], lambda *made: Tensor(driver, np.empty(*made)), stream)
+        running.call_on_device([x], empty, stream)
         taken.append(len(set(driver.memory) - before))
     first, again, other = taken
     assert first == other > again == 1, "the result alone is new"
