@@ -40,6 +40,18 @@ CASES = {
         A3,
         Schedule("canonical", 5, 4, "resident", row_block=64, tasklets=11),
     ),
+    "W1A3 resident 5x2": (
+        256,
+        BIT,
+        A3,
+        Schedule("canonical", 5, 2, "resident", row_block=64, tasklets=11),
+    ),
+    "W1A3 packed 3": (
+        256,
+        BIT,
+        A3,
+        Schedule("packed", 3, 4, "resident", row_block=64, tasklets=11),
+    ),
     "W1A3 lanes 6": (256, BIT, A3, Schedule("lanes", 6, 16, shared=True, words=2, row_block=16)),
     "W1A3 lanes 8": (256, BIT, A3, Schedule("lanes", 8, 4, shared=True, words=4, row_block=16)),
     "W1A3 lanes 6x4": (

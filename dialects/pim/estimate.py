@@ -17,7 +17,7 @@ from math import ceil
 
 from .device import Device
 from .schedule import WIDTH, Share, low_split, padded, reorders, table_parts
-from .slots import BARRIER_SLOTS, DMA_SLOTS, REACH
+from .slots import BARRIER_SLOTS, DMA_SLOTS, PLACES_IN_REGISTERS, REACH
 
 LOOP = 3
 """Slots of starting a loop, and of one more round of it."""
@@ -110,7 +110,9 @@ def _adding(share: Share, device: Device) -> Phase:
 def _tables(share: Share, device: Device) -> float:
     s, t = share.schedule, share.tables
     ordered = reorders(share)
-    row = 2 + s.groups * (1 + 3 + 2 * ordered) + LOOP / max(1, min(s.row_block, 16 // s.groups))
+    places = s.groups * (1 + ordered) if s.residency == "resident" else 0
+    reloads = max(0, places - PLACES_IN_REGISTERS)
+    row = 2 + reloads + s.groups * (1 + 3 + 2 * ordered) + LOOP / max(1, min(s.row_block, 16 // s.groups))
     blocks = share.rows_each // s.row_block
     size = s.groups * s.row_block * WIDTH[t.code]
     add_slots = blocks * (DMA_SLOTS + 6 + LOOP + s.row_block * row)

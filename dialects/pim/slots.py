@@ -34,6 +34,10 @@ DPU's loads reach all of WRAM, so kernels with large tables are a little faster 
 """
 
 
+PLACES_IN_REGISTERS = 4
+"""Of resident slices; what compilers for RV32 leave of 31 registers (benchmarks.pim --kernels)."""
+
+
 @dataclass(frozen=True)
 class Work:
     """Slots of computation."""
@@ -153,7 +157,7 @@ def _loop(op: Any) -> list[Node]:
     if op.unroll.value:
         each = (1 + _pointers(op)) / op.unroll.value
     if trips is not None and all(isinstance(node, Work) for node in body):
-        inside = sum(node.slots for node in body if isinstance(node, Work))
+        inside = sum(node.slots for node in body if isinstance(node, Work)) + _reloads(op)
         return [Work(2 + trips * (inside + each))]
     index = op.body.blocks[0].arguments[0]
     return [Work(2), Repeat(index, op.first, op.last, op.step.value, each, body)]
@@ -167,6 +171,19 @@ def _pointers(loop: Any) -> int:
         if name in ("pim.load", "pim.store") and _depends(op.index, index):
             found.add(op.buffer)
     return len(found)
+
+
+def _reloads(loop: Any) -> int:
+    """
+    Places of slices that do not stay in registers and are loaded in each iteration: those of
+    resident tables are known only at run time, and there are more of them than registers to spare.
+    """
+    places = set()
+    for op in loop.body.blocks[0].operations:
+        if op.operation.name == "pim.lookup_accumulate":
+            places |= {each for each in (op.at, op.reorder_at) if each is not None}
+    known_late = [each for each in places if constant_of(each) is None]
+    return max(0, len(known_late) - PLACES_IN_REGISTERS)
 
 
 def _depends(value: Any, index: Any) -> bool:
