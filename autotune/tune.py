@@ -142,6 +142,7 @@ class _Tuning:
         single = [each for each in known if each.strategy not in (CHOSEN, FINALIST)]
         trials = Trials(trials_of(job.space, single))
         self.former = chosen(known)
+        self.modelled = any(each.modelled for each in known)
         self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
 
     def run(self, make: Make, stop: Sequence[Stop]) -> Tuned:
@@ -204,6 +205,7 @@ class _Tuning:
     def _record(self, measurement: Measurement, strategy: str) -> None:
         made = self._signed(measurement, strategy)
         self.records.add(self.job.task, [made])
+        self.modelled |= made.modelled
         self.tuned.trials.add(trials_of(self.job.space, [made]))
         self.watch(self.tuned, made)
 
@@ -254,6 +256,7 @@ class _Tuning:
             spread=spread(seconds),
             samples=len(seconds),
             checked=True,
+            modelled=self.modelled,
         )
 
 

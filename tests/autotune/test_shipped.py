@@ -2,6 +2,11 @@
 
 from qcc.autotune.database import Lookup, best_of
 from qcc.autotune.database.shipped import NAME, shipped
+from qcc.compiler.tuning.upmem_backend import pim_problem
+from qcc.compiler.tuning.upmem_jobs import device_text
+from qcc.compiler.upmem_device import chosen_device
+from qcc.dialects.pim.schedule import Share, illegal
+from qcc.dialects.pim.space import KERNEL, schedule_of
 
 
 def test_every_shipped_measurement_is_the_best_of_its_task() -> None:
@@ -13,3 +18,15 @@ def test_every_shipped_measurement_is_the_best_of_its_task() -> None:
         found = Lookup([(NAME, store)]).best(task)
         assert found is not None
         assert (found.source, found.measurement) == (NAME, measurement)
+
+
+def test_shipped_schedules_of_dpus_are_legal_on_them() -> None:
+    device, store = chosen_device("v1A", None), shipped()
+    tasks = [task for task in store.tasks() if task.kernel == KERNEL]
+    assert tasks
+    for task in tasks:
+        [measurement] = store.measurements(task)
+        assert task.device == device_text(device)
+        assert measurement.modelled
+        share = Share(pim_problem(task), schedule_of(measurement.values))
+        assert list(illegal(share, device)) == []

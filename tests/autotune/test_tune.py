@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -89,6 +90,19 @@ def test_a_win_that_does_not_hold_in_turns_is_none():
     assert tuned.kept_default
     assert records.kept[-1].strategy == CHOSEN
     assert records.kept[-1].values == dict(JOB.default)
+
+
+@pytest.mark.parametrize("modelled", [True, False])
+def test_what_a_model_timed_is_recorded_as_such(modelled: bool):
+    class Modelled(Formula):
+        def measure(self, task: Task, configs: Sequence[Values]):
+            for place, made in super().measure(task, configs):
+                yield place, msgspec.structs.replace(made, modelled=modelled)
+
+    records = Memory()
+    tune(JOB, RANDOM, Modelled(), records, [], options(20))
+    assert {each.strategy for each in records.kept[-4:]} == {FINALIST, CHOSEN}
+    assert {each.modelled for each in records.kept} == {modelled}
 
 
 def test_an_interrupted_tune_goes_on_without_repeating():
