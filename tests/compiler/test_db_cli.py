@@ -81,7 +81,7 @@ def test_best_is_checked(path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_unknown_task_names_the_nearest(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = result(capsys, "best", "cpu.linera", "--database", path, code=2)["error"]
     assert error["code"] == "task-unknown"
-    assert "did you mean cpu.linear?" in error["next"]
+    assert "did you mean cpu.linear" in error["next"]
 
 
 def test_export_then_import(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
