@@ -250,6 +250,16 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     )
 
 
+def size_change(before: int, after: int) -> tuple[float, str]:
+    """
+    By what factor a size changed, and which way; `after` is not 0.
+
+    >>> size_change(8, 2), size_change(2, 3)
+    ((4.0, 'smaller'), (1.5, 'larger'))
+    """
+    return (before / after, "smaller") if before >= after else (after / max(before, 1), "larger")
+
+
 def bytes_text(count: int) -> str:
     """
     A size for people.

@@ -28,12 +28,10 @@ _REQUIRED = ("torch", "torch-mlir", "numpy", "llvmlite", "lark", "ml_dtypes", "m
 _OPTIONAL = {
     "gguf": "`pip install '.[models]'` in the checkout, for the models of `make demo`",
     "tokenizers": "`pip install '.[models]'` in the checkout, for the models of `make demo`",
+    "scipy": "`pip install '.[tune]'` in the checkout, for the searches of `qcc tune`",
+    "xgboost-cpu": "`pip install '.[tune]'` in the checkout, for the searches of `qcc tune`",
 }
 _CUDA_EXTRA = "pip install 'qcc[cuda]'"
-# Nothing in this version uses them; there is nothing to fix where they are absent.
-_PLANNED_PACKAGES = {
-    "xgboost-cpu": "autotuning",
-}
 _CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile")
 _NEEDED_CPU_FEATURES = {"avx2", "fma", "f16c"}
 _LITTLE_MEMORY = 4 << 30
@@ -42,10 +40,7 @@ _LITTLE_DISK = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """
-    `status` is ok, optional (absent and only wanted by some), planned (of no use in this version),
-    poor or missing.
-    """
+    """`status` is ok, optional (absent and only wanted by some), poor or missing."""
 
     name: str
     status: str
@@ -65,7 +60,6 @@ def examine() -> list[Finding]:
         _memory(),
         _disk("temporary disk", Path(tempfile.gettempdir())),
         _disk("disk here", Path.cwd()),
-        *(_planned(name, _version(name), part) for name, part in _PLANNED_PACKAGES.items()),
         *_cuda(),
         *_upmem(),
     ]
@@ -98,10 +92,6 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _planned(name: str, found: str | None, part: str) -> Finding:
-    return Finding(name, "planned", f"{found or 'not found'}; for {part}, which is not there yet")
-
-
 def _cpu() -> Finding:
     has = set(_fields(Path("/proc/cpuinfo")).get("flags", "").split())
     found = f"{os.cpu_count()} cores, {platform.machine()}, " + " ".join(
@@ -132,7 +122,7 @@ def _upmem() -> Iterator[Finding]:
     clang = next(iter(candidates()), None)
     yield _optional(
         "upmem timed emulator",
-        clang and clang.version,
+        clang and clang.version.partition("\n")[0],
         "pip install 'qcc[pim-emu]', or put clang and ld.lld on PATH, for --target upmem:rv32",
     )
     yield _optional(VENDOR, shutil.which(VENDOR), "UPMEM's SDK builds for DPUs; no use needs it")

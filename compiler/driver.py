@@ -100,6 +100,7 @@ class _Compilation:
         source = replace(source, weights=WithTransposes(source.weights))
         self.source, self.options, self.out, self.progress = source, options, out, progress
         self.target = require_target(options.target)
+        options.require_fitting(self.target)
         self.device = (
             chosen_device(options.device, options.dpus) if self.target.family == "upmem" else None
         )

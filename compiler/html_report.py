@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from .console import bytes_text, kv_text
+from .console import bytes_text, kv_text, size_change
 from .cuda_report import KERNEL_COLUMNS, kernel_rows
 from .manifest import Manifest
 from .report_data import Layer, Report
@@ -75,12 +75,13 @@ def _header(report: Report, manifest: Manifest) -> str:
 
 
 def _cards(report: Report) -> str:
-    ratio = report.bytes_before / report.bytes_after if report.bytes_after else math.nan
+    before, after = report.bytes_before, report.bytes_after
+    factor, way = size_change(before, after) if after else (math.nan, "smaller")
     quantized = sum(layer.weights is not None for layer in report.layers)
     measured = [layer.sqnr_db for layer in report.layers if layer.sqnr_db is not None]
     figures = [
-        (bytes_text(report.bytes_after), f"weights, from {bytes_text(report.bytes_before)}"),
-        (f"{ratio:.2f}&times;", "smaller"),
+        (bytes_text(after), f"weights, from {bytes_text(before)}"),
+        (f"{factor:.2f}&times;", way),
         (f"{report.coverage:.1%}", "of weight bytes quantized"),
         (f"{quantized} / {len(report.layers)}", "layers quantized"),
         (_decibels(min(measured, default=None)), "lowest SQNR"),

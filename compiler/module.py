@@ -150,14 +150,14 @@ class Module:
         return start(code, target, self._artifact.tensor, self._threads)
 
     @cached_property
-    def _checked(self) -> Any:
-        """What is verified: the code where it runs, or in the emulator where there is no GPU."""
+    def _checked(self) -> tuple[Any, bool]:
+        """What is verified, and whether that is the emulator because there is no GPU."""
         if not self._target.on_gpu:
-            return self._running
+            return self._running, False
         try:
-            return self._running
+            return self._running, False
         except ResourceError:
-            return self._started(replace(self._target, emulated=True))
+            return self._started(replace(self._target, emulated=True)), True
 
     @property
     def generates(self) -> bool:
@@ -204,32 +204,35 @@ class Module:
         Replay the golden inputs, whole and token by token, and compare with the golden outputs.
 
         {"passed": bool, "outputs": [{"name", "precision", "max_abs_error", "max_rel_error",
-        "tolerance", "passed"}], "golden": bool}; passed with no outputs when the artifact stores
-        none, and then with "reason" and "next_step". It is this module's precision that is checked.
+        "tolerance", "passed"}], "golden": bool, "emulated": bool}; passed with no outputs when the
+        artifact stores none, and then with "reason" and "next_step". It is this module's precision
+        that is checked. "emulated": kernels for a GPU ran in the emulator, as there was no GPU.
         Errors and tolerance are relative to the largest value of the golden output, but for
         "max_abs_error".
         """
         stored = self._precision.outputs
         if stored is None or stored not in self._artifact:
-            return {"passed": True, "outputs": [], "golden": False} | self._unchecked()
+            nothing = {"passed": True, "outputs": [], "golden": False, "emulated": False}
+            return nothing | self._unchecked()
         inputs, expected = (
             _in_order(unpack_tensors(self._artifact.read(member)))
             for member in ("golden/inputs.safetensors", stored)
         )
         names = [value.name for value in self.signature.outputs]
-        checked = self._precision
-        whole = output_errors(names, expected, self._checked.call(inputs))
+        checked, (running, emulated) = self._precision, self._checked
+        whole = output_errors(names, expected, running.call(inputs))
         outputs = [self._judged(error, checked.tolerance) for error in whole]
-        alone = self._checked.reproduced(inputs)
+        alone = running.reproduced(inputs)
         if alone is not None:
             errors = output_errors(reproduced_names(names), expected, alone)
             outputs += [self._judged(error, 0.0) for error in errors]
         if self.generates:
             names = [f"{name} (token by token)" for name in names]
-            stepped = self._checked.in_two_steps(inputs[0])
+            stepped = running.in_two_steps(inputs[0])
             steps = output_errors(names, expected, stepped)
             outputs += [self._judged(error, checked.step_tolerance) for error in steps]
-        return {"passed": all(o["passed"] for o in outputs), "outputs": outputs, "golden": True}
+        passed = all(output["passed"] for output in outputs)
+        return {"passed": passed, "outputs": outputs, "golden": True, "emulated": emulated}
 
     def _unchecked(self) -> dict[str, str]:
         """Why no golden outputs are stored."""

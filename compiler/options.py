@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..dialects.errors import UsageError
+from .targets import Target
+
 STOPS = ("raise", "assign")
 MODEL_PRECISION = "none"
+OF_FAMILY = {"operands": "cuda", "device": "upmem", "dpus": "upmem", "tokens": "upmem"}
+"""Options that one family of targets has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,18 @@ class CompileOptions:
     dpus: int | None = None
     tokens: int = 128
     schedules: Path | None = None
+
+    def require_fitting(self, target: Target) -> None:
+        """UsageError for an option that only other targets have."""
+        for option in fields(self):
+            family = OF_FAMILY.get(option.name, target.family)
+            if family != target.family and getattr(self, option.name) != option.default:
+                raise UsageError(
+                    "option-target",
+                    f"target {target.name} takes no {option.name}",
+                    why=f"--{option.name}, {option.name}= in Python, is for targets {family}…",
+                    next_step=f"leave it out, or choose a target {family}… of `qcc list targets`",
+                )
 
     @property
     def quantizes(self) -> bool:

@@ -131,6 +131,17 @@ def spare_inputs(output: Path, inputs: Iterable[str | Path | None]) -> None:
             )
 
 
+def require_writable(path: Path) -> None:
+    """Raise UsageError where a file cannot be published at `path`, before the work for it."""
+    _require_replaceable(path)
+    with writing(path):
+        if not path.parent.is_dir():
+            code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+            raise OSError(code, os.strerror(code))
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def make_folder(path: Path) -> None:
     """Make the folder `path` with its parents; UsageError where that is not possible."""
     with writing(path):

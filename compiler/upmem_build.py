@@ -59,10 +59,10 @@ def kernels_of(module: ir.Module) -> dict[str, Operation]:
 def _nothing_placed(plan: Plan) -> UnsupportedError:
     reasons = dict.fromkeys(f"{name}: {reason}" for name, reason in plan.host)
     first = list(reasons)[:3]
+    recipe = "--recipe w4a4, or one that gives linear layers integer weights and activations"
     return UnsupportedError(
         "upmem-nothing",
         "no layer of the model runs on DPUs",
         why="; ".join(first) or "it has no linear layers",
-        next_step="compile with --recipe w4a4, or one that gives linear layers integer weights and "
-        "activations",
+        next_step=f"compile with {recipe}" if first else "compile for another target, as cpu",
     )

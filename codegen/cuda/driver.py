@@ -281,5 +281,6 @@ def _failed(call: str, why: str, doing: str) -> ResourceError:
         "the CUDA driver refuses" + (f" {doing}" if doing else ""),
         where=call,
         why=why,
-        next_step="`qcc doctor` tells about GPU and driver; --target cuda:emulate needs neither",
+        next_step="`qcc doctor` tells about GPU and driver; --emulate (in Python emulate=True) "
+        "runs the kernels on the CPU",
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...dialects.errors import QccError, UsageError
 from ..console import Console
-from ..publish import publish_bytes, spare_inputs
+from ..publish import publish_bytes, require_writable, spare_inputs
 from .argument_types import count, slack
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     if args.output:
         spare_inputs(args.output, [args.artifact, args.inputs, args.baseline])
+        require_writable(args.output)
     baseline = read_measurement(args.baseline) if args.baseline else None
     module = load(args.artifact, precision=args.precision)
     inputs, subject = _subject(args, module.precision)

@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..console import Console, bytes_text, cache_text, kv_text, table
+from ..console import Console, bytes_text, cache_text, kv_text, size_change, table
 from ..npz import read_npz
-from ..publish import spare_inputs
+from ..publish import require_writable, spare_inputs
 from ..stopwatch import Stopwatch
 from ..targets import require_target
 from .argument_types import count, fraction, seed
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     )  # fmt: skip
     if args.output:
         spare_inputs(args.output, inputs)
+        require_writable(args.output)
     examples = read_npz(Path(args.example_inputs)) if args.example_inputs else None
     with closing(console.progress()) as progress:
         progress.stage("open")
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         with opened as source:
             out = args.output or Path(f"{source.name}{'.mlir' if args.stop_after else '.qcc'}")
             spare_inputs(out, (*inputs, *source.weights.files()))
+            require_writable(out)
             report = compile_model(source, options, out, progress)
     report["timings"] = watch.with_total(report["timings"])
     for text in report.get("warnings", []):
@@ -170,7 +172,8 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
     if "bytes_after" not in report:
         return f"wrote {out}"
     before, after = report["bytes_before"], report["bytes_after"]
-    ratio = f", {before / after:.2f}x smaller" if after else ""
+    factor, way = size_change(before, after) if after else (0, "")
+    ratio = f", {factor:.2f}x {way}" if after else ""
     lines = [
         f"wrote {out}",
         f"weights {bytes_text(before)} -> {bytes_text(after)}{ratio}; "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..console import Console, table
-from ..publish import spare_inputs
+from ..publish import require_writable, spare_inputs
 
 SUMMARY = "run an artifact on arrays from an .npz file"
 
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     if args.outputs:
         spare_inputs(args.outputs, [args.artifact, args.inputs])
+        require_writable(args.outputs)
     arrays = read_npz(args.inputs)
     from ..api import load
 

@@ -33,7 +33,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         "passed": passed,
         "outputs": [output for result in results for output in result["outputs"]],
         "golden": all(result["golden"] for result in results),
+        "emulated": any(result["emulated"] for result in results),
     }
+    if result["emulated"]:
+        console.note("no GPU was found: the emulator ran the kernels, and no binary was checked")
     for name, each in zip(names, results, strict=True):
         if not each["golden"]:
             console.note(

@@ -62,7 +62,7 @@ class Doubling:
         output = {"name": "y", "precision": "default", "max_abs_error": 0.5}
         output |= {"max_rel_error": 0.125, "tolerance": 1e-3}
         passed = {"passed": self.passed}
-        return {"outputs": [output | passed], "golden": True, **passed}
+        return {"outputs": [output | passed], "golden": True, "emulated": False, **passed}
 
 
 def heavy_modules(*argv: str) -> set[str]:
@@ -396,8 +396,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "remedy": "",
     }
     assert {"python", "cpu", "memory", "torch-mlir"} <= set(checks)
-    assert (checks["xgboost-cpu"]["status"], checks["xgboost-cpu"]["remedy"]) == ("planned", "")
-    assert "not there yet" in checks["xgboost-cpu"]["found"]
+    assert checks["xgboost-cpu"]["status"] in ("ok", "optional")
     for name in (
         "cuda emulator",
         "cuda compiler",
@@ -411,6 +410,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         assert (
             (found["status"] == "ok") == (found["remedy"] == "") == (found["found"] != "not found")
         )
+        assert "\n" not in found["found"]
     monkeypatch.setattr("qcc.compiler.doctor._REQUIRED", ("no-such-package",))
     assert main(["doctor"]) == 6
     assert "no-such-package: `pip install .`" in capsys.readouterr().out

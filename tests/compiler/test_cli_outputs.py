@@ -86,6 +86,27 @@ def test_a_name_of_ones_own_is_checked_too(
     assert "error [output-is-input]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", ["compile m.pt2 -o", "run model.qcc --inputs x.npz --outputs",
+                                  "bench model.qcc -o"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("output", "code"),
+    [
+        ("absent/o", "output-not-writable"),
+        ("m.pt2/o", "output-not-writable"),
+        (".", "output-not-a-file"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    argv: str, output: str, code: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("qcc.compiler.api.load", None)
+    assert main([*argv.split(), output]) == 2
+    told = capsys.readouterr().err
+    assert f"[{code}]" in told
+    assert "qcc: open" not in told
+
+
 def test_a_former_output_is_replaced(folder: Path) -> None:
     (folder / "out.qcc").write_text("old")
     assert main(["compile", "m.pt2", "-o", "out.qcc"]) == 0

@@ -80,6 +80,22 @@ def test_unknown_target() -> None:
     assert refused.value.code == "target-unknown"
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"operands": "bf16"}, "target cpu takes no operands"),
+        ({"dpus": 4}, "target cpu takes no dpus"),
+        ({"device": "v1B", "target": "cuda:emulate"}, "target cuda:emulate takes no device"),
+        ({"tokens": 8, "target": "cuda:sm_80"}, "target cuda:sm_80 takes no tokens"),
+        ({"operands": "bf16", "target": "upmem"}, "target upmem takes no operands"),
+    ],
+)
+def test_options_of_another_target(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told) as refused:
+        compile_linear(**options)
+    assert refused.value.code == "option-target"
+
+
 class Spectrum(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.svdvals(x)  # this very line is named

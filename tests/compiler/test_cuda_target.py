@@ -319,6 +319,22 @@ def test_warp_groups_copy_by_tensor_maps() -> None:
     assert ("tensor_map", (70, 256)) in [call[:2] for call in driver.calls]
 
 
+def test_verifying_tells_where_the_emulator_stood_in(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(_: CudaCode) -> None:
+        raise ResourceError("cuda-driver", "no GPU")
+
+    monkeypatch.setattr("qcc.codegen.cuda.driver_device.open_gpu", absent)
+    module = qcc.load(path)
+    assert not module.verify()["emulated"]
+    module = qcc.load(path)
+    module._target = require_target("cuda:sm_80")
+    result = module.verify()
+    assert result["passed"]
+    assert result["emulated"]
+
+
 def test_another_gpu_is_refused(code: CudaCode, driver: RecordedDriver) -> None:
     driver._capability = (9, 0)
     with pytest.raises(UnsupportedError, match=r"sm_90 \(a recorded GPU\)"):

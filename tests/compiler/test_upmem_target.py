@@ -151,6 +151,7 @@ def test_report_says_what_runs_where(
     assert main(["inspect", str(path)]) == 0
     text = capsys.readouterr().out
     assert "DPUs v1A, run by the emulator native" in text
+    assert "launch ms" in text
     assert "no products: it would only move its input" in text
     assert main(["report", str(path), "-o", str(tmp_path / "r.html")]) == 0
     assert "Layers on up to" in (tmp_path / "r.html").read_text()
@@ -267,6 +268,12 @@ def test_refusals(
         qcc.compile(exported, **given)
     assert caught.value.code == code
     assert told in str(caught.value)
+
+
+def test_nothing_to_place() -> None:
+    with pytest.raises(UnsupportedError, match="it has no linear layers") as told:
+        qcc.compile(nn.ReLU(), (torch.zeros(2, 3),), target="upmem")
+    assert told.value.next_step == "compile for another target, as cpu"
 
 
 def test_layer_that_fits_nowhere(exported: Path, tmp_path: Path) -> None:
