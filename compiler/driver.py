@@ -100,7 +100,6 @@ class _Compilation:
         source = replace(source, weights=WithTransposes(source.weights))
         self.source, self.options, self.out, self.progress = source, options, out, progress
         self.target = require_target(options.target)
-        options.require_fitting(self.target)
         self.device = (
             chosen_device(options.device, options.dpus) if self.target.family == "upmem" else None
         )
@@ -115,6 +114,7 @@ class _Compilation:
 
     def run(self) -> dict[str, Any]:
         _check_stop(self.options.stop_after)
+        self.options.require_fitting(self.target)
         check_operands(self.options.operands)
         recipe = load_recipe(self.options.recipe)
         with make_context() as context, ir.Location.unknown():
