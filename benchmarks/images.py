@@ -1,7 +1,7 @@
 """
 Seconds of whole image models in int8, against torch and ONNX Runtime on the same threads.
 
-    python -m benchmarks.images [--models resnet20 resnet56 ocr] [--batch N …] [--threads N]
+    python -m benchmarks.images [--models resnet20 resnet56 ocr] [--recipes fp32 …] [--batch N …]
 
 ResNet-20 and -56 have random weights: only their speed is looked at. `ocr` is the text recognizer
 of PP-OCRv4, read from the file that --ocr names (ch_PP-OCRv4_rec_infer.onnx of the package
@@ -32,6 +32,7 @@ Run = Callable[[], object]
 
 MODELS = ("resnet20", "resnet56", "ocr")
 SAMPLES = 8
+PLAIN = "fp32"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--recipes", nargs="+", default=[PLAIN, "w8a8", "w8a8-static"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--ocr", type=Path, help="ch_PP-OCRv4_rec_infer.onnx")
@@ -77,12 +79,13 @@ def contestants(
     runs: dict[str, Run] = {"torch fp32": lambda: model(images)}
     with torch.inference_mode(False), torch.no_grad():
         program = torch.export.export(model, (images.clone(),))
-        for recipe in (None, "w8a8", "w8a8-static"):
+        for name in options.recipes:
+            recipe = None if name == PLAIN else name
             calibration = [(sample.clone(),) for sample in samples] if recipe else None
             compiled = qcc.compile(
                 program, recipe=recipe, calibration=calibration, threads=options.threads
             )
-            runs[f"qcc {recipe or 'fp32'}"] = lambda compiled=compiled: compiled(array)
+            runs[f"qcc {name}"] = lambda compiled=compiled: compiled(array)
         runs |= onnx_runs(model, images, samples, options.threads, folder)
     return runs
 

@@ -22,8 +22,18 @@ WORD_BITS = 32
 
 
 def reads_next_group(bits: int) -> bool:
-    """Whether eight codes of `bits` are read as a word that ends in the row's next group."""
-    return bits * LANES < WORD_BITS
+    """
+    Whether eight codes of `bits` are read as a word that ends in the row's next group.
+
+    >>> [bits for bits in range(1, 9) if reads_next_group(bits)]
+    [2, 3]
+    """
+    return _alone(bits) < WORD_BITS // 8 <= 2 * _alone(bits)
+
+
+def _alone(bits: int) -> int:
+    """Bytes of eight codes."""
+    return bits * LANES // 8
 
 
 def read_codes(row: Ptr, k: Val, bits: int, ends: bool) -> Val:
@@ -39,7 +49,8 @@ def read_codes(row: Ptr, k: Val, bits: int, ends: bool) -> Val:
         return loaded if bits == WORD_BITS else widen(loaded, i32())
     if bits > 4:
         return _wide_codes(group, bits)
-    word = first_bytes(group, bits, i32()) if ends else _word(group)
+    exactly = ends or not reads_next_group(bits)
+    word = first_bytes(group, _alone(bits), i32()) if exactly else _word(group)
     shifts = lane_constants([lane * bits for lane in range(LANES)], i32())
     return (broadcast(word) >> shifts) & ((1 << bits) - 1)
 

@@ -81,7 +81,8 @@ def convert_linear(site: CallSite, op: qcc.LinearOp) -> None:
     bias = site.address(op.bias) if op.bias is not None else size(0)
     source, parts = weight_source(site, op.weight, k)
     schedule = schedule_of(site, op, integers=False) if isinstance(source, PlainReader) else None
-    contraction = Contraction(n, k, source, op.bias is not None, schedule)
+    by_rows = schedule is not None and k > 0 and "avx512vl" in site.library.features
+    contraction = Contraction(n, k, source, op.bias is not None, schedule, by_rows)
     launcher = contraction_launcher(site.library, contraction)
     arguments = [site.address(op.input), address, bias, m, *parts]
     total = contraction.total(m)

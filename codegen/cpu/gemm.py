@@ -6,7 +6,8 @@ and the inner loop is loads and fused multiply-adds alone; lanes are summed at t
 Work is cut into tiles of `rows` weight rows times `MC` rows of x. A tile decodes its weight rows
 once into a scratch that stays in the L2 cache, then runs MR x NR register blocks over it. With
 one row of x (decoding a token) weights go from packed bytes to registers directly. Plain weights
-meet more than a few rows of x as panels (panel_tiles.py), which add no lanes up.
+meet some rows of x as they lie (row_tiles.py), and more as panels (panel_tiles.py), which add no
+lanes up.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from .library import Arguments, KernelLibrary, scratch
 from .panel_output import Columns
 from .panel_tiles import FloatTiles, units_of_work
 from .plain_panels import panel_of_rows
+from .row_tiles import MOST_ROWS, WEIGHTS, RowTiles
 
 MR, NR = 3, 4
 MC = 192
@@ -56,19 +58,25 @@ class Contraction:
     has_bias: bool
     schedule: LinearSchedule | None = None
     """How plain weights meet many rows; None for packed ones."""
+    by_rows: bool = False
+    """Whether plain weights meet some rows in tiles of rows (row_tiles.py)."""
 
     @property
     def key(self) -> str:
-        return f"linear {self.n}x{self.k} {self.weight.key} bias={self.has_bias} {self.schedule}"
+        ways = f"{self.schedule} {self.by_rows}"
+        return f"linear {self.n}x{self.k} {self.weight.key} bias={self.has_bias} {ways}"
 
     def total(self, m: Val) -> Val:
         """Of the launcher."""
         tiles = (m + (MC - 1)) // MC * self.row_tiles
         if self.schedule is None:
             return tiles
-        few = m.compare("le", FEW_ROWS)
         panels = -(-self.n // PANEL_ROWS)
-        return select(few, tiles, units_of_work(self.schedule, panels, m, FEW_ROWS))
+        many = units_of_work(self.schedule, panels, m, FEW_ROWS)
+        if self.by_rows:
+            some = select(m.compare("gt", 1), size(-(-self.n // WEIGHTS)), tiles)
+            return select(m.compare("le", MOST_ROWS), some, many)
+        return select(m.compare("le", FEW_ROWS), tiles, many)
 
     @property
     def rows(self) -> int:
@@ -115,12 +123,13 @@ class _Tiles:
                 self._vector_tile(tile)
 
         def several_rows() -> None:
-            tiles = self._panel_tiles()
+            tiles, some = self._panel_tiles(), self._row_tiles()
             if tiles is None:
                 self._each_matrix_tile(begin, end)
                 return
-            few = self.m.compare("le", FEW_ROWS)
-            branch(few, lambda: self._each_matrix_tile(begin, end), lambda: tiles.run(begin, end))
+            few = self.m.compare("le", FEW_ROWS if some is None else MOST_ROWS)
+            with_few = self._each_matrix_tile if some is None else some.run
+            branch(few, lambda: with_few(begin, end), lambda: tiles.run(begin, end))
 
         branch(self.m.compare("eq", 1), one_row, several_rows)
 
@@ -137,6 +146,12 @@ class _Tiles:
             c.schedule, c.k, -(-c.n // PANEL_ROWS), self.m, self.x,
             Columns(self.y, c.n), Columns(self.bias, c.n, present=c.has_bias), fill,
         )  # fmt: skip
+
+    def _row_tiles(self) -> RowTiles | None:
+        c, weight = self.c, self.c.weight
+        if not c.by_rows or not isinstance(weight, PlainReader):
+            return None
+        return RowTiles(c.n, c.k, self.m, self.x, self.y, self.bias if c.has_bias else None, weight)
 
     def _each_matrix_tile(self, begin: Val, end: Val) -> None:
         decoded = scratch(self.c.rows * padded(self.c.k))

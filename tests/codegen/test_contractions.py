@@ -10,6 +10,7 @@ from qcc.dialects.formats.panels import panel_unit
 
 SIZES = (1, 2, 3, 5, 7, 16, 31, 33, 200)
 PLAIN = [*zip(SIZES, SIZES[4:] + SIZES[:4], strict=True), (7, 1), (16, 16), (33, 33), (3, 200)]
+PLAIN += [(13, 2053), (6, 1024)]  # more than one part of k, and exactly one
 TABLE = "table=[0,0.5,1,1.5,2,3,4,6,0,-0.5,-1,-1.5,-2,-3,-4,-6]"
 OPTIONS = {"lut4": f"<{TABLE}>", "nvfp4": "<two_level=true>"}
 DEFAULTS = [f"{name}{OPTIONS.get(name, '')}" for name in available()]

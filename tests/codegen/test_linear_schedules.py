@@ -15,7 +15,7 @@ from qcc.dialects.cpu.schedule import LinearProblem, LinearSchedule, illegal
 from qcc.dialects.errors import UsageError
 from qcc.dialects.formats import parse_spelling
 
-ROWS = (0, 1, 5, 23)
+ROWS = (0, 1, 5, 45)
 N, K = 83, 96
 INTEGERS = {
     "fresh": LinearSchedule(8, 1, 192, 2, 64),
