@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...autotune.database import Database, Lookup
+from ...autotune.database.shipped import NAME as SHIPPED
+from ...autotune.database.shipped import shipped
 from ...autotune.measure.backend import BackendName
 from ...autotune.measure.device_lock import DeviceLock
 from ...autotune.measure.executors.base import Executor
@@ -23,6 +25,7 @@ from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
 from ...dialects.errors import UsageError
 from ..cache_folder import cache_folder
 from ..console import Progress
+from ..tuning_database import USER
 from .model_jobs import ModelJob, Tunable
 
 NEIGHBOURS = 4
@@ -107,9 +110,10 @@ def default_memory() -> int:
 
 
 def _with_starts(job: Job, database: Database) -> Job:
-    """The best of similar tasks are tried first."""
-    near = Lookup([("", database)]).neighbours(job.task, NEIGHBOURS)
-    return replace(job, starts=tuple(found.measurement.values for found in near))
+    """The best that is known, the shipped one too, is tried first; then that of similar tasks."""
+    known = Lookup([(USER, database), (SHIPPED, shipped())])
+    found = [known.best(job.task), *known.neighbours(job.task, NEIGHBOURS)]
+    return replace(job, starts=tuple(each.measurement.values for each in found if each))
 
 
 def _name(model_job: ModelJob) -> str:

@@ -112,7 +112,12 @@ def _tables(share: Share, device: Device) -> float:
     ordered = reorders(share)
     places = s.groups * (1 + ordered) if s.residency == "resident" else 0
     reloads = max(0, places - PLACES_IN_REGISTERS)
-    row = 2 + reloads + s.groups * (1 + 3 + 2 * ordered) + LOOP / max(1, min(s.row_block, 16 // s.groups))
+    row = (
+        2
+        + reloads
+        + s.groups * (1 + 3 + 2 * ordered)
+        + LOOP / max(1, min(s.row_block, 16 // s.groups))
+    )
     blocks = share.rows_each // s.row_block
     size = s.groups * s.row_block * WIDTH[t.code]
     add_slots = blocks * (DMA_SLOTS + 6 + LOOP + s.row_block * row)
