@@ -35,7 +35,7 @@ TRUST = 0.05
 FAR = 5.0
 """How many deviations an improvement may be away before its logarithm is cut."""
 LEAST_CHANCE = 0.02
-FEW_TRIALS = TreeOptions("reg:squarederror", members=4, rounds=60, depth=4)
+FEW_TRIALS = TreeOptions("reg:squarederror", members=3, rounds=30, depth=4, rate=0.3)
 
 
 @dataclass(frozen=True)
@@ -129,28 +129,37 @@ class GuidedSearch:
         best = float(trials.log_times.min())
         works = self._chance_to_work(trials, seen.features)
 
-        def score(some: Described) -> Numbers:
+        def score(some: Described, opinions: list[Prediction]) -> Numbers:
             """Of the improvement that the models expect at the mean, the logarithm."""
-            opinions = [model.predict(some.features) for model in self.models]
             expected = [log_improvement(each, best - slope * some.base) for each in opinions]
             return logsumexp(expected, axis=0) + works(some.features)
 
-        pool = self._candidates(trials, lambda configs: score(self._described(configs)))
-        described, taken = self._described(pool), []
-        for turn in range(min(count, len(pool))):
-            values = score(described)
+        def first_score(configs: Configs) -> Numbers:
+            some = self._described(configs)
+            return score(some, self._opinions(some.features))
+
+        pool = self._candidates(trials, first_score)
+        described, taken, guessed = self._described(pool), [], np.zeros(0)
+        while len(taken) < min(count, len(pool)):
+            if taken:
+                self._imagine(seen.features, times, described.features[taken], guessed)
+            opinions = self._opinions(described.features)
+            values = score(described, opinions)
             if self.options.distinctive:
                 new = novelty(pool, covered(pool[taken], self.space))
                 values = values + self.options.variety * new
             values[taken] = -np.inf
             taken.append(int(np.argmax(values)))
-            if turn + 1 < count:
-                self._imagine(seen.features, times, described.features[taken])
+            guessed = np.mean([each.mean[taken] for each in opinions], axis=0)
         return pool[taken]
 
-    def _imagine(self, features: Features, times: Numbers, picked: Features) -> None:
+    def _opinions(self, features: Features) -> list[Prediction]:
+        return [model.predict(features) for model in self.models]
+
+    def _imagine(
+        self, features: Features, times: Numbers, picked: Features, guessed: Numbers
+    ) -> None:
         """As if the picked were measured, with what the models expect of them."""
-        guessed = np.mean([model.predict(picked).mean for model in self.models], axis=0)
         for model in self.models:
             model.imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
 
