@@ -38,12 +38,18 @@ class Recording:
     cost: NDArray[np.float64]
 
     @property
+    def configs(self) -> Configs:
+        """All of them, [members, knobs]."""
+        members = self.space.members
+        return np.zeros((0, len(self.space.knobs)), np.int64) if members is None else members
+
+    @property
     def optimum(self) -> float:
         return float(np.nanmin(self.seconds))
 
     @cached_property
     def _places(self) -> dict[int, int]:
-        keys = self.space.keys(_members(self.space))
+        keys = self.space.keys(self.configs)
         return {int(key): place for place, key in enumerate(keys)}
 
     def measure(self, configs: Configs) -> list[Trial]:
@@ -57,10 +63,6 @@ class Recording:
             )
             for config, place in zip(configs, places, strict=True)
         ]
-
-
-def _members(space: Space) -> Configs:
-    return np.zeros((0, len(space.knobs)), np.int64) if space.members is None else space.members
 
 
 def read_recording(path: Path) -> Recording:

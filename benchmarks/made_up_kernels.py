@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qcc.autotune.cost_model.roofline import Roofline
 from qcc.autotune.recorded import Recording
 from qcc.dialects.knobs import Columns, Configs, Constraint, Knob, Space
 
@@ -195,7 +196,34 @@ KERNELS: dict[str, tuple[tuple[Knob, ...], tuple[Constraint, ...], Callable[[Col
 }  # fmt: skip
 
 
-def made_up() -> Iterator[Recording]:
+@dataclass(frozen=True, eq=False)
+class MadeUp(Recording):
+    """A recording that knows how it was made."""
+
+    work: Callable[[Columns], Work]
+    on: Device
+
+    def roofline(self) -> Roofline:
+        """What can be said of it with no measurement."""
+        space = Space(self.space.name, self.space.knobs, members=self.configs, derive=self._numbers)
+        rates = {
+            "flops": self.on.flops * 1e12,
+            "bytes": self.on.bandwidth * 1e12,
+            "shared_bytes": self.on.shared_rate * 1e12,
+        }
+        return Roofline(space, rates, units="blocks", lanes=self.on.units)
+
+    def _numbers(self, columns: Columns) -> dict[str, NDArray]:
+        work = self.work(columns)
+        return {
+            "flops": work.flops,
+            "bytes": work.bytes,
+            "shared_bytes": work.shared_bytes_moved,
+            "blocks": work.blocks,
+        }
+
+
+def made_up() -> Iterator[MadeUp]:
     """Each kernel on each device, all configs with their times."""
     for name, (knobs, rules, work) in KERNELS.items():
         space = Space(name, knobs, rules)
@@ -204,7 +232,9 @@ def made_up() -> Iterator[Recording]:
         for device in DEVICES:
             rng = np.random.default_rng(device.seed)
             times = seconds(work(space.columns(members)), device, rng)
-            yield Recording(known, f"{name} {device.name}", times, np.ones(len(times)))
+            yield MadeUp(
+                known, f"{name} {device.name}", times, np.ones(len(times)), work=work, on=device
+            )
 
 
 def everything(space: Space) -> Configs:

@@ -1,7 +1,7 @@
 """
 Searches compared on recorded spaces: how many measurements each takes to come near the optimum.
 
-    python -m benchmarks.tuning PLACE [--seeds 20] [--kernel-tuner] [--transfer] [--stop]
+    python -m benchmarks.tuning PLACE [--kernel-tuner] [--transfer] [--stop] [--overhead]
 
 PLACE is a folder of cache files of Kernel Tuner (*.json, *.json.gz), for example from the FAIR
 benchmark hub for auto-tuning, doi 10.5281/zenodo.15364124, or `made-up`: kernels and devices that
@@ -9,7 +9,8 @@ do not exist (benchmarks/made_up_kernels.py), on which the options of qcc's sear
 Runs are kept in --state, so that a stopped benchmark goes on where it was. With --kernel-tuner its
 strategies are run through its own package, if that is installed, on the same files. With --transfer
 each space is tuned with what the other spaces of the same knobs know. With --stop the claims of the
-early stop are compared with what came true. --output writes what is printed as Markdown.
+early stop are compared with what came true. --overhead adds what proposals take on a space
+of 1e12 points. --output writes what is printed as Markdown.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.peers.kernel_tuner import KERNEL_TUNER_STRATEGIES
+from benchmarks.tuning_overhead import overhead
 from benchmarks.tuning_runs import (
     BATCH,
     BUDGET,
@@ -67,6 +69,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kernel-tuner", action="store_true")
     parser.add_argument("--transfer", action="store_true")
     parser.add_argument("--stop", action="store_true")
+    parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--output", type=Path)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -90,6 +93,8 @@ def main(words: Sequence[str] | None = None) -> int:
     shown = tables({each.name: each.recording for each in subjects}, curves)
     if options.stop:
         shown.append(stop_table(claims(subjects, state, seeds, console)))
+    if options.overhead:
+        shown.append(overhead(options.strategies))
     title = f"{len(seeds)} seeds, {BUDGET} measurements, {BATCH} proposed at a time"
     for table in shown:
         console.print(table.rich(title))

@@ -94,11 +94,10 @@ def transfer_runner(subject: Subject, others: Sequence[Subject]) -> Runner:
 def trials_of(subject: Subject, space: Space) -> Trials:
     """All that was measured, as configs of `space`, whose knobs are the same."""
     own = subject.recording.space
-    members = np.zeros((0, len(own.knobs)), np.int64) if own.members is None else own.members
     return Trials(
         [
             Trial(space.config(own.values(trial.config)), trial.seconds, trial.failure)
-            for trial in subject.recording.measure(members)
+            for trial in subject.recording.measure(subject.recording.configs)
         ]
     )
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import tuning, tuning_runs
+from benchmarks import tuning, tuning_overhead, tuning_runs
 
 
 @pytest.fixture
@@ -55,3 +55,11 @@ def test_runs_that_are_kept_are_not_repeated(folder, monkeypatch):
 def test_a_folder_without_recordings(tmp_path, capsys):
     assert tuning.main([str(tmp_path)]) == 2
     assert "no recordings" in capsys.readouterr().out
+
+
+def test_what_proposals_cost_where_nothing_can_be_enumerated(monkeypatch):
+    assert tuning_overhead.SPACE.points == 10**12
+    monkeypatch.setattr(tuning_overhead, "TRIALS", (8, 20))
+    table = tuning_overhead.overhead(["distinctive"])
+    assert table.columns[1:] == ("up to 8 trials", "up to 20 trials")
+    assert all(float(cell) > 0 for cell in table.rows[0][1:])
