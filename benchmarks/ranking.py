@@ -60,7 +60,7 @@ def quality(name: str, model: str, predicted: Numbers, seconds: Numbers) -> Qual
     order = np.argsort(predicted, kind="stable")
     recalls = tuple(float(np.isin(best, order[:count]).mean()) for count in FIRST)
     ranks = [np.argsort(np.argsort(each, kind="stable")) for each in (predicted, seconds)]
-    return Quality(name, model, float(np.corrcoef(*ranks)[0, 1]), recalls)
+    return Quality(name, model, float(np.corrcoef(ranks[0], ranks[1])[0, 1]), recalls)
 
 
 def models(
