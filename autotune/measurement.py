@@ -16,6 +16,8 @@ from .trials import Trial
 
 FAILURES = ("compile", "runtime", "correctness", "timeout", "constraints")
 DETAIL_LIMIT = 2000
+_FLAGS = ("contended", "checked", "modelled")
+_LATEST = 1e11  # seconds since 1970 that a calendar has
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
@@ -97,6 +99,9 @@ def _plain(measurement: Measurement) -> dict[str, object]:
         "spread": float(measurement.spread),
         "cost": {name: float(cost) for name, cost in sorted(measurement.cost.items())},
         "when": float(measurement.when),
+        "samples": int(measurement.samples),
+        "seed": int(measurement.seed),
+        **{name: bool(getattr(measurement, name)) for name in _FLAGS},
         "detail": detail[:DETAIL_LIMIT],
     }
 
@@ -114,4 +119,4 @@ def _wrong(measurement: Measurement) -> str:
     for name, value in numbers.items():
         if not (isfinite(value) and value >= 0):
             return f"{name} is {value}"
-    return "" if isfinite(measurement.when) else f"when is {measurement.when}"
+    return "" if 0 <= measurement.when < _LATEST else f"when is {measurement.when}"

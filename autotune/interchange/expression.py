@@ -1,7 +1,8 @@
 """
 Rules and lists of values as other tuners write them: Python expressions, read and never run.
 
-    >>> parse("tile % warps == 0 and tile * warps <= 64").holds(tile=np.array([8, 24]), warps=4)
+    >>> columns = {"tile": np.array([8, 24]), "warps": 4}
+    >>> parse("tile % warps == 0 and tile * warps <= 64").holds(columns)
     array([ True, False])
     >>> parse("[2**i for i in range(2, 5)] + [48]").value()
     [4, 8, 16, 48]
@@ -26,8 +27,8 @@ from numpy.typing import NDArray
 
 from ...dialects.errors import IntegrityError
 
-LONGEST_TEXT, LONGEST_LIST, WIDEST = 1 << 24, 1 << 20, 128
-"""Characters of an expression, elements of a list, bits of a number."""
+LONGEST_TEXT, LONGEST_LIST, LONGEST_ROW, WIDEST = 1 << 24, 1 << 20, 256, 128
+"""Characters of an expression, elements of a list, and of a list in one, bits of a number."""
 
 
 class Expression:
@@ -44,7 +45,7 @@ class Expression:
         """Without names: a number, a text or a list."""
         return self._evaluated({})
 
-    def holds(self, **columns: Any) -> NDArray[np.bool_]:
+    def holds(self, columns: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Where it is true, for columns of values [count] or single ones."""
         arrays = {name: np.asarray(column) for name, column in columns.items()}
         shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
@@ -67,7 +68,7 @@ class Written:
     names: tuple[str, ...]
 
     def __call__(self, *columns: Any) -> NDArray[np.bool_]:
-        return self.expression.holds(**dict(zip(self.names, columns, strict=True)))
+        return self.expression.holds(dict(zip(self.names, columns, strict=True)))
 
 
 def parse(text: str) -> Expression:
@@ -110,6 +111,14 @@ def _range(*bounds: int) -> list[int]:
     if len(found) > LONGEST_LIST:
         raise ValueError(f"a list of {len(found)} values")
     return list(found)
+
+
+def _bounded(values: list[Any]) -> list[Any]:
+    """A list that a file may make: they could grow with each operation."""
+    rows = [len(value) for value in values if isinstance(value, list)]
+    if len(values) > LONGEST_LIST or max(rows, default=0) > LONGEST_ROW:
+        raise ValueError(f"a list of {len(values)} values, in rows of up to {max(rows, default=1)}")
+    return values
 
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -225,6 +234,7 @@ def _listed_by(element: ast.expr, loop: ast.comprehension, names: Mapping[str, A
         inner = {**names, loop.target.id: value}
         if all(_evaluate(test, inner) for test in loop.ifs):
             found.append(_evaluate(element, inner))
+            _bounded(found[-1:])
     return found
 
 
@@ -233,7 +243,7 @@ def _combined(node: ast.BinOp, left: Any, right: Any) -> Any:
     joined = isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list)
     if not joined and (isinstance(left, str | list) or isinstance(right, str | list)):
         raise TypeError("arithmetic takes numbers")
-    return _BINARY[type(node.op)](left, right)
+    return _bounded(left + right) if joined else _BINARY[type(node.op)](left, right)
 
 
 def _among(value: Any, among: list[Any]) -> Any:
@@ -253,9 +263,9 @@ def _listed(values: tuple[Any, ...]) -> Any:
 
 
 _PARTS: dict[type[ast.expr], tuple[Callable[[Any], list[ast.expr]], Callable[..., Any]]] = {
-    ast.List: (lambda node: node.elts, lambda node, *values: list(values)),
-    ast.Tuple: (lambda node: node.elts, lambda node, *values: list(values)),
-    ast.Set: (lambda node: node.elts, lambda node, *values: list(values)),
+    ast.List: (lambda node: node.elts, lambda node, *values: _bounded(list(values))),
+    ast.Tuple: (lambda node: node.elts, lambda node, *values: _bounded(list(values))),
+    ast.Set: (lambda node: node.elts, lambda node, *values: _bounded(list(values))),
     ast.UnaryOp: (lambda node: [node.operand], lambda node, value: _UNARY[type(node.op)](value)),
     ast.BinOp: (lambda node: [node.left, node.right], _combined),
     ast.BoolOp: (lambda node: node.values, _joined),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any
 
 import msgspec
@@ -80,8 +81,11 @@ def encode_t1(space: Space, kernel: KernelFile) -> bytes:
     """
     `space` with its rules, except those that are `left_out`.
 
-    Raises UsageError for a recorded space of more than LONGEST_MEMBERS configs.
+    Raises UsageError for knobs whose names no expression can have, and for a recorded space of more
+    than LONGEST_MEMBERS configs.
     """
+    for name in space.names:
+        _require_identifier(name)
     parameters = [
         Parameter(knob.name, _type(knob), repr(list(knob.values)), _default(knob, kernel))
         for knob in space.knobs
@@ -120,6 +124,16 @@ def decode_t1(data: bytes, where: str) -> Space:
             why=f"{error.what}: {error.why}" if isinstance(error, QccError) else str(error),
             next_step="compare it with the T1 schema, version 1.0.0",
         ) from error
+
+
+def _require_identifier(name: str) -> None:
+    if not name.isidentifier() or iskeyword(name):
+        raise UsageError(
+            "knob-name",
+            f"T1 JSON cannot name the knob {name!r}",
+            why="rules are Python expressions of the names of knobs",
+            next_step="export to another format, or rename the knob",
+        )
 
 
 def _type(knob: Knob) -> str:

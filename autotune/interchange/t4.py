@@ -1,10 +1,10 @@
 """
 Results as T4 JSON, schema 1.0.0, as Kernel Tuner, KTT and the FAIR benchmark hub write it.
 
-Times of a file are in the unit that its metadata names, in seconds where it names none. What T4 has
-no field for is in `qcc` beside its fields, so that reading what was written gives the same records;
-others ignore it. Of results of other tuners it is not known whether they were checked: Kernel Tuner
-writes `correctness` 1 for all of them.
+Times of a file are in the unit that its metadata names, in seconds where it names none. Beside the
+fields of a result is `qcc`, the record itself, which others ignore: T4 lacks much of it, and times
+change in their last bits on the way through milliseconds. Of results of other tuners it is not
+known whether they were checked: Kernel Tuner writes `correctness` 1 for all of them.
 """
 
 from __future__ import annotations
@@ -38,21 +38,6 @@ class _Objective(msgspec.Struct):
     unit: str = ""
 
 
-class _Own(msgspec.Struct, forbid_unknown_fields=True):
-    """Fields of a measurement that T4 lacks."""
-
-    detail: str = ""
-    spread: float = 0.0
-    samples: int = 0
-    contended: bool = False
-    checked: bool = False
-    modelled: bool = False
-    strategy: str = ""
-    seed: int = 0
-    when: float = 0.0
-    host: str = ""
-
-
 class _Result(msgspec.Struct):
     configuration: dict[str, bool | int | float | str]
     invalidity: str
@@ -60,7 +45,7 @@ class _Result(msgspec.Struct):
     measurements: list[_Objective] = []
     objectives: list[str] = []
     timestamp: str = ""
-    qcc: _Own | None = None
+    qcc: Measurement | None = None
 
 
 class _OwnHead(msgspec.Struct, frozen=True):
@@ -123,27 +108,28 @@ def _result(measurement: Measurement) -> dict[str, Any]:
         "correctness": float(measurement.worked and measurement.checked),
         "measurements": [] if time is None else [{"name": "time", "value": time, "unit": "ms"}],
         "objectives": ["time"],
-        "qcc": {name: getattr(measurement, name) for name in _Own.__struct_fields__},
+        "qcc": measurement,
     }
 
 
 def _measurement(result: _Result, unit: float, checked: bool) -> Measurement:
-    own = result.qcc or _Own(strategy="imported", when=_when(result.timestamp), checked=checked)
+    if result.qcc is not None:
+        return result.qcc
     seconds = None
     if result.invalidity == "correct":
         seconds = _seconds(result, unit)
     elif result.invalidity not in FAILURES:
         raise ValueError(f"invalidity {result.invalidity!r} is none of the schema")
-    runtimes = _numbers(result.times.get("runtimes"))
+    runtimes = result.times.get("runtimes")
     return Measurement(
         values=dict(result.configuration),
         seconds=seconds,
         failure="" if seconds is not None else _failure(result),
+        samples=len(runtimes) if isinstance(runtimes, list) else 0,
+        checked=checked,
         cost=_cost(result, unit),
-        **{
-            **msgspec.structs.asdict(own),
-            "samples": own.samples if result.qcc else len(runtimes),
-        },
+        strategy="imported",
+        when=_when(result.timestamp),
     )
 
 
@@ -177,11 +163,6 @@ def _cost(result: _Result, unit: float) -> dict[str, float]:
     }
 
 
-def _numbers(values: Any) -> list[float]:
-    some = values if isinstance(values, list) else []
-    return [value for value in some if isinstance(value, int | float)]
-
-
 def _unit(name: str) -> float:
     if name.lower() not in _SECONDS:
         raise ValueError(f"the unit of time {name!r} is unknown")
@@ -189,8 +170,8 @@ def _unit(name: str) -> float:
 
 
 def _when(timestamp: str) -> float:
-    """Unix time; 0 where the text is no date."""
+    """Unix time; 0 where the text is no date since 1970."""
     try:
-        return datetime.fromisoformat(timestamp).timestamp()
-    except ValueError:
+        return max(0.0, datetime.fromisoformat(timestamp).timestamp())
+    except (ValueError, OverflowError):
         return 0.0

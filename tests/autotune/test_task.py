@@ -69,6 +69,8 @@ def test_task_needs_a_kernel() -> None:
         ({"seconds": 1e-3, "samples": -1}, "samples is -1"),
         ({"seconds": 1e-3, "cost": {"compilation": -1.0}}, "compilation is -1"),
         ({"seconds": 1e-3, "when": float("nan")}, "when is nan"),
+        ({"seconds": 1e-3, "when": 1e300}, "when is 1e"),
+        ({"seconds": 1e-3, "when": -1.0}, "when is -1"),
     ],
 )
 def test_impossible_measurements_are_refused(fields: dict[str, Any], why: str) -> None:
@@ -97,10 +99,17 @@ def test_details_are_cut_and_made_text() -> None:
 
 
 def test_numbers_of_numpy_are_spelled_as_others() -> None:
-    plain = Measurement(values={"tile": 8}, seconds=0.5, cost={"benchmark": 2.0})
-    cost: Any = {"benchmark": np.int64(2)}
-    values: Any = {"tile": np.int64(8)}
-    assert Measurement(values=values, seconds=np.float64(0.5), cost=cost).json == plain.json
+    plain = Measurement(
+        values={"tile": 8}, seconds=0.5, cost={"benchmark": 2.0}, samples=3, checked=True, seed=1
+    )
+    numbers: Any = {
+        "values": {"tile": np.int64(8)},
+        "cost": {"benchmark": np.int64(2)},
+        "samples": np.int32(3),
+        "checked": np.True_,
+        "seed": np.uint8(1),
+    }
+    assert Measurement(seconds=np.float64(0.5), **numbers).json == plain.json
 
 
 def test_trials_leave_out_values_that_the_space_has_not() -> None:
