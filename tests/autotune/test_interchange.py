@@ -1,5 +1,6 @@
 """Spaces and results in the formats of Kernel Tuner and TVM, written and read."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,21 @@ def test_results_survive_a_cache_file(tmp_path: Path) -> None:
     recording = read_recording(path)
     assert (recording.optimum, recording.device) == (pytest.approx(1.5e-3), "zen4")
     assert len(recording.seconds) == 4
+
+
+def test_results_in_t4_can_be_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "results.json.gz"
+    path.write_bytes(gzip.compress(encode_t4(TASK, MEASURED)))
+    recording = read_recording(path)
+    assert recording.space.names == ("order", "tile")
+    configs = np.array([recording.space.config(each.values) for each in MEASURED])
+    replayed = recording.measure(configs)
+    assert [trial.seconds for trial in replayed] == [each.seconds for each in MEASURED]
+    assert recording.optimum == MEASURED[0].seconds
+    assert recording.cost.max() == 0.75
+    path.write_bytes(encode_t4(TASK, []))
+    with pytest.raises(IntegrityError, match="not a recording"):
+        read_recording(path)
 
 
 RECORD = (
