@@ -247,6 +247,7 @@ class DeviceCaches:
             self._device.clear(memory, size)
             if self.length:
                 self._move(spec, memory, new[spec.name], old[spec.name])
+            if spec.name in self.memories:
                 self._device.free(self.memories[spec.name])
             self.memories[spec.name] = memory
         self.capacity = capacity

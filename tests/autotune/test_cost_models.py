@@ -8,7 +8,9 @@ from qcc.autotune.cost_model import gaussian_process
 from qcc.autotune.cost_model.base import Prediction
 from qcc.autotune.cost_model.boosted_trees import BoostedTrees, TreeOptions, isotonic
 from qcc.autotune.cost_model.gaussian_process import GaussianProcess
+from qcc.autotune.features import Encoder
 from qcc.autotune.search.guided import log_improvement
+from qcc.dialects.knobs import Knob, Space
 
 
 def bowl(features: np.ndarray) -> np.ndarray:
@@ -124,3 +126,17 @@ def test_expected_improvement_keeps_its_order_far_from_the_best():
     assert (np.diff(values) < 0).all()
     assert np.isfinite(values).all()
     assert values[0] == pytest.approx(np.log(1 / np.sqrt(2 * np.pi)), abs=1e-6)
+
+
+def test_derived_numbers_have_one_scale_whatever_a_batch_holds() -> None:
+    """Also where a batch has what no sample had: a number that is not positive."""
+    space = Space(
+        "derived",
+        (Knob("rows", (1, 2, 4, 8, 16)),),
+        derive=lambda columns: {"bytes": 64.0 * (columns["rows"] - 1)},
+    )
+    encode = Encoder.of(space, np.array([[1], [2], [3], [4]]))
+    whole = encode(np.array([[0], [2], [4]]))
+    alone = np.concatenate([encode(np.array([[row]])) for row in (0, 2, 4)])
+    np.testing.assert_array_equal(whole, alone)
+    assert np.isfinite(whole).all()

@@ -131,3 +131,16 @@ def test_novelty_counts_values_not_seen():
     np.testing.assert_allclose(
         novelty(np.array([[0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]), seen), [0, 0.4, 1]
     )
+
+
+@pytest.mark.parametrize("strategy", SEARCHES)
+@pytest.mark.parametrize("count", [1, 3])
+def test_spaces_of_few_configs_are_used_up(strategy: str, count: int) -> None:
+    space = Space("few", (Knob("rows", tuple(range(1, count + 1))), Knob("order", ("row",))))
+    search = SEARCHES[strategy].make(space, np.random.default_rng(0))
+    trials = Trials()
+    for _ in range(count + 1):
+        configs = search.propose(trials, 1)
+        trials.add([Trial(tuple(config), 1.0 + sum(config)) for config in configs.tolist()])
+    assert len(trials) == count
+    assert len(search.propose(trials, 4)) == 0

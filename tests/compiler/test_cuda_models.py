@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,31 @@ def test_caches_grow_and_keep_what_they_hold(
     assert caches.length == 6
     [whole] = running.call([tokens])
     np.testing.assert_allclose(np.concatenate(rows, 1), whole, atol=5e-3 * np.abs(whole).max())
+
+
+def test_memory_that_a_cache_outgrew_is_freed(
+    decoder: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it held anything or not."""
+    running: Any = decoder._running
+    device, held = running._device, [0]
+    for name, change in (("allocate", 1), ("free", -1)):
+        called = getattr(device, name)
+        monkeypatch.setattr(device, name, counted(held, change, called))
+    caches = running.caches(1)
+    for positions in (1, 600, 5000):
+        caches.reserve(positions)
+    assert held == [len(caches.memories)]
+    caches.close()
+    assert held == [0]
+
+
+def counted(held: list[int], change: int, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def counting(argument: Any) -> Any:
+        held[0] += change
+        return call(argument)
+
+    return counting
 
 
 def test_a_cache_costs_what_half_precision_takes(decoder: Module) -> None:
