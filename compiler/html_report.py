@@ -291,9 +291,12 @@ def _upmem_section(report: Report) -> str:
         return ""
     rows = [list(row.values()) for row in layer_rows(upmem.layers)]
     stayed = [list(row.values()) for row in host_rows(upmem.host)]
+    step = upmem.step_milliseconds
     told = (
         f"<p>Emulator {_text(upmem.emulator)}; by the cycle model, a call takes the layers "
-        f"{upmem.milliseconds:.3f} ms and loading {upmem.load_ms:.1f} ms.</p>"
+        f"{upmem.milliseconds:.3f} ms and loading {upmem.load_ms:.1f} ms."
+        + (f" A step of one token: {step:.3f} ms." if step is not None else "")
+        + "</p>"
     )
     kept = "<p>On the host:</p>" + _table(("ops", "reason"), stayed) if stayed else ""
     return _section(

@@ -20,20 +20,33 @@ def emit_host(plan: Plan, name: str) -> dict[str, str]:
 
 def identifier(text: str) -> str:
     """
-    >>> identifier("encoder.layer.0.query")
-    'encoder_layer_0_query'
+    >>> identifier("encoder.layer.0.query"), identifier("0")
+    ('encoder_layer_0_query', 'layer_0')
     """
-    return re.sub(r"\W", "_", text)
+    word = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return f"layer_{word}" if word[:1].isdigit() else word
+
+
+def identifiers(plan: Plan) -> dict[str, str]:
+    """The C name of each layer; those that would be alike are numbered."""
+    found: dict[str, str] = {}
+    for layer in plan.layers:
+        first = word = identifier(layer.name)
+        number = 2
+        while word in found.values():
+            word, number = f"{first}_{number}", number + 1
+        found[layer.name] = word
+    return found
 
 
 def constants(plan: Plan) -> Iterator[tuple[str, Layer, Transfer]]:
     """What is brought once, and its name; tables that layers share come once."""
-    seen: set[int] = set()
+    seen, names = set[int](), identifiers(plan)
     for layer in plan.layers:
         for transfer in plan.transfers(layer):
             if transfer.once and transfer.offset not in seen:
                 seen.add(transfer.offset)
-                yield f"{identifier(layer.name)}_{transfer.array}", layer, transfer
+                yield f"{names[layer.name]}_{transfer.array}", layer, transfer
 
 
 def programs(plan: Plan) -> list[str]:
@@ -100,7 +113,9 @@ def _run(plan: Plan, name: str, layer: Layer) -> str:
         for each in plan.transfers(layer)
         if not each.once
     )
-    return f"dpu_error_t {name}_{identifier(layer.name)}(struct qcc_dpus *dpus, {parameters})"
+    return (
+        f"dpu_error_t {name}_{identifiers(plan)[layer.name]}(struct qcc_dpus *dpus, {parameters})"
+    )
 
 
 # ---- the source

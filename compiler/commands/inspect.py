@@ -141,7 +141,9 @@ def _upmem_text(upmem: Upmem | None) -> str:
     from ..upmem_report import COLUMNS, host_rows, layer_rows
 
     head = f"layers on up to {upmem.dpus} DPUs {upmem.device}, run by the emulator {upmem.emulator}"
-    text = f"\n\n{head}; a call takes them {upmem.milliseconds:.3f} ms by the cycle model\n"
+    step = upmem.step_milliseconds
+    alone = "" if step is None else f", a step of one token {step:.3f} ms,"
+    text = f"\n\n{head}; a call takes them {upmem.milliseconds:.3f} ms{alone} by the cycle model\n"
     text += table(layer_rows(upmem.layers), list(COLUMNS))
     if upmem.host:
         text += f"\n\non the host\n{table(host_rows(upmem.host), ['ops', 'reason'])}"

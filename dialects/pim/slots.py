@@ -34,6 +34,8 @@ DPU's loads reach all of WRAM, so kernels with large tables are a little faster 
 """
 
 
+DEEPEST = 16
+"""Additions and shifts from a word to an address; a longer chain adds numbers."""
 PLACES_IN_REGISTERS = 4
 """Of resident slices; what compilers for RV32 leave of 31 registers (benchmarks.pim --kernels)."""
 
@@ -131,16 +133,19 @@ def _is_far(op: Any) -> bool:
     return place is not None and place * element_bytes(op.table.type) >= REACH
 
 
-def _only_addresses(op: Any) -> bool:
+def _only_addresses(op: Any, steps: int = DEEPEST) -> bool:
     """Whether results are used as indices alone, directly or through others."""
-    return all(_is_address(use.owner, use.operand_number) for use in op.results[0].uses)
+    return steps > 0 and all(
+        _is_address(use.owner, use.operand_number, steps) for use in op.results[0].uses
+    )
 
 
-def _is_address(user: Any, operand: int) -> bool:
+def _is_address(user: Any, operand: int, steps: int) -> bool:
     name = user.operation.name
     if name in ADDRESS_USERS:
         return operand in ADDRESS_USERS[name]
-    return name in ("arith.addi", "arith.muli", "arith.shli") and _only_addresses(user.operation)
+    adds = name in ("arith.addi", "arith.muli", "arith.shli")
+    return adds and _only_addresses(user.operation, steps - 1)
 
 
 def _part_of_addition(op: Any) -> bool:

@@ -42,6 +42,13 @@ def test_odd_shapes(shape: tuple[int, int, int]) -> None:
     run(choose_schedule(Problem(*shape, FOUR, FOUR), DPU), DPU)
 
 
+def test_tables_of_many_codes() -> None:
+    """A chain of 255 additions makes one."""
+    space = Space(methods=("lanes",), finalists=1)
+    eight = (*range(128), *range(-128, 0))
+    run(choose_schedule(Problem(3, 9, 2, eight, (-1, 1)), DPU, space), DPU)
+
+
 @pytest.mark.parametrize(
     "limits",
     [

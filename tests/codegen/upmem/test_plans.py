@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from qcc.codegen.upmem.emit_dpu import dpu_program
 from qcc.codegen.upmem.emit_host import constants, emit_host, identifier
 from qcc.codegen.upmem.execute import Emulated, Rung
 from qcc.codegen.upmem.execute_plan import EmulatedPlan
-from qcc.codegen.upmem.toolchain import candidates
+from qcc.codegen.upmem.sources import HERE
+from qcc.codegen.upmem.toolchain import candidates, host_compiler
 from qcc.dialects import pim
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
@@ -214,6 +216,22 @@ def test_the_host_program_runs(module: ir.Module, built: Path, tmp_path: Path) -
         place += size * len(results)
         np.testing.assert_array_equal(product_of(layer.share, results), want)
     assert place == len(done.stdout)
+
+
+def test_any_names_of_layers_are_names_in_c(tmp_path: Path) -> None:
+    text = LAYERS.replace('"block.0.first"', '"0"').replace('"block.0.second"', '"a.b"')
+    with make_context():
+        module = ir.Module.parse(text.replace('"head"', '"a/b"'))
+        partition_pim(PimPartition(pim.device("v1A"), choose=chosen))(module.operation, None)
+        texts = emit_host(Plan.of(module), "plan")
+    assert {"plan_layer_0(", "plan_a_b(", "plan_a_b_2("} <= set(
+        re.findall(r"plan_\w+\(", texts["plan.c"])
+    )
+    for name, each in texts.items():
+        (tmp_path / name).write_text(each)
+    headers = [f"-I{HERE / 'host'}", f"-I{tmp_path}"]
+    command = [host_compiler(), "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *headers]
+    subprocess.run([*command, tmp_path / "plan.c"], check=True)
 
 
 def test_text_of_a_host_program(golden: Callable[[str, str], None], module: ir.Module) -> None:
