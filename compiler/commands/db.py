@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..tuning_database import Place
 
 SUMMARY = "show, merge and exchange measurements of tuned kernels"
-SHOWN = 20
+SHOWN, WIDEST = 20, 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +159,10 @@ def _measured(measurement: Measurement) -> dict[str, Any]:
 
 
 def _heading(place: Place) -> str:
-    return f"{place.task.key}  {place.task.text}  [{place.source}]"
+    task = place.task
+    device = f"on {task.device}" if task.device else ""
+    parts = [task.kernel, _pairs(task.problem), task.format, device]
+    return f"{task.key}  {' '.join(filter(None, parts))}  [{place.source}]"
 
 
 def _config(measurement: Measurement) -> str:
@@ -167,7 +170,12 @@ def _config(measurement: Measurement) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in values.items())
+    return " ".join(f"{name}={_short(str(value))}" for name, value in values.items())
+
+
+def _short(text: str) -> str:
+    """Traces of other tuners are texts of pages; --json has all of them."""
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
 def _milliseconds(measurement: Measurement) -> str:

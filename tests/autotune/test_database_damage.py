@@ -87,14 +87,14 @@ def test_killed_writer_loses_nothing_that_it_was_told_is_kept(path: Path, after:
 
 
 def test_two_writers_at_once(path: Path) -> None:
-    processes = [writer(path, 60, number) for number in range(2)]
+    processes = [writer(path, 30, number) for number in range(2)]
     said = [process.communicate()[0] for process in processes]
-    assert [len(text.split()) for text in said] == [60, 60]
+    assert [len(text.split()) for text in said] == [30, 30]
     [task] = Database(path).tasks()
     found = Database(path).measurements(task)
     for number in range(2):
         own = [each.values["number"] for each in found if each.values["writer"] == number]
-        assert own == list(range(60))
+        assert own == list(range(30))
     Database(path).verify()
 
 

@@ -189,6 +189,19 @@ def test_export_for_another_tuner_and_back(
         assert (task, found) == (LINEAR, before)
 
 
+def test_long_texts_are_cut_for_people_alone(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = '["Split"]' * 100
+    task = Task("tvm.metaschedule", {"arguments": trace})
+    Database(path).add(task, [Measurement(values={"trace": trace}, seconds=1.0, checked=True)])
+    for part in ("list", "show", "best"):
+        assert run(part, "tvm.*", "--database", path) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) < 150
+    [row] = result(capsys, "best", "tvm.*", "--database", path)
+    assert row["best"]["values"]["trace"] == row["task"]["problem"]["arguments"] == trace
+
+
 def test_export_of_the_best_alone(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "best.json"
     assert run("export", "--best", "--database", path, "-o", out) == 0
