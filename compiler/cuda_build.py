@@ -30,7 +30,7 @@ from ..passes.schedule_cuda import cuda_passes
 from .layers import entry_function
 from .targets import Target
 
-CLEAN = "func.func(canonicalize,cse)"
+CLEAN = "func.func(lower-affine,canonicalize,cse)"
 
 
 def lower_to_launches(module: ir.Module, machine: str) -> ir.Module:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .arena import aligned, arena_layout
-from .limits import MOST_ELEMENTS, too_many
+from .limits import MOST_ELEMENTS, check_grid, too_many
 from .plan import Argument, Box, Buffer, CopyStep, Function, LaunchStep
 
 KEPT_LAYOUTS = 64
@@ -112,10 +112,13 @@ class Execution:
         return self._situations[key]
 
     def _check_counts(self, sizes: list[int]) -> None:
-        """Raises UnsupportedError for sizes that make a tensor longer than kernels can count."""
+        """Raises UnsupportedError for sizes that make tensors or grids larger than can be."""
         most = max((sizes[count] for count in self.function.counts), default=0)
         if most > MOST_ELEMENTS:
             raise too_many(most, "with inputs of these sizes, a tensor")
+        for step in self.function.steps:
+            if isinstance(step, LaunchStep):
+                check_grid(step.kernel, [sizes[size] for size in step.grid], step.layer)
 
     def output_shapes(self, situation: Situation) -> list[tuple[int, ...]]:
         sizes = situation.sizes

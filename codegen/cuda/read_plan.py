@@ -22,6 +22,7 @@ from ...dialects.interpreter.constants import constant_array
 from ...dialects.interpreter.element_types import DTYPES
 from ...dialects.source_line import source_line
 from .families import FAMILIES, kernels_of, kind_of
+from .limits import check_grid
 from .needed_ops import needed_ops
 from .plan import Argument, Box, CacheSpec, Function, LaunchStep, Output
 from .plan_memory import (
@@ -219,6 +220,8 @@ class _Reader:
         kernel = launch.kernel.value
         arguments = [self.known[value] for value in launch.arguments]
         x, y, z = (self.known[value] for value in launch.grid)
+        known = [self.table.value(size) or 0 for size in (x, y, z)]
+        check_grid(kernel, known, source_line(op.location))
         layer = ir.StringAttr(op.attributes["layer"]).value if "layer" in op.attributes else ""
         step = LaunchStep(
             kernel, self.families[kernel], (x, y, z), launch.threads.value,

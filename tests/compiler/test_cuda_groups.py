@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
 import qcc
 
@@ -63,3 +64,24 @@ def test_an_fp8_view_of_rows_that_fill_no_word() -> None:
     module = compiled(model, x, recipe="nestedfp")
     assert module.verify()["passed"]
     assert (module(x) - model(x)).abs().max() < 2e-3
+
+
+class Joined(nn.Module):
+    """The open axis twice as long, in another place, and normalized: its size may be 0."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, 2 * x], 1).transpose(1, 2).softmax(-1)
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_sizes_that_are_computed_and_empty(joined: qcc.Module, length: int) -> None:
+    x = torch.randn(2, length, 5)
+    torch.testing.assert_close(torch.as_tensor(joined(x)), Joined()(x))
+
+
+@pytest.fixture(scope="module")
+def joined() -> Any:
+    sizes = ({1: Dim("length", min=0, max=64)},)
+    return qcc.compile(
+        Joined(), (torch.randn(2, 4, 5),), target="cuda:emulate", dynamic_shapes=sizes, golden=False
+    )

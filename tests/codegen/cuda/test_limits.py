@@ -6,7 +6,7 @@ import pytest
 
 from qcc.codegen.cuda.check_counts import check_counts
 from qcc.codegen.cuda.execution import Execution
-from qcc.codegen.cuda.limits import MOST_ELEMENTS
+from qcc.codegen.cuda.limits import MOST_ELEMENTS, check_grid
 from qcc.codegen.cuda.read_plan import read_function
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
@@ -55,3 +55,12 @@ def test_sizes_of_a_call() -> None:
     execution.situation([(MOST_ELEMENTS, 1)], {})
     with pytest.raises(UnsupportedError, match="with inputs of these sizes, a tensor has"):
         execution.situation([(1 << 16, 1 << 16)], {})
+
+
+@pytest.mark.parametrize(("axis", "most"), [("x", 2**31 - 1), ("y", 65535), ("z", 65535)])
+def test_grids(axis: str, most: int) -> None:
+    check_grid("matmul_0", [most if each == axis else 1 for each in "xyz"])
+    with pytest.raises(UnsupportedError, match=f"{most + 1} blocks along {axis}") as told:
+        check_grid("matmul_0", [most + 1 if each == axis else 1 for each in "xyz"], "model.py:3")
+    assert told.value.where == "model.py:3"
+    assert told.value.next_step == "run the model on 1/2 of its batch at a time"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from qcc.codegen.cuda.execution import Execution
 from qcc.codegen.cuda.plan import CopyStep, Function, LaunchStep, Plan
 from qcc.codegen.cuda.read_plan import read_function
 from qcc.dialects.bindings import ir
@@ -125,6 +126,19 @@ def test_scalars_that_the_caller_gives_are_sizes():
     assert isinstance(step, LaunchStep)
     assert function.scalars() == [1]
     assert function.evaluated([(5, 8), ()], {1: 7})[step.grid[0]] == 12
+
+
+def test_grids_that_no_gpu_has_are_refused():
+    """As soon as the sizes are known: by the program, or by a call."""
+    end = "return %y : tensor<?x8xf32>"
+    body = launch("%x", "%y").replace("(%n, %c1, %c1,", "(%c1, %n, %c1,")
+    execution = Execution(read(body + end), device=None, stored={})  # pyright: ignore[reportArgumentType]
+    execution.situation([(65535, 8)], {})
+    with pytest.raises(UnsupportedError, match="65536 blocks along y"):
+        execution.situation([(65536, 8)], {})
+    body = launch("%x", "%y").replace("(%n, %c1, %c1,", "(%c1, %c1, %many,")
+    with pytest.raises(UnsupportedError, match="80000 blocks along z"):
+        read("%many = arith.constant 80000 : index\n" + body + end)
 
 
 def test_ops_without_kernels_are_named():
