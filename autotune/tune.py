@@ -64,9 +64,9 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
     """
-    Up to `trials` of a task, those recorded before included; `strategy` names the search in
-    records. `batch` configs are proposed at a time; the `finalists` fastest are compared with the
-    default in `rounds`, and must win by `margin`.
+    `trials` of a task, to `resume` with those recorded before included; `strategy` names the
+    search in records. `batch` configs are proposed at a time; the `finalists` fastest are compared
+    with the default in `rounds`, and must win by `margin`.
     """
 
     trials: int
@@ -76,6 +76,7 @@ class TuneOptions:
     finalists: int = 3
     rounds: int = 15
     margin: float = 0.02
+    resume: bool = False
 
 
 @dataclass(slots=True)
@@ -143,6 +144,7 @@ class _Tuning:
         trials = Trials(trials_of(job.space, single))
         self.former = chosen(known)
         self.modelled = any(each.modelled for each in known)
+        self.most = options.trials + (0 if options.resume else len(trials))
         self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
 
     def run(self, make: Make, stop: Sequence[Stop]) -> Tuned:
@@ -153,7 +155,7 @@ class _Tuning:
         self._measure_default()
         self._measure(self._starts(), NEIGHBOUR)
         while not (reason := self._reason(stop)):
-            left = self.options.trials - len(tuned.trials)
+            left = self.most - len(tuned.trials)
             configs = search.propose(tuned.trials, min(self.options.batch, left))
             if not len(configs):
                 reason = "every legal config was tried"
@@ -170,8 +172,8 @@ class _Tuning:
     def _reason(self, stop: Sequence[Stop]) -> str:
         """Why to stop now; empty to go on."""
         trials = self.tuned.trials
-        if len(trials) >= self.options.trials:
-            return f"{len(trials)} trials were asked for"
+        if len(trials) >= self.most:
+            return f"all {len(trials)} trials were made"
         return next(filter(None, (rule(trials) for rule in stop)), "")
 
     def _measure_default(self) -> None:
@@ -185,7 +187,7 @@ class _Tuning:
         found = [_found(space, values) for values in self.job.starts]
         new = [config for config in dict.fromkeys(found) if config and config not in known]
         configs = np.array(new, np.int64).reshape(-1, len(space.knobs))
-        left = max(0, self.options.trials - len(self.tuned.trials))
+        left = max(0, self.most - len(self.tuned.trials))
         return configs[space.legal(configs)][:left]
 
     def _measure(self, configs: Configs, strategy: str) -> None:

@@ -8,8 +8,8 @@ config is a row of value indices, one for each knob, so that batches of configs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -70,6 +70,42 @@ class Constraint:
         if self.holds(*given):
             return ""
         return self.reason if self.told is None else self.told(*given)
+
+
+@dataclass(frozen=True, eq=False)
+class Verifier:
+    """
+    The verifier of whole configs as a rule of a space: `reasons` against the values of `knobs`.
+
+    It is asked once about each config, and not about those that `cheap` rules out, where given.
+    """
+
+    knobs: tuple[str, ...]
+    reasons: Callable[[Mapping[str, Value]], Iterable[str]]
+    cheap: Callable[[Columns], NDArray[np.bool_]] | None = None
+    _legal: dict[tuple[Value, ...], bool] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> Constraint:
+        return Constraint(self.knobs, self.holds, "the verifier of schedules", self._told)
+
+    def holds(self, *values: NDArray | Value) -> NDArray[np.bool_]:
+        """Of values in the order of `knobs`: arrays [count], or those of one config."""
+        columns = dict(zip(self.knobs, map(np.atleast_1d, values), strict=True))
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        count = len(columns[self.knobs[0]])
+        asked = np.ones(count, bool) if self.cheap is None else self.cheap(columns)
+        return np.array(
+            [bool(ask) and self._is_legal(row) for ask, row in zip(asked, rows, strict=True)], bool
+        )
+
+    def _is_legal(self, row: tuple[Value, ...]) -> bool:
+        if row not in self._legal:
+            self._legal[row] = not any(self.reasons(dict(zip(self.knobs, row, strict=True))))
+        return self._legal[row]
+
+    def _told(self, *values: Value) -> str:
+        return "; ".join(self.reasons(dict(zip(self.knobs, values, strict=True))))
 
 
 @dataclass(frozen=True, eq=False)

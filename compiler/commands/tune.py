@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...dialects.errors import UnsupportedError, UsageError
 from ..console import Console, Progress, table
-from .argument_types import count, seed, slack
+from .argument_types import count, fraction, seed, slack
 
 if TYPE_CHECKING:
     from ...autotune.database import Database
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on: trials in the database count")
     add("--trials", type=count, default=64, metavar="N", help="of each task (default: 64)")
     add("--minutes", type=slack, metavar="M", help="of all tasks; with --serve, without a job")
+    add("--confidence", type=fraction, default=0.0, metavar="P", help="end a task early, see docs")
     add("--strategy", default="distinctive", metavar="S", help="a search (default: distinctive)")
     add("--seed", type=seed, default=0, metavar="N", help="of the search (default: 0)")
     add("--executor", default="local", metavar="E", help="local (default), or directory:PATH")
@@ -139,6 +140,7 @@ def _session_options(args: argparse.Namespace) -> SessionOptions:
         seed=args.seed,
         executor=args.executor,
         resume=args.resume,
+        confidence=args.confidence,
         builders=args.builders or 0,
         patience=Patience(run=args.timeout, build=2 * args.timeout),
     )

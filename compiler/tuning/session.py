@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ...autotune.database import Database, Lookup
 from ...autotune.database.shipped import NAME as SHIPPED
 from ...autotune.database.shipped import shipped
@@ -21,6 +23,7 @@ from ...autotune.measure.executors.shared_folder import SharedFolder
 from ...autotune.measurement import Measurement
 from ...autotune.prior import with_prior
 from ...autotune.search.base import Strategy
+from ...autotune.stop import Confident
 from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
 from ...dialects.errors import UsageError
 from ..cache_folder import cache_folder
@@ -35,7 +38,8 @@ NEIGHBOURS = 4
 class SessionOptions:
     """
     `trials` of each task, with `resume` those in the database included; all tasks together take
-    `seconds`, if that is not None. `executor` is "local", "directory:PATH" or "ray".
+    `seconds`, if that is not None; a task ends once nothing faster is left with this `confidence`.
+    `executor` is "local" or "directory:PATH".
     """
 
     trials: int = 64
@@ -43,6 +47,7 @@ class SessionOptions:
     seed: int = 0
     executor: str = "local"
     resume: bool = False
+    confidence: float = 0.0
     builders: int = 0
     patience: Patience = PATIENCE
     memory: int = 0
@@ -61,15 +66,12 @@ def run_session(
     try:
         for number, model_job in enumerate(tunable.jobs):
             progress.stage(f"{number + 1}/{len(tunable.jobs)} {_name(model_job)}")
-            stop = [] if end is None else [_deadline(_share(end, len(tunable.jobs) - number))]
+            left = None if end is None else _share(end, len(tunable.jobs) - number)
             job = _with_starts(model_job.job, database)
-            known = 0 if options.resume else len(database.measurements(job.task))
-            how = TuneOptions(options.trials + known, strategy.name, options.seed)
-            told = _teller(progress, how.trials)
-            yield (
-                model_job,
-                tune(job, with_prior(strategy, job.prior), executor, database, stop, how, told),
-            )
+            stop = _rules(job, left, options)
+            search, told = with_prior(strategy, job.prior), _teller(progress, options.trials)
+            how = TuneOptions(options.trials, strategy.name, options.seed, resume=options.resume)
+            yield model_job, tune(job, search, executor, database, stop, how, told)
     finally:
         executor.close()
 
@@ -116,6 +118,14 @@ def _with_starts(job: Job, database: Database) -> Job:
     return replace(job, starts=tuple(each.measurement.values for each in found if each))
 
 
+def _rules(job: Job, end: float | None, options: SessionOptions) -> list[Stop]:
+    rules: list[Stop] = [] if end is None else [_deadline(end)]
+    if options.confidence:
+        rng = np.random.default_rng(options.seed)
+        rules.append(Confident(job.space, rng, confidence=options.confidence))
+    return rules
+
+
 def _name(model_job: ModelJob) -> str:
     task = model_job.job.task
     sizes = "x".join(str(task.problem[size]) for size in ("n", "k") if size in task.problem)
@@ -136,6 +146,6 @@ def _teller(progress: Progress, trials: int) -> Callable[[Tuned, Measurement], N
     def tell(tuned: Tuned, latest: Measurement) -> None:
         best = tuned.trials.best
         what = "" if best is None or best.seconds is None else f"best {best.seconds * 1e3:.3f} ms"
-        progress.advance(min(len(tuned.trials), trials), trials, what)
+        progress.advance(min(tuned.measured, trials), trials, what)
 
     return tell

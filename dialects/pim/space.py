@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import QccError
-from ..knobs import Columns, Constraint, Knob, Space, Value
+from ..knobs import Columns, Constraint, Knob, Space, Value, Verifier
 from .cost import cost_of
 from .device import Device
 from .estimate import estimated_cycles
@@ -49,25 +49,25 @@ DEFAULTS = {"p": 1, "residency": "stream", "shared": 0, "words": 1, "lane_bits":
 
 def linear_space(problem: Problem, device: Device, include: Sequence[Schedule] = ()) -> Space:
     """The schedules of a problem, the values of those of `include` among them."""
-    seen = _Seen(problem, device)
+    seen = _Numbers(problem, device)
     rows = [values_of(each) for each in include]
     knobs = tuple(
         Knob(name, _ordered([*_values(name, problem, device), *(row[name] for row in rows)]))
         for name in FIELDS
     )
-    return Space(_name(problem, device), knobs, _rules(device, seen), derive=seen.numbers)
+    return Space(_name(problem, device), knobs, _rules(problem, device), derive=seen)
 
 
 def listed_space(problem: Problem, device: Device, schedules: Sequence[Schedule]) -> Space:
     """The legal ones of some schedules, and nothing else."""
-    seen = _Seen(problem, device)
+    verifier = _verifier(problem, device)
     rows = [values_of(each) for each in schedules]
     knobs = tuple(Knob(name, _ordered([row[name] for row in rows])) for name in FIELDS)
     space = Space(_name(problem, device), knobs)
     configs = np.array([space.config(row) for row in rows], np.int64)
     columns = space.columns(configs)
-    legal = seen.verified(*(columns[name] for name in FIELDS))
-    return Space(space.name, knobs, members=configs[legal], derive=seen.numbers)
+    legal = verifier.holds(*(columns[name] for name in FIELDS))
+    return Space(space.name, knobs, members=configs[legal], derive=_Numbers(problem, device))
 
 
 def _name(problem: Problem, device: Device) -> str:
@@ -118,7 +118,7 @@ def _geometric(size: int) -> set[int]:
     return {each for power in powers for each in (power, 3 * power // 4) if each <= size}
 
 
-def _rules(device: Device, seen: _Seen) -> tuple[Constraint, ...]:
+def _rules(problem: Problem, device: Device) -> tuple[Constraint, ...]:
     plain = ("method", *DEFAULTS)
     return (
         Constraint(plain, _reads, "fields that the method does not read have their default"),
@@ -132,7 +132,7 @@ def _rules(device: Device, seen: _Seen) -> tuple[Constraint, ...]:
             lambda rows, tokens, k: rows * tokens * k <= device.dpus,
             f"at most {device.dpus} DPUs",
         ),
-        Constraint(FIELDS, seen.verified, "the verifier of schedules", seen.told),
+        _verifier(problem, device).rule,
     )
 
 
@@ -144,64 +144,51 @@ def _reads(method: NDArray, *values: NDArray) -> NDArray[np.bool_]:
     return good
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The verifier's answers and the numbers of schedules, each asked for once."""
-
-    problem: Problem
-    device: Device
-    legal: dict[tuple[Value, ...], bool] = field(default_factory=dict)
-    derived: dict[tuple[Value, ...], tuple[float, ...]] = field(default_factory=dict)
-
-    def verified(self, *values: NDArray) -> NDArray[np.bool_]:
-        """Of values in the order of FIELDS; False, unasked, where a cheap rule is broken."""
-        columns = dict(zip(FIELDS, map(np.atleast_1d, values), strict=True))
-        dpus = columns["row_parts"] * columns["token_parts"] * columns["k_parts"]
-        cheap = _reads(columns["method"], *(columns[name] for name in DEFAULTS))
-        cheap &= dpus <= self.device.dpus
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        found = [bool(ask) and self._legal(row) for ask, row in zip(cheap, rows, strict=True)]
-        return np.array(found, bool)
-
-    def told(self, *values: Value) -> str:
-        return "; ".join(self._reasons(values))
-
-    def numbers(self, columns: Columns) -> dict[str, NDArray]:
-        """
-        | number | of | unit |
-        |---|---|---|
-        | `estimated_s` | a call by the estimate that needs no kernel: DPUs, launch, transfers | s |
-        | `wram` | buffers of a kernel | bytes |
-        | `mram` | arrays of a DPU | bytes |
-        | `transferred` | to and from all DPUs in a call, 1 more | bytes |
-        | `dpus` | in use | count |
-        """
-        rows = zip(*(columns[name].tolist() for name in FIELDS), strict=True)
-        table = np.array([self._numbers(row) for row in rows])
-        names = (ESTIMATE, "wram", "mram", "transferred", "dpus")
-        return dict(zip(names, table.reshape(-1, len(names)).T, strict=True))
-
-    def _share(self, row: tuple[Value, ...]) -> Share:
-        return Share(self.problem, schedule_of(dict(zip(FIELDS, row, strict=True))))
-
-    def _legal(self, row: tuple[Value, ...]) -> bool:
-        if row not in self.legal:
-            self.legal[row] = next(self._reasons(row), None) is None
-        return self.legal[row]
-
-    def _reasons(self, row: tuple[Value, ...]) -> Iterator[str]:
+def _verifier(problem: Problem, device: Device) -> Verifier:
+    def reasons(values: Mapping[str, Value]) -> Iterator[str]:
         try:
-            yield from illegal(self._share(row), self.device)
+            yield from illegal(Share(problem, schedule_of(values)), device)
         except QccError as error:  # codes of a group that no table can have
             yield error.what
 
-    def _numbers(self, row: tuple[Value, ...]) -> tuple[float, ...]:
-        if row not in self.derived:
-            share = self._share(row)
+    def cheap(columns: Columns) -> NDArray[np.bool_]:
+        dpus = columns["row_parts"] * columns["token_parts"] * columns["k_parts"]
+        reads = _reads(columns["method"], *(columns[name] for name in DEFAULTS))
+        return reads & (dpus <= device.dpus)
+
+    return Verifier(FIELDS, reasons, cheap)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """
+    | number | of | unit |
+    |---|---|---|
+    | `estimated_s` | a call by the estimate that needs no kernel: DPUs, launch, transfers | s |
+    | `wram` | buffers of a kernel | bytes |
+    | `mram` | arrays of a DPU | bytes |
+    | `transferred` | to and from all DPUs in a call, 1 more | bytes |
+    | `dpus` | in use | count |
+
+    Those of a schedule are found once.
+    """
+
+    problem: Problem
+    device: Device
+    found: dict[tuple[Value, ...], tuple[float, ...]] = field(default_factory=dict)
+
+    def __call__(self, columns: Columns) -> dict[str, NDArray]:
+        rows = zip(*(columns[name].tolist() for name in FIELDS), strict=True)
+        table = np.array([self._of(row) for row in rows])
+        names = (ESTIMATE, "wram", "mram", "transferred", "dpus")
+        return dict(zip(names, table.reshape(-1, len(names)).T, strict=True))
+
+    def _of(self, row: tuple[Value, ...]) -> tuple[float, ...]:
+        if row not in self.found:
+            schedule = schedule_of(dict(zip(FIELDS, row, strict=True)))
+            share = Share(self.problem, schedule)
             cost = cost_of(share, self.device, estimated_cycles(share, self.device))
             moved = 1 + cost.bytes_in + cost.bytes_out
-            self.derived[row] = (
-                cost.total_ms / 1e3, wram_need(share), mram_need(share), moved,
-                share.schedule.dpus,
-            )  # fmt: skip
-        return self.derived[row]
+            sizes = wram_need(share), mram_need(share), moved, schedule.dpus
+            self.found[row] = (cost.total_ms / 1e3, *sizes)
+        return self.found[row]

@@ -67,13 +67,13 @@ class Formula:
 
 
 def options(trials: int) -> TuneOptions:
-    return TuneOptions(trials, "random")
+    return TuneOptions(trials, "random", resume=True)
 
 
 def test_the_fastest_wins_and_is_recorded():
     records = Memory()
     tuned = tune(JOB, RANDOM, Formula(), records, [], options(40))
-    assert (tuned.measured, tuned.repeated, tuned.stopped) == (40, 0, "40 trials were asked for")
+    assert (tuned.measured, tuned.repeated, tuned.stopped) == (40, 0, "all 40 trials were made")
     fastest = min(m.seconds or 0 for m in records.kept if m.strategy == "random")
     assert tuned.seconds == fastest < 1 / 16 == tuned.default_seconds
     assert [m.strategy for m in records.kept[:2]] == ["default", "random"]
@@ -115,6 +115,13 @@ def test_an_interrupted_tune_goes_on_without_repeating():
     assert (tuned.repeated, tuned.measured) == (13, 17)
     assert not set(interrupted.asked) & set(again.asked)
     assert records.kept[-1].strategy == CHOSEN
+
+
+def test_without_resuming_trials_are_made_on_top():
+    records = Memory()
+    tune(JOB, RANDOM, Formula(), records, [], options(10))
+    tuned = tune(JOB, RANDOM, Formula(), records, [], TuneOptions(10, "random"))
+    assert (tuned.repeated, tuned.measured) == (10, 10)
 
 
 def test_what_was_decided_is_not_compared_again():

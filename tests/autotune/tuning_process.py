@@ -42,7 +42,7 @@ def tuned(folder: Path, trials: int) -> Tuned:
     name = BackendName(BACKEND, {"log": str(folder / "log"), "slow": 0.05})
     executor = LocalExecutor(name, DeviceLock(folder / "lock"))
     try:
-        options = TuneOptions(trials, "random", finalists=0)
+        options = TuneOptions(trials, "random", finalists=0, resume=True)
         return tune(JOB, AtRandom, executor, database, [], options)
     finally:
         executor.close()
