@@ -20,6 +20,7 @@ from ..dialects import qcc
 from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.pipeline import FUSE, run_passes
+from ..dialects.tile.default_schedule import default_schedule
 from ..passes.assign_formats import parameters_by_symbol
 from ..passes.expand_reshapes import expand_reshapes
 from ..passes.fold_size_roundings import fold_size_roundings
@@ -27,13 +28,16 @@ from ..passes.launching import Scheduling
 from ..passes.materialize_kv_cache import STEP
 from ..passes.narrow_operands import narrow_operands
 from ..passes.schedule_cuda import cuda_passes
+from ..passes.schedule_linear import Chooser
 from .layers import entry_function
 from .targets import Target
 
 CLEAN = "func.func(lower-affine,canonicalize,cse)"
 
 
-def lower_to_launches(module: ir.Module, machine: str) -> ir.Module:
+def lower_to_launches(
+    module: ir.Module, machine: str, choose_linear: Chooser = default_schedule
+) -> ir.Module:
     """A copy of `module` in which families of kernels took their ops."""
     text = module.operation.get_asm(enable_debug_info=True)
     copy = ir.Module.parse(text, module.context)
@@ -44,22 +48,25 @@ def lower_to_launches(module: ir.Module, machine: str) -> ir.Module:
     expand_reshapes(copy.operation)
     narrow_operands(copy.operation)
     run_passes(copy, FUSE, "cuda")
-    for run in cuda_passes(Scheduling(machine)).values():
+    for run in cuda_passes(Scheduling(machine), choose_linear).values():
         run(copy.operation, None)
         copy.operation.verify()
     run_passes(copy, CLEAN, "cuda")
     return copy
 
 
-def build_cuda(module: ir.Module, target: Target) -> CudaCode:
+def build_cuda(
+    module: ir.Module, target: Target, choose_linear: Chooser = default_schedule
+) -> CudaCode:
     """
     The kernels and the launch plan of a module; its parameters get the layouts that these read.
+    Linear layers have the schedules of `choose_linear`.
 
     Raises UnsupportedError for an op of @main without a kernel. A @step that has one is left out,
     and `CudaCode.without_step` says why.
     """
     check_counts(module.operation)
-    lowered = lower_to_launches(module, target.machine)
+    lowered = lower_to_launches(module, target.machine, choose_linear)
     constants: dict[str, np.ndarray] = {}
     functions = {"main": read_function(lowered, "main", constants)}
     refused = None

@@ -56,14 +56,9 @@ from .signature import signature_of, with_limits
 from .stopwatch import Stopwatch
 from .summary import check_coverage, kv_cache, summarize
 from .targets import require_target
+from .tuning.choices import Choice
 from .tuning.stored_pim_schedules import StoredPimSchedules
-from .tuning.stored_schedules import (
-    AnyChoice,
-    StoredSchedules,
-    schedule_stores,
-    schedules_report,
-    schedules_warnings,
-)
+from .tuning.stored_schedules import schedule_stores, schedules_report, schedules_warnings
 from .upmem_build import place
 from .upmem_device import chosen_device
 from .upmem_report import upmem_report
@@ -103,7 +98,7 @@ class _Compilation:
         self.device = (
             chosen_device(options.device, options.dpus) if self.target.family == "upmem" else None
         )
-        self.stores = schedule_stores(options.schedules, self.target)
+        self.stores = schedule_stores(options.schedules)
         self.placing = StoredPimSchedules(self.stores, self.device) if self.device else None
         self.watch = Stopwatch()
         self.validation = (
@@ -249,8 +244,7 @@ class _Compilation:
         signature = with_limits(signature_of(source.program), module)
         signature = with_position_limits(signature, module)
         with self._stage("build"):
-            schedules = StoredSchedules(self.stores) if self.target.family == "cpu" else None
-            programs = build_programs(module, self.target, self.device, schedules)
+            programs = build_programs(module, self.target, self.device, self.stores)
         parameters = programs[0].parameters
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
@@ -297,7 +291,7 @@ class _Compilation:
                 )
         return report | {"timings": self.watch.seconds}
 
-    def _choices(self, program: Program) -> Sequence[AnyChoice]:
+    def _choices(self, program: Program) -> Sequence[Choice]:
         """Where the schedules of the layers come from."""
         if self.placing is not None and isinstance(program.code, UpmemCode):
             return self.placing.choices(program.code.plan)

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number_format.add_argument("--recipe", metavar="R", help="as for `qcc compile`")
     number_format.add_argument("--format", metavar="F", help="this format for every weight")
     add("--target", default="cpu", metavar="T", help="default: cpu")
+    add("--operands", choices=["f16", "bf16"], default="f16", help="what tensor cores multiply")
     add("--device", default="v1A", metavar="D", help="upmem: v1A (default), v1B or a profile.toml")
     add("--dpus", type=count, metavar="N", help="upmem: of so many DPUs (default: all)")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
@@ -96,7 +97,10 @@ def _tune(args: argparse.Namespace, console: Console) -> int:
         except (KeyboardInterrupt, SystemExit):
             console.note(f"what was measured is in {database.path}; go on with --resume")
             raise
-    console.result(_data(database.path, done), _text(args.model, database.path, done))
+    console.result(
+        _data(database.path, done),
+        _text(args.model, database.path, done, modelled=tunable.modelled),
+    )
     return 0
 
 
@@ -170,6 +174,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         target=args.target,
         calibration="random",
         tokens=args.tokens,
+        operands=args.operands,
         device=args.device,
         dpus=args.dpus,
     )
@@ -217,13 +222,13 @@ def _mean(done: list[Tuned]) -> float:
     return math.exp(sum(math.log(each.speedup or 1.0) for each in done) / max(1, len(done)))
 
 
-def _text(model: str, database: Path, done: list[tuple[ModelJob, Tuned]]) -> str:
+def _text(model: str, database: Path, done: list[tuple[ModelJob, Tuned]], *, modelled: bool) -> str:
     rows = [_shown(model_job, tuned) for model_job, tuned in done]
     mean = _mean([tuned for _, tuned in done])
     return "\n".join(
         [
             table(rows, list(COLUMNS)),
-            f"geometric mean of speedups {mean:.3f}",
+            f"geometric mean of speedups {mean:.3f}{', by a model' if modelled else ''}",
             f"next: qcc compile {model} --schedules {database} …",
         ]
     )
@@ -233,7 +238,7 @@ def _shown(model_job: ModelJob, tuned: Tuned) -> dict[str, str]:
     default, best = tuned.default_seconds, tuned.seconds
     return {
         "task": _task_text(tuned),
-        "layers": str(len(model_job.layers)),
+        "layers": str(len(model_job.layers) or ""),
         "legal": f"{tuned.legal_share:.1%} of {tuned.job.space.points}",
         "trials": f"{len(tuned.trials)} ({tuned.measured} new)",
         "failed": str(sum(tuned.failures.values())),

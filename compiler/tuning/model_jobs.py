@@ -19,8 +19,12 @@ class ModelJob:
 
 @dataclass(frozen=True, slots=True)
 class Tunable:
-    """`device` is what tuners take turns on; `jobs` have the most work first."""
+    """
+    `device` is what tuners take turns on; `jobs` have the most work first. Times that are
+    `modelled` were taken from no clock.
+    """
 
     device: str
     backend: BackendName
     jobs: list[ModelJob]
+    modelled: bool = False

@@ -15,6 +15,7 @@ from ..options import CompileOptions
 from ..running import default_threads
 from ..targets import require_target
 from .cpu_jobs import tunable_cpu
+from .cuda_jobs import tunable_cuda
 from .model_jobs import Tunable
 from .upmem_jobs import tunable_upmem
 
@@ -34,25 +35,21 @@ def open_tunable(
 
     Raises UnsupportedError where there are none, and as `open_model` does.
     """
-    family = require_target(options.target).family
-    if family == "cuda":
-        raise UnsupportedError(
-            "tune-target",
-            f"nothing can be tuned for target '{options.target}'",
-            next_step="use --target cpu or upmem",
-        )
+    target = require_target(options.target)
     opened = open_model(model, weights, example_inputs=examples, allow_pickle=allow_pickle)
     with opened as source, assigned_module(source, options, progress or Silent()) as module:
-        if family == "cpu":
+        if target.family == "cpu":
             tunable = tunable_cpu(module, options.tokens, threads or default_threads())
-        else:
+        elif target.family == "upmem":
             tunable = tunable_upmem(module, options.device, options.dpus)
+        else:
+            tunable = tunable_cuda(module, target, options.operands)
     if not tunable.jobs:
         raise UnsupportedError(
             "tune-nothing",
             "the model has no layer that can be tuned",
             why="on the CPU, linear layers on more than four rows of x have schedules; on DPUs, "
-            "those whose weights and activations are integers",
+            "those whose weights and activations are integers; on GPUs, those with packed weights",
             next_step="compile it without --schedules",
         )
     return tunable

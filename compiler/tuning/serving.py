@@ -10,7 +10,7 @@ from ...autotune.measure.executors.base import Executor
 from ...autotune.measure.executors.serving import serve
 from ...autotune.measure.executors.shared_folder import Job, SharedFolder
 from ..doctor import cpu_model
-from . import cpu_jobs, upmem_jobs
+from . import cpu_jobs, cuda_jobs, upmem_jobs
 from .session import SessionOptions, local_executor
 
 
@@ -24,11 +24,11 @@ def serve_folder(
 def accepts(job: Job) -> bool:
     """
     Backends of qcc only, as whoever writes to the folder names them; the CPU's only for this model
-    of processor. Any host runs the cycle model of DPUs.
+    of processor. Any host can judge kernels of DPUs and GPUs by models.
     """
     if job.backend.factory == cpu_jobs.BACKEND:
         return job.task.device == cpu_model()
-    return job.backend.factory == upmem_jobs.BACKEND
+    return job.backend.factory in (upmem_jobs.BACKEND, cuda_jobs.BACKEND)
 
 
 def _maker(options: SessionOptions) -> Callable[[BackendName], Executor]:

@@ -7,8 +7,7 @@ A layer takes what was tuned for its shape, formats and tokens on these DPUs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from ...autotune.database import Store, best_of
 from ...dialects.knobs import Value
@@ -19,37 +18,17 @@ from ...dialects.pim.plan import Plan
 from ...dialects.pim.schedule import Problem, Share, illegal
 from ...dialects.pim.space import KERNEL, schedule_of, values_of
 from ...passes.choose_pim_schedule import Choice, choose_schedule, simulated_cycles
+from .choices import NOT_TUNED
+from .choices import Choice as LayerChoice
 from .upmem_backend import pim_problem
 from .upmem_jobs import device_text
-
-
-@dataclass(frozen=True, slots=True)
-class PimChoice:
-    """As `stored_schedules.Choice`, of a layer on DPUs."""
-
-    layer: str
-    values: Mapping[str, Value]
-    source: str
-    reason: str = ""
-
-    @property
-    def tuned(self) -> bool:
-        return self.source != "default"
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "layer": self.layer,
-            "schedule": dict(self.values),
-            "source": self.source,
-            "reason": self.reason,
-        }
 
 
 class StoredPimSchedules:
     """Stores by name, the earlier before the later."""
 
     def __init__(self, stores: Sequence[tuple[str, Store]], device: Device) -> None:
-        self._choices: dict[Problem, PimChoice] = {}
+        self._choices: dict[Problem, LayerChoice] = {}
         self._best: dict[Problem, tuple[str, Mapping[str, Value]]] = {}
         for name, store in stores:
             for task in store.tasks():
@@ -61,21 +40,21 @@ class StoredPimSchedules:
     def choose(self, problem: Problem, device: Device, layer: str) -> Choice:
         """A Chooser of `partition_pim`."""
         source, values = self._best.get(problem, ("", {}))
-        reasons = ["not tuned"]
+        reasons = [NOT_TUNED]
         if source:
             share = Share(problem, schedule_of(values))
             reasons = list(illegal(share, device))
             if not reasons:
-                self._choices[problem] = PimChoice(layer, values, source)
+                self._choices[problem] = LayerChoice(layer, values, source)
                 cycles = simulated_cycles(share, device)
                 cost = cost_of(share, device, cycles)
                 return Choice(share, cost, cycles, estimated_cycles(share, device), 1)
         made = choose_schedule(problem, device, layer=layer)
         chosen = values_of(made.schedule)
-        self._choices[problem] = PimChoice(layer, chosen, "default", "; ".join(reasons))
+        self._choices[problem] = LayerChoice(layer, chosen, reason="; ".join(reasons))
         return made
 
-    def choices(self, plan: Plan) -> list[PimChoice]:
+    def choices(self, plan: Plan) -> list[LayerChoice]:
         """Of the layers of a plan, which `choose` was asked about; equal ones share a kernel."""
         return [
             replace(self._choices[layer.share.problem], layer=layer.name) for layer in plan.layers

@@ -9,7 +9,6 @@ with the default chose is taken as it is; of a tune that was cut short, what was
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,44 +24,17 @@ from ...codegen.cpu.features import host_features
 from ...codegen.cpu.schedules import ScheduledLayer
 from ...dialects.bindings import ir
 from ...dialects.cpu.default_schedule import default_schedule
-from ...dialects.cpu.schedule import LinearSchedule, illegal
+from ...dialects.cpu.schedule import illegal
 from ...dialects.cpu.space import KERNEL, schedule_of, values_of
-from ...dialects.errors import UnsupportedError
+from ...dialects.knobs import Value
 from ...passes.assign_schedules import assign_schedules
 from ..doctor import cpu_model
 from ..file_kind import JSON, kind_of
-from ..targets import Target
+from .choices import NOT_TUNED, Choice
 from .cpu_jobs import formats
-from .stored_pim_schedules import PimChoice
 
 UNCOMPARED = 1.1
 """How much faster than the default a config must be that was not compared with it in turns."""
-DEFAULT_SOURCE, NOT_TUNED = "default", "not tuned"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The schedule of a layer; `source` is the database's name, or "default" for a `reason`."""
-
-    layer: str
-    schedule: LinearSchedule
-    source: str = DEFAULT_SOURCE
-    reason: str = ""
-
-    @property
-    def tuned(self) -> bool:
-        return self.source != DEFAULT_SOURCE
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "layer": self.layer,
-            "schedule": values_of(self.schedule),
-            "source": self.source,
-            "reason": self.reason,
-        }
-
-
-AnyChoice = Choice | PimChoice
 
 
 class StoredSchedules:
@@ -84,24 +56,23 @@ class StoredSchedules:
     def apply(self, module: ir.Module) -> list[Choice]:
         """Give the layers of a module their schedules, as an attribute of each."""
         choices = [self.choice(layer) for layer in scheduled_layers(module)]
-        found = {each.layer: each.schedule for each in choices if each.tuned}
+        found = {each.layer: schedule_of(each.values) for each in choices if each.tuned}
         assign_schedules(found)(module.operation, None)
         return choices
 
     def choice(self, layer: ScheduledLayer) -> Choice:
         features = frozenset(host_features())
-        default = default_schedule(layer.problem, features)
+        default = values_of(default_schedule(layer.problem, features))
         source, store, task = self._task_of(layer)
         if store is None or task is None:
             return Choice(layer.name, default, reason=NOT_TUNED)
         best = _best(store.measurements(task), default)
         if best is None:
             return Choice(layer.name, default, reason="nothing was clearly faster")
-        schedule = schedule_of(best.values)
-        reasons = list(illegal(layer.problem, schedule, features))
+        reasons = list(illegal(layer.problem, schedule_of(best.values), features))
         if reasons:
             return Choice(layer.name, default, reason="; ".join(reasons))
-        return Choice(layer.name, schedule, source)
+        return Choice(layer.name, best.values, source)
 
     def _task_of(self, layer: ScheduledLayer) -> tuple[str, Store | None, Task | None]:
         """Of the first store that has any."""
@@ -116,9 +87,8 @@ class StoredSchedules:
         return max(first, key=lambda each: _preference(each[2]), default=("", None, None))
 
 
-def _best(measurements: list[Measurement], default: LinearSchedule) -> Measurement | None:
-    """None where the default is as good."""
-    own = values_of(default)
+def _best(measurements: list[Measurement], own: Mapping[str, Value]) -> Measurement | None:
+    """None where the default, `own`, is as good."""
     best = best_of(measurements)
     if best is None or best.seconds is None or best.values == own:
         return None
@@ -129,20 +99,8 @@ def _best(measurements: list[Measurement], default: LinearSchedule) -> Measureme
     return best if much else None
 
 
-def schedule_stores(path: Path | None, target: Target) -> list[tuple[str, Store]]:
-    """
-    Of the file that a compilation names, if any, and what comes with qcc.
-
-    UnsupportedError where a file is named for a target that takes no schedules.
-    """
-    if target.family == "cuda":
-        if path is None:
-            return []
-        raise UnsupportedError(
-            "schedules-target",
-            f"kernels of target '{target.name}' take no schedules from a database",
-            next_step="leave out --schedules",
-        )
+def schedule_stores(path: Path | None) -> list[tuple[str, Store]]:
+    """Of the file that a compilation names, if any, and what comes with qcc."""
     named = [] if path is None else [(path.name, _opened(path))]
     return [*named, (SHIPPED, shipped())]
 
@@ -154,7 +112,7 @@ def _opened(path: Path) -> Store:
     return open_store(path)
 
 
-def schedules_report(path: Path | None, choices: Sequence[AnyChoice]) -> dict[str, Any] | None:
+def schedules_report(path: Path | None, choices: Sequence[Choice]) -> dict[str, Any] | None:
     """The fields of report_data.Schedules; None where no database was asked."""
     if path is None and not any(each.tuned for each in choices):
         return None
@@ -162,7 +120,7 @@ def schedules_report(path: Path | None, choices: Sequence[AnyChoice]) -> dict[st
     return {"database": name, "layers": [each.as_json() for each in choices]}
 
 
-def schedules_warnings(path: Path | None, choices: Sequence[AnyChoice]) -> list[str]:
+def schedules_warnings(path: Path | None, choices: Sequence[Choice]) -> list[str]:
     """A database that was named in vain."""
     if path is None or any(each.reason != NOT_TUNED for each in choices):
         return []

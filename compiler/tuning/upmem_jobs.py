@@ -35,7 +35,7 @@ def tunable_upmem(module: ir.Module, name: str, dpus: int | None) -> Tunable:
     jobs = [_job(task, default, names, device) for (task, default), names in alike.items()]
     backend = BackendName(BACKEND, {"name": name, "dpus": dpus}, exclusive=False)
     lock = f"cycle model of {device.name}"
-    return Tunable(lock, backend, sorted(jobs, key=lambda each: -each.work))
+    return Tunable(lock, backend, sorted(jobs, key=lambda each: -each.work), modelled=True)
 
 
 def upmem_task(sizes: dict[str, Value], formats: str, device: Device) -> Task:

@@ -27,9 +27,10 @@ from qcc.compiler.cli import main
 from qcc.compiler.doctor import cpu_model
 from qcc.compiler.rebuild import rebuild
 from qcc.compiler.tuning import cpu_jobs, upmem_jobs
+from qcc.compiler.tuning.choices import Choice
 from qcc.compiler.tuning.cpu_jobs import cpu_task
 from qcc.compiler.tuning.serving import accepts
-from qcc.compiler.tuning.stored_schedules import Choice, StoredSchedules
+from qcc.compiler.tuning.stored_schedules import StoredSchedules
 from qcc.dialects.cpu.default_schedule import default_schedule
 from qcc.dialects.cpu.schedule import LinearProblem
 from qcc.dialects.cpu.space import values_of
@@ -167,7 +168,7 @@ def test_layers_take_what_was_tuned_for_their_rows():
     assert choice([many]).reason == "not tuned"
     assert choice([many], rows=None).source == "kept"
     few = took(values_of(replace(DEFAULT, task_rows=DEFAULT.rows)), 0.5, m=9, strategy=CHOSEN)
-    assert values_of(choice([few, many], rows=None).schedule) == OTHER
+    assert choice([few, many], rows=None).values == OTHER
 
 
 def test_what_cannot_be_built_here_is_left():
@@ -180,7 +181,7 @@ def test_what_cannot_be_built_here_is_left():
     [
         (["--strategy", "luck"], 2, "use one of distinctive"),
         (["--executor", "cloud"], 2, "there is no executor 'cloud'"),
-        (["--target", "cuda:sm_90a"], 3, "nothing can be tuned for target"),
+        (["--target", "tpu"], 3, "no target 'tpu'"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(program, tmp_path, capsys, words, code, told):
