@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ import qcc
 from qcc.autotune.database import Collection, Database, Entry
 from qcc.autotune.measure.backend import Refused
 from qcc.autotune.measurement import Measurement
-from qcc.compiler.running import Running
 from qcc.compiler.tuning import cuda_backend
 from qcc.compiler.tuning.cuda_backend import CudaBackend
 from qcc.compiler.tuning.cuda_jobs import cuda_task
@@ -37,16 +36,11 @@ def test_a_candidate_is_refused_or_built_checked_and_judged():
     assert kernel.run().seconds > 0
     assert kernel.check() == ""
 
-    class Wrong(Running):
-        def __init__(self, *_: object) -> None: ...
-        def call(self, inputs):
-            return [np.zeros((8, 64), np.float32)]
-
-        steps = property(lambda self: False)
-        caches = step = close = lambda self, *_, **__: None
-
-    with patch.object(cuda_backend, "start", Wrong):
+    wrong = Mock()
+    wrong.call.return_value = [np.zeros((8, 64), np.float32)]
+    with patch.object(cuda_backend, "start", lambda *_: wrong):
         assert "results differ" in kernel.check()
+    wrong.close.assert_called_once()
 
 
 def test_layers_take_what_was_tuned_for_their_problem():
