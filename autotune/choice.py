@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import numpy as np
 
 from .measurement import Measurement
@@ -35,6 +36,18 @@ def clear_winner(rounds: Sequence[Sequence[float]], margin: float) -> int:
     gains = np.median(ratios, axis=0)
     clear = (gains >= 1 + margin) & (np.quantile(ratios, LOW, axis=0) > 1)
     return int(np.argmax(np.where(clear, gains, 0.0))) if clear.any() else 0
+
+
+def config_key(measurement: Measurement) -> bytes:
+    """What measurements of one config have in common."""
+    return msgspec.json.encode(measurement.values)
+
+
+def sound(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """Those that worked and were checked, of configs that never gave wrong results."""
+    some = list(measurements)
+    wrong = {config_key(each) for each in some if each.failure == "correctness"}
+    return [each for each in some if each.worked and each.checked and config_key(each) not in wrong]
 
 
 def chosen(measurements: Iterable[Measurement]) -> Measurement | None:

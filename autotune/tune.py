@@ -20,13 +20,13 @@ import numpy as np
 
 from ..dialects.errors import UsageError
 from ..dialects.knobs import Configs, Space, Value
-from .choice import CHOSEN, FINALIST, chosen, clear_winner
+from .choice import CHOSEN, FINALIST, chosen, clear_winner, sound
 from .draw import legal_share
 from .measure.executors.base import Executor
 from .measure.sampling import spread
 from .measurement import Measurement, trials_of
 from .task import Task
-from .trials import Trials
+from .trials import Trial, Trials
 
 if TYPE_CHECKING:  # what measures needs none of the packages of searches
     from .search.base import Search
@@ -120,6 +120,21 @@ class Tuned:
 Watch = Callable[[Tuned, Measurement], None]
 
 
+def _recorded_trials(job: Job, known: Sequence[Measurement]) -> list[Trial]:
+    """
+    What need not be tried again: single measurements of the job's space. Times of results that
+    nobody checked, which an import may bring, are none.
+    """
+    return trials_of(
+        job.space,
+        [
+            each
+            for each in known
+            if each.strategy not in (CHOSEN, FINALIST) and (each.checked or not each.worked)
+        ],
+    )
+
+
 def tune(
     job: Job,
     make: Make,
@@ -140,9 +155,11 @@ class _Tuning:
         self.job, self.executor, self.records = job, executor, records
         self.options, self.watch = options, watch
         known = records.measurements(job.task)
-        single = [each for each in known if each.strategy not in (CHOSEN, FINALIST)]
-        trials = Trials(trials_of(job.space, single))
-        self.former = chosen(known)
+        trials = Trials(_recorded_trials(job, known))
+        unchecked = [each for each in known if each.worked and not each.checked]
+        fastest = sorted(unchecked, key=lambda each: each.seconds or 0.0)
+        self.starts = [*job.starts, *(each.values for each in fastest[: options.finalists])]
+        self.former = chosen(sound(known))
         self.modelled = any(each.modelled for each in known)
         self.most = options.trials + (0 if options.resume else len(trials))
         self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
@@ -182,9 +199,9 @@ class _Tuning:
             self._measure(config, DEFAULT)
 
     def _starts(self) -> Configs:
-        """The job's starts that are legal here and were not tried."""
+        """The job's starts, and the fastest that nobody checked, that are legal here and new."""
         space, known = self.job.space, {trial.config for trial in self.tuned.trials.trials}
-        found = [_found(space, values) for values in self.job.starts]
+        found = [_found(space, values) for values in self.starts]
         new = [config for config in dict.fromkeys(found) if config and config not in known]
         configs = np.array(new, np.int64).reshape(-1, len(space.knobs))
         left = max(0, self.most - len(self.tuned.trials))
@@ -221,14 +238,15 @@ class _Tuning:
         )
 
     def _decide(self) -> None:
-        """Compare the fastest with the default, and record who won."""
+        """Compare the fastest with the default, if that works, and record who won."""
         tuned, default = self.tuned, dict(self.job.default)
-        rivals = self._finalists()
+        limit = self._default_seconds()
+        rivals = self._finalists(float("inf") if limit is None else limit)
         tuned.best = default
         if not rivals:
-            tuned.note = "no config was faster than the default"
+            tuned.note = f"no config {'worked' if limit is None else 'was faster than the default'}"
             return
-        contestants = [default, *rivals]
+        contestants = rivals if limit is None else [default, *rivals]
         rounds = self.executor.compare(self.job.task, contestants, self.options.rounds)
         if isinstance(rounds, str):
             tuned.note = f"the fastest were not compared: {rounds}"
@@ -239,15 +257,28 @@ class _Tuning:
         losers = [self._signed(each, FINALIST) for each in made if each is not made[winner]]
         self.records.add(self.job.task, [*losers, self._signed(made[winner], CHOSEN)])
         tuned.best = contestants[winner]
-        tuned.default_seconds, tuned.seconds = made[0].seconds, made[winner].seconds
+        tuned.seconds = made[winner].seconds
+        if limit is None:
+            tuned.note = "the default failed"
+        else:
+            tuned.default_seconds = made[0].seconds
 
-    def _finalists(self) -> list[dict[str, Value]]:
-        """The fastest that seemed faster than the default, which may have failed itself."""
-        space, trials = self.job.space, self.tuned.trials.trials
-        at = space.config(self.job.default)
-        own = [t.seconds for t in trials if t.config == at and t.seconds is not None]
-        limit = min(own, default=float("inf"))
-        faster = {t.config: t.seconds for t in trials if t.seconds and t.seconds < limit}
+    def _working(self) -> list[Trial]:
+        """Of configs that never gave wrong results."""
+        trials = self.tuned.trials.trials
+        wrong = {trial.config for trial in trials if trial.failure == "correctness"}
+        return [t for t in trials if t.seconds is not None and t.config not in wrong]
+
+    def _default_seconds(self) -> float | None:
+        """The least of the default, None where it failed."""
+        at = self.job.space.config(self.job.default)
+        own = (t.seconds for t in self._working() if t.config == at and t.seconds is not None)
+        return min(own, default=None)
+
+    def _finalists(self, limit: float) -> list[dict[str, Value]]:
+        """The fastest that took less than `limit`."""
+        space = self.job.space
+        faster = {t.config: t.seconds for t in self._working() if t.seconds and t.seconds < limit}
         fastest = sorted(faster, key=lambda config: faster[config])
         return [space.values(config) for config in fastest[: self.options.finalists]]
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from ...dialects.knobs import Value
-from ..choice import chosen
+from ..choice import chosen, config_key, sound
 from ..measurement import Measurement
 from ..task import Task
 from .journal import Entry
@@ -64,21 +64,15 @@ def best_of(measurements: Iterable[Measurement]) -> Measurement | None:
     taken while the device was contended count only where a config has no others, and those of a
     timing model only where nothing was measured.
     """
-    some = list(measurements)
-    wrong = {_config(each) for each in some if each.failure == "correctness"}
-    sound = [each for each in some if each.worked and each.checked and _config(each) not in wrong]
-    decided = chosen(sound)
+    some = sound(measurements)
+    decided = chosen(some)
     if decided is not None:
         return decided
     of_config: dict[bytes, list[Measurement]] = {}
-    for each in sound:
-        of_config.setdefault(_config(each), []).append(each)
+    for each in some:
+        of_config.setdefault(config_key(each), []).append(each)
     pooled = map(_pooled, of_config.values())
     return min(pooled, key=lambda each: (each.modelled, each.seconds or 0.0), default=None)
-
-
-def _config(measurement: Measurement) -> bytes:
-    return msgspec.json.encode(measurement.values)
 
 
 def _pooled(measurements: list[Measurement]) -> Measurement:

@@ -37,7 +37,7 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Compare(msgspec.Struct, frozen=True, tag=True):
-    """Run the candidates that follow in turns: `rounds` of them."""
+    """Check the candidates that follow, then run them in turns: `rounds` of them."""
 
     task: Task
     rounds: int
@@ -54,9 +54,10 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
 
 
 class Compared(msgspec.Struct, frozen=True, tag=True):
-    """`seconds` of each candidate in each round, [rounds][candidates]."""
+    """`seconds` of each candidate in each round, [rounds][candidates], unless one was `wrong`."""
 
-    seconds: list[list[float]]
+    seconds: list[list[float]] = []
+    wrong: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -84,7 +84,7 @@ def _answered(
     if isinstance(request, Build):
         return _built(backend, request)
     if isinstance(request, Compare):
-        return Compared(_compared(backend, request, data)), ()
+        return _compared(backend, request, data), ()
     return Measured(_measured(backend, request, data[0])), ()
 
 
@@ -132,13 +132,19 @@ def _measured(backend: Backend, request: Measure, built: bytes) -> Measurement:
     )
 
 
-def _compared(backend: Backend, request: Compare, data: list[bytes]) -> list[list[float]]:
-    """Each round begins with another candidate, so that none always follows the same one."""
+def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared:
+    """
+    Those that are compared were built anew, so they are checked. Each round begins with another
+    candidate, so that none always follows the same one.
+    """
     with ExitStack() as stack:
         kernels = [stack.enter_context(closing(backend.load(request.task, one))) for one in data]
         for kernel in kernels:
+            wrong = kernel.check()
+            if wrong:
+                return Compared(wrong=wrong)
             kernel.run()
-        return [_round(kernels, number) for number in range(request.rounds)]
+        return Compared([_round(kernels, number) for number in range(request.rounds)])
 
 
 def _round(kernels: Sequence[Kernel], number: int) -> list[float]:

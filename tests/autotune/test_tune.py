@@ -12,12 +12,13 @@ import pytest
 from qcc.autotune.choice import CHOSEN, FINALIST
 from qcc.autotune.draw import legal_share
 from qcc.autotune.measure.backend import Values
+from qcc.autotune.measure.executors.base import Rounds
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.task import Task
 from qcc.autotune.trials import Trials
 from qcc.autotune.tune import Job, TuneOptions, tune
-from qcc.dialects.knobs import Constraint, Knob, Space
+from qcc.dialects.knobs import Constraint, Knob, Space, Value
 
 SPACE = Space(
     "tiles",
@@ -57,9 +58,10 @@ class Formula:
             if self.left < 0:
                 raise KeyboardInterrupt
             self.asked.append(tuple(values.values()))
-            yield place, Measurement(values=dict(values), seconds=self.seconds(values))
+            seconds = self.seconds(values)
+            yield place, Measurement(values=dict(values), seconds=seconds, checked=True)
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int):
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
         return [[self.in_turns(values) for values in configs] for _ in range(rounds)]
 
     def close(self) -> None:
@@ -146,6 +148,61 @@ def test_failures_never_win_and_are_counted():
     assert int(tuned.best["rows"]) <= 8
     assert tuned.failures == {"correctness": sum(not m.worked for m in records.kept)}
     assert tuned.failures["correctness"] > 0
+
+
+def test_a_time_that_nobody_checked_is_no_trial_but_a_start():
+    records, executor = Memory(), Formula()
+    lucky: dict[str, Value] = {"rows": 1, "columns": 1}
+    unchecked = Measurement(values=lucky, seconds=1e-9)
+    records.kept += [unchecked, msgspec.structs.replace(unchecked, strategy=CHOSEN)]
+    tuned = tune(JOB, RANDOM, executor, records, [], options(10))
+    assert (tuned.repeated, tuned.measured) == (0, 10)
+    assert executor.asked[1] == (1, 1)
+    assert tuned.best != lucky
+
+
+def test_what_was_wrong_once_is_no_finalist_and_was_not_decided():
+    records = Memory()
+    best: dict[str, Value] = {"rows": 8, "columns": 8}
+    records.kept += [
+        Measurement(values=best, seconds=1e-9, checked=True),
+        Measurement(values=best, seconds=1e-9, checked=True, strategy=CHOSEN),
+        Measurement(values=best, failure="correctness", detail="1 differs"),
+    ]
+    tuned = tune(JOB, RANDOM, Formula(), records, [], options(20))
+    assert tuned.measured == 18
+    assert tuned.best != best
+
+
+@pytest.mark.parametrize("failure", ["compile", "correctness"])
+def test_a_default_that_fails_gives_way_to_the_fastest(failure: str):
+    class Failing(Formula):
+        def measure(self, task, configs):
+            for place, made in super().measure(task, configs):
+                failed = Measurement(values=made.values, failure=failure)
+                yield place, failed if made.values == JOB.default else made
+
+        def compare(self, task, configs, rounds):
+            if JOB.default in configs:
+                return "one of them could not be built again"
+            return super().compare(task, configs, rounds)
+
+    records = Memory()
+    tuned = tune(JOB, RANDOM, Failing(), records, [], options(20))
+    fastest = min(m.seconds for m in records.kept if m.seconds)
+    assert (tuned.seconds, tuned.default_seconds) == (fastest, None)
+    assert tuned.note == "the default failed"
+    assert (records.kept[-1].values, records.kept[-1].strategy) == (tuned.best, CHOSEN)
+
+
+def test_nothing_works():
+    class Failing(Formula):
+        def measure(self, task, configs):
+            for place, made in super().measure(task, configs):
+                yield place, Measurement(values=made.values, failure="compile")
+
+    tuned = tune(JOB, RANDOM, Failing(), Memory(), [], options(5))
+    assert (tuned.kept_default, tuned.note) == (True, "no config worked")
 
 
 def test_illegal_proposals_are_recorded_and_never_built():

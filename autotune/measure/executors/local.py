@@ -85,7 +85,7 @@ class LocalExecutor:
         except Lost as lost:
             return str(lost)
         assert isinstance(reply, Compared)
-        return reply.seconds
+        return f"built again, one is wrong: {reply.wrong}" if reply.wrong else reply.seconds
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

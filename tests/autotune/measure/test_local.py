@@ -71,6 +71,8 @@ def test_those_that_worked_run_in_turns(executor):
     assert executor.compare(TASK, [{"time": 2}, {"time": 1}], 3) == [[2.0, 1.0]] * 3
     crashing = {"time": 1, "does": "crash", "stage": "build"}
     assert "could not be built" in executor.compare(TASK, [{"time": 2}, crashing], 3)
+    wrong = {"time": 1, "does": "wrong", "stage": "run"}
+    assert "2 of 3 results differ" in executor.compare(TASK, [{"time": 2}, wrong], 3)
 
 
 def test_what_no_candidate_is_to_blame_for_is_raised(tmp_path):
