@@ -120,19 +120,13 @@ class Tuned:
 Watch = Callable[[Tuned, Measurement], None]
 
 
-def _recorded_trials(job: Job, known: Sequence[Measurement]) -> list[Trial]:
+def _recorded_trials(space: Space, known: Sequence[Measurement]) -> list[Trial]:
     """
-    What need not be tried again: single measurements of the job's space. Times of results that
-    nobody checked, which an import may bring, are none.
+    What need not be tried again: single measurements, not times of results that nobody checked,
+    which an import may bring.
     """
-    return trials_of(
-        job.space,
-        [
-            each
-            for each in known
-            if each.strategy not in (CHOSEN, FINALIST) and (each.checked or not each.worked)
-        ],
-    )
+    single = [each for each in known if each.strategy not in (CHOSEN, FINALIST)]
+    return trials_of(space, [each for each in single if each.checked or not each.worked])
 
 
 def tune(
@@ -155,7 +149,7 @@ class _Tuning:
         self.job, self.executor, self.records = job, executor, records
         self.options, self.watch = options, watch
         known = records.measurements(job.task)
-        trials = Trials(_recorded_trials(job, known))
+        trials = Trials(_recorded_trials(job.space, known))
         unchecked = [each for each in known if each.worked and not each.checked]
         fastest = sorted(unchecked, key=lambda each: each.seconds or 0.0)
         self.starts = [*job.starts, *(each.values for each in fastest[: options.finalists])]
