@@ -6,7 +6,8 @@ A tuning database: a journal, which is the truth, and beside it a SQLite index o
 
 So a writer may be killed anywhere: what its journal has is indexed by whoever comes next. Writers
 take turns by the lock. An index that is damaged is set aside and built again from the journal; a
-journal that was lost is written again from the index.
+journal that was lost is written again from the index. Where the two are not of one database, as one
+of them was copied from elsewhere, each takes what only the other has.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Database:
             if fresh:
                 journal.append(fresh)
                 kept.update(entry.hash for entry in fresh)
-                index.absorb(iter(fresh), journal.size)
+                index.absorb(fresh, journal)
 
         self._using(act)
         return len(kept)
@@ -82,6 +83,8 @@ class Database:
     def verify(self) -> int:
         """
         Read everything, repair what is damaged, and return how many lines of the journal were.
+
+        What only one of journal and index has, the other has then too.
         """
 
         def act(index: Index, journal: OpenJournal) -> int:
@@ -90,9 +93,10 @@ class Database:
             if damaged:
                 aside = _aside(self.journal_path)
                 shutil.copy(self.journal_path, aside)
+                index.absorb(filter(None, journal.entries()), journal)
                 journal.clear()
-                self._restore_journal(index, journal)
                 self._tell(f"{damaged} damaged lines; the journal as it was is '{aside.name}'")
+            self._join(index, journal)
             return damaged
 
         return self._using(act)
@@ -124,10 +128,10 @@ class Database:
 
     def _catch_up(self, index: Index, journal: OpenJournal) -> None:
         absorbed = index.absorbed
-        if absorbed > journal.size:
-            self._restore_journal(index, journal)
+        if not index.follows(journal):
+            self._join(index, journal)
         elif absorbed < journal.size:
-            count = index.absorb(self._whole(journal.entries(absorbed)), journal.size)
+            count = index.absorb(self._whole(journal.entries(absorbed)), journal)
             if not absorbed:
                 self._tell(f"'{self.path}' was built from its journal: {count} measurements")
 
@@ -141,12 +145,16 @@ class Database:
         if damaged:
             self._tell(f"{damaged} damaged lines of '{self.journal_path}' were left out")
 
-    def _restore_journal(self, index: Index, journal: OpenJournal) -> None:
+    def _join(self, index: Index, journal: OpenJournal) -> None:
+        """Give each what only the other has."""
         there = {entry.hash for entry in journal.entries() if entry is not None}
         lost = [entry for entry in entries_of(index) if entry.hash not in there]
         journal.append(lost)
-        index.absorb(iter(()), journal.size)
-        self._tell(f"{len(lost)} measurements were written again to '{self.journal_path}'")
+        if lost:
+            self._tell(f"{len(lost)} measurements were written again to '{self.journal_path}'")
+        missed = index.absorb(self._whole(journal.entries()), journal)
+        if missed:
+            self._tell(f"{missed} measurements of '{self.journal_path}' were missing in the index")
 
     def _set_aside(self, why: str, journal: OpenJournal) -> None:
         """Rename a damaged index and what SQLite left beside it, if the journal can replace it."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,11 +23,11 @@ import msgspec
 from ...dialects.errors import ResourceError
 from ..measurement import Measurement
 from ..task import Task
-from .journal import PATIENCE, VERSION, Entry, newer
+from .journal import PATIENCE, VERSION, Entry, OpenJournal, newer
 
 APPLICATION = 0x71636354  # "qccT", in the header of each such file
 HEADER = b"SQLite format 3\0"
-_ABSORBED = "absorbed"
+_ABSORBED, _MARK = "absorbed", "mark"
 _HEXADECIMAL = re.compile("[0-9a-f]{32}")
 
 _TABLES = """
@@ -74,10 +74,19 @@ class Index:
         """How many bytes of the journal are in the index."""
         return self._fact(_ABSORBED)
 
-    def absorb(self, entries: Iterator[Entry], size: int) -> int:
-        """Insert `entries`, the journal up to byte `size`; how many were new."""
-        fresh = sum(map(self._insert, entries))
-        self._sql.execute("UPDATE facts SET value = ? WHERE name = ?", (size, _ABSORBED))
+    def follows(self, journal: OpenJournal) -> bool:
+        """Whether what was absorbed are the first bytes of `journal`, and not of another one."""
+        absorbed = self.absorbed
+        if not absorbed:
+            return True
+        found = self._sql.execute("SELECT value FROM facts WHERE name = ?", (_MARK,)).fetchone()
+        return absorbed <= journal.size and found == (journal.mark(absorbed),)
+
+    def absorb(self, entries: Iterable[Entry], journal: OpenJournal) -> int:
+        """Insert `entries`, with which all of `journal` is in the index; how many were new."""
+        fresh, size = sum(map(self._insert, entries)), journal.size
+        for fact in ((_ABSORBED, size), (_MARK, journal.mark(size))):
+            self._sql.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact)
         return fresh
 
     def holds(self, entry: Entry) -> bool:

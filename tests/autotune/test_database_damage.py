@@ -234,6 +234,37 @@ def test_lost_journal_is_written_again(path: Path) -> None:
     assert "240 measurements were written again" in told[0]
 
 
+@pytest.mark.parametrize("copied", ["other.db", "other.db.journal"])
+def test_one_side_of_another_database_loses_nothing(path: Path, copied: str) -> None:
+    """A backup of one of the two files is put over a database that has grown since."""
+    other = path.with_name("other.db")
+    Database(other, create=True).add(TASKS[1], measured(20))
+    Database(path, create=True).add(TASKS[0], measured(60))
+    shutil.copy(path.with_name(copied), path.with_name(copied.replace("other", "tuning")))
+    told: list[str] = []
+    database = Database(path, told.append)
+    expected = {TASKS[0]: measured(60), TASKS[1]: measured(20)}
+    assert {task: database.measurements(task) for task in database.tasks()} == expected
+    assert len(told) == 2
+    path.unlink()
+    rebuilt = Database(path)
+    assert {task: rebuilt.measurements(task) for task in rebuilt.tasks()} == expected
+
+
+def test_verify_compares_journal_and_index(path: Path) -> None:
+    """Journals that differ far from their ends only, and in no length, pass for each other."""
+    first, *rest = filled(path)
+    changed = Entry(first.task, msgspec.structs.replace(first.measurement, seconds=9e-3))
+    other = path.with_name("other.db")
+    Database(other, create=True).add_all([changed, *rest])
+    shutil.copy(other.with_name("other.db.journal"), path.with_name("tuning.db.journal"))
+    assert Database(path).verify() == 0
+    for _ in range(2):
+        kept = {each.hash for each in entries_of(Database(path))}
+        assert kept == {each.hash for each in (first, changed, *rest)}
+        path.unlink()
+
+
 def test_damage_without_a_journal_is_told_and_changes_nothing(path: Path) -> None:
     filled(path)
     os.truncate(path, 5000)
