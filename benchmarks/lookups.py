@@ -68,13 +68,15 @@ def row(
     ]
     tables, products = measure(Cell(n, k, 1, threads), contestants, x, probe, options.rounds)
     samples = kept([tables, products])
+    faster = ratio(samples[0], samples[1])
+    what = f"{name:10} {activations or 'fp32'} x, {n}x{k}, {threads} threads: "
+    if faster is None:
+        return f"{what}no round was undisturbed, load {load()[0]}; give more --rounds"
     taken = [float(np.median([s.seconds for s in samples[i]])) * 1e3 for i in range(2)]
     share = np.median([contestants[0].linear.weight_bytes / s.seconds / s.limits.bandwidth
                        for s in samples[0]])  # fmt: skip
-    faster = ratio(samples[0], samples[1])
     return (
-        f"{name:10} {activations or 'fp32'} x, {n}x{k}, {threads} threads: "
-        f"tables {taken[0]:.3f} ms, products {taken[1]:.3f} ms, products / tables {faster:.2f}, "
+        f"{what}tables {taken[0]:.3f} ms, products {taken[1]:.3f} ms, products / tables {faster:.2f}, "
         f"tables at {share:.0%} of the probe's bandwidth, load {load()[0]}"
     )
 
