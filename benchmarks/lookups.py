@@ -76,8 +76,8 @@ def row(
     share = np.median([contestants[0].linear.weight_bytes / s.seconds / s.limits.bandwidth
                        for s in samples[0]])  # fmt: skip
     return (
-        f"{what}tables {taken[0]:.3f} ms, products {taken[1]:.3f} ms, products / tables {faster:.2f}, "
-        f"tables at {share:.0%} of the probe's bandwidth, load {load()[0]}"
+        f"{what}tables {taken[0]:.3f} ms, products {taken[1]:.3f} ms, "
+        f"products / tables {faster:.2f}, tables at {share:.0%} of the probe's bandwidth, load {load()[0]}"
     )
 
 
