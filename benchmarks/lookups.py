@@ -77,7 +77,8 @@ def row(
                        for s in samples[0]])  # fmt: skip
     return (
         f"{what}tables {taken[0]:.3f} ms, products {taken[1]:.3f} ms, "
-        f"products / tables {faster:.2f}, tables at {share:.0%} of the probe's bandwidth, load {load()[0]}"
+        f"products / tables {faster:.2f}, tables at {share:.0%} of the probe's bandwidth, "
+        f"load {load()[0]}"
     )
 
 

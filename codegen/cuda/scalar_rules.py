@@ -141,6 +141,11 @@ def _call(name: str) -> Rule:
     return lambda op, x: _in_type(op, f"{name}({', '.join(x)})")
 
 
+def _integer_call(name: str) -> Rule:
+    """Of one type, which is said: an operand may be a literal."""
+    return lambda op, x: _in_type(op, f"{name}<{held_type(_result(op))}>({', '.join(x)})")
+
+
 def _exact(name: str) -> Rule:
     """A function whose result is one of its operands, or as short as they are."""
     return lambda op, x: f"{name}({', '.join(x)})"
@@ -277,12 +282,12 @@ RULES: dict[str, Rule] = {
     "arith.shli": _unsigned("{0} << {1}"),
     "arith.shrsi": _infix(">>"),
     "arith.shrui": _unsigned("{0} >> {1}"),
-    "arith.divsi": _call("math::quotient"),
+    "arith.divsi": _integer_call("math::quotient"),
     "arith.divui": _unsigned("math::quotient({0}, {1})"),
-    "arith.remsi": _call("math::remainder"),
+    "arith.remsi": _integer_call("math::remainder"),
     "arith.remui": _unsigned("math::remainder({0}, {1})"),
-    "arith.floordivsi": _call("math::floor_quotient"),
-    "arith.ceildivsi": _call("math::ceil_quotient"),
+    "arith.floordivsi": _integer_call("math::floor_quotient"),
+    "arith.ceildivsi": _integer_call("math::ceil_quotient"),
     "arith.maxsi": lambda op, x: f"{x[0]} > {x[1]} ? {x[0]} : {x[1]}",
     "arith.minsi": lambda op, x: f"{x[0]} < {x[1]} ? {x[0]} : {x[1]}",
     "arith.maxui": _unsigned("({0} > {1} ? {0} : {1})"),
@@ -309,7 +314,7 @@ RULES: dict[str, Rule] = {
     "math.trunc": _exact("math::trunc"),
     "math.powf": _call("math::pow"),
     "math.fpowi": _integer_power,
-    "math.ipowi": _call("math::power"),
+    "math.ipowi": _integer_call("math::power"),
     "math.fma": _call("math::fma"),
     "math.isnan": lambda op, x: f"{x[0]} != {x[0]}",
     "math.isinf": lambda op, x: f"{x[0]} - {x[0]} != 0 && {x[0]} == {x[0]}",

@@ -95,8 +95,8 @@ def divide_toward_zero(left: Array, right: Array) -> Array:
 
 
 def divide_up(left: Array, right: Array) -> Array:
-    quotient = left // right
-    return quotient + (quotient * right != left).astype(left.dtype)
+    quotient = left // right  # 0 where `right` is, as in every division
+    return quotient + ((quotient * right != left) & (right != 0)).astype(left.dtype)
 
 
 def cast(read: Callable[[Array], Array] | None = None) -> Rule:

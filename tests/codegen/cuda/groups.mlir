@@ -294,3 +294,30 @@ module {
   }
 }
 
+
+// ----- integers by literals
+#map = affine_map<(d0) -> (d0)>
+module {
+  func.func @main(%arg0: tensor<?xi64>) -> tensor<?xi64> {
+    %c0 = arith.constant 0 : index
+    %two = arith.constant 2 : i64
+    %seven = arith.constant -7 : i64
+    %dim = tensor.dim %arg0, %c0 : tensor<?xi64>
+    %0 = tensor.empty(%dim) : tensor<?xi64>
+    %1 = linalg.generic {indexing_maps = [#map, #map], iterator_types = ["parallel"]} ins(%arg0 : tensor<?xi64>) outs(%0 : tensor<?xi64>) {
+    ^bb0(%in: i64, %out: i64):
+      %2 = arith.muli %in, %seven : i64
+      %3 = arith.divsi %2, %two : i64
+      %4 = arith.remsi %2, %two : i64
+      %5 = arith.floordivsi %2, %two : i64
+      %6 = arith.ceildivsi %seven, %in : i64
+      %7 = math.ipowi %2, %two : i64
+      %8 = arith.addi %3, %4 : i64
+      %9 = arith.addi %5, %6 : i64
+      %10 = arith.addi %8, %9 : i64
+      %11 = arith.addi %10, %7 : i64
+      linalg.yield %11 : i64
+    } -> tensor<?xi64>
+    return %1 : tensor<?xi64>
+  }
+}
