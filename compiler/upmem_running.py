@@ -68,7 +68,7 @@ class UpmemRunning(Running):
         if code.rung == "rv32" and code.plan.dpus <= MOST_RESIDENT:
             self._resident = EmulatedPlan(code.plan, kernels, folder, workers)
         self._layers = placed_layers(code.plan, tensor, self._sums)
-        self._widths = {(each.layer, each.parameter): each.linear for each in code.plan.layers}
+        self._linear = {(each.layer, each.parameter): each.linear for each in code.plan.layers}
         self._host = RunningCode(code.host, tensor, workers, self._answer)
 
     def _sums(self, layer: Layer, weights: HeldWeights) -> Sums:
@@ -87,7 +87,7 @@ class UpmemRunning(Running):
     def _answer(self, number: int, input: int, rows: int, bias: int, result: int) -> None:
         """A call of the host's code; arrays are at these addresses."""
         place = self.code.host.device_calls[number]
-        linear = self._widths[place]
+        linear = self._linear[place]
         if rows:
             given = _floats(bias, linear.n) if bias else None
             found = self._layers(place, _floats(input, rows, linear.k), given)

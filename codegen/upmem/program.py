@@ -16,7 +16,8 @@ class UpmemCode:
     """
     `module` is the text of the program: `pim.linear` for what DPUs do, all else for the host.
 
-    `host` is that as code of this machine, which calls back for the layers of DPUs. `sources` are
+    `host` is that as code of this machine (codegen/cpu/program.py, which targets do not import of
+    one another), and calls back for the layers of DPUs. `sources` are
     C files by name; `tensors` the stored tensors that the program reads; `rung` is the emulator
     that runs the kernels.
     """
