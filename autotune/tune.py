@@ -241,11 +241,14 @@ class _Tuning:
             tuned.note = f"no config {'worked' if limit is None else 'was faster than the default'}"
             return
         contestants = rivals if limit is None else [default, *rivals]
-        rounds = self.executor.compare(self.job.task, contestants, self.options.rounds)
+        count = 1 if self.modelled else self.options.rounds
+        rounds = self.executor.compare(self.job.task, contestants, count)
         if isinstance(rounds, str):
             tuned.note = f"the fastest were not compared: {rounds}"
             return
         winner = clear_winner(rounds, self.options.margin)
+        if winner and not self._holds(contestants[0], contestants[winner]):
+            winner, tuned.note = 0, "the faster one was not faster again"
         made = [self._compared(each, [row[i] for row in rounds])
                 for i, each in enumerate(contestants)]  # fmt: skip
         losers = [self._signed(each, FINALIST) for each in made if each is not made[winner]]
@@ -256,6 +259,13 @@ class _Tuning:
             tuned.note = "the default failed"
         else:
             tuned.default_seconds = made[0].seconds
+
+    def _holds(self, first: Mapping[str, Value], winner: Mapping[str, Value]) -> bool:
+        """Whether it wins once more: of several rivals on a busy machine one is always lucky."""
+        if self.modelled:
+            return True
+        rounds = self.executor.compare(self.job.task, [first, winner], 2 * self.options.rounds)
+        return not isinstance(rounds, str) and bool(clear_winner(rounds, self.options.margin))
 
     def _working(self) -> list[Trial]:
         """Of configs that never gave wrong results."""

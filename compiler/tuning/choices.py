@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from ...dialects.errors import QccError
 from ...dialects.knobs import Value
 
+Schedule = TypeVar("Schedule")
 DEFAULT, NOT_TUNED = "default", "not tuned"
 
 
@@ -31,3 +33,17 @@ class Choice:
             "source": self.source,
             "reason": self.reason,
         }
+
+
+def reasons_against(
+    values: Mapping[str, Value],
+    read: Callable[[Mapping[str, Value]], Schedule],
+    illegal: Callable[[Schedule], Iterable[str]],
+) -> list[str]:
+    """Why values of a database are no schedule that can be built; none if they are one."""
+    try:
+        return list(illegal(read(values)))
+    except (KeyError, TypeError, ValueError):
+        return ["the database has values of another version"]
+    except QccError as error:
+        return [error.what]

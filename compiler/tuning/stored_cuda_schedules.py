@@ -14,7 +14,7 @@ from ...dialects.tile.hardware import machine
 from ...dialects.tile.problem import LinearProblem
 from ...dialects.tile.schedule import Schedule, illegal
 from ...dialects.tile.space import schedule_of, values_of
-from .choices import NOT_TUNED, Choice
+from .choices import NOT_TUNED, Choice, reasons_against
 from .cuda_jobs import cuda_task
 
 
@@ -32,11 +32,12 @@ class StoredCudaSchedules:
         for source, store in self._stores:
             best = best_of(store.measurements(task))
             if best is not None:
-                schedule = schedule_of(best.values)
-                reasons = list(illegal(problem, schedule, machine(name)))
+                reasons = reasons_against(
+                    best.values, schedule_of, lambda made: illegal(problem, made, machine(name))
+                )
                 if not reasons:
                     self.choices.append(Choice(kernel, best.values, source))
-                    return schedule
+                    return schedule_of(best.values)
         made = default_schedule(problem, name)
         self.choices.append(Choice(kernel, values_of(made), reason="; ".join(reasons)))
         return made

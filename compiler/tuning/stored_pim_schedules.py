@@ -7,9 +7,11 @@ A layer takes what was tuned for its shape, formats and tokens on these DPUs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from ...autotune.database import Store, best_of
+from ...dialects.errors import QccError
 from ...dialects.knobs import Value
 from ...dialects.pim.cost import cost_of
 from ...dialects.pim.device import Device
@@ -18,7 +20,7 @@ from ...dialects.pim.plan import Plan
 from ...dialects.pim.schedule import Problem, Share, illegal
 from ...dialects.pim.space import KERNEL, schedule_of, values_of
 from ...passes.choose_pim_schedule import Choice, choose_schedule, simulated_cycles
-from .choices import NOT_TUNED
+from .choices import NOT_TUNED, reasons_against
 from .choices import Choice as LayerChoice
 from .upmem_backend import pim_problem
 from .upmem_jobs import device_text
@@ -34,17 +36,21 @@ class StoredPimSchedules:
             for task in store.tasks():
                 if (task.kernel, task.device) == (KERNEL, device_text(device)):
                     best = best_of(store.measurements(task))
-                    if best is not None:
-                        self._best.setdefault(pim_problem(task), (name, best.values))
+                    with suppress(KeyError, QccError):  # formats that this program does not define
+                        problem = pim_problem(task)
+                        if best is not None:
+                            self._best.setdefault(problem, (name, best.values))
 
     def choose(self, problem: Problem, device: Device, layer: str) -> Choice:
         """A Chooser of `partition_pim`."""
         source, values = self._best.get(problem, ("", {}))
         reasons = [NOT_TUNED]
         if source:
-            share = Share(problem, schedule_of(values))
-            reasons = list(illegal(share, device))
+            reasons = reasons_against(
+                values, schedule_of, lambda made: illegal(Share(problem, made), device)
+            )
             if not reasons:
+                share = Share(problem, schedule_of(values))
                 self._choices[problem] = LayerChoice(layer, values, source)
                 cycles = simulated_cycles(share, device)
                 cost = cost_of(share, device, cycles)

@@ -30,7 +30,7 @@ from ...dialects.knobs import Value
 from ...passes.assign_schedules import assign_schedules
 from ..doctor import cpu_model
 from ..file_kind import JSON, kind_of
-from .choices import NOT_TUNED, Choice
+from .choices import NOT_TUNED, Choice, reasons_against
 from .cpu_jobs import formats
 
 UNCOMPARED = 1.1
@@ -69,7 +69,9 @@ class StoredSchedules:
         best = _best(store.measurements(task), default)
         if best is None:
             return Choice(layer.name, default, reason="nothing was clearly faster")
-        reasons = list(illegal(layer.problem, schedule_of(best.values), features))
+        reasons = reasons_against(
+            best.values, schedule_of, lambda schedule: illegal(layer.problem, schedule, features)
+        )
         if reasons:
             return Choice(layer.name, default, reason="; ".join(reasons))
         return Choice(layer.name, best.values, source)
@@ -133,4 +135,5 @@ def _has(task: Task, wanted: Mapping[str, int]) -> bool:
 
 def _preference(task: Task) -> tuple[int, int, str]:
     """Many rows, many threads, and among toolchains always the same one."""
-    return int(task.problem["m"]), int(task.problem["threads"]), task.toolchain
+    rows, threads = (int(task.problem.get(name, 0)) for name in ("m", "threads"))
+    return rows, threads, task.toolchain

@@ -107,6 +107,17 @@ def test_what_a_model_timed_is_recorded_as_such(modelled: bool):
     assert {each.modelled for each in records.kept} == {modelled}
 
 
+def test_a_win_that_does_not_hold_again_is_none():
+    class Lucky(Formula):
+        def compare(self, task, configs, rounds):
+            first = len(configs) > 2
+            return [[1.0] + [0.5 if first else 1.0] * (len(configs) - 1)] * rounds
+
+    tuned = tune(JOB, RANDOM, Lucky(), Memory(), [], options(30))
+    assert tuned.kept_default
+    assert tuned.note == "the faster one was not faster again"
+
+
 def test_an_interrupted_tune_goes_on_without_repeating():
     records, interrupted = Memory(), Formula(stop_after=13)
     with pytest.raises(KeyboardInterrupt):

@@ -174,6 +174,8 @@ def test_layers_take_what_was_tuned_for_their_rows():
 def test_what_cannot_be_built_here_is_left():
     unfit = took({**OTHER, "rows": 16, "panels": 4, "task_panels": 4}, 0.5, strategy=CHOSEN)
     assert "registers" in choice([unfit]).reason
+    foreign = took({"rows": 8, "unroll": 4}, 0.5, strategy=CHOSEN)
+    assert choice([foreign]).reason == "the database has values of another version"
 
 
 @pytest.mark.parametrize(
