@@ -1,5 +1,5 @@
 """
-Seconds of whole image models in int8, against torch and ONNX Runtime on the same threads.
+Seconds of whole image models in fp32 and int8, against torch and ONNX Runtime on the same threads.
 
     python -m benchmarks.images [--models resnet20 resnet56 ocr] [--recipes fp32 …] [--batch N …]
 

@@ -45,10 +45,10 @@ MAIN = (
     "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,"
     "convert-math-to-llvm,convert-math-to-libm,convert-complex-to-llvm"
 )
+# What kernels and the main function are left with. Buffers apart, since they ask for functions.
 LLVM = (
-    "convert-scf-to-cf,convert-math-to-llvm,convert-math-to-libm,convert-vector-to-llvm,"
-    "lower-affine,convert-arith-to-llvm,finalize-memref-to-llvm{use-generic-functions=1},"
-    "convert-to-llvm,canonicalize,convert-ub-to-llvm,reconcile-unrealized-casts"
+    "convert-scf-to-cf,convert-vector-to-llvm,finalize-memref-to-llvm{use-generic-functions=1},"
+    "convert-to-llvm,reconcile-unrealized-casts"
 )
 
 

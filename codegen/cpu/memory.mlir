@@ -102,7 +102,7 @@ llvm.func @qcc_free_kept() {
 }
 
 // Keep the first buffers that have `most` bytes together, free the others.
-llvm.func internal @free_kept_beyond(%most: i64) {
+llvm.func internal @free_kept_beyond(%most: i64) attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %slots = llvm.mlir.constant(32 : i64) : i64

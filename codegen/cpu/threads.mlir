@@ -22,6 +22,8 @@
 // caller that sees none spares the wake-up; one that sees some broadcasts under the lock, which a
 // sleeper holds from before it counted itself until it waits.
 //
+// What runs once a pool is not optimized: an object is built often, and that takes its time.
+//
 // A call that comes while the pool has a job, from a chunk of it or from another thread, computes
 // alone. What threads write often lies on lines of its own; two, as processors fetch them in pairs.
 
@@ -241,7 +243,7 @@ llvm.func internal @pool_run(%function: !llvm.ptr, %arguments: !llvm.ptr, %total
 }
 
 // Starts `count` workers beside the calling thread; returns how many really started.
-llvm.func @qcc_start_workers(%count: i64) -> i64 {
+llvm.func @qcc_start_workers(%count: i64) -> i64 attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %most = llvm.mlir.constant(255 : i64) : i64
@@ -267,7 +269,7 @@ llvm.func @qcc_start_workers(%count: i64) -> i64 {
 }
 
 // The pthread_t of a worker, for its affinity.
-llvm.func @qcc_worker(%index: i64) -> i64 {
+llvm.func @qcc_worker(%index: i64) -> i64 attributes {no_inline, optimize_none} {
   %handles = llvm.mlir.addressof @pool_handles : !llvm.ptr
   %handle_at = llvm.getelementptr %handles[%index] : (!llvm.ptr, i64) -> !llvm.ptr, i64
   %handle = llvm.load %handle_at : !llvm.ptr -> i64
@@ -275,7 +277,7 @@ llvm.func @qcc_worker(%index: i64) -> i64 {
 }
 
 // Ends and joins every worker of a pool without a job; it can be started again.
-llvm.func @qcc_stop_workers() {
+llvm.func @qcc_stop_workers() attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %null = llvm.mlir.zero : !llvm.ptr
@@ -302,7 +304,7 @@ llvm.func @qcc_stop_workers() {
 }
 
 // For a forked child, whose copies of the workers do not exist.
-llvm.func @qcc_forget_workers() {
+llvm.func @qcc_forget_workers() attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %workers_at = llvm.mlir.addressof @pool_workers : !llvm.ptr
   llvm.store %zero, %workers_at : i64, !llvm.ptr
