@@ -19,7 +19,7 @@ from ..dialects.tile.elements import RULES, VIEWS, input_count, is_splat, stride
 from ..dialects.tile.extents import Extents
 from ..dialects.tile.group_schedule import Work, work_of
 from ..dialects.tile.index import Index, Size
-from ..dialects.tile.reads import COSTLY
+from ..dialects.tile.reads import COSTLY, Bodies
 from .launching import size_of
 
 SCALAR_DIALECTS = ("arith.", "math.")
@@ -30,15 +30,17 @@ PARTS = "builtin.unrealized_conversion_cast"
 
 @dataclass(eq=False)
 class Group:
-    """Ops by position, and what is stored of what they compute."""
+    """
+    Ops by position, and what is stored of what they compute.
+
+    `key` is the last op, `first` the first one whose results are stored.
+    """
 
     ops: set[int]
     outputs: list[ir.Value]
     work: Work
-
-    @property
-    def key(self) -> int:
-        return max(self.ops)
+    first: int
+    key: int = -1
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Grouping:
         self.ops: list[Any] = list(block.operations)
         self.leaves = Leaves()
         self.extents = Extents(self.leaves)
+        self.bodies = Bodies()
         self.made = {v: n for n, op in enumerate(self.ops) for v in op.operation.results}
         known = {*self.made, *block.arguments}
         self.reads = [list(_read_values(op, known)) for op in self.ops]
@@ -91,6 +94,7 @@ class Grouping:
         for number in numbers:
             if number not in group.ops or group not in self.members.get(number, ()):
                 group.ops.add(number)
+                group.key = max(group.key, number)
                 self.members.setdefault(number, []).append(group)
 
     # ---- growing
@@ -158,7 +162,7 @@ class Grouping:
                 return
         work = self._work(results, {number})
         assert work is not None, str(self.ops[number])
-        group = Group(set(), results, work)
+        group = Group(set(), results, work, number)
         self._join(group, {number})
         self.groups.append(group)
 
@@ -170,6 +174,7 @@ class Grouping:
             return False
         self._join(group, ops)
         group.outputs += results
+        group.first = min([group.first, *(self.made[v] for v in results)])
         group.work = work
         return True
 
@@ -187,7 +192,7 @@ class Grouping:
         return {n for n in makers if self.fusable[n]}
 
     def _work(self, outputs: list[ir.Value], ops: set[int]) -> Work | None:
-        return work_of(outputs, self.extents, lambda op: self._position(op) in ops)
+        return work_of(outputs, self.extents, lambda op: self._position(op) in ops, self.bodies)
 
     def _position(self, op: Any) -> int:
         return self.made.get(op.operation.results[0], -1)
@@ -196,7 +201,7 @@ class Grouping:
 
     def _makes_cycle(self, group: Group, number: int) -> bool:
         """Whether a group that stores results of an op would wait for what reads them."""
-        start = self._readers(self.ops[number].operation.results)
+        start, horizon = self._readers(self.ops[number].operation.results), self._horizon(group)
         pending, seen = [unit for unit in start if unit is not group], set[int | Group]()
         while pending:
             unit = pending.pop()
@@ -204,12 +209,26 @@ class Grouping:
                 return True
             if unit not in seen:
                 seen.add(unit)
-                pending += self._after(unit)
+                pending += self._after(unit, horizon)
         return False
 
-    def _after(self, unit: int | Group) -> Iterator[int | Group]:
-        """What waits for a group, or for an op outside of groups."""
-        yield from self._readers(self._made_by(unit))
+    def _horizon(self, group: Group) -> int:
+        """
+        The op behind which nothing leads back to a group.
+
+        Results are read by later ops; only a group leads back, from its last op to its first
+        result.
+        """
+        horizon, found = -1, group.key
+        while found != horizon:
+            horizon = found
+            found = max([horizon, *(g.key for g in self.groups if g.first <= horizon)])
+        return horizon
+
+    def _after(self, unit: int | Group, horizon: int) -> Iterator[int | Group]:
+        """What waits for a group, or for an op outside of groups; nothing behind the horizon."""
+        near = [v for v in self._made_by(unit) if self.made[v] <= horizon]
+        yield from self._readers(near)
         later = [n for n in self.effects if isinstance(unit, int) and n > unit]
         if unit in self.effects and later:
             yield later[0]

@@ -58,9 +58,10 @@ def names_file(text: str) -> bool:
     return text.endswith(".fmt") or ".fmt<" in text
 
 
+@lru_cache(maxsize=1024)
 def parse_spelling(text: str) -> Format:
     """
-    The format that `Format.spelling` came from.
+    The format that `Format.spelling` came from; read once, since verifiers ask for each op.
 
     A user's format must have been read in this process; `from_definition` does that.
     """

@@ -31,7 +31,7 @@ from .index import (
     product,
     variables,
 )
-from .reads import Load, Reads
+from .reads import Bodies, Load, Reads
 
 Inside = Callable[[Any], bool]
 ANGULAR = ("math.sin", "math.cos", "math.tan")
@@ -65,11 +65,13 @@ class Work:
         return product(self.whole[self.row_axes :]) if self.by_rows else ONE
 
 
-def work_of(outputs: Sequence[ir.Value], extents: Extents, inside: Inside) -> Work | None:
+def work_of(
+    outputs: Sequence[ir.Value], extents: Extents, inside: Inside, bodies: Bodies | None = None
+) -> Work | None:
     """How the outputs can be computed by one kernel; None if they cannot."""
     shapes = [extents.of(each) for each in outputs]
     whole = max(shapes, key=_wide_axes)
-    reads = Reads(extents, inside)
+    reads = Reads(extents, inside, bodies or Bodies())
     axes = [Variable(f"d{axis}", extent) for axis, extent in enumerate(whole)]
     for output, shape in zip(outputs, shapes, strict=True):
         place = _place_of(shape, whole, axes)

@@ -42,6 +42,54 @@ class Load:
     guarded: bool
 
 
+@dataclass(frozen=True)
+class Body:
+    """
+    What a scalar of a region is made of: values that are no plain arithmetic, in order, and of each
+    expensive function the values that it is made of.
+    """
+
+    leaves: tuple[ir.Value, ...]
+    costly: tuple[tuple[ir.Value, tuple[ir.Value, ...]], ...]
+
+
+class Bodies:
+    """The bodies of regions, each followed once, however many elements are asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, Body] = {}
+
+    def of(self, value: ir.Value) -> Body:
+        if value not in self._known:
+            self._known[value] = self._followed(value)
+        return self._known[value]
+
+    def _followed(self, value: ir.Value) -> Body:
+        owner: Any = value.owner
+        block, leaves, costly = owner.operation.block, dict[ir.Value, None](), dict[Any, Any]()
+        for operand in owner.operands:
+            if not _is_arithmetic(operand, block):
+                leaves[operand] = None
+                continue
+            inner = self.of(operand)
+            leaves |= dict.fromkeys(inner.leaves)
+            costly |= dict(inner.costly)
+        if owner.operation.name in COSTLY:
+            costly[value] = tuple(leaves)
+        return Body(tuple(leaves), tuple(costly.items()))
+
+
+NO_ARITHMETIC = ("linalg.index", "tensor.dim", "arith.constant", "tensor.extract")
+
+
+def _is_arithmetic(value: ir.Value, block: Any) -> bool:
+    """Whether a value is computed in a block from others there."""
+    owner: Any = value.owner
+    if isinstance(owner, ir.Block) or owner.operation.block != block:
+        return False
+    return owner.operation.name not in NO_ARITHMETIC
+
+
 @dataclass
 class Reads:
     """
@@ -53,11 +101,13 @@ class Reads:
 
     extents: Extents
     inside: Callable[[Any], bool] = lambda op: True
+    bodies: Bodies = field(default_factory=Bodies)
     loads: list[Load] = field(default_factory=list)
     folds: dict[tuple[Any, Place], tuple[Folded, int]] = field(default_factory=dict)
     costly: list[Variables] = field(default_factory=list)
     nested: bool = False
     _known: dict[Any, tuple[Variables, int]] = field(default_factory=dict)
+    _counted: set[Any] = field(default_factory=set)
     _guards: int = 0
     _loops: int = 0
 
@@ -156,10 +206,14 @@ class Reads:
             return frozenset(), 0
         if name == "tensor.extract":
             return self._extracted(owner, point)
-        found = _joined(self._operand(owner, each, point) for each in owner.operands)
-        if name in COSTLY:
-            self.costly.append(found[0])
-        return found
+        body = self.bodies.of(value)
+        found = {each: self._operand(owner, each, point) for each in body.leaves}
+        for function, leaves in body.costly:
+            key = function, point, self._guards > 0
+            if key not in self._counted:
+                self._counted.add(key)
+                self.costly.append(_joined(found[each] for each in leaves)[0])
+        return _joined(found.values())
 
     def _operand(self, owner: Any, value: ir.Value, point: Place) -> tuple[Variables, int]:
         block = owner.operation.block

@@ -19,7 +19,7 @@ SHAPES = {2: (21, 96), 4: (21, 5, 3, 2)}
 
 @pytest.mark.parametrize(
     ("layout", "spelling"),
-    [*((layout, "int8<group=channel>") for layout in (None, *LAYOUTS)),
+    [*((layout, "int8<group=channel>") for layout in (None, *LAYOUTS) if layout != "mma4"),
      *((layout, "int4<group=32>") for layout in (None, *LAYOUTS) if layout != "panel16-taps")],
 )  # fmt: skip
 def test_parts_come_back(layout, spelling):
