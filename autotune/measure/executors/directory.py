@@ -20,7 +20,7 @@ LOOK = 5.0
 
 @dataclass
 class DirectoryExecutor:
-    """`patience`: seconds that jobs may wait while no host is at work."""
+    """`patience`: seconds that jobs may wait while no host is at work on their device."""
 
     folder: SharedFolder
     backend: BackendName
@@ -30,7 +30,7 @@ class DirectoryExecutor:
     def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
         for place, values in enumerate(configs):
             self._waiting[self.folder.post(Job(self.backend, task, [dict(values)]))] = place
-        for place, result in self._results():
+        for place, result in self._results(task):
             if result.measurement is None:
                 raise ResourceError(
                     "tune-host",
@@ -45,7 +45,7 @@ class DirectoryExecutor:
         """On one host, whichever takes it."""
         job = Job(self.backend, task, [dict(values) for values in configs], rounds)
         self._waiting[self.folder.post(job)] = 0
-        (_, result), *_ = self._results()
+        (_, result), *_ = self._results(task)
         return result.refused or result.rounds or "no host compared them"
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class DirectoryExecutor:
             self.folder.withdraw(job)
         self._waiting.clear()
 
-    def _results(self) -> Iterator[tuple[int, Result]]:
+    def _results(self, task: Task) -> Iterator[tuple[int, Result]]:
         busy = looked = time.monotonic()
         while self._waiting:
             for job, place in list(self._waiting.items()):
@@ -66,7 +66,7 @@ class DirectoryExecutor:
             if now - looked >= min(LOOK, self.patience):
                 looked = now
                 self.folder.reopen_stale()
-                busy = now if self.folder.under_way() else busy
+                busy = now if self.folder.under_way(task.device) else busy
                 self._expect_somebody(now - busy)
             if self._waiting:
                 time.sleep(POLL)

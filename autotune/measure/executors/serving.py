@@ -10,10 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from ....dialects.errors import QccError
 from ..backend import BackendName
 from .base import Executor
-from .directory import POLL
+from .directory import LOOK, POLL
 from .shared_folder import BEAT, Claim, Job, Result, SharedFolder
 
 Accepts = Callable[[Job], bool]
@@ -34,12 +33,14 @@ def serve(
     `accepts` must refuse all that this host does not know: the folder's other users choose it.
     """
     executors: dict[bytes, Executor] = {}
-    done, last = 0, time.monotonic()
+    done, last, looked = 0, time.monotonic(), float("-inf")
     try:
         while idle is None or time.monotonic() - last < idle:
             claim = _next_claim(folder, accepts)
             if claim is None:
-                folder.reopen_stale()
+                if time.monotonic() - looked >= min(LOOK, folder.stale):
+                    folder.reopen_stale()
+                    looked = time.monotonic()
                 time.sleep(POLL)
                 continue
             with _beating(folder, claim.path):
@@ -73,7 +74,7 @@ def _result(
             rounds = executors[key].compare(job.task, job.configs, job.rounds)
             return Result(refused=rounds) if isinstance(rounds, str) else Result(rounds=rounds)
         ((_, measurement),) = executors[key].measure(job.task, job.configs)
-    except QccError as error:
+    except Exception as error:  # noqa: BLE001 - a job must not end its hosts, one after the other
         return Result(refused=str(error))
     return Result(measurement)
 

@@ -7,11 +7,13 @@ Jobs that hosts take from a folder they share; no server, no locks, no database.
 
 Renaming is atomic on the file systems that hosts share, so each claim has one winner. Ages are
 told by the clock of the folder, never by that of a host. Files hold JSON and nothing is executed.
+Files of other names are left alone: network file systems make some.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from ....dialects.errors import ResourceError
+from ....dialects.errors import ResourceError, UsageError
 from ....dialects.knobs import Value
 from ...measurement import Measurement
 from ...task import Task
@@ -29,6 +31,8 @@ from .base import Rounds
 STALE, BEAT = 60.0, 5.0
 """Seconds until a claim that nobody touched is open again, and between touches."""
 ATTEMPTS = 3
+_NAME = re.compile(r"(\w+)\.([1-9][0-9]*)")
+_UNREADABLE = (msgspec.MsgspecError, UsageError, UnicodeDecodeError)
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ class SharedFolder:
 
     def __init__(self, root: Path, stale: float = STALE) -> None:
         self.root, self.stale = root, stale
+        self._seen: dict[str, Job] = {}
         self.jobs, self.claims, self.results = (
             root / name for name in ("jobs", "claims", "results")
         )
@@ -82,33 +87,44 @@ class SharedFolder:
     def post(self, job: Job) -> str:
         """Open a job; its id."""
         name = uuid.uuid4().hex
-        self._write(self.jobs / f"{name}.1", msgspec.json.encode(job))
+        os.rename(self._spare(msgspec.json.encode(job)), self.jobs / f"{name}.1")
         return name
 
     def claim(self, job: str) -> Claim | None:
         """The open job of file name `job`, if nobody else was quicker and it is one."""
         path = self.claims / job
         try:
+            # Renaming keeps the time of posting: a job that waited long would be stale at once.
+            os.utime(self.jobs / job)
             os.rename(self.jobs / job, path)
-            os.utime(path)
             return Claim(path, msgspec.json.decode(path.read_bytes(), type=Job))
         except OSError:
             return None
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             self.finish(path, Result(refused=f"no job: {error}"))
             return None
 
     def open_jobs(self) -> dict[str, Job]:
         """Those that can be read, by file name."""
         found = {}
-        for path in sorted(self.jobs.iterdir(), key=lambda each: each.name):
-            with suppress(OSError, msgspec.MsgspecError):
-                found[path.name] = msgspec.json.decode(path.read_bytes(), type=Job)
-        return found
+        for name in sorted(filter(_NAME.fullmatch, os.listdir(self.jobs))):
+            if name in self._seen:
+                found[name] = self._seen[name]
+                continue
+            with suppress(OSError, *_UNREADABLE):
+                found[name] = msgspec.json.decode((self.jobs / name).read_bytes(), type=Job)
+        self._seen = found
+        return dict(found)
 
     def finish(self, claim: Path, result: Result) -> None:
-        self._write(self.results / claim.name.partition(".")[0], msgspec.json.encode(result))
-        claim.unlink(missing_ok=True)
+        """Nothing where the claim was lost to another host, or its tuner withdrew the job."""
+        spare = self._spare(msgspec.json.encode(result))
+        try:
+            claim.unlink()
+        except FileNotFoundError:
+            spare.unlink()
+            return
+        os.rename(spare, self.results / claim.name.partition(".")[0])
 
     def take(self, job: str) -> Result | None:
         """The result of a job of ours, once."""
@@ -117,33 +133,49 @@ class SharedFolder:
             result = msgspec.json.decode(path.read_bytes(), type=Result)
         except FileNotFoundError:
             return None
+        except _UNREADABLE as error:
+            result = Result(refused=f"no result: {error}")
         path.unlink(missing_ok=True)
         return result
 
     def withdraw(self, job: str) -> None:
         """Nobody needs it any more."""
-        for folder in (self.jobs, self.results):
+        for folder in (self.jobs, self.claims, self.results):
             for path in folder.glob(f"{job}*"):
                 path.unlink(missing_ok=True)
 
     def reopen_stale(self) -> None:
         """Jobs of hosts that are gone; after ATTEMPTS of them the job is held to be at fault."""
         now = self._now()
-        for path in self.claims.iterdir():
-            name, _, attempt = path.name.partition(".")
+        for name in filter(_NAME.fullmatch, os.listdir(self.claims)):
+            job, attempt = name.split(".")
+            path = self.claims / name
             with suppress(OSError):
                 if now - path.stat().st_mtime < self.stale:
                     continue
                 if int(attempt) < ATTEMPTS:
-                    os.rename(path, self.jobs / f"{name}.{int(attempt) + 1}")
+                    os.rename(path, self.jobs / f"{job}.{int(attempt) + 1}")
                 else:
                     self._give_up(path)
+        self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        """Unfinished files of processes that were killed."""
+        for path in (*self.root.glob(".new-*"), *self.root.glob(".clock-*")):
+            with suppress(OSError):
+                if now - path.stat().st_mtime >= self.stale:
+                    path.unlink()
 
     def _give_up(self, path: Path) -> None:
-        job = msgspec.json.decode(path.read_bytes(), type=Job)
         detail = f"{ATTEMPTS} hosts that had it were never heard of again"
-        failed = Measurement(values=job.configs[0], failure="runtime", detail=detail)
-        self.finish(path, Result(refused=detail) if job.rounds else Result(failed))
+        result = Result(refused=detail)
+        with suppress(*_UNREADABLE):
+            job = msgspec.json.decode(path.read_bytes(), type=Job)
+            if len(job.configs) == 1:
+                values = job.configs[0]
+                failed = Measurement(values=values, failure="runtime", detail=detail)
+                result = Result(failed)
+        self.finish(path, result)
 
     @staticmethod
     def beat(claim: Path) -> None:
@@ -151,9 +183,13 @@ class SharedFolder:
         with suppress(OSError):
             os.utime(claim)
 
-    def under_way(self) -> bool:
-        """Whether any host is at work."""
-        return any(self.claims.iterdir())
+    def under_way(self, device: str) -> bool:
+        """Whether a host is at work on a job for `device`: it will come to the others."""
+        for path in self.claims.iterdir():
+            with suppress(OSError, *_UNREADABLE):
+                if msgspec.json.decode(path.read_bytes(), type=Job).task.device == device:
+                    return True
+        return False
 
     def _now(self) -> float:
         """By the clock that dates the folder's files."""
@@ -164,11 +200,11 @@ class SharedFolder:
         finally:
             path.unlink(missing_ok=True)
 
-    def _write(self, path: Path, data: bytes) -> None:
-        """Whole or not at all, and on disk."""
+    def _spare(self, data: bytes) -> Path:
+        """A file on disk, to be renamed: so others see it whole or not at all."""
         spare = self.root / f".new-{uuid.uuid4().hex}"
         with spare.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(spare, path)
+        return spare

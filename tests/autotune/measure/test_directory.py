@@ -135,7 +135,86 @@ def test_a_host_that_works_keeps_its_job(folder):
     folder.beat(claim.path)
     folder.reopen_stale()
     assert claim.path.exists()
-    assert folder.under_way()
+    assert folder.under_way("a")
+    assert not folder.under_way("b")
+
+
+def test_a_claim_is_fresh_however_long_its_job_waited(folder, monkeypatch):
+    """Another host looks for stale claims as soon as the job was renamed."""
+    name = f"{folder.post(Job(BACKEND, TASK, [{'time': 4}]))}.1"
+    age(folder.jobs / name, 100.0)
+    rename = os.rename
+
+    def renamed(source: Path, target: Path) -> None:
+        rename(source, target)
+        if Path(target).parent == folder.claims:
+            folder.reopen_stale()
+
+    monkeypatch.setattr(os, "rename", renamed)
+    claim = folder.claim(name)
+    assert claim is not None
+    assert claim.path.name == name
+
+
+def test_odd_files_end_nobody(folder):
+    for path in (folder.claims / ".nfs0000000012", folder.claims / "abc.3", folder.claims / "x"):
+        path.write_bytes(b"{")
+        age(path, 100.0)
+    (folder.jobs / ".nfs0000000013").write_bytes(b"")
+    (folder.results / "def").write_bytes(b"{")
+    folder.reopen_stale()
+    assert sorted(os.listdir(folder.claims)) == [".nfs0000000012", "x"]
+    assert "never heard of again" in folder.take("abc").refused
+    assert "no result" in folder.take("def").refused
+    assert folder.open_jobs() == {}
+    assert not folder.under_way("a")
+
+
+def test_a_job_that_cannot_be_measured_is_refused_and_hosts_go_on(folder):
+    bad = folder.post(Job(BACKEND, TASK, [{"time": 1}, {"time": 2}]))
+    invalid = b'{"backend":{"factory":"x"},"task":{"kernel":"","problem":{"n":[]}},"configs":[]}'
+    (folder.jobs / "x.1").write_bytes(invalid)
+    good = folder.post(Job(BACKEND, TASK, [{"time": 3}]))
+    host(folder, []).join()
+    assert "unpack" in folder.take(bad).refused
+    assert folder.take(good).measurement.seconds == 3.0
+
+
+def test_who_lost_a_claim_leaves_nothing(folder):
+    first = folder.claim(f"{folder.post(Job(BACKEND, TASK, [{'time': 4}]))}.1")
+    age(first.path, 1.0)
+    folder.reopen_stale()
+    second = folder.claim(f"{first.id}.2")
+    measured = Result(Measurement(values={"time": 4}, seconds=4.0))
+    folder.finish(second.path, measured)
+    assert folder.take(first.id) == measured
+    folder.finish(first.path, measured)
+    assert files(folder) == []
+
+
+def test_what_is_withdrawn_while_a_host_has_it_is_gone(folder):
+    claim = folder.claim(f"{folder.post(Job(BACKEND, TASK, [{'time': 4}]))}.1")
+    folder.withdraw(claim.id)
+    folder.finish(claim.path, Result(refused="late"))
+    assert files(folder) == []
+
+
+def test_what_killed_processes_were_writing_is_swept(folder):
+    for name, seconds in ((".new-1", 1.0), (".clock-1-2", 1.0), (".new-2", 0.0)):
+        (folder.root / name).touch()
+        age(folder.root / name, seconds)
+    folder.reopen_stale()
+    assert files(folder) == [".new-2"]
+
+
+def test_an_idle_host_looks_seldom_and_reads_each_job_once(folder, monkeypatch):
+    folder.post(Job(BACKEND, OTHER, [{"time": 1}]))
+    looks, reads = [], []
+    monkeypatch.setattr(folder, "reopen_stale", lambda: looks.append(1))
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or read(path))
+    host(folder, []).join()
+    assert (len(looks), len(reads)) == (2, 1)
 
 
 def test_nobody_serves(folder):
