@@ -67,6 +67,14 @@ class Pending:
     arguments: list[Pointer | Result | Argument]
     made: dict[int, Tensor | Packed] = field(default_factory=dict)
 
+    def written(self) -> list[Memory]:
+        """The memory of what it makes, as far as anything asked for it."""
+        parts = [
+            list(made.parts.values()) if isinstance(made, Packed) else [made.memory]
+            for made in self.made.values()
+        ]
+        return [memory for each in parts for memory in each if memory is not None]
+
     def pointed(self) -> list[Pointer | Argument]:
         """The arguments, results among them as the memory that was made for them."""
         return [self._placed(each) for each in self.arguments]
@@ -88,6 +96,9 @@ class PendingCopy:
     offset: int
     target: Memory
     condition: int | None
+
+    def written(self) -> list[Memory]:
+        return [self.target]
 
 
 @dataclass

@@ -260,12 +260,13 @@ class _Reader:
             if not region.blocks:
                 continue
             condition = taken if outer is None else table.of("and", outer, taken)
-            block = region.blocks[0]
+            block, before = region.blocks[0], len(self.pending)
             self.block(block, needed, condition)
+            own = [memory.found() for each in self.pending[before:] for memory in each.written()]
             yielded = [self.known[value] for value in list(block.operations)[-1].operands]
             results = results or [self.joined(value) for value in yielded]
             for value, whole in zip(yielded, results, strict=True):
-                self.become(value, whole, condition)
+                self.become(value, whole, condition, own)
         for result, value in zip(op.results, results, strict=True):
             self.known[result] = value
 
@@ -276,14 +277,20 @@ class _Reader:
         size = self.bytes(value.extents, value.element)
         return Tensor(value.extents, value.element, Memory("arena", size))
 
-    def become(self, value: Tensor, whole: Tensor, condition: int | None) -> None:
-        """Let a value be made in the memory of `whole`, or be copied there."""
+    def become(
+        self, value: Tensor, whole: Tensor, condition: int | None, own: list[Memory]
+    ) -> None:
+        """
+        Let a value be made in the memory of `whole`, or be copied there.
+
+        `own` is what the branch wrote: other memory keeps what it holds, whatever branch is taken.
+        """
         assert value.memory is not None
         assert whole.memory is not None
         memory = value.memory.found()
-        if memory.place == "arena" and memory is not whole.memory and value.offset == 0:
+        if memory in own and memory.place == "arena" and value.offset == 0:
             memory.merged = whole.memory
-        elif memory is not whole.memory:
+        else:
             self.pending.append(PendingCopy(memory, value.offset, whole.memory, condition))
 
     def returned(self, values: list[Known]) -> list[tuple[Tensor, Memory]]:

@@ -115,6 +115,48 @@ def test_branches_write_the_same_memory():
         assert [sizes[condition] for condition in conditions if condition is not None] == taken
 
 
+def test_a_branch_that_yields_what_is_made_outside_copies_it():
+    """The other branch would write over it, and it is still used."""
+    kind = "tensor<?x8xf32>"
+    body = f"""
+  %c4 = arith.constant 4 : index
+  {launch("%x", "%a")}
+  %few = arith.cmpi ult, %n, %c4 : index
+  %y = scf.if %few -> {kind} {{ scf.yield %a : {kind} }}
+  else {{ {launch("%x", "%b")} scf.yield %b : {kind} }}
+  return %y, %a : {kind}, {kind}"""
+    function = read(body, f"{kind}, {kind}")
+    first, copy, other = function.steps
+    result, outside = (output.buffer for output in function.outputs)
+    assert isinstance(copy, CopyStep)
+    assert (copy.source, copy.target) == (outside, result)
+    assert [_written(step) for step in (first, other)] == [outside, result]
+    sizes = function.evaluated([(3, 8)], {})
+    assert [step.condition and sizes[step.condition] for step in function.steps] == [None, 1, 0]
+
+
+def test_a_branch_that_yields_one_value_twice_copies_it_once():
+    """The two results may differ where the other branch is taken."""
+    both = "tensor<?x8xf32>, tensor<?x8xf32>"
+    body = f"""
+  %c4 = arith.constant 4 : index
+  %few = arith.cmpi ult, %n, %c4 : index
+  %y, %z = scf.if %few -> ({both}) {{ {launch("%x", "%a")} scf.yield %a, %a : {both} }}
+  else {{ {launch("%x", "%b")} {launch("%x", "%d")} scf.yield %b, %d : {both} }}
+  return %y, %z : {both}"""
+    function = read(body, both)
+    outputs = [output.buffer for output in function.outputs]
+    once, copy, *others = function.steps
+    assert isinstance(copy, CopyStep)
+    assert [_written(once), copy.target] == [copy.source, outputs[1]]
+    assert [_written(step) for step in others] == outputs
+
+
+def _written(step: LaunchStep | CopyStep) -> int:
+    assert isinstance(step, LaunchStep)
+    return step.arguments[1].index
+
+
 def test_scalars_that_the_caller_gives_are_sizes():
     body = """
   %v = tensor.extract %past[] : tensor<i64>
