@@ -108,9 +108,13 @@ class CudaBindings:
         self._call("cuInit", 0)
         self._ordinal = self._call("cuDeviceGet", ordinal)
         self._context = self._call("cuDevicePrimaryCtxRetain", self._ordinal)
-        self._call("cuCtxSetCurrent", self._context)
-        # Torch works on the legacy stream unless told otherwise; this one waits for it.
-        self._stream = self._call("cuStreamCreate", 0)
+        try:
+            self._current()
+            # Torch works on the legacy stream unless told otherwise; this one waits for it.
+            self._stream = self._call("cuStreamCreate", 0)
+        except ResourceError:
+            self._call("cuDevicePrimaryCtxRelease", self._ordinal)
+            raise
 
     def _call(self, name: str, *arguments: Any, doing: str = "") -> Any:
         """The result of a driver call; raises ResourceError with what it says of its failure."""
@@ -182,6 +186,7 @@ class CudaBindings:
         self._call("cuModuleUnload", module)
 
     def function(self, module: Any, name: str, shared_bytes: int) -> Any:
+        self._current()
         function = self._call("cuModuleGetFunction", module, name.encode(), doing=f"finding {name}")
         if shared_bytes > DYNAMIC_SHARED_DEFAULT:
             attribute = self._api.CUfunction_attribute
@@ -254,15 +259,17 @@ class CudaBindings:
             work()
         finally:
             graph = self._call("cuStreamEndCapture", self._stream)
-        ready = self._call("cuGraphInstantiate", graph, 0, doing="making a graph")
-        self._call("cuGraphDestroy", graph)
-        return ready
+        try:
+            return self._call("cuGraphInstantiate", graph, 0, doing="making a graph")
+        finally:
+            self._call("cuGraphDestroy", graph)
 
     def replay(self, graph: Any) -> None:
         self._current()
         self._call("cuGraphLaunch", graph, self._stream, doing="launching a graph")
 
     def drop(self, graph: Any) -> None:
+        self._current()
         self._call("cuGraphExecDestroy", graph)
 
     def synchronize(self) -> None:

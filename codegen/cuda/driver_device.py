@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,9 +37,14 @@ def open_gpu(code: CudaCode, driver: Driver | None = None) -> GpuDevice:
             why="it was compiled without a CUDA compiler: only sources are there",
             next_step="pip install 'qcc[cuda]' and compile again, or use --target cuda:emulate",
         )
-    driver = driver or CudaBindings()
-    _check_machine(driver, code.plan.target)
-    return GpuDevice(driver, code.cubins)
+    device = GpuDevice(driver or CudaBindings())
+    try:
+        _check_machine(device.driver, code.plan.target)
+        device.load(code.cubins)
+    except BaseException:
+        device.close()
+        raise
+    return device
 
 
 def _check_machine(driver: Driver, target: str) -> None:
@@ -63,12 +68,17 @@ def _check_machine(driver: Driver, target: str) -> None:
 class GpuDevice:
     """Memory is an address; launches go to one stream, in order."""
 
-    def __init__(self, driver: Driver, cubins: dict[str, bytes]) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self._modules = {family: driver.load(cubin) for family, cubin in cubins.items()}
+        self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, int], Any] = {}
         self._held: set[int] = set()
         self.close = weakref.finalize(self, _close, driver, self._modules, self._held)
+
+    def load(self, cubins: Mapping[str, bytes]) -> None:
+        """Let the kernels of these families be launched."""
+        for family, cubin in cubins.items():
+            self._modules[family] = self.driver.load(cubin)
 
     def allocate(self, size: int) -> int:
         address = self.driver.allocate(size)

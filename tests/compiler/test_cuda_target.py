@@ -339,8 +339,30 @@ def test_another_gpu_is_refused(code: CudaCode, driver: RecordedDriver) -> None:
     driver._capability = (9, 0)
     with pytest.raises(UnsupportedError, match=r"sm_90 \(a recorded GPU\)"):
         open_gpu(with_cubins(code), driver)
-    driver._capability = (8, 9)  # of the same generation, and later
+    assert driver.closed
+    driver._capability, driver.closed = (8, 9), False  # of the same generation, and later
     open_gpu(with_cubins(code), driver)
+
+
+def test_a_cubin_that_is_refused_leaves_nothing_open(
+    code: CudaCode, driver: RecordedDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = driver.load
+
+    def all_but_groups(cubin: bytes) -> bytes:
+        if cubin == b"groups":
+            raise ResourceError("cuda-driver", "the CUDA driver refuses loading a cubin")
+        return load(cubin)
+
+    monkeypatch.setattr(driver, "load", all_but_groups)
+    code = with_cubins(code)
+    code = replace(
+        code, cubins=dict(sorted(code.cubins.items(), key=lambda each: each[0] == "groups"))
+    )
+    with pytest.raises(ResourceError, match="refuses loading"):
+        open_gpu(code, driver)
+    assert driver.closed
+    assert not driver.loaded
 
 
 def test_sources_alone_do_not_run_on_a_gpu(code: CudaCode, driver: RecordedDriver) -> None:

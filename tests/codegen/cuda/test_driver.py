@@ -1,0 +1,64 @@
+"""The bindings of the driver, against an API that refuses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qcc.codegen.cuda.driver import CudaBindings
+from qcc.dialects.errors import ResourceError
+
+CODES = {0: b"CUDA_SUCCESS", 2: b"CUDA_ERROR_OUT_OF_MEMORY"}
+
+
+class Api:
+    """Answers every call with its name, and those in `refused` with an error."""
+
+    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.refused: set[str] = set()
+
+    def cuGetErrorName(self, status: int) -> tuple[int, bytes]:
+        return 0, CODES[status]
+
+    cuGetErrorString = cuGetErrorName
+
+    def __getattr__(self, name: str) -> Callable[..., tuple[int, str]]:
+        def call(*_: Any) -> tuple[int, str]:
+            self.calls.append(name)
+            return 2 * (name in self.refused), f"what {name} gave"
+
+        return call
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    made = Api()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", made)
+    return made
+
+
+@pytest.mark.parametrize("refused", ["cuCtxSetCurrent", "cuStreamCreate"])
+def test_a_context_without_a_stream_is_given_back(api: Api, refused: str) -> None:
+    api.refused.add(refused)
+    with pytest.raises(ResourceError, match="the CUDA driver refuses") as told:
+        CudaBindings()
+    assert told.value.where == refused
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in told.value.why
+    assert api.calls[-1] == "cuDevicePrimaryCtxRelease"
+
+
+def test_a_graph_that_cannot_be_launched_is_freed(api: Api) -> None:
+    driver = CudaBindings()
+    api.refused.add("cuGraphInstantiate")
+    with pytest.raises(ResourceError, match="refuses making a graph"):
+        driver.capture(lambda: None)
+    assert api.calls[-1] == "cuGraphDestroy"
+    driver.close()
+    assert api.calls[-2:] == ["cuStreamDestroy", "cuDevicePrimaryCtxRelease"]
