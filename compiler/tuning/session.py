@@ -69,7 +69,11 @@ def run_session(
             left = None if end is None else _share(end, len(tunable.jobs) - number)
             job = _with_starts(model_job.job, database)
             stop = _rules(job, left, options)
-            search, told = with_prior(strategy, job.prior), _teller(progress, options.trials)
+            search = with_prior(strategy, job.prior)
+            told = _teller(progress, options.trials, options.resume)
+                with_prior(strategy, job.prior),
+                _teller(progress, options.trials, options.resume),
+            )
             how = TuneOptions(options.trials, strategy.name, options.seed, resume=options.resume)
             yield model_job, tune(job, search, executor, database, stop, how, told)
     finally:
@@ -142,10 +146,11 @@ def _deadline(end: float) -> Stop:
     return lambda trials: "the time is up" if time.monotonic() >= end else None
 
 
-def _teller(progress: Progress, trials: int) -> Callable[[Tuned, Measurement], None]:
+def _teller(progress: Progress, trials: int, resume: bool) -> Callable[[Tuned, Measurement], None]:
     def tell(tuned: Tuned, latest: Measurement) -> None:
         best = tuned.trials.best
         what = "" if best is None or best.seconds is None else f"best {best.seconds * 1e3:.3f} ms"
-        progress.advance(min(tuned.measured, trials), trials, what)
+        done = len(tuned.trials) if resume else tuned.measured
+        progress.advance(min(done, trials), trials, what)
 
     return tell
