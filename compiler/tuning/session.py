@@ -71,9 +71,6 @@ def run_session(
             stop = _rules(job, left, options)
             search = with_prior(strategy, job.prior)
             told = _teller(progress, options.trials, options.resume)
-                with_prior(strategy, job.prior),
-                _teller(progress, options.trials, options.resume),
-            )
             how = TuneOptions(options.trials, strategy.name, options.seed, resume=options.resume)
             yield model_job, tune(job, search, executor, database, stop, how, told)
     finally:
