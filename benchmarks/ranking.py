@@ -35,7 +35,7 @@ from qcc.autotune.transfer import Sources
 from qcc.autotune.trials import Trials
 from qcc.dialects.knobs import Configs
 
-OWN_TRIALS, SAMPLE, TRAINED_ON = 64, 2048, 4000
+OWN_TRIALS, SAMPLE, TRAINED_ON = 64, 2048, 2000
 RANKED = TreeOptions(members=4, rounds=200, depth=8, rate=0.1)
 TOP, FIRST = 10, (10, 32, 128)
 Numbers = NDArray[np.float64]

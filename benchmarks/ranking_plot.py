@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE, GAP, TITLE, CELLS = 180, 24, 34, 45
+SIDE, GAP, TITLE, CELLS, SHADES = 180, 24, 34, 45, 4
 
 
 def rank_plot(name: str, predictions: Mapping[str, NDArray], seconds: NDArray) -> str:
@@ -39,15 +39,23 @@ def _ranks(values: NDArray) -> NDArray[np.float64]:
 
 
 def _panel(model: str, predicted: NDArray, true: NDArray, left: float) -> str:
-    counts, _, _ = np.histogram2d(true, predicted, bins=CELLS, range=((0, 1), (0, 1)))
-    size, most = SIDE / CELLS, counts.max()
-    cells = "".join(
-        f'<rect x="{left + x * size:.0f}" y="{TITLE + SIDE - (y + 1) * size:.0f}" '
-        f'width="{size:.0f}" height="{size:.0f}" opacity="{np.sqrt(counts[x, y] / most):.2f}"/>'
-        for x, y in np.argwhere(counts > 0).tolist()
-    )
+    counts, _, _ = np.histogram2d(predicted, true, bins=CELLS, range=((0, 1), (0, 1)))
+    shades = np.ceil(SHADES * np.sqrt(counts / counts.max())).astype(int)
+    paths = "".join(_shade(shades == shade, shade, left) for shade in range(1, SHADES + 1))
     return (
         f'<text x="{left}" y="{TITLE - 5}">{escape(model)}</text>'
         f'<rect x="{left}" y="{TITLE}" width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/>'
-        f'<g fill="#1f4e79">{cells}</g>'
+        f'<g fill="#1f4e79">{paths}</g>'
     )
+
+
+def _shade(cells: NDArray[np.bool_], shade: int, left: float) -> str:
+    """One path of all cells [up, right] of a shade; those side by side are one rectangle."""
+    size, steps = SIDE // CELLS, []
+    edges = np.diff(np.pad(cells.astype(int), ((0, 0), (1, 1))), axis=1)
+    for (row, start), (_, end) in zip(
+        np.argwhere(edges == 1), np.argwhere(edges == -1), strict=True
+    ):
+        x, y, run = left + start * size, TITLE + SIDE - (row + 1) * size, (end - start) * size
+        steps.append(f"M{x:g} {y}h{run}v{size}h-{run}z")
+    return f'<path opacity="{shade / SHADES:.2f}" d="{"".join(steps)}"/>'

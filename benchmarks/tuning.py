@@ -71,6 +71,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--kept", action="store_true", help="run nothing: tables of the state")
     parser.add_argument("--output", type=Path)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser.parse_args(words)
@@ -87,15 +88,17 @@ def main(words: Sequence[str] | None = None) -> int:
     curves: Curves = {}
     jobs = list(runners(subjects, options))
     for strategy, subject, run in track(jobs, "replaying", console=console, transient=True):
-        curves[strategy, subject.name] = [
-            state.curve(strategy, subject.name, seed, run) for seed in seeds
-        ]
+        done = [s for s in seeds if not options.kept or state.has(strategy, subject.name, s)]
+        if done:
+            curves[strategy, subject.name] = [
+                state.curve(strategy, subject.name, seed, run) for seed in done
+            ]
     shown = tables({each.name: each.recording for each in subjects}, curves)
     if options.stop:
         shown.append(stop_table(claims(subjects, state, seeds, console)))
     if options.overhead:
         shown.append(overhead(options.strategies))
-    title = f"{len(seeds)} seeds, {BUDGET} measurements, {BATCH} proposed at a time"
+    title = f"up to {len(seeds)} seeds, {BUDGET} measurements, {BATCH} proposed at a time"
     for table in shown:
         console.print(table.rich(title))
     if options.output is not None:

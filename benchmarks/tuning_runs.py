@@ -125,6 +125,9 @@ class State:
                     file.write(json.dumps({"run": name, **self.results[name]}) + "\n")
         return self.results[name]
 
+    def has(self, strategy: str, space: str, seed: int) -> bool:
+        return f"{strategy}/{space}/{seed}" in self.results
+
     def curve(self, strategy: str, space: str, seed: int, run: Runner) -> NDArray[np.float64]:
         kept = self.kept(f"{strategy}/{space}/{seed}", lambda: _steps_of(run(seed)))
         curve = np.full(kept["count"], np.inf)

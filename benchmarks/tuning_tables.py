@@ -60,6 +60,9 @@ def tables(recordings: Mapping[str, Recording], curves: Curves) -> list[Table]:
     }
     title = "Methodology score (0 random search, 1 the optimum at once)"
     shown.append(_table(title, list(recordings), scores, 3))
+    runs = {place: float(len(each)) for place, each in curves.items()}
+    if len(set(runs.values())) > 1:
+        shown.append(_table("Runs behind each cell", list(recordings), runs, 0))
     return shown
 
 
@@ -81,14 +84,19 @@ def _geometric(counts: Sequence[float]) -> float:
 def _against_peers(names: Sequence[str], cells: Cells) -> Table:
     """Our measurements by those of the best other search, of the same name and of each space."""
     ours = ("distinctive", "guided", "transfer")
-    others = [s for s in dict.fromkeys(strategy for strategy, _ in cells) if s not in ours]
+    ran = dict.fromkeys(strategy for strategy, _ in cells)
+    whole = [s for s in ran if all((s, name) in cells for name in names)]
     rows = []
-    for own in ours:
-        if not others or any((own, name) not in cells for name in names):
-            continue
+    for own in (s for s in whole if s in ours):
         row = [cells[own, name] for name in names]
-        best = min(others, key=lambda s: _geometric([cells[s, name] for name in names]))
-        least = [min(min(cells[s, name] for s in others), BUDGET) for name in names]
+        rivals = [s for s in whole if s not in ours]
+        if not rivals:
+            continue
+        best = min(rivals, key=lambda s: _geometric([cells[s, name] for name in names]))
+        least = [
+            min(BUDGET, *(cells[s, name] for s in ran if s not in ours and (s, name) in cells))
+            for name in names
+        ]
         for rival, counts in (
             (best, [min(cells[best, name], BUDGET) for name in names]),
             ("the best of each", least),

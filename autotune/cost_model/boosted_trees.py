@@ -3,8 +3,8 @@ XGBoost trees on many measurements: the model that is kept, shipped and carried 
 
 Trained to rank: within a group (one kernel, shape and device) only the order of times matters, so
 groups of different speed learn together. Scores are then brought to log slowdowns by the
-monotone step function that fits them best (isotonic regression), and the deviation of the members,
-each trained on its own draw of the measurements, is the uncertainty.
+monotone step function that fits them best (isotonic regression); a regression's are those already.
+The deviation of the members, each trained on its own draw of the measurements, is the uncertainty.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from ..features import Features
 from .base import Numbers, Prediction
 
 LEVELS = 31
+TIE = 1e-4
+"""Of a score, in log times: an order among those that a step makes equal, above all the fastest."""
+STRAIGHT = (np.array([-1e3, 1e3]), np.array([1e3, -1e3]))
+"""Scores of a regression are slowdowns already, with their sign turned."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,6 @@ class BoostedTrees:
     _members: list[Any] = field(default_factory=list)
     _steps: tuple[Numbers, Numbers] = (np.zeros(1), np.zeros(1))
     _least: float = 0.0
-    _answer: tuple[Features, Prediction] | None = None
 
     def update(
         self, features: Features, log_times: Numbers, groups: NDArray[np.int64] | None = None
@@ -60,21 +63,17 @@ class BoostedTrees:
             self._trained(features, slowdowns, groups, rng) for _ in range(self.options.members)
         ]
         scores = self._scores(features).mean(axis=0)
-        self._steps, self._answer = isotonic(scores, slowdowns), None
+        ranking = self.options.objective.startswith("rank")
+        self._steps = isotonic(scores, slowdowns) if ranking else STRAIGHT
 
     def imagine(self, features: Features, log_times: Numbers) -> None:
         """Trees do not move with one guess more."""
 
     def predict(self, features: Features) -> Prediction:
-        """
-        Log times after one group, log slowdowns against the fastest after several. Asked again
-        about the same array, as a batch of proposals does, trees answer what they did.
-        """
-        if self._answer is None or self._answer[0] is not features:
-            levels = np.interp(self._scores(features), *self._steps)
-            mean, deviation = self._least + levels.mean(axis=0), levels.std(axis=0) + 1e-3
-            self._answer = (features, Prediction(mean, deviation))
-        return self._answer[1]
+        """Log times after one group, log slowdowns against the fastest after several."""
+        scores = self._scores(features)
+        levels = np.interp(scores, *self._steps) - TIE * scores
+        return Prediction(self._least + levels.mean(axis=0), levels.std(axis=0) + 1e-3)
 
     def save(self, folder: Path) -> None:
         """One UBJSON file a member, and what else it takes to predict."""

@@ -4,8 +4,9 @@ Model-guided search: propose what a cost model expects most of.
 The first trials are spread over the space, or chosen by what is known from other devices and
 shapes (`known`). Then, for each proposal: the model learns all trials, candidates are drawn at
 random and bred from the fastest, and the one of largest expected improvement is taken; the model
-then imagines its result, so that a batch does not ask the same question twice. With `distinctive`,
-candidates and batches must differ in their knobs (distinctive.py).
+then imagines its result, so that a batch does not ask the same question twice. Where trials fail,
+a second model of the same kind learns which, and candidates count by their chance to work. With
+`distinctive`, candidates and batches must differ in their knobs (distinctive.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp
+from scipy.special import log_ndtr
 from scipy.stats import norm
 
 from ...dialects.knobs import Configs, Space
@@ -35,6 +36,8 @@ TRUST = 0.05
 FAR = 5.0
 """How many deviations an improvement may be away before its logarithm is cut."""
 LEAST_CHANCE = 0.02
+HEDGE = 4
+"""Each fourth trial is proposed by another model, for where the first is wrong."""
 FEW_TRIALS = TreeOptions("reg:squarederror", members=3, rounds=30, depth=4, rate=0.3)
 
 
@@ -70,7 +73,7 @@ class GuidedSearch:
     rng: np.random.Generator
     options: GuidedOptions = GuidedOptions()
     models: tuple[CostModel, ...] = ()
-    """Whose expected improvements are averaged; by default both that there are."""
+    """The first proposes, but each fourth trial is the last one's; by default both there are."""
     known: Known | None = None
     failures: GaussianProcess = field(default_factory=GaussianProcess)
 
@@ -124,44 +127,41 @@ class GuidedSearch:
         seen, times = self._described(trials.configs), self._clipped(trials.log_times)
         slope = self._slope(seen.base, times)
         times = times - slope * seen.base
-        for model in self.models:
+        turns = range(len(trials), len(trials) + count)
+        asked = [self.models[0], *map(self._model_of, turns)]
+        for model in {id(each): each for each in asked}.values():
             model.update(seen.features, times)
         best = float(trials.log_times.min())
         works = self._chance_to_work(trials, seen.features)
 
-        def score(some: Described, opinions: list[Prediction]) -> Numbers:
-            """Of the improvement that the models expect at the mean, the logarithm."""
-            expected = [log_improvement(each, best - slope * some.base) for each in opinions]
-            return logsumexp(expected, axis=0) + works(some.features)
+        def score(some: Described, model: CostModel) -> Numbers:
+            expected = model.predict(some.features)
+            return log_improvement(expected, best - slope * some.base) + works(some.features)
 
         def first_score(configs: Configs) -> Numbers:
-            some = self._described(configs)
-            return score(some, self._opinions(some.features))
+            return score(self._described(configs), self.models[0])
 
         pool = self._candidates(trials, first_score)
-        described, taken, guessed = self._described(pool), [], np.zeros(0)
-        while len(taken) < min(count, len(pool)):
+        described, taken = self._described(pool), []
+        for turn in turns[: len(pool)]:
             if taken:
-                self._imagine(seen.features, times, described.features[taken], guessed)
-            opinions = self._opinions(described.features)
-            values = score(described, opinions)
+                self._imagine(seen.features, times, described.features[taken])
+            values = score(described, self._model_of(turn))
             if self.options.distinctive:
                 new = novelty(pool, covered(pool[taken], self.space))
                 values = values + self.options.variety * new
             values[taken] = -np.inf
             taken.append(int(np.argmax(values)))
-            guessed = np.mean([each.mean[taken] for each in opinions], axis=0)
         return pool[taken]
 
-    def _opinions(self, features: Features) -> list[Prediction]:
-        return [model.predict(features) for model in self.models]
+    def _model_of(self, turn: int) -> CostModel:
+        """Which model proposes the trial of this number."""
+        return self.models[-1 if turn % HEDGE == HEDGE - 1 else 0]
 
-    def _imagine(
-        self, features: Features, times: Numbers, picked: Features, guessed: Numbers
-    ) -> None:
-        """As if the picked were measured, with what the models expect of them."""
-        for model in self.models:
-            model.imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
+    def _imagine(self, features: Features, times: Numbers, picked: Features) -> None:
+        """As if the picked were measured, with what the first model expects of them."""
+        guessed = self.models[0].predict(picked).mean
+        self.models[0].imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
 
     def _chance_to_work(self, trials: Trials, features: Features) -> Callable[[Features], Numbers]:
         """Logarithm of the chance [count] that a config does not fail."""

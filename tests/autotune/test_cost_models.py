@@ -140,3 +140,14 @@ def test_derived_numbers_have_one_scale_whatever_a_batch_holds() -> None:
     alone = np.concatenate([encode(np.array([[row]])) for row in (0, 2, 4)])
     np.testing.assert_array_equal(whole, alone)
     assert np.isfinite(whole).all()
+
+
+@pytest.mark.parametrize("objective", ["rank:pairwise", "reg:squarederror"])
+def test_the_fastest_are_told_apart(objective):
+    """A step function would make the best block equal, and its order that of chance."""
+    features = np.arange(400.0)[:, None] / 400
+    model = BoostedTrees(TreeOptions(objective, rounds=40))
+    model.update(features, 3 * features[:, 0])
+    fastest = model.predict(features).mean[:60]
+    assert len(np.unique(fastest)) > 20
+    assert fastest[:10].mean() < fastest[30:40].mean()
