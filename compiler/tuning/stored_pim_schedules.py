@@ -36,7 +36,8 @@ class StoredPimSchedules:
             for task in store.tasks():
                 if (task.kernel, task.device) == (KERNEL, device_text(device)):
                     best = best_of(store.measurements(task))
-                    with suppress(KeyError, QccError):  # formats that this program does not define
+                    # Sizes of other tuners, or formats that this program does not define.
+                    with suppress(KeyError, ValueError, QccError):
                         problem = pim_problem(task)
                         if best is not None:
                             self._best.setdefault(problem, (name, best.values))

@@ -46,7 +46,7 @@ class StoredSchedules:
             (name, store, task)
             for name, store in stores
             for task in store.tasks()
-            if task.kernel == KERNEL and task.device == device
+            if task.kernel == KERNEL and task.device == device and _is_ours(task)
         ]
 
     def __bool__(self) -> bool:
@@ -133,7 +133,11 @@ def _has(task: Task, wanted: Mapping[str, int]) -> bool:
     return all(task.problem.get(name) == value for name, value in wanted.items())
 
 
+def _is_ours(task: Task) -> bool:
+    """Whether it has the sizes that choosing needs: other tuners may have had others."""
+    return all(isinstance(task.problem.get(name), int) for name in ("m", "threads"))
+
+
 def _preference(task: Task) -> tuple[int, int, str]:
     """Many rows, many threads, and among toolchains always the same one."""
-    rows, threads = (int(task.problem.get(name, 0)) for name in ("m", "threads"))
-    return rows, threads, task.toolchain
+    return int(task.problem["m"]), int(task.problem["threads"]), task.toolchain

@@ -178,6 +178,22 @@ def test_what_cannot_be_built_here_is_left():
     assert choice([foreign]).reason == "the database has values of another version"
 
 
+@pytest.mark.parametrize("values", [{"tile": 4}, {**OTHER, "rows": "x"}, {**OTHER, "rows": 0}])
+def test_values_of_others_are_a_reason_for_the_default(values):
+    made = choice([took(values, 0.5, strategy=CHOSEN)])
+    assert (made.source, made.values) == ("default", values_of(DEFAULT))
+    assert made.reason
+
+
+@pytest.mark.parametrize("size", ["many", 0.5])
+def test_a_task_of_others_sizes_is_for_no_layer(size):
+    entry = took(OTHER, 0.5, strategy=CHOSEN)
+    problem = {"n": PROBLEM.n, "k": PROBLEM.k, "m": size, "threads": size}
+    task = msgspec.structs.replace(entry.task, problem=problem)
+    for rows in (128, None):
+        assert choice([Entry(task, entry.measurement)], rows).reason
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

@@ -73,6 +73,31 @@ def test_layers_take_what_was_tuned_for_their_problem():
     assert stored(Entry(TASK, unfit)).choose(problem, DPUS, "fc").schedule.row_parts <= 4
 
 
+@pytest.mark.parametrize(
+    ("problem", "formats"),
+    [
+        ({"n": 64}, "int4 x int4"),
+        ({"rows": "many", "k": 96, "tokens": 16}, "int4 x int4"),
+        ({"rows": 64, "k": 96, "tokens": 16}, "int4"),
+        ({"rows": 64, "k": 96, "tokens": 16}, "fp32 x int4"),
+        ({"rows": 0, "k": -3, "tokens": 16}, "int4 x int4"),
+    ],
+)
+def test_tasks_of_others_are_not_for_any_layer(problem, formats):
+    took = Measurement(values={"tile": 4}, seconds=1e-3, checked=True)
+    store = stored(Entry(upmem_task(problem, formats, DPUS), took))
+    assert store.choose(pim_problem(TASK), DPUS, "fc").schedule.dpus <= 4
+
+
+@pytest.mark.parametrize(
+    "values", [{"tile": 4}, {**values_of(LANES), "p": 0}, {**values_of(LANES), "p": "x"}]
+)
+def test_values_of_others_are_not_taken(values):
+    took = Measurement(values=values, seconds=1e-3, checked=True)
+    store = stored(Entry(TASK, took))
+    assert store.choose(pim_problem(TASK), DPUS, "fc").schedule.dpus <= 4
+
+
 def test_tune_and_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     layers = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.Linear(32, 48))
