@@ -74,9 +74,10 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qcc {__version__}")
     parser.add_argument(
         "--print-completion",
+        metavar="SHELL",
         action=_PrintCompletion,
         choices=("bash", "zsh", "tcsh"),
-        help="print a completion script for this shell",
+        help="print a completion script: bash, zsh or tcsh",
     )
     add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)

@@ -273,7 +273,7 @@ def thread_count(threads: int | Sequence[int] | None) -> int | tuple[int, ...] |
 
     Raises UsageError for anything else, and for processors that this process may not use.
     """
-    if threads is None or (isinstance(threads, int) and threads > 0):
+    if threads is None or (isinstance(threads, int) and threads is not True and threads > 0):
         return threads
     usable = os.sched_getaffinity(0)
     if isinstance(threads, Sequence) and threads and set(threads) <= usable:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..dialects.errors import UnsupportedError
+from ..dialects.errors import UnsupportedError, UsageError
 
 CUDA_MACHINES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 EMULATED_MACHINE = "sm_80"
@@ -53,7 +53,15 @@ class Target:
 
 
 def require_target(name: str) -> Target:
-    """The target of that name; raises UnsupportedError for any that this version does not have."""
+    """
+    The target of that name.
+
+    Raises UnsupportedError for any that this version does not have, UsageError for no name.
+    """
+    if not isinstance(name, str):
+        raise UsageError(
+            "target-name", f"a target is a name, not {name!r}", next_step="omit it for the CPU"
+        )
     if name == "cpu":
         return Target(name, "cpu")
     family, _, rest = name.partition(":")

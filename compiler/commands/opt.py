@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...dialects.errors import ResourceError, UsageError
 from ..console import Console
+from ..file_kind import kind_of
 from ..publish import publish_bytes, spare_inputs
 
 SUMMARY = "run passes on a .mlir file"
@@ -41,6 +42,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _why(name: str, error: Exception) -> str:
+    kind = "" if name == "-" or isinstance(error, OSError) else kind_of(Path(name))
+    return f"it is {kind}" if kind else getattr(error, "strerror", None) or str(error)
+
+
 def _read(name: str) -> str:
     try:
         if name == "-":
@@ -53,7 +59,7 @@ def _read(name: str) -> str:
         raise UsageError(
             "ir-unreadable",
             f"cannot read '{name}'",
-            why=getattr(error, "strerror", None) or str(error),
+            why=_why(name, error),
             next_step="give a file of textual IR, or - for standard input",
         ) from error
     if len(data) > _LARGEST:

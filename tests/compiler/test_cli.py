@@ -19,7 +19,8 @@ import pytest
 from qcc import __version__
 from qcc.compiler.cli import main
 from qcc.compiler.commands import VERBS
-from qcc.dialects.errors import QccError, ResourceError, UnsupportedError
+from qcc.compiler.targets import require_target
+from qcc.dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 QCC = [sys.executable, "-m", "qcc.compiler.cli"]
@@ -425,3 +426,21 @@ def test_the_documentation_names_every_verb_flag_and_code() -> None:
             assert flag in text, f"docs/cli.md does not explain {name} {flag}"
     for code in (0, 1, 2, 3, 4, 5, 6, 7, 130, 141, 143):
         assert f"| {code} |" in text
+
+
+def test_a_file_of_another_kind_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", np.zeros(3, np.float32))
+    assert main(["opt", str(tmp_path / "x.npz")]) == 2
+    assert "it is a file of NumPy arrays (.npz)" in capsys.readouterr().err
+
+
+def test_shells_without_completion_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--print-completion", "fish"]) == 2
+    assert "'fish' is no shell" in capsys.readouterr().err
+
+
+def test_a_target_is_a_name() -> None:
+    with pytest.raises(UsageError, match="a target is a name, not None"):
+        require_target(None)  # type: ignore[arg-type]
