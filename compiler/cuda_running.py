@@ -26,7 +26,9 @@ class CudaRunning(Running):
     """A launch plan with its tensors on a device."""
 
     def __init__(self, code: CudaCode, tensor: Callable[[str], np.ndarray], device: Device) -> None:
-        self.code, self._device, self._lock = code, device, threading.Lock()
+        self.code, self._device = code, device
+        # Of all that is put on the device's stream: `working_on` and `captured` take it over.
+        self._lock = threading.RLock()
         self._stored = {
             ("tensor", name): self._uploaded(tensor(name)) for name in code.plan.tensors
         }
@@ -57,10 +59,11 @@ class CudaRunning(Running):
     def step(
         self, tokens: np.ndarray, caches: DeviceCaches, *, last_only: bool = False
     ) -> list[np.ndarray]:
-        caches.reserve(caches.length + tokens.shape[1])
-        past = np.array(caches.length, np.int64)
-        results = self._run("step", [tokens, past], caches)
-        caches.length += tokens.shape[1]
+        with self._lock:
+            caches.reserve(caches.length + tokens.shape[1])
+            past = np.array(caches.length, np.int64)
+            results = self._run("step", [tokens, past], caches)
+            caches.length += tokens.shape[1]
         return results
 
     def call_on_device(
@@ -108,15 +111,17 @@ class CudaRunning(Running):
 
         It has memory of its own; the device is the one that this program is on.
         """
-        return CapturedCall(self, inputs)
+        with self._lock:
+            return CapturedCall(self, inputs)
 
     def close(self) -> None:
-        for workspace in self._workspaces.values():
-            workspace.close()
-        self._workspaces.clear()
-        for memory in self._stored.values():
-            self._device.free(memory)
-        self._stored.clear()
+        with self._lock:
+            for workspace in self._workspaces.values():
+                workspace.close()
+            self._workspaces.clear()
+            for memory in self._stored.values():
+                self._device.free(memory)
+            self._stored.clear()
 
     def _run(
         self, name: str, inputs: Sequence[np.ndarray], caches: DeviceCaches | None
@@ -173,6 +178,7 @@ class CapturedCall:
     """A call that was recorded once; `close` frees its graph and memory."""
 
     def __init__(self, running: CudaRunning, inputs: Sequence[np.ndarray]) -> None:
+        """Whoever makes one holds the lock of `running`."""
         self._device, self._lock = running._device, running._lock
         execution = running._executions["main"]
         values = {index: int(inputs[index]) for index in execution.function.scalars()}
@@ -193,9 +199,8 @@ class CapturedCall:
         def work() -> None:
             execution.run(situation, self._inputs, self._outputs, {}, arena, counters)
 
-        with self._lock:
-            work()  # loads what is loaded at the first launch, which a recording may not
-            self._graph = self._device.captured(work)
+        work()  # loads what is loaded at the first launch, which a recording may not
+        self._graph = self._device.captured(work)
 
     def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The results for other values of inputs of the same shapes."""
@@ -216,11 +221,12 @@ class CapturedCall:
         return results
 
     def close(self) -> None:
-        self._device.drop(self._graph)
-        self._workspace.close()
-        for memory in (*self._inputs, *self._outputs):
-            self._device.free(memory)
-        self._inputs, self._outputs = [], []
+        with self._lock:
+            self._device.drop(self._graph)
+            self._workspace.close()
+            for memory in (*self._inputs, *self._outputs):
+                self._device.free(memory)
+            self._inputs, self._outputs = [], []
 
 
 class DeviceCaches:

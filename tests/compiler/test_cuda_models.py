@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,16 @@ import pytest
 import torch
 
 import qcc
+from qcc.codegen.cuda.driver_device import open_gpu
 from qcc.codegen.cuda.plan import LaunchStep
 from qcc.codegen.cuda.program import CudaCode
 from qcc.compiler.backends import stored_code
+from qcc.compiler.cuda_running import CudaRunning
+from qcc.compiler.device_tensors import DeviceArray
 from qcc.compiler.module import Module
 from qcc.compiler.running import Running
 from qcc.models.llama import Llama, LlamaConfig, dynamic_shapes, example_inputs
+from tests.compiler.recorded_driver import RecordedDriver
 
 CONFIG = LlamaConfig(
     vocabulary=61, width=32, layers=1, heads=4, kv_heads=2, hidden=48, norm_eps=1e-5
@@ -81,6 +87,40 @@ def test_memory_that_a_cache_outgrew_is_freed(
     assert held == [len(caches.memories)]
     caches.close()
     assert held == [0]
+
+
+@pytest.mark.parametrize("what", ["step", "captured"])
+def test_what_one_thread_does_stays_out_of_the_stream_of_another(
+    decoder: Module, what: str
+) -> None:
+    """Another thread grows caches, or records a call, while this one puts work on torch's."""
+    code = stored_code(decoder._artifact, decoder._precision)
+    assert isinstance(code, CudaCode)
+    modules: dict[str, Any] = decoder._running._device._modules
+    driver = RecordedDriver({name.encode(): module for name, module in modules.items()})
+    code = replace(code, cubins={name: name.encode() for name in modules})
+    running = CudaRunning(code, decoder._artifact.tensor, open_gpu(code, driver))
+    tokens, caches = np.array([[3, 1, 4]]), running.caches(1)
+
+    def work() -> Any:
+        return running.step(tokens, caches) if what == "step" else running.captured([tokens])
+
+    def on_device(array: np.ndarray) -> DeviceArray:
+        address = driver.allocate(array.nbytes)
+        driver.to_device(address, array.ctypes.data, array.nbytes)
+        return DeviceArray(array.shape, array.dtype, address, None)
+
+    def empty(shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        if not others:
+            others.append(pool.submit(work))
+            wait(others, 0.3)
+        return DeviceArray(shape, dtype, driver.allocate(4 * int(np.prod(shape))), None)
+
+    others: list[Future[Any]] = []
+    with ThreadPoolExecutor(1) as pool:
+        running.call_on_device([on_device(tokens)], empty, 77)
+    others[0].result()
+    assert caches.length == (3 if what == "step" else 0)
 
 
 def counted(held: list[int], change: int, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
