@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,24 @@ from .replay import output_errors, reproduced_names
 from .signature_check import check_count, check_inputs, check_prompt, check_stop, flat_parameters
 from .targets import Target, require_target
 from .tensor_layout import unpack_tensors
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A recorded call: give it other values of the same shapes. Its memory is freed by `close`."""
+
+    _call: Callable[..., Any]
+    close: Callable[[], None]
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        """As Module.__call__, for arrays on the CPU; raises UsageError for other shapes."""
+        return self._call(*inputs, **keywords)
+
+    def __enter__(self) -> Captured:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Module:
@@ -82,36 +100,67 @@ class Module:
         input was one. Inputs are never written to. Raises UsageError for inputs of another type or
         shape. May be called from several threads; calls take turns.
         """
-        signature = self.signature
-        parameters = signature.parameters or flat_parameters(signature)
-        values = bound(parameters, len(signature.inputs), inputs, keywords)
-        converted = self._converted(values)
-        if self._eager_results is not None:
-            return self._eager_results(converted)
-        if signature.results is not None:
-            return rebuilt(signature.results, iter(converted))
-        return converted[0] if len(converted) == 1 else tuple(converted)
-
-    def _converted(self, values: Sequence[Any]) -> list[Any]:
-        """The results as arrays of the kind that the inputs have."""
+        values = self._flat(inputs, keywords)
         if any(on_gpu(value) for value in values) and self._target.on_gpu:
-            return device_results(self._running, self.signature, values)
-        results = self.run(values)
-        as_torch = any(hasattr(value, "detach") for value in values)
-        return [as_tensor(array) for array in results] if as_torch else results
+            return self._nested(device_results(self._running, self.signature, values))
+        return self._answer(values, self._running.call)
 
     def run(self, inputs: Sequence[Any]) -> list[np.ndarray]:
         """The results in the order of `signature.outputs`, of inputs in that of the signature."""
+        return self._called(self._arrays(inputs), self._running.call)
+
+    def captured(self, *inputs: Any, **keywords: Any) -> Captured:
+        """
+        A call for inputs of these shapes, as a CUDA graph that is launched as a whole.
+
+        Call what is returned with other values, and close it, or use it in a `with` statement.
+        Raises UnsupportedError for targets other than cuda.
+        """
+        arrays = self._arrays(self._flat(inputs, keywords))
+        recorded = self._running.captured(arrays)
+
+        def call(*inputs: Any, **keywords: Any) -> Any:
+            return self._answer(self._flat(inputs, keywords), recorded)
+
+        return Captured(call, recorded.close)
+
+    def _flat(self, inputs: Sequence[Any], keywords: dict[str, Any]) -> list[Any]:
+        """The inputs in the order of the signature."""
+        parameters = self.signature.parameters or flat_parameters(self.signature)
+        return bound(parameters, len(self.signature.inputs), inputs, keywords)
+
+    def _arrays(self, values: Sequence[Any]) -> list[np.ndarray]:
         wanted = self.signature.inputs
-        if len(wanted) == len(inputs):
-            pairs = zip(inputs, wanted, strict=True)
-            inputs = [as_array(value, entry) for value, entry in pairs]
-        check_inputs(self.signature, inputs)
+        if len(wanted) == len(values):
+            pairs = zip(values, wanted, strict=True)
+            values = [as_array(value, entry) for value, entry in pairs]
+        check_inputs(self.signature, values)
+        return list(values)
+
+    def _called(
+        self, arrays: Sequence[np.ndarray], call: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    ) -> list[np.ndarray]:
         # The IR's integers have no sign; what their bits mean the signature says.
         return [
             array.view(value.dtype) if value.dtype.startswith("uint") else array
-            for array, value in zip(self._running.call(inputs), self.signature.outputs, strict=True)
+            for array, value in zip(call(arrays), self.signature.outputs, strict=True)
         ]
+
+    def _answer(
+        self, values: Sequence[Any], call: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    ) -> Any:
+        """The results of arrays on the CPU, of the kind that the inputs have."""
+        results = self._called(self._arrays(values), call)
+        as_torch = any(hasattr(value, "detach") for value in values)
+        return self._nested([as_tensor(array) for array in results] if as_torch else results)
+
+    def _nested(self, results: list[Any]) -> Any:
+        """Results as the model returns them."""
+        if self._eager_results is not None:
+            return self._eager_results(results)
+        if self.signature.results is not None:
+            return rebuilt(self.signature.results, iter(results))
+        return results[0] if len(results) == 1 else tuple(results)
 
     def __repr__(self) -> str:
         made = self._artifact.manifest

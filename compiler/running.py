@@ -11,6 +11,7 @@ import numpy as np
 
 from ..codegen.cpu.program import Code
 from ..codegen.cpu.runtime import BufferType, CacheTable, CompiledObject, Device
+from ..dialects.errors import UnsupportedError
 from .element_types import numpy_dtype
 
 _FIRST_CAPACITY = 256
@@ -44,6 +45,15 @@ class Running(ABC):
         its results in every bit; None where code cannot be run so.
         """
         return None
+
+    def captured(self, inputs: Sequence[np.ndarray]) -> Any:
+        """A call that is recorded once for inputs of these shapes, and has `close`."""
+        raise UnsupportedError(
+            "captured-target",
+            "only calls of CUDA kernels are recorded",
+            why="a CUDA graph saves the time of launching them one by one",
+            next_step="call the module itself",
+        )
 
     @abstractmethod
     def caches(self, batch: int) -> Caches:

@@ -188,6 +188,19 @@ def test_a_driver_is_asked_for_what_the_plan_says(
     assert not driver.loaded
 
 
+def test_a_module_s_calls_are_captured(path: Path, model: nn.Module) -> None:
+    module = qcc.load(path)
+    x, other, longer = torch.randn(2, 3, K), torch.randn(2, 3, K), torch.randn(2, 4, K)
+    with module.captured(x) as call:
+        assert torch.equal(call(other), module(other))
+        assert torch.equal(call(x=x), module(x))
+        with pytest.raises(UsageError, match="recorded for inputs"):
+            call(longer)
+    on_cpu = qcc.compile(model, (x,))
+    with pytest.raises(UnsupportedError, match="only calls of CUDA kernels"):
+        on_cpu.captured(x)
+
+
 def test_graphs_are_replayed_on_new_inputs(
     path: Path, code: CudaCode, driver: RecordedDriver
 ) -> None:
