@@ -386,11 +386,12 @@ def budgets(share: Share, device: Device) -> list[tuple[str, int, int]]:
 def _misaligned(share: Share) -> Iterator[str]:
     """Pieces of DMA that are no multiples of 8 bytes, or lanes that hold no chunk."""
     s, t = share.schedule, share.tables
-    code = "ui32" if s.method == "multiply" else t.code
-    if s.row_block * s.groups * WIDTH[code] % 8:
-        yield f"{s.row_block} x {s.groups} codes are no multiple of 8 bytes"
     if s.method == "multiply":
+        if s.groups * WIDTH["ui32"] % 8:
+            yield f"{s.groups} words of a token are no multiple of 8 bytes"
         return
+    if s.row_block * s.groups * WIDTH[t.code] % 8:
+        yield f"{s.row_block} x {s.groups} codes are no multiple of 8 bytes"
     if s.method in ("fly", "lanes"):
         if t.weight_bits * s.p > MOST_TABLE_CODE:
             yield f"a table of {t.rows} entries takes longer to make than it saves"

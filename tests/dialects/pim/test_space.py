@@ -32,6 +32,12 @@ def reasons(schedule: Schedule) -> list[str]:
         return [error.what]
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_a_product_copies_whole_units_of_each_token(groups: int):
+    schedule = Schedule("multiply", groups=groups, words=2, row_block=64)
+    assert any("no multiple of 8 bytes" in reason for reason in reasons(schedule)) == (groups % 2)
+
+
 def test_a_config_is_legal_where_the_verifier_and_the_rules_say_so():
     space = linear_space(PROBLEM, DPU)
     rng = np.random.default_rng(0)
