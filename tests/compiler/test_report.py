@@ -177,7 +177,10 @@ def test_a_model_of_nothing_has_a_report(
     rendered: Callable[[dict[str, Any]], str], report_data: dict[str, Any]
 ) -> None:
     empty = report_data | {"layers": [], "bytes_before": 0, "bytes_after": 0, "golden": None}
-    Page(rendered(empty | {"recipe": {}, "coverage": 0.0}))
+    page = Page(rendered(empty | {"recipe": {}, "coverage": 0.0}))
+    assert "0 B" in page.texts
+    assert not any("nan" in text.lower().split() for text in page.texts)
+    assert not any("nan" in (value or "").lower() for _, value in page.attributes)
 
 
 @pytest.mark.parametrize(
@@ -203,9 +206,14 @@ def test_values_of_every_size_stay_inside_the_chart() -> None:
 
 def test_equal_values_and_none_have_an_axis() -> None:
     for values in ([], [0.0, 0.0], [5.0, 5.0]):
-        ElementTree.fromstring(
+        chart = ElementTree.fromstring(
             bar_chart([[Bar(v, "", "k")] for v in values], linear_axis(values, "u"), "l")
         )
+        rects = chart.findall("rect")
+        assert len(rects) == len(values)
+        assert len({(rect.attrib["y"], rect.attrib["height"]) for rect in rects}) <= 1
+        for element in chart.iter():
+            assert "nan" not in " ".join(element.attrib.values())
 
 
 def test_nice_ceilings() -> None:

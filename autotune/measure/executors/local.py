@@ -2,7 +2,8 @@
 Candidates tried on this machine: built by several workers, run by one that has the device.
 
 A worker that a candidate crashes or hangs is killed and started anew; the candidate's measurement
-says so. Where building would disturb the device, a batch is built before any of it is run.
+says so. Where building would disturb the device, a batch is built before any of it is run, and
+while no other tuner measures.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 
@@ -55,12 +57,15 @@ class LocalExecutor:
         self._builders: list[Worker] = []
 
     def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
-        building = {
-            self._pool.submit(self._build, task, values): place
-            for place, values in enumerate(configs)
-        }
+        building: dict[Future, int] = {}
         try:
-            for future in self._finished(building):
+            with self._undisturbing():
+                for place, values in enumerate(configs):
+                    building[self._pool.submit(self._build, task, values)] = place
+                if self._backend.exclusive:
+                    for future in building:
+                        future.result()
+            for future in as_completed(building):
                 built = future.result()
                 place = building[future]
                 if isinstance(built, Measurement):
@@ -72,7 +77,8 @@ class LocalExecutor:
                 future.cancel()
 
     def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
-        built = [self._build(task, values) for values in configs]
+        with self._undisturbing():
+            built = [self._build(task, values) for values in configs]
         data = [each for each in built if isinstance(each, Candidate)]
         if len(data) < len(built):
             return "one of them could not be built again"
@@ -92,11 +98,9 @@ class LocalExecutor:
         for worker in (self._device, *self._builders):
             worker.close()
 
-    def _finished(self, building: dict[Future, int]) -> Iterator[Future]:
-        if self._backend.exclusive:
-            for future in building:
-                future.result()
-        yield from as_completed(building)
+    def _undisturbing(self) -> AbstractContextManager[None]:
+        """In which to build: where that would disturb what other tuners measure, not meanwhile."""
+        return self._lock.held() if self._backend.exclusive else nullcontext()
 
     def _build(self, task: Task, values: Values) -> Candidate | Measurement:
         """In a thread of the pool, which has a worker of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -92,6 +93,26 @@ def test_a_killed_worker_is_started_anew():
             worker.ask(request, seconds=5)
     assert worker.starts == 2
     worker.close()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_would_disturb_others_is_built_while_they_wait(tmp_path, exclusive):
+    """A candidate that is never run needs the device for building only."""
+    lock = DeviceLock(tmp_path / "lock")
+    executor = LocalExecutor(BackendName(FAULTY, exclusive=exclusive), lock)
+    found: list[Measurement] = []
+    refused = {"time": 1, "does": "refuse", "stage": "build"}
+    thread = threading.Thread(target=lambda: found.extend(measured(executor, refused)))
+    with DeviceLock(lock.path).held():
+        thread.start()
+        end = time.monotonic() + 10
+        while not (lock.waited if exclusive else found):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert bool(found) != exclusive
+    thread.join()
+    assert [each.failure for each in found] == ["constraints"]
+    executor.close()
 
 
 def test_measuring_waits_for_the_other_tuner_of_the_device(tmp_path):
