@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import cached_property
 from hashlib import sha256
 from math import isfinite
+from socket import gethostname
 
 import msgspec
 
@@ -77,6 +79,13 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_u
     def trial(self, space: Space) -> Trial:
         """Raises UsageError where the values are no config of `space`."""
         return Trial(space.config(self.values), self.seconds, self.failure)
+
+
+def made_here(measurement: Measurement) -> Measurement:
+    """With this machine's name and the time, unless another machine has signed it."""
+    if measurement.host:
+        return measurement
+    return msgspec.structs.replace(measurement, when=time.time(), host=gethostname())
 
 
 def trials_of(space: Space, measurements: Iterable[Measurement]) -> list[Trial]:

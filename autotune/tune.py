@@ -8,11 +8,9 @@ beside the fastest: it is replaced only by one that is clearly faster.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from socket import gethostname
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -24,7 +22,7 @@ from .choice import CHOSEN, FINALIST, chosen, clear_winner, sound
 from .draw import legal_share
 from .measure.executors.base import Executor
 from .measure.sampling import spread
-from .measurement import Measurement, trials_of
+from .measurement import Measurement, made_here, trials_of
 from .task import Task
 from .trials import Trial, Trials
 
@@ -223,13 +221,8 @@ class _Tuning:
         self.watch(self.tuned, made)
 
     def _signed(self, measurement: Measurement, strategy: str) -> Measurement:
-        return msgspec.structs.replace(
-            measurement,
-            strategy=strategy,
-            seed=self.options.seed,
-            when=time.time(),
-            host=gethostname(),
-        )
+        proposed = msgspec.structs.replace(measurement, strategy=strategy, seed=self.options.seed)
+        return made_here(proposed)
 
     def _decide(self) -> None:
         """Compare the fastest with the default, if that works, and record who won."""

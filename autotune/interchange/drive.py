@@ -11,15 +11,13 @@ return, and takes a function that writes their text: this one returns what qcc m
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from socket import gethostname
 
 import msgspec
 
 from ...dialects.knobs import Value
 from ..measure.executors.base import Executor
-from ..measurement import Measurement, trials_of
+from ..measurement import Measurement, made_here, trials_of
 from ..tune import Job, Records
 
 MILLISECONDS = 1e3
@@ -46,9 +44,8 @@ class Driven:
         """
         config = self.space.config(values)
         if config not in self._known:
-            made = msgspec.structs.replace(
-                self._tried(config), strategy=self._strategy, when=time.time(), host=gethostname()
-            )
+            tried = msgspec.structs.replace(self._tried(config), strategy=self._strategy)
+            made = made_here(tried)
             self._records.add(self.task, [made])
             self._known[config] = made
         return self._known[config]

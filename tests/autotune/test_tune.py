@@ -84,6 +84,17 @@ def test_the_fastest_wins_and_is_recorded():
     assert all(a.when <= b.when for a, b in pairwise(records.kept))
 
 
+def test_a_measurement_names_the_machine_that_made_it():
+    class Elsewhere(Formula):
+        def measure(self, task, configs):
+            for place, made in super().measure(task, configs):
+                yield place, msgspec.structs.replace(made, host="elsewhere", when=7.0)
+
+    records = Memory()
+    tune(JOB, RANDOM, Elsewhere(), records, [], options(3))
+    assert {(each.host, each.when) for each in records.kept[:3]} == {("elsewhere", 7.0)}
+
+
 def test_a_win_that_does_not_hold_in_turns_is_none():
     executor = Formula()
     executor.in_turns = lambda values: 1.0 if values == JOB.default else 0.99

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...measurement import made_here
 from ..backend import BackendName
 from .base import Executor
 from .directory import LOOK, POLL
@@ -76,7 +77,7 @@ def _result(
         ((_, measurement),) = executors[key].measure(job.task, job.configs)
     except Exception as error:  # noqa: BLE001 - a job must not end its hosts, one after the other
         return Result(refused=str(error))
-    return Result(measurement)
+    return Result(made_here(measurement))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -69,6 +70,8 @@ def test_hosts_share_the_jobs_and_each_is_done_once(folder):
     configs = [{"time": number} for number in range(1, 31)]
     found = dict(executor.measure(TASK, configs))
     assert [found[place].seconds for place in range(30)] == list(range(1, 31))
+    assert {each.host for each in found.values()} == {gethostname()}
+    assert all(each.when for each in found.values())
     assert executor.compare(TASK, configs[:2], 3) == [[1.0, 2.0]] * 3
     for thread in hosts:
         thread.join()
