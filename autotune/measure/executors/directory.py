@@ -65,6 +65,7 @@ class DirectoryExecutor:
             now = time.monotonic()
             if now - looked >= min(LOOK, self.patience):
                 looked = now
+                self.folder.keep(self._waiting)
                 self.folder.reopen_stale()
                 busy = now if self.folder.under_way(task.device) else busy
                 self._expect_somebody(now - busy)

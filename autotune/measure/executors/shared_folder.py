@@ -1,7 +1,7 @@
 """
 Jobs that hosts take from a folder they share; no server, no locks, no database.
 
-    jobs/ID.ATTEMPT      open: whoever renames it to claims/ has it
+    jobs/ID.ATTEMPT      open: whoever renames it to claims/ has it; its tuner touches it
     claims/ID.ATTEMPT    under way: its host touches it; untouched for long, it is open again
     results/ID           what came of it, written beside and renamed
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from .base import Rounds
 STALE, BEAT = 60.0, 5.0
 """Seconds until a claim that nobody touched is open again, and between touches."""
 ATTEMPTS = 3
+ABANDONED = 10
+"""Times as long as that, and an open job or a result has no tuner any more."""
 _NAME = re.compile(r"(\w+)\.([1-9][0-9]*)")
 _UNREADABLE = (msgspec.MsgspecError, UsageError, UnicodeDecodeError)
 
@@ -138,6 +141,12 @@ class SharedFolder:
         path.unlink(missing_ok=True)
         return result
 
+    def keep(self, jobs: Iterable[str]) -> None:
+        """Jobs of ours are still awaited."""
+        for job in jobs:
+            for path in self.jobs.glob(f"{job}.*"):
+                self.beat(path)
+
     def withdraw(self, job: str) -> None:
         """Nobody needs it any more."""
         for folder in (self.jobs, self.claims, self.results):
@@ -160,11 +169,14 @@ class SharedFolder:
         self._sweep(now)
 
     def _sweep(self, now: float) -> None:
-        """Unfinished files of processes that were killed."""
-        for path in (*self.root.glob(".new-*"), *self.root.glob(".clock-*")):
-            with suppress(OSError):
-                if now - path.stat().st_mtime >= self.stale:
-                    path.unlink()
+        """What killed processes left: unfinished files; jobs and results that nobody awaits."""
+        unfinished = (*self.root.glob(".new-*"), *self.root.glob(".clock-*"))
+        awaited = (*self.jobs.glob("[!.]*"), *self.results.glob("[!.]*"))
+        for paths, patience in ((unfinished, self.stale), (awaited, ABANDONED * self.stale)):
+            for path in paths:
+                with suppress(OSError):
+                    if now - path.stat().st_mtime >= patience:
+                        path.unlink()
 
     def _give_up(self, path: Path) -> None:
         detail = f"{ATTEMPTS} hosts that had it were never heard of again"
@@ -178,10 +190,10 @@ class SharedFolder:
         self.finish(path, result)
 
     @staticmethod
-    def beat(claim: Path) -> None:
-        """Its host is alive and at work on it."""
+    def beat(path: Path) -> None:
+        """The host of a claim, or the tuner of a job, is alive."""
         with suppress(OSError):
-            os.utime(claim)
+            os.utime(path)
 
     def under_way(self, device: str) -> bool:
         """Whether a host is at work on a job for `device`: it will come to the others."""

@@ -12,7 +12,13 @@ import pytest
 from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.measure.executors.directory import DirectoryExecutor
 from qcc.autotune.measure.executors.serving import serve
-from qcc.autotune.measure.executors.shared_folder import ATTEMPTS, Job, Result, SharedFolder
+from qcc.autotune.measure.executors.shared_folder import (
+    ABANDONED,
+    ATTEMPTS,
+    Job,
+    Result,
+    SharedFolder,
+)
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
 from qcc.dialects.errors import ResourceError
@@ -200,6 +206,28 @@ def test_what_is_withdrawn_while_a_host_has_it_is_gone(folder):
     folder.withdraw(claim.id)
     folder.finish(claim.path, Result(refused="late"))
     assert files(folder) == []
+
+
+def test_jobs_and_results_of_a_tuner_that_is_gone_are_dropped(folder):
+    kept, lost, done = (folder.post(Job(BACKEND, TASK, [{"time": 4}])) for _ in range(3))
+    claim = folder.claim(f"{done}.1")
+    folder.finish(claim.path, Result(refused="done"))
+    for path in (*folder.jobs.iterdir(), *folder.results.iterdir()):
+        age(path, ABANDONED * folder.stale)
+    folder.keep([kept])
+    folder.reopen_stale()
+    assert files(folder) == [f"{kept}.1"]
+    assert lost not in " ".join(folder.open_jobs())
+
+
+def test_a_tuner_that_waits_keeps_its_jobs(folder, monkeypatch):
+    kept: list[str] = []
+    monkeypatch.setattr(folder, "keep", kept.extend)
+    executor = DirectoryExecutor(folder, BACKEND, patience=0.2)
+    with pytest.raises(ResourceError, match="no host"):
+        list(executor.measure(TASK, [{"time": 1}]))
+    assert [f"{job}.1" for job in kept] == list(folder.open_jobs())
+    executor.close()
 
 
 def test_what_killed_processes_were_writing_is_swept(folder):
