@@ -15,6 +15,7 @@ from ..codegen.cuda.execution import Device, Execution, Memory, Situation, Works
 from ..codegen.cuda.plan import CacheSpec, Function
 from ..codegen.cuda.program import CudaCode
 from ..dialects.errors import UsageError
+from .cuda_workspaces import Workspaces
 from .device_tensors import DeviceArray
 from .element_types import numpy_dtype
 from .running import Running
@@ -34,8 +35,7 @@ class CudaRunning(Running):
         }
         for name, array in code.constants.items():
             self._stored["constant", name] = self._uploaded(array)
-        # Calls on one stream follow each other; those on two may overlap.
-        self._workspaces: dict[int | None, Workspace] = {}
+        self._workspaces = Workspaces(device)
         self._executions = {
             name: Execution(function, device, self._stored)
             for name, function in code.plan.functions.items()
@@ -116,9 +116,7 @@ class CudaRunning(Running):
 
     def close(self) -> None:
         with self._lock:
-            for workspace in self._workspaces.values():
-                workspace.close()
-            self._workspaces.clear()
+            self._workspaces.close()
             for memory in self._stored.values():
                 self._device.free(memory)
             self._stored.clear()
@@ -168,10 +166,10 @@ class CudaRunning(Running):
         stream: int | None = None,
     ) -> None:
         """`stream` is None for the device's own."""
-        workspace = self._workspaces.setdefault(stream, Workspace(self._device))
-        arena = workspace.arena(situation.arena)
-        counters = workspace.counters(execution.counter_bytes(situation))
-        execution.run(situation, inputs, outputs, caches, arena, counters)
+        with self._workspaces.on(stream) as workspace:
+            arena = workspace.arena(situation.arena)
+            counters = workspace.counters(execution.counter_bytes(situation))
+            execution.run(situation, inputs, outputs, caches, arena, counters)
 
 
 class CapturedCall:

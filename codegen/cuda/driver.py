@@ -79,6 +79,16 @@ class Driver(Protocol):
         """Within it, work goes to the stream of that handle, of the same context."""
         ...
 
+    def mark(self) -> Any:
+        """A point behind all work that is on the stream."""
+        ...
+
+    def wait_for(self, mark: Any) -> None:
+        """Let work that is put on the stream from here on wait for a mark of any stream."""
+        ...
+
+    def forget(self, mark: Any) -> None: ...
+
     def capture(self, work: Callable[[], None]) -> Any:
         """What `work` puts on the stream, as a graph that can be launched."""
         ...
@@ -250,6 +260,24 @@ class CudaBindings:
             yield
         finally:
             self._stream = own
+
+    def mark(self) -> Any:
+        self._current()
+        event = self._call("cuEventCreate", self._api.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+        try:
+            self._call("cuEventRecord", event, self._stream, doing="marking a stream")
+        except ResourceError:
+            self.forget(event)
+            raise
+        return event
+
+    def wait_for(self, mark: Any) -> None:
+        self._current()
+        self._call("cuStreamWaitEvent", self._stream, mark, 0)
+
+    def forget(self, mark: Any) -> None:
+        self._current()
+        self._call("cuEventDestroy", mark)
 
     def capture(self, work: Callable[[], None]) -> Any:
         self._current()

@@ -145,6 +145,16 @@ class GpuDevice:
     def working_on(self, stream: int) -> AbstractContextManager[None]:
         return self.driver.working_on(stream)
 
+    def mark(self) -> Any:
+        return self.driver.mark()
+
+    def wait_for(self, mark: Any) -> None:
+        self.driver.wait_for(mark)
+
+    def forget(self, mark: Any) -> None:
+        if mark is not None:
+            self.driver.forget(mark)
+
     def captured(self, work: Callable[[], None]) -> Any:
         return self.driver.capture(work)
 

@@ -54,6 +54,18 @@ class Device(Protocol):
         """Within it, work goes to another stream, by its handle."""
         ...
 
+    def mark(self) -> Any:
+        """A point in what the device works on; to be forgotten."""
+        ...
+
+    def wait_for(self, mark: Any) -> None:
+        """What comes from here on begins when all before the mark is done."""
+        ...
+
+    def forget(self, mark: Any) -> None:
+        """None is no mark."""
+        ...
+
     def captured(self, work: Callable[[], None]) -> Any:
         """What `work` launches, to be replayed, and dropped at the end."""
         ...

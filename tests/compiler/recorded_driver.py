@@ -36,6 +36,7 @@ class RecordedDriver:
         self.memory: dict[int, np.ndarray] = {}
         self.loaded: list[bytes] = []
         self.graphs: list[list[tuple[Any, ...]]] = []
+        self.marks: dict[int, int] = {}
         self.stream, self.closed = OWN_STREAM, False
         self._recording: list[tuple[Any, ...]] | None = None
         self._owner: int | None = None
@@ -182,6 +183,22 @@ class RecordedDriver:
                 yield
             finally:
                 self.stream = former
+
+    def mark(self) -> int:
+        """`marks` says of which stream."""
+        self._use()
+        mark = max(self.marks, default=0) + 1
+        self.marks[mark] = self.stream
+        return mark
+
+    def wait_for(self, mark: int) -> None:
+        self._use()
+        assert mark in self.marks, "CUDA_ERROR_INVALID_HANDLE"
+        self.calls.append(("wait", self.stream, self.marks[mark]))
+
+    def forget(self, mark: int) -> None:
+        assert mark in self.marks, "CUDA_ERROR_INVALID_HANDLE"
+        del self.marks[mark]
 
     def capture(self, work: Callable[[], None]) -> list[tuple[Any, ...]]:
         with self._owned():

@@ -26,6 +26,7 @@ from qcc.compiler.cuda_binaries import with_binaries
 from qcc.compiler.cuda_devices import emulated_device
 from qcc.compiler.cuda_members import read_binding
 from qcc.compiler.cuda_running import CudaRunning
+from qcc.compiler.cuda_workspaces import KEPT_STREAMS
 from qcc.compiler.targets import TARGETS, require_target
 from qcc.dialects.errors import (
     IntegrityError,
@@ -296,6 +297,38 @@ def test_streams_do_not_share_memory(path: Path, code: CudaCode, driver: Recorde
     kept = set(driver.memory)
     running.close()
     assert len(kept - set(driver.memory)) > 2 * (first - 1)
+
+
+def test_streams_without_end_share_the_memory_of_a_few(
+    path: Path, code: CudaCode, driver: RecordedDriver
+) -> None:
+    """A stream that takes over what another one used waits for it, and no stream else waits."""
+    module = qcc.load(path)
+    running = CudaRunning(
+        with_cubins(code), module._artifact.tensor, open_gpu(with_cubins(code), driver)
+    )
+    array = np.random.default_rng(4).standard_normal((2, 3, K)).astype(np.float32)
+    x: Any = Tensor(driver, array)
+    results: list[Tensor] = []
+
+    def empty(*made: Any) -> Any:
+        results.append(Tensor(driver, np.empty(*made)))
+        return results[-1]
+
+    streams = [10, 11, 12, 13, 10, 14, 15, 14, 11]
+    held = []
+    for stream in streams:
+        running.call_on_device([x], empty, stream)
+        held.append(len(driver.memory) - len(results))
+    assert held[3] == held[-1]
+    waits = [call[1:] for call in driver.calls if call[0] == "wait"]
+    assert waits == [(14, 11), (15, 12), (11, 13)]
+    assert len(driver.marks) == KEPT_STREAMS == 4
+    for result in results:
+        np.testing.assert_array_equal(result.numpy(), module.run([array])[0])
+    running.close()
+    assert len(driver.memory) == 1 + len(results)
+    assert not driver.marks
 
 
 def _made(tensor: Tensor, driver: RecordedDriver, array: np.ndarray) -> None:

@@ -72,6 +72,7 @@ REFUSED: dict[str, Callable[[RecordedDriver], Any]] = {
     "rows of 20 bytes": mapped((8, 10), (8, 8)),
     "a map past the end": mapped((64, 64), (8, 64)),
     "waiting in a recording": lambda driver: driver.capture(driver.synchronize),
+    "a mark that was forgotten": lambda driver: [driver.forget(driver.mark()), driver.wait_for(1)],
     "a graph of no recording": lambda driver: driver.replay([]),
     "a closed driver": lambda driver: [driver.close(), driver.allocate(1)],
     "closed twice": lambda driver: [driver.close(), driver.close()],

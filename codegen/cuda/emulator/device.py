@@ -56,6 +56,15 @@ class EmulatedDevice:
     def working_on(self, stream: int) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def mark(self) -> None:
+        """All is done when a call returns."""
+
+    def wait_for(self, mark: None) -> None:
+        """It was."""
+
+    def forget(self, mark: None) -> None:
+        """Nothing was made."""
+
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
         return work
 

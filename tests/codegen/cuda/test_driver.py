@@ -18,6 +18,7 @@ CODES = {0: b"CUDA_SUCCESS", 2: b"CUDA_ERROR_OUT_OF_MEMORY"}
 class Api:
     """Answers every call with its name, and those in `refused` with an error."""
 
+    CUevent_flags = SimpleNamespace(CU_EVENT_DISABLE_TIMING=2)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
 
     def __init__(self) -> None:
@@ -52,6 +53,18 @@ def test_a_context_without_a_stream_is_given_back(api: Api, refused: str) -> Non
     assert told.value.where == refused
     assert "CUDA_ERROR_OUT_OF_MEMORY" in told.value.why
     assert api.calls[-1] == "cuDevicePrimaryCtxRelease"
+
+
+def test_marks_are_events(api: Api) -> None:
+    driver = CudaBindings()
+    before = len(api.calls)
+    driver.wait_for(driver.mark())
+    calls = [name for name in api.calls[before:] if name != "cuCtxSetCurrent"]
+    assert calls == ["cuEventCreate", "cuEventRecord", "cuStreamWaitEvent"]
+    api.refused.add("cuEventRecord")
+    with pytest.raises(ResourceError, match="marking a stream"):
+        driver.mark()
+    assert api.calls[-1] == "cuEventDestroy"
 
 
 def test_a_graph_that_cannot_be_launched_is_freed(api: Api) -> None:
