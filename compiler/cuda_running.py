@@ -66,6 +66,10 @@ class CudaRunning(Running):
             caches.length += tokens.shape[1]
         return results
 
+    def gpus(self, array: DeviceArray) -> tuple[int, int]:
+        """The numbers of the GPU that the array lies on, and of the one of this program."""
+        return self._device.gpus(array.address)
+
     def call_on_device(
         self,
         inputs: Sequence[DeviceArray],
@@ -80,6 +84,8 @@ class CudaRunning(Running):
         execution = self._executions["main"]
         shapes = [array.shape for array in inputs]
         with self._lock, self._device.working_on(stream):
+            for producer in {array.stream for array in inputs if array.stream is not None}:
+                self._wait_for(producer)
             situation = execution.situation(shapes, self._values(execution, inputs))
             results = [
                 empty(shape, numpy_dtype(output.element))
@@ -95,6 +101,15 @@ class CudaRunning(Running):
                 {},
                 stream,
             )
+
+    def _wait_for(self, stream: int) -> None:
+        """On the device, for what others have put on their stream."""
+        with self._device.working_on(stream):
+            mark = self._device.mark()
+        try:
+            self._device.wait_for(mark)
+        finally:
+            self._device.forget(mark)
 
     def _values(self, execution: Execution, inputs: Sequence[DeviceArray]) -> dict[int, int]:
         """The scalars that sizes depend on, read back from the device."""

@@ -7,6 +7,7 @@ for. Needs torch only where a torch tensor was given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,17 @@ from .signature_check import check_indices, check_shapes
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """A contiguous array on the GPU: its `address`, and `owner`, which keeps it alive."""
+    """
+    A contiguous array on the GPU: its `address`, and `owner`, which keeps it alive.
+
+    `stream` is where it is still written, None where whoever asks for it knows.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     address: int
     owner: Any
+    stream: int | None = None
 
     @property
     def ndim(self) -> int:
@@ -42,12 +48,15 @@ def device_results(running: Any, signature: Signature, values: Sequence[Any]) ->
     """
     The results of a call whose inputs are on the GPU, as tensors there.
 
-    Raises UsageError for inputs of another type or shape, or that lie elsewhere.
+    Raises UsageError for inputs of another type or shape, or that lie elsewhere, on another GPU
+    too.
     """
     arrays = [
         device_array(value, wanted) for value, wanted in zip(values, signature.inputs, strict=True)
     ]
     check_shapes(signature, arrays)
+    for array, wanted in zip(arrays, signature.inputs, strict=True):
+        _check_gpu(running, array, wanted)
     for value, wanted in zip(values, signature.inputs, strict=True):
         _check_indices(value, wanted)
     like = next((value for value in values if hasattr(value, "new_empty")), None)
@@ -89,7 +98,20 @@ def device_array(value: Any, wanted: Value) -> DeviceArray:
         )
     address, _ = interface["data"]
     dtype = np.dtype(interface["typestr"])
-    return DeviceArray(tuple(interface["shape"]), dtype, address, value)
+    shape, stream = tuple(interface["shape"]), interface.get("stream")
+    return DeviceArray(shape, dtype, address, value, stream)
+
+
+def _check_gpu(running: Any, array: DeviceArray, wanted: Value) -> None:
+    if not math.prod(array.shape):
+        return  # lies nowhere
+    found, own = running.gpus(array)
+    if found != own:
+        raise UsageError(
+            "input-device",
+            f"input '{wanted.name}' is on GPU {found}, the program is on GPU {own}",
+            next_step=f"move it there: tensor.to('cuda:{own}')",
+        )
 
 
 def _check_indices(value: Any, wanted: Value) -> None:

@@ -28,6 +28,9 @@ C_TYPES: dict[str, Any] = {
 class Driver(Protocol):
     """The calls that a runtime makes; handles are the implementation's own."""
 
+    ordinal: int
+    """The number of the GPU."""
+
     def capability(self) -> tuple[int, int]: ...
 
     def name(self) -> str: ...
@@ -35,6 +38,10 @@ class Driver(Protocol):
     def allocate(self, size: int) -> int: ...
 
     def free(self, address: int) -> None: ...
+
+    def ordinal_of(self, address: int) -> int:
+        """The number of the GPU on which that memory lies, whoever allocated it."""
+        ...
 
     def to_device(self, address: int, host: int, size: int) -> None: ...
 
@@ -116,14 +123,15 @@ class CudaBindings:
                 next_step="pip install 'qcc[cuda]', or load an artifact for --target cuda:emulate",
             ) from error
         self._call("cuInit", 0)
-        self._ordinal = self._call("cuDeviceGet", ordinal)
-        self._context = self._call("cuDevicePrimaryCtxRetain", self._ordinal)
+        self.ordinal = ordinal
+        self._device = self._call("cuDeviceGet", ordinal)
+        self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         try:
             self._current()
             # Torch works on the legacy stream unless told otherwise; this one waits for it.
             self._stream = self._call("cuStreamCreate", 0)
         except ResourceError:
-            self._call("cuDevicePrimaryCtxRelease", self._ordinal)
+            self._call("cuDevicePrimaryCtxRelease", self._device)
             raise
 
     def _call(self, name: str, *arguments: Any, doing: str = "") -> Any:
@@ -152,14 +160,14 @@ class CudaBindings:
             self._call(
                 "cuDeviceGetAttribute",
                 getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"),
-                self._ordinal,
+                self._device,
             )
             for name in names
         )
         return major, minor
 
     def name(self) -> str:
-        return self._call("cuDeviceGetName", 128, self._ordinal).decode().strip("\0")
+        return self._call("cuDeviceGetName", 128, self._device).decode().strip("\0")
 
     def allocate(self, size: int) -> int:
         self._current()
@@ -168,6 +176,13 @@ class CudaBindings:
     def free(self, address: int) -> None:
         self._current()
         self._call("cuMemFree", address)
+
+    def ordinal_of(self, address: int) -> int:
+        self._current()
+        attribute = self._api.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        return int(
+            self._call("cuPointerGetAttribute", attribute, address, doing="telling an input's GPU")
+        )
 
     def to_device(self, address: int, host: int, size: int) -> None:
         self._current()
@@ -307,7 +322,7 @@ class CudaBindings:
     def close(self) -> None:
         self._current()
         self._call("cuStreamDestroy", self._stream)
-        self._call("cuDevicePrimaryCtxRelease", self._ordinal)
+        self._call("cuDevicePrimaryCtxRelease", self._device)
 
 
 def _failed(call: str, why: str, doing: str) -> ResourceError:

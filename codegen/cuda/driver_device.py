@@ -142,6 +142,9 @@ class GpuDevice:
     def fresh(self, memory: int, size: int) -> None:
         """Device memory keeps what it held."""
 
+    def gpus(self, memory: int) -> tuple[int, int]:
+        return self.driver.ordinal_of(memory), self.driver.ordinal
+
     def working_on(self, stream: int) -> AbstractContextManager[None]:
         return self.driver.working_on(stream)
 

@@ -50,6 +50,10 @@ class Device(Protocol):
         """What the memory held does not count any more."""
         ...
 
+    def gpus(self, memory: Memory) -> tuple[int, int]:
+        """The numbers of the GPU that memory of others lies on, and of this one."""
+        ...
+
     def working_on(self, stream: int) -> AbstractContextManager[None]:
         """Within it, work goes to another stream, by its handle."""
         ...

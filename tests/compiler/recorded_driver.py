@@ -36,6 +36,8 @@ class RecordedDriver:
         self.memory: dict[int, np.ndarray] = {}
         self.loaded: list[bytes] = []
         self.graphs: list[list[tuple[Any, ...]]] = []
+        self.ordinal = 0
+        self.ordinals: dict[int, int] = {}
         self.marks: dict[int, int] = {}
         self.stream, self.closed = OWN_STREAM, False
         self._recording: list[tuple[Any, ...]] | None = None
@@ -75,6 +77,11 @@ class RecordedDriver:
         assert not self.closed, "CUDA_ERROR_CONTEXT_IS_DESTROYED"
         assert address in self.memory, "CUDA_ERROR_INVALID_VALUE: freed twice, or a part"
         del self.memory[address]
+
+    def ordinal_of(self, address: int) -> int:
+        """`ordinals` says which allocations are another GPU's."""
+        self.span(address)
+        return self.ordinals.get(address, self.ordinal)
 
     def span(self, address: int, size: int = 1) -> np.ndarray:
         """What lies from an address to the end of its allocation, at least `size` bytes."""

@@ -27,6 +27,7 @@ from qcc.compiler.cuda_devices import emulated_device
 from qcc.compiler.cuda_members import read_binding
 from qcc.compiler.cuda_running import CudaRunning
 from qcc.compiler.cuda_workspaces import KEPT_STREAMS
+from qcc.compiler.device_tensors import device_array
 from qcc.compiler.targets import TARGETS, require_target
 from qcc.dialects.errors import (
     IntegrityError,
@@ -225,7 +226,7 @@ def test_graphs_are_replayed_on_new_inputs(
 class Tensor:
     """What qcc asks of a torch tensor on the GPU, over the recorded driver's memory."""
 
-    is_cuda, device = True, None
+    is_cuda, device, stream = True, None, None
 
     def __init__(self, driver: RecordedDriver, array: np.ndarray) -> None:
         self.driver, self.shape = driver, array.shape
@@ -329,6 +330,51 @@ def test_streams_without_end_share_the_memory_of_a_few(
     running.close()
     assert len(driver.memory) == 1 + len(results)
     assert not driver.marks
+
+
+def test_tensors_of_another_gpu_are_refused(
+    path: Path, code: CudaCode, driver: RecordedDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = qcc.load(path)
+    running = CudaRunning(
+        with_cubins(code), module._artifact.tensor, open_gpu(with_cubins(code), driver)
+    )
+    monkeypatch.setitem(module.__dict__, "_running", running)
+    module._target = require_target("cuda:sm_80")
+    tensor = Tensor(driver, np.ones((2, 3, K), np.float32))
+    driver.ordinals[tensor.address] = 1
+    with pytest.raises(UsageError, match="input 'x' is on GPU 1, the program is on GPU 0") as told:
+        module(tensor)
+    assert "cuda:0" in told.value.next_step
+    assert not [call for call in driver.calls if call[0] == "launch"]
+
+
+def test_what_another_stream_still_writes_is_waited_for(
+    path: Path, code: CudaCode, driver: RecordedDriver
+) -> None:
+    module = qcc.load(path)
+    running = CudaRunning(
+        with_cubins(code), module._artifact.tensor, open_gpu(with_cubins(code), driver)
+    )
+    array = np.ones((2, 3, K), np.float32)
+    interface = {
+        "shape": array.shape, "typestr": "<f4", "version": 3, "strides": None,
+        "data": (Tensor(driver, array).address, False),
+    }  # fmt: skip
+
+    def empty(*made: Any) -> Any:
+        return Tensor(driver, np.empty(*made))
+
+    def called(**more: int) -> list[tuple[Any, ...]]:
+        driver.calls.clear()
+        given = SimpleNamespace(__cuda_array_interface__={**interface, **more})
+        running.call_on_device([device_array(given, module.signature.inputs[0])], empty, 77)
+        return [call[:3] for call in driver.calls if call[0] in ("wait", "launch")]
+
+    assert called(stream=55)[0] == ("wait", 77, 55)
+    assert called(stream=55)[1][0] == "launch"
+    assert {call[0] for call in called()} == {"launch"}
+    assert len(driver.marks) == 1, "those of the producer are forgotten"
 
 
 def _made(tensor: Tensor, driver: RecordedDriver, array: np.ndarray) -> None:

@@ -53,6 +53,10 @@ class EmulatedDevice:
     def fresh(self, memory: np.ndarray, size: int) -> None:
         memory[:size] = POISON
 
+    def gpus(self, memory: np.ndarray) -> tuple[int, int]:
+        """It is none, and all memory is its own."""
+        return 0, 0
+
     def working_on(self, stream: int) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -18,6 +18,7 @@ CODES = {0: b"CUDA_SUCCESS", 2: b"CUDA_ERROR_OUT_OF_MEMORY"}
 class Api:
     """Answers every call with its name, and those in `refused` with an error."""
 
+    CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL=9)
     CUevent_flags = SimpleNamespace(CU_EVENT_DISABLE_TIMING=2)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
 
@@ -53,6 +54,14 @@ def test_a_context_without_a_stream_is_given_back(api: Api, refused: str) -> Non
     assert told.value.where == refused
     assert "CUDA_ERROR_OUT_OF_MEMORY" in told.value.why
     assert api.calls[-1] == "cuDevicePrimaryCtxRelease"
+
+
+def test_memory_is_asked_for_its_gpu(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = CudaBindings()
+    monkeypatch.setattr(
+        api, "cuPointerGetAttribute", lambda kind, at: (0, {(9, 256): 1}[kind, at]), raising=False
+    )
+    assert (driver.ordinal_of(256), driver.ordinal) == (1, 0)
 
 
 def test_marks_are_events(api: Api) -> None:
