@@ -151,8 +151,9 @@ class _Tuning:
         unchecked = [each for each in known if each.worked and not each.checked]
         fastest = sorted(unchecked, key=lambda each: each.seconds or 0.0)
         self.starts = [*job.starts, *(each.values for each in fastest[: options.finalists])]
-        self.former = chosen(sound(known))
-        self.modelled = any(each.modelled for each in known)
+        checked = sound(known)
+        self.former = chosen(checked)
+        self.modelled = any(each.modelled for each in checked)
         self.most = options.trials + (0 if options.resume else len(trials))
         self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
 

@@ -175,12 +175,13 @@ def test_failures_never_win_and_are_counted():
 def test_a_time_that_nobody_checked_is_no_trial_but_a_start():
     records, executor = Memory(), Formula()
     lucky: dict[str, Value] = {"rows": 1, "columns": 1}
-    unchecked = Measurement(values=lucky, seconds=1e-9)
+    unchecked = Measurement(values=lucky, seconds=1e-9, modelled=True)
     records.kept += [unchecked, msgspec.structs.replace(unchecked, strategy=CHOSEN)]
     tuned = tune(JOB, RANDOM, executor, records, [], options(10))
     assert (tuned.repeated, tuned.measured) == (0, 10)
     assert executor.asked[1] == (1, 1)
     assert tuned.best != lucky
+    assert not any(each.modelled for each in records.kept[2:])
 
 
 def test_what_was_wrong_once_is_no_finalist_and_was_not_decided():
