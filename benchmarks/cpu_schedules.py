@@ -28,14 +28,13 @@ from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.tune import Tuned
 from qcc.codegen.cpu.features import host_features
-from qcc.codegen.cpu.schedules import ScheduledLayer
 from qcc.compiler.console import Lines
 from qcc.compiler.doctor import cpu_model
 from qcc.compiler.tuning.cpu_jobs import BACKEND, cpu_jobs
 from qcc.compiler.tuning.model_jobs import Tunable
 from qcc.compiler.tuning.session import SessionOptions, make_executor, run_session
 from qcc.dialects.cpu.default_schedule import default_schedule
-from qcc.dialects.cpu.schedule import LinearProblem
+from qcc.dialects.cpu.schedule import LinearProblem, ScheduledLayer
 
 MODELS = {
     "SmolLM2-135M": ((576, 576), (192, 576), (1536, 576), (576, 1536)),

@@ -9,15 +9,12 @@ sees ordinary buffers and no kernel needs to be known to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ...dialects.bindings import arith, bufferization, builtin, func, ir, llvm, memref, tensor
+from ...dialects.cpu.schedule import ScheduledLayer
 from .emit import Ptr, Val, i64, pointer, size
 from .library import KernelLibrary
 from .program import CacheShape
-
-if TYPE_CHECKING:
-    from .schedules import ScheduledLayer
 
 
 class CallSite:

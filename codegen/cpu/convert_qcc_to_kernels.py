@@ -15,6 +15,7 @@ from typing import Any
 
 from ...dialects import qcc
 from ...dialects.bindings import bufferization, ir
+from ...dialects.cpu.schedule import ScheduledLayer
 from ...dialects.regions import walk
 from .attention import Extents, launch_attention
 from .attention_segment import Attention
@@ -34,7 +35,7 @@ from .panel_layers import PanelLayers
 from .panel_row import panel_embedding_launcher
 from .round_trip import convert_dequantize
 from .rows import Norm, embedding_launcher, norm_launcher
-from .schedules import ScheduledLayer, schedule_of
+from .schedules import schedule_of
 from .weights import weight_panels, weight_source
 
 Rules = dict[str, Callable[[CallSite, Any], None]]

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ...dialects import qcc
 from ...dialects.bindings import ir
 from ...dialects.cpu.default_schedule import default_schedule
-from ...dialects.cpu.schedule import SCHEDULE_ATTRIBUTE, LinearProblem, LinearSchedule, illegal
+from ...dialects.cpu.schedule import (
+    SCHEDULE_ATTRIBUTE,
+    LinearProblem,
+    LinearSchedule,
+    ScheduledLayer,
+    illegal,
+)
 from ...dialects.errors import UsageError
 from ...dialects.source_line import source_line
 from .call_site import CallSite
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledLayer:
-    """
-    A layer that has a kernel with a schedule: its name, empty where it has none, and what decides.
-
-    `rows` of x, None where they are not known; `activations`, where integers meet, is the format
-    that x is rounded to. `given` says that the schedule stood on the op.
-    """
-
-    name: str
-    problem: LinearProblem
-    rows: int | None
-    activations: str
-    schedule: LinearSchedule
-    given: bool
 
 
 def schedule_of(site: CallSite, op: qcc.LinearOp, integers: bool) -> LinearSchedule:

@@ -12,10 +12,9 @@ from ...autotune.tune import Job
 from ...codegen.cpu.convert_qcc_to_kernels import scheduled_layers
 from ...codegen.cpu.features import host_features
 from ...codegen.cpu.panel_linear import DIRECT_ROWS
-from ...codegen.cpu.schedules import ScheduledLayer
 from ...dialects.bindings import ir
 from ...dialects.cpu.default_schedule import default_schedule
-from ...dialects.cpu.schedule import LinearProblem
+from ...dialects.cpu.schedule import LinearProblem, ScheduledLayer
 from ...dialects.cpu.space import KERNEL, linear_space, values_of
 from ..doctor import cpu_model
 from .model_jobs import ModelJob, Tunable

@@ -21,10 +21,9 @@ from ...autotune.measurement import Measurement
 from ...autotune.task import Task
 from ...codegen.cpu.convert_qcc_to_kernels import scheduled_layers
 from ...codegen.cpu.features import host_features
-from ...codegen.cpu.schedules import ScheduledLayer
 from ...dialects.bindings import ir
 from ...dialects.cpu.default_schedule import default_schedule
-from ...dialects.cpu.schedule import illegal
+from ...dialects.cpu.schedule import ScheduledLayer, illegal
 from ...dialects.cpu.space import KERNEL, schedule_of, values_of
 from ...dialects.knobs import Value
 from ...passes.assign_schedules import assign_schedules

@@ -107,6 +107,23 @@ def rules(problem: LinearProblem, features: frozenset[str]) -> tuple[Constraint,
     return (*_ranges(), *_relations(problem, features))
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduledLayer:
+    """
+    A layer that has a kernel with a schedule: its name, empty where it has none, and what decides.
+
+    `rows` of x, None where they are not known; `activations`, where integers meet, is the format
+    that x is rounded to. `given` says that the schedule stood on the op.
+    """
+
+    name: str
+    problem: LinearProblem
+    rows: int | None
+    activations: str
+    schedule: LinearSchedule
+    given: bool
+
+
 def illegal(
     problem: LinearProblem, schedule: LinearSchedule, features: frozenset[str]
 ) -> Iterator[str]:

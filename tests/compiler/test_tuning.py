@@ -21,7 +21,6 @@ from qcc.autotune.measure.executors.shared_folder import Job
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
 from qcc.codegen.cpu.features import host_features
-from qcc.codegen.cpu.schedules import ScheduledLayer
 from qcc.compiler.artifact import Artifact
 from qcc.compiler.cli import main
 from qcc.compiler.doctor import cpu_model
@@ -32,7 +31,7 @@ from qcc.compiler.tuning.cpu_jobs import cpu_task
 from qcc.compiler.tuning.serving import accepts
 from qcc.compiler.tuning.stored_schedules import StoredSchedules
 from qcc.dialects.cpu.default_schedule import default_schedule
-from qcc.dialects.cpu.schedule import LinearProblem
+from qcc.dialects.cpu.schedule import LinearProblem, ScheduledLayer
 from qcc.dialects.cpu.space import values_of
 from qcc.dialects.errors import UsageError
 
