@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--confidence", type=fraction, default=0.0, metavar="P", help="end a task early, see docs")
     add("--strategy", default="distinctive", metavar="S", help="a search (default: distinctive)")
     add("--seed", type=seed, default=0, metavar="N", help="of the search (default: 0)")
-    add("--executor", default="local", metavar="E", help="local (default), or directory:PATH")
+    add("--executor", default="local", metavar="E", help="local (default), directory:PATH, ray")
     add("--serve", metavar="PATH", type=Path, help="try what tuners post in this folder")
     add("--threads", type=count, metavar="N", help="cpu: of a kernel (default: all processors)")
     add("--builders", type=count, metavar="N", help="processes that build (default: processors)")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,17 @@ from ...autotune.measure.device_lock import DeviceLock
 from ...autotune.measure.executors.base import Executor
 from ...autotune.measure.executors.directory import DirectoryExecutor
 from ...autotune.measure.executors.local import PATIENCE, LocalExecutor, Patience
+from ...autotune.measure.executors.ray_cluster import RayExecutor
 from ...autotune.measure.executors.shared_folder import SharedFolder
 from ...autotune.measurement import Measurement
 from ...autotune.prior import with_prior
 from ...autotune.search.base import Strategy
 from ...autotune.stop import Confident
 from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
-from ...dialects.errors import UsageError
+from ...dialects.errors import UnsupportedError, UsageError
 from ..cache_folder import cache_folder
 from ..console import Progress
+from ..doctor import cpu_model
 from ..tuning_database import USER
 from .model_jobs import ModelJob, Tunable
 
@@ -39,7 +42,7 @@ class SessionOptions:
     """
     `trials` of each task, with `resume` those in the database included; all tasks together take
     `seconds`, if that is not None; a task ends once nothing faster is left with this `confidence`.
-    `executor` is "local" or "directory:PATH".
+    `executor` is "local", "directory:PATH", "ray" or "ray:ADDRESS".
     """
 
     trials: int = 64
@@ -84,10 +87,13 @@ def make_executor(tunable: Tunable, options: SessionOptions) -> Executor:
         return local_executor(tunable.backend, tunable.device, options)
     if kind == "directory" and rest:
         return DirectoryExecutor(SharedFolder(Path(rest)), tunable.backend)
+    if kind == "ray" and (rest or options.executor == "ray"):
+        make = partial(node_executor, tunable.backend, tunable.device, options)
+        return RayExecutor(make, rest or None)
     raise UsageError(
         "executor-unknown",
         f"there is no executor '{options.executor}'",
-        next_step="use local, or directory:PATH with a folder that hosts serve",
+        next_step="use local, directory:PATH with a folder that hosts serve, or ray[:ADDRESS]",
     )
 
 
@@ -99,6 +105,19 @@ def local_executor(backend: BackendName, device: str, options: SessionOptions) -
         patience=options.patience,
         memory=options.memory or default_memory(),
     )
+
+
+def node_executor(backend: BackendName, device: str, options: SessionOptions) -> LocalExecutor:
+    """On another machine than the tuner's: UnsupportedError where its times would mislead."""
+    here = f"cpu {cpu_model()}"
+    if backend.exclusive and device != here:
+        raise UnsupportedError(
+            "tune-node",
+            f"a node is no '{device}'",
+            why=f"it is '{here}'",
+            next_step="tune on nodes with the tuner's model of processor",
+        )
+    return local_executor(backend, device, options)
 
 
 def device_lock(device: str) -> DeviceLock:

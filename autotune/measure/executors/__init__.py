@@ -1,1 +1,1 @@
-"""Where candidates are tried: here, or on any host that shares a folder."""
+"""Where candidates are tried: here, on any host that shares a folder, or on a Ray cluster."""
