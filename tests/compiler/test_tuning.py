@@ -198,6 +198,7 @@ def test_a_task_of_others_sizes_is_for_no_layer(size):
     [
         (["--strategy", "luck"], 2, "use one of distinctive"),
         (["--executor", "cloud"], 2, "there is no executor 'cloud'"),
+        (["--executor", "ray:"], 2, "there is no executor 'ray:'"),
         (["--target", "tpu"], 3, "no target 'tpu'"),
     ],
 )

@@ -8,6 +8,7 @@ with the tuner, however that ends. A node that is lost gives its candidate back 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -80,7 +81,7 @@ class RayExecutor:
         self._starting: dict[Any, str] = {}
         self._ready: list[str] = []
         self._refused: dict[str, str] = {}
-        """By id of a node, which is another one after the node was away: actors, and why not."""
+        """By id of a node, which is another one after the node was away: why it is no use."""
         self._looked = float("-inf")
 
     def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
@@ -224,7 +225,12 @@ def _connected(address: str | None) -> Any:
         ) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise ResourceError(
             "tune-cluster",
