@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from socket import create_connection
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from .base import Executor, Rounds
 PATIENCE = 120.0
 """Seconds that nothing may happen while no node is ready."""
 LOOK = 2.0
+CONNECT = 10.0
 ATTEMPTS = 3
 
 Make = Callable[[], Executor]
@@ -225,6 +227,8 @@ def _connected(address: str | None) -> Any:
         ) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        if address is not None:
+            _reached(address)
         ray.init(
             address=address,
             include_dashboard=False,
@@ -239,6 +243,13 @@ def _connected(address: str | None) -> Any:
             next_step="start one with `ray start --head`, or use --executor local",
         ) from error
     return ray
+
+
+def _reached(address: str) -> None:
+    """Raises OSError where nobody listens; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
 
 
 def _nodes(under_way: dict[Any, tuple[str, int]]) -> set[str]:

@@ -81,7 +81,7 @@ def actors(cluster: Cluster) -> dict[str, int]:
 
 
 def test_each_node_tries_one_candidate_at_a_time(cluster):
-    executor = RayExecutor(Formula, "here:6379")
+    executor = RayExecutor(Formula, "auto")
     configs = [{"time": number} for number in range(1, 31)]
     found = dict(executor.measure(TASK, configs))
     assert [found[place].seconds for place in range(30)] == list(range(1, 31))
@@ -91,7 +91,7 @@ def test_each_node_tries_one_candidate_at_a_time(cluster):
     assert actors(cluster) == {"head": 0, "a": 1, "b": 1, "c": 1}
     assert executor.compare(TASK, configs[:2], 3) == [[1.0, 2.0]] * 3
     assert executor.compare(TASK, [{"time": 1, "wrong": 1}], 3) == "one is wrong"
-    assert (cluster.address, cluster.connected) == ("here:6379", True)
+    assert (cluster.address, cluster.connected) == ("auto", True)
     executor.close()
     assert (sum(actors(cluster).values()), cluster.connected) == (0, False)
 
@@ -160,12 +160,12 @@ def test_what_no_candidate_is_to_blame_for_is_raised(cluster):
 def test_a_node_uses_workers_that_can_be_killed(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("QCC_CACHE", str(tmp_path))
     cluster.named = {"a": Node(2)}
-    executor = make_executor(Tunable("fake", FAULTY, []), SessionOptions(executor="ray:a:1"))
+    executor = make_executor(Tunable("fake", FAULTY, []), SessionOptions(executor="ray:auto"))
     configs = [{"time": 1, "does": "crash", "stage": "run"}, {"time": 3}]
     found = dict(executor.measure(TASK, configs))
     assert (found[0].failure, found[1].seconds) == ("runtime", 3.0)
     assert "SIGSEGV" in found[0].detail
-    assert cluster.address == "a:1"
+    assert cluster.address == "auto"
     executor.close()
 
 
@@ -180,6 +180,9 @@ def test_without_a_cluster_and_without_ray(cluster, monkeypatch):
     with pytest.raises(ResourceError, match="answers at 'nowhere'") as raised:
         RayExecutor(Formula, "nowhere")
     assert raised.value.why == "nobody answers"
+    with pytest.raises(ResourceError, match="answers at") as raised:
+        RayExecutor(Formula, "ray://127.0.0.1:9")
+    assert "refused" in raised.value.why
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UnsupportedError) as missing:
         RayExecutor(Formula)
