@@ -1,9 +1,9 @@
 """
-Linear kernels of qcc on this GPU: all checked, then timed beside other kernels and its limits.
+Kernels of qcc on this GPU: all checked, then timed beside other kernels and the GPU's limits.
 
     python -m benchmarks.gpu [--minutes 8] [--weights int4] [--shapes 4096x4096] [--tokens 1,16]
                              [--results FOLDER] [--device gpu|emulate] [--target sm_90a]
-                             [--sanitize] [--check-only]
+                             [--kinds attention] [--sanitize] [--check-only]
 
 Works in pieces: what is done is kept in FOLDER/<gpu>.json, and the next call goes on from there.
 Results of other sources of qcc's kernels are measured again.
@@ -24,31 +24,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu_kernels
 from benchmarks.gpu_cases import (
     CHECKED_SHAPES,
     CHECKED_TOKENS,
     SHAPES,
     TOKENS,
+    emitted,
+    key,
     problems,
     random_case,
-    traffic,
 )
 from benchmarks.gpu_devices import Device, Emulator, Gpu
+from benchmarks.gpu_kernels import KINDS, Subject
+from benchmarks.gpu_launches import Call, Trial, array_bytes
 from benchmarks.gpu_peers import PEERS, Torch
 from benchmarks.gpu_table import document
-from qcc.codegen.cuda.emit import emit_source
 from qcc.codegen.cuda.sources import header_digest
-from qcc.dialects.bindings import ir
-from qcc.dialects.context import make_context
 from qcc.dialects.errors import QccError
-from qcc.dialects.tile.default_schedule import default_schedule
-from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.problem import LinearProblem
-from qcc.passes.linear_kernel import linear_kernel
 
 RESULTS = Path(__file__).parent / "results"
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +74,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("gpu", "emulate"), default="gpu")
     parser.add_argument("--target", default="sm_90a", help="what the emulator emulates")
     parser.add_argument("--minutes", type=float, default=8, help="stop after so many")
-    parser.add_argument("--weights", default="", help="only formats that begin so")
+    parser.add_argument("--kinds", type=kinds, default=KINDS, help=f"of {','.join(KINDS)}")
+    parser.add_argument("--weights", default="", help="of linear layers, only formats so begun")
     parser.add_argument("--shapes", type=shapes, default=SHAPES, help="N x K that are timed")
     parser.add_argument("--checked", type=shapes, default=CHECKED_SHAPES, help="N x K checked")
     parser.add_argument("--tokens", type=numbers, help="M, default 1 … 2048")
@@ -93,6 +92,17 @@ def shapes(text: str) -> tuple[tuple[int, int], ...]:
     """
     pairs = (part.split("x") for part in text.split(","))
     return tuple((int(n), int(k)) for n, k in pairs)
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """
+    >>> kinds("attention,conv2d")
+    ('attention', 'conv2d')
+    """
+    found = tuple(text.split(","))
+    if unknown := set(found) - set(KINDS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: none of {KINDS}")
+    return found
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -120,13 +130,13 @@ class Suite:
     def read(self) -> dict[str, Any]:
         empty: dict[str, Any] = {
             "device": self.device.name, "target": self.device.target, "headers": header_digest(),
-            "checks": {}, "sanitizer": {}, "ceilings": {}, "peers": {}, "times": {},
+            "checks": {}, "sanitizer": {}, "ceilings": {}, "peers": {}, "times": {}, "kernels": {},
         }  # fmt: skip
         if not self.path.exists():
             return empty
         kept = json.loads(self.path.read_text())
         same = all(kept[name] == empty[name] for name in ("headers", "target"))
-        return kept if same else empty
+        return empty | kept if same else empty
 
     def write(self) -> None:
         """In one go, so that what is finished is in the files at any time."""
@@ -139,19 +149,36 @@ class Suite:
 
     def work(self) -> Iterator[Work]:
         """Pieces that are not done yet: first what is right, then what is fast."""
-        options, target = self.options, self.device.target
-        for problem in problems(target, options.checked, CHECKED_TOKENS, options.weights):
-            if key(problem) not in self.state["checks"]:
-                yield partial(self.check, problem)
+        options = self.options
+        yield from self.checks()
         if options.sanitize:
             yield from (partial(self.sanitize, tool) for tool in SANITIZERS
                         if tool not in self.state["sanitizer"])  # fmt: skip
         if not options.check_only:
             yield from self.comparisons()
-            tokens = options.tokens or TOKENS
-            for problem in problems(target, options.shapes, tokens, options.weights):
-                if key(problem) not in self.state["times"]:
-                    yield partial(self.measure, problem)
+            yield from self.measurements()
+
+    def checks(self) -> Iterator[Work]:
+        for problem in self.linear(self.options.checked, CHECKED_TOKENS):
+            if key(problem) not in self.state["checks"]:
+                yield partial(self.check, problem)
+        for subject in gpu_kernels.checked(self.options.kinds):
+            if spelled(subject) not in self.state["checks"]:
+                yield partial(self.tried, subject, sampled=False)
+
+    def measurements(self) -> Iterator[Work]:
+        for problem in self.linear(self.options.shapes, self.options.tokens or TOKENS):
+            if key(problem) not in self.state["times"]:
+                yield partial(self.measure, problem)
+        for subject in gpu_kernels.timed(self.options.kinds):
+            if spelled(subject) not in self.state["kernels"]:
+                yield partial(self.measure_subject, subject)
+
+    def linear(
+        self, shapes_: tuple[tuple[int, int], ...], tokens: tuple[int, ...]
+    ) -> Iterator[LinearProblem]:
+        if "linear" in self.options.kinds:
+            yield from problems(self.device.target, shapes_, tokens, self.options.weights)
 
     def comparisons(self) -> Iterator[Work]:
         """The machine's limits and other kernels, where there is a GPU."""
@@ -159,7 +186,7 @@ class Suite:
             return
         if not self.state["ceilings"]:
             yield self.measure_ceilings
-        for n, k in self.options.shapes:
+        for n, k in self.options.shapes if "linear" in self.options.kinds else ():
             for count in self.options.tokens or TOKENS:
                 if f"{n}x{k} M={count}" not in self.state["peers"]:
                     yield partial(self.measure_peers, n, k, count)
@@ -169,17 +196,48 @@ class Suite:
         error: float | str = 0.0
         try:
             source, launch = emitted(problem, self.device.target)
-            kernel = self.device.prepared(source, launch)
+            kernel = self.device.prepared(source, (Call.linear(launch, problem.tokens),))
             for tokens in (problem.tokens, problem.tokens + 1):
                 case = random_case(problem, launch, tokens)
-                result = self.device.result(kernel, launch, case.arguments)
+                calls = (Call.linear(launch, tokens),)
+                result = self.device.result(kernel, calls, case.arguments, "y")
                 error = max(float(error), case.error(result))
         except (QccError, RuntimeError) as failure:
             error = str(failure).splitlines()[0]
+        self.checked(key(problem), error)
+
+    def checked(self, name: str, error: float | str) -> bool:
+        """Whether a result is right, which is kept."""
         right = isinstance(error, float) and error <= 1
-        self.state["checks"][key(problem)] = {"right": right, "error": error}
+        self.state["checks"][name] = {"right": right, "error": error}
         if not right:
-            say(f"WRONG {key(problem)}: {error}")
+            say(f"WRONG {name}: {error}")
+        return right
+
+    def tried(self, subject: Subject, sampled: bool) -> tuple[Any, Trial] | None:
+        """Its kernels and arguments, None where they are wrong."""
+        try:
+            trial = subject.trial(self.device.target, sampled)
+            kernels = self.device.prepared(trial.source, trial.calls)
+            result = self.device.result(kernels, trial.calls, trial.given, trial.output)
+        except (QccError, RuntimeError) as failure:
+            self.checked(spelled(subject), str(failure).splitlines()[0])
+            return None
+        return (kernels, trial) if self.checked(spelled(subject), trial.error(result)) else None
+
+    def measure_subject(self, subject: Subject) -> None:
+        """Its result where it is timed, its time if that is right, and that of torch."""
+        say(spelled(subject))
+        if (found := self.tried(subject, sampled=True)) is None:
+            return
+        kernels, trial = found
+        seconds = self.device.seconds(kernels, trial.calls, trial.given, trial.moved)
+        make = partial(subject.peer, self.torch.torch) if self.torch else None
+        self.state["kernels"][spelled(subject)] = {
+            "kind": subject.kind, "name": subject.name, "math": subject.math, "bytes": trial.moved,
+            "operations": subject.operations, "seconds": seconds,
+            "peer": self.torch.seconds_of(make, trial.moved) if self.torch and make else None,
+        }  # fmt: skip
 
     def sanitize(self, tool: str) -> None:
         """The checks again in a process of their own, watched."""
@@ -210,14 +268,15 @@ class Suite:
         """One kernel: its result where it is timed, and its time if that is right."""
         say(key(problem))
         source, launch = emitted(problem, self.device.target)
-        kernel = self.device.prepared(source, launch)
+        calls = (Call.linear(launch, problem.tokens),)
+        kernel = self.device.prepared(source, calls)
         case = random_case(problem, launch, problem.tokens, channels=16)
-        error = case.error(self.device.result(kernel, launch, case.arguments))
+        error = case.error(self.device.result(kernel, calls, case.arguments, "y"))
         if error > 1:
             self.state["checks"][key(problem)] = {"right": False, "error": error}
             return
-        moved = traffic(problem, case.arguments)
-        seconds = self.device.seconds(kernel, launch, case.arguments, moved)
+        moved = array_bytes(case.arguments)
+        seconds = self.device.seconds(kernel, calls, case.arguments, moved)
         self.state["times"][key(problem)] = {
             "n": problem.n, "k": problem.k, "tokens": problem.tokens, "weight": problem.weight,
             "activation": problem.activation, "bytes": moved, "seconds": seconds,
@@ -225,17 +284,8 @@ class Suite:
         }  # fmt: skip
 
 
-def emitted(problem: LinearProblem, target: str) -> tuple[str, Launch]:
-    """The source of the layer's default kernel, and how it is launched."""
-    with make_context(), ir.Location.unknown():
-        module = ir.Module.create()
-        with ir.InsertionPoint(module.body):
-            launch = linear_kernel(problem, default_schedule(problem, target), "linear", target)
-        return emit_source(list(module.body.operations)), launch
-
-
-def key(problem: LinearProblem) -> str:
-    return f"{problem.weight} x {problem.activation} {problem.n}x{problem.k} M={problem.tokens}"
+def spelled(subject: Subject) -> str:
+    return f"{subject.kind} {subject.name}"
 
 
 def say(text: str) -> None:

@@ -9,12 +9,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from benchmarks.gpu_launches import worst
+from qcc.codegen.cuda.emit import emit_source
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats import parse_spelling
 from qcc.dialects.formats.packets import ORDERS, to_packets
 from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.problem import LinearProblem, refusal
+from qcc.passes.linear_kernel import linear_kernel
 
 DTYPES: dict[str, Any] = {
     "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
@@ -50,9 +55,7 @@ class Case:
 
     def error(self, result: np.ndarray) -> float:
         """The largest error, in units of its bound: at most 1 is right."""
-        found = result[:, self.channels].astype(np.float64)
-        worst = np.abs(found - self.wanted) / self.bound
-        return float(np.nan_to_num(worst, nan=np.inf).max(initial=0))
+        return worst(result[:, self.channels], self.wanted, self.bound)
 
 
 def weight_parts(problem: LinearProblem, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
@@ -92,6 +95,7 @@ def random_case(problem: LinearProblem, launch: Launch, tokens: int, channels: i
         "y": np.zeros((tokens, problem.n), DTYPES[problem.result]),
         "workspace": np.full(max(1, launch.workspace_words(tokens)), 0x7FC00000, np.uint32),
         "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
+        "tokens": tokens,
     }
     return Case(given, picked, wanted, bound)
 
@@ -139,7 +143,14 @@ def computes(problem: LinearProblem, target: str) -> bool:
     return True
 
 
-def traffic(problem: LinearProblem, given: dict[str, Any]) -> int:
-    """Bytes that a layer must move: packed weights and scales, activations, the result."""
-    scratch = ("workspace", "arrivals", "table")
-    return sum(part.nbytes for role, part in given.items() if role not in scratch)
+def emitted(problem: LinearProblem, target: str) -> tuple[str, Launch]:
+    """The source of the layer's default kernel, and how it is launched."""
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        with ir.InsertionPoint(module.body):
+            launch = linear_kernel(problem, default_schedule(problem, target), "linear", target)
+        return emit_source(list(module.body.operations)), launch
+
+
+def key(problem: LinearProblem) -> str:
+    return f"{problem.weight} x {problem.activation} {problem.n}x{problem.k} M={problem.tokens}"

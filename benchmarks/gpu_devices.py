@@ -1,26 +1,27 @@
 """
 What kernels run on: a GPU through the CUDA driver, or the emulator, for the suite's own tests.
 
-Both take one source, a launch and arrays by role. Times are medians of graphs of launches over
-rotating arguments, so that neither Python's calls nor a warm L2 cache are measured.
+Both take one source, launches of its kernels, and arguments by role. Times are medians of graphs
+of launches over rotating arguments, so that neither Python's calls nor a warm L2 cache are
+measured.
 """
 
 from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks.gpu_launches import Call
 from qcc.codegen.cuda.compilers import find_compiler
 from qcc.codegen.cuda.emulator.build import build_emulated
 from qcc.codegen.cuda.emulator.launch import Mode, device_array, tensor_map
 from qcc.codegen.cuda.toolchain import Job, build
-from qcc.dialects.tile.launch import Launch
 
 ROUNDS, WARM_UP = 15, 3
 LEAST_LAUNCHES = 20  # of a graph
@@ -35,14 +36,18 @@ class Device(Protocol):
     target: str
     slug: str
 
-    def prepared(self, source: str, launch: Launch) -> Any: ...
+    def prepared(self, source: str, calls: Sequence[Call]) -> Any: ...
 
-    def result(self, kernel: Any, launch: Launch, given: dict[str, Any]) -> np.ndarray:
-        """What one launch writes; raises where it fails or leaves counters behind."""
+    def result(
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], output: str
+    ) -> np.ndarray:
+        """What the launches write; raises where one fails or leaves counters behind."""
         ...
 
-    def seconds(self, kernel: Any, launch: Launch, given: dict[str, Any], size: int) -> float:
-        """Of one launch that moves `size` bytes, from memory."""
+    def seconds(
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], size: int
+    ) -> float:
+        """Of the launches, which move `size` bytes, from memory."""
         ...
 
 
@@ -54,25 +59,34 @@ class Emulator:
     def __init__(self, folder: Path, target: str) -> None:
         self.target, self._folder, self._count = target, folder, 0
 
-    def prepared(self, source: str, launch: Launch) -> Any:
-        return build_emulated(source, self._folder, launch.kernel)
+    def prepared(self, source: str, calls: Sequence[Call]) -> Any:
+        return build_emulated(source, self._folder, calls[0].kernel)
 
-    def result(self, kernel: Any, launch: Launch, given: dict[str, Any]) -> np.ndarray:
-        held: dict[str, Any] = {role: device_array(part) for role, part in given.items()}
-        tokens = len(held["y"])
-        held |= {box.argument: tensor_map(held[box.argument], box.box, box.swizzle)
-                 for box in launch.maps} | {"tokens": tokens}  # fmt: skip
-        arguments = [held[role] for role in launch.arguments]
-        kernel.launch(launch.kernel, launch.grid(tokens), launch.threads, launch.shared_bytes,
-                      arguments, Mode())  # fmt: skip
-        if held["arrivals"].any():
-            raise RuntimeError(f"{launch.kernel} leaves counters behind")
-        return held["y"]
+    def result(
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], output: str
+    ) -> np.ndarray:
+        return self._run(kernels, calls, given)[output]
 
-    def seconds(self, kernel: Any, launch: Launch, given: dict[str, Any], size: int) -> float:
+    def seconds(
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], size: int
+    ) -> float:
         start = time.perf_counter()
-        self.result(kernel, launch, given)
+        self._run(kernels, calls, given)
         return time.perf_counter() - start
+
+    def _run(self, kernels: Any, calls: Sequence[Call], given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the launches leave them."""
+        held = {role: device_array(part) if isinstance(part, np.ndarray) else part
+                for role, part in given.items()}  # fmt: skip
+        for call in calls:
+            maps = {box.argument: tensor_map(held[box.argument], box.box, box.swizzle)
+                    for box in call.maps}  # fmt: skip
+            arguments = [(held | maps)[role] for role in call.arguments]
+            kernels.launch(call.kernel, call.grid, call.threads, call.shared_bytes, arguments,
+                           Mode())  # fmt: skip
+        if "arrivals" in held and held["arrivals"].any():
+            raise RuntimeError(f"{calls[0].kernel} leaves counters behind")
+        return held
 
 
 class Gpu:
@@ -100,26 +114,33 @@ class Gpu:
             raise RuntimeError(f"{name}: {text.decode()}")
         return results[0] if results else None
 
-    def prepared(self, source: str, launch: Launch) -> Any:
-        cubin = build(Job(launch.kernel, source, self.target), self._folder, find_compiler())
+    def prepared(self, source: str, calls: Sequence[Call]) -> Any:
+        cubin = build(Job(calls[0].kernel, source, self.target), self._folder, find_compiler())
         self._modules.append(self.call("cuModuleLoadData", cubin.code))
-        function = self.call("cuModuleGetFunction", self._modules[-1], launch.kernel.encode())
         most = self._api.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        self.call("cuFuncSetAttribute", function, most, launch.shared_bytes)
-        return function
+        kernels = {}
+        for call in calls:
+            function = self.call("cuModuleGetFunction", self._modules[-1], call.kernel.encode())
+            self.call("cuFuncSetAttribute", function, most, call.shared_bytes)
+            kernels[call.kernel] = function
+        return kernels
 
-    def result(self, kernel: Any, launch: Launch, given: dict[str, Any]) -> np.ndarray:
+    def result(
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], output: str
+    ) -> np.ndarray:
         held = self._held(given)
-        self._launched(kernel, launch, given, held)
+        self._launched(kernels, calls, given, held)
         self._torch.cuda.synchronize()
-        if bool(held["arrivals"].any()):
-            raise RuntimeError(f"{launch.kernel} leaves counters behind")
-        return held["y"].cpu().numpy().view(given["y"].dtype).reshape(given["y"].shape)
+        if "arrivals" in held and bool(held["arrivals"].any()):
+            raise RuntimeError(f"{calls[0].kernel} leaves counters behind")
+        return held[output].cpu().numpy().view(given[output].dtype).reshape(given[output].shape)
 
-    def seconds(self, kernel: Any, launch: Launch, given: dict[str, Any], size: int) -> float:
+    def seconds(
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], size: int
+    ) -> float:
         copies = min(MOST_COPIES, -(-CACHES * self._cache // max(size, 1)))
         sets = [self._held(given) for _ in range(max(1, copies))]
-        return self.timed([lambda held=held: self._launched(kernel, launch, given, held)
+        return self.timed([lambda held=held: self._launched(kernels, calls, given, held)
                            for held in sets])  # fmt: skip
 
     def timed(self, calls: Sequence[Callable[[], Any]]) -> float:
@@ -150,29 +171,31 @@ class Gpu:
     def _held(self, given: dict[str, Any]) -> dict[str, Any]:
         """The arrays as bytes in the memory of the GPU; allocations begin at multiples of 512."""
         flat = {role: np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-                for role, part in given.items()}  # fmt: skip
+                for role, part in given.items() if isinstance(part, np.ndarray)}  # fmt: skip
         return {role: self._torch.from_numpy(part.copy()).cuda() if part.size else None
                 for role, part in flat.items()}  # fmt: skip
 
     def _launched(
-        self, kernel: Any, launch: Launch, given: dict[str, Any], held: dict[str, Any]
+        self, kernels: Any, calls: Sequence[Call], given: dict[str, Any], held: dict[str, Any]
     ) -> None:
-        tokens, kinds = len(given["y"]), []
-        values: list[Any] = []
-        boxes = {box.argument: box for box in launch.maps}
-        for role in launch.arguments:
-            if role == "tokens":
-                values.append(tokens)
-                kinds.append(ctypes.c_int32)
-            elif role in boxes:
-                values.append(self._map(boxes[role], held[role].data_ptr(), given[role].shape))
-                kinds.append(None)
-            else:
-                values.append(held[role].data_ptr() if held[role] is not None else 0)
-                kinds.append(ctypes.c_void_p)
         stream = self._torch.cuda.current_stream().cuda_stream
-        self.call("cuLaunchKernel", kernel, *launch.grid(tokens), launch.threads, 1, 1,
-                  launch.shared_bytes, stream, (tuple(values), tuple(kinds)), 0)  # fmt: skip
+        for call in calls:
+            values, kinds = zip(*self._packed(call, given, held), strict=True)
+            self.call("cuLaunchKernel", kernels[call.kernel], *call.grid, call.threads, 1, 1,
+                      call.shared_bytes, stream, (values, kinds), 0)  # fmt: skip
+
+    def _packed(
+        self, call: Call, given: dict[str, Any], held: dict[str, Any]
+    ) -> Iterator[tuple[Any, Any]]:
+        """Values and C types of the arguments; those of tensor maps are known to the driver."""
+        boxes = {box.argument: box for box in call.maps}
+        for role in call.arguments:
+            if role in boxes:
+                yield self._map(boxes[role], held[role].data_ptr(), given[role].shape), None
+            elif isinstance(given[role], np.ndarray):
+                yield held[role].data_ptr() if held[role] is not None else 0, ctypes.c_void_p
+            else:
+                yield given[role], ctypes.c_int32
 
     def _map(self, box: Any, address: int, shape: tuple[int, ...]) -> Any:
         api, (rows, columns) = self._api, shape

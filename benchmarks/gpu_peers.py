@@ -36,10 +36,13 @@ class Torch:
 
     def seconds(self, peer: str, n: int, k: int, tokens: int) -> float | str:
         """Of one call on [n, k] and so many tokens, from memory; or why there is none."""
+        made = partial(PEERS[peer], self.torch, n, k, tokens)
+        return self.seconds_of(made, int(n * k * BYTES[peer]))
+
+    def seconds_of(self, made: Callable[[int], Calls], size: int) -> float | str:
+        """Of one of the calls that `made` returns for a number of copies of `size` bytes."""
         try:
-            bytes_ = n * k * BYTES[peer]
-            copies = max(1, min(64, -(-COPY_BYTES // 4 // max(1, int(bytes_)))))
-            return self.timed(PEERS[peer](self.torch, n, k, tokens, copies))
+            return self.timed(made(max(1, min(64, -(-COPY_BYTES // 4 // max(1, size))))))
         except (RuntimeError, ImportError, AttributeError, NotImplementedError) as error:
             return str(error).splitlines()[0][:120]
 

@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import gpu, gpu_devices, gpu_peers
+from benchmarks import gpu, gpu_devices, gpu_kernels, gpu_peers
+from benchmarks.gpu_attention import Attention
+from benchmarks.gpu_attention import timed as timed_attention
 from benchmarks.gpu_cases import random_case
+from benchmarks.gpu_convolution import Convolution
+from benchmarks.gpu_convolution import timed as timed_convolutions
+from benchmarks.gpu_groups import Group
+from benchmarks.gpu_launches import Call
 from benchmarks.gpu_table import document
+from qcc.dialects.tile.attention_problem import default_attention
+from qcc.dialects.tile.conv_problem import Window, default_convolution
 from qcc.dialects.tile.problem import LinearProblem
 
-TINY = ["--device", "emulate", "--weights", "nf4", "--checked", "49x391",
+TINY = ["--device", "emulate", "--kinds", "linear", "--weights", "nf4", "--checked", "49x391",
         "--shapes", "32x256", "--tokens", "1"]  # fmt: skip
 
 
@@ -78,8 +86,8 @@ def test_wrong_results_are_found(
 ) -> None:
     right = gpu_devices.Emulator.result
 
-    def wrong(self, kernel, launch, given):
-        result = right(self, kernel, launch, given)
+    def wrong(self, kernels, calls, given, output):
+        result = right(self, kernels, calls, given, output)
         result[0, -1] += np.float16(1)
         return result
 
@@ -95,13 +103,62 @@ def test_wrong_results_are_found(
 def test_the_table_compares_with_limits_and_peers() -> None:
     row = {"n": 4096, "k": 4096, "tokens": 1, "weight": "int4", "activation": "f16",
            "bytes": 8_400_000, "seconds": 2.1e-6}  # fmt: skip
+    other = {"kind": "attention", "name": "decode int4", "math": "fp16", "bytes": 8_400_000,
+             "operations": 8_000_000, "seconds": 2.1e-6, "peer": 6.3e-6}  # fmt: skip
     peers = {"fp16": 8.4e-6, "int4": 4.2e-6, "triton": "none"}
     state = {"device": "A", "target": "sm_90a", "checks": {}, "times": {"a": row},
-             "sanitizer": {"memcheck": "clean"}, "ceilings": {"copy": 4.2e12, "fp16": 8e14},
+             "sanitizer": {"memcheck": "clean"}, "kernels": {"b": other},
+             "ceilings": {"copy": 4.2e12, "fp16": 8e14},
              "peers": {"4096x4096 M=1": peers}}  # fmt: skip
     text = document(state)
     assert "| 2.1 | 4000 | 95 % | 15.98 | 2 % | 4.00 | 2.00 |" in text
+    assert "| decode int4 | 2.1 | 4000 | 95 % | 3.81 | 0 % | 3.00 |" in text
     assert "compute-sanitizer memcheck: clean." in text
+
+
+SMALL = {
+    "attention": Attention("int4", 3, 2, 1, 70, 64),
+    "conv2d": Convolution(Window(16, 16, (1, 1)), 2, (5, 3), "int8", "i8", "NHWC"),
+    "groups": Group("softmax", 3, 24),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_other_kernels_are_checked_and_timed(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is timed is checked before by a sample of its result; a wrong one would be seen."""
+    subject = SMALL[kind]
+    for name in ("checked", "timed"):
+        monkeypatch.setattr(gpu_kernels, name, lambda kinds: [subject] if kind in kinds else [])
+    command = ["--device", "emulate", "--kinds", kind, "--results", str(tmp_path)]
+    assert gpu.main(command) == 0
+    state = state_of(tmp_path)
+    name = gpu.spelled(subject)
+    assert state["checks"].keys() == state["kernels"].keys() == {name}
+    assert 0 < state["checks"][name]["error"] <= 1
+    assert f"| {subject.name} |" in (tmp_path / "emulate.md").read_text()
+    trial = subject.trial("sm_90a", sampled=True)
+    assert trial.error(np.zeros_like(trial.given[trial.output])) > 1
+    assert trial.moved == MOVED[kind]
+
+
+MOVED = {
+    # Queries and results; codes, a scale, of 71 positions of keys and values; flags of keys.
+    "attention": 2 * 6 * 64 * 2 + 3 * 71 * (2 * (64 // 2 + 4) + 4),
+    "conv2d": 2 * 15 * 16 * (1 + 2) + 16 * 64 + 16 * 4 + 4,
+    "groups": 2 * 3 * 24 * 2,
+}
+
+
+def test_layers_that_are_timed_have_kernels() -> None:
+    """ResNet-50's in both orders of axes; prompts and decoding in each cache."""
+    attention, convolutions = list(timed_attention()), list(timed_convolutions())
+    assert all(default_attention(each.problem, "sm_90a") for each in attention)
+    assert all(default_convolution(each.problem, "sm_90a") for each in convolutions)
+    names = {each.name for each in (*attention, *convolutions)}
+    assert "decode int4 heads=32/8 depth=128 queries=1 keys=4096" in names
+    assert "int4 x i8 NHWC 256→256 3x3/1 14x14 N=32" in names
 
 
 def test_peers_that_fail_say_why() -> None:
@@ -181,9 +238,10 @@ def test_a_gpu_is_given_pointers_maps_and_numbers(
     problem = LinearProblem(128, 256, 40, "int4<group=128>")
     source, launch = gpu.emitted(problem, "sm_90a")
     monkeypatch.setattr(gpu_devices, "build", lambda *_: SimpleNamespace(code=b"cubin"))
-    kernel = device.prepared(source, launch)
+    call_ = Call.linear(launch, 40)
+    kernels = device.prepared(source, (call_,))
     case = random_case(problem, launch, 40)
-    result = device.result(kernel, launch, case.arguments)
+    result = device.result(kernels, (call_,), case.arguments, "y")
     assert (result.shape, result.dtype) == ((40, 128), np.dtype(np.float16))
     calls = dict(api.calls)
     kind, rank, _, sizes, strides, box, *_ = calls["cuTensorMapEncodeTiled"]
