@@ -40,9 +40,10 @@ from qcc.dialects.interpreter import interpret
 from qcc.dialects.interpreter.pim_linear import linear_rule
 from qcc.dialects.pim.execute import kernel_sums
 from qcc.dialects.pim.kernel import walk
+from qcc.dialects.pim.layer import Layer
 from qcc.dialects.pim.linear import HeldWeights, Sums
 from qcc.dialects.pim.placed_layers import Adding, PlacedLayers
-from qcc.dialects.pim.plan import Layer, Plan
+from qcc.dialects.pim.plan import Plan
 from qcc.dialects.pim.timing import simulate
 from qcc.passes.assign_formats import FormatAssignment, assign_formats
 from qcc.passes.partition_pim import PimPartition, partition_pim

@@ -46,6 +46,7 @@ def compile(
     device: str = "v1A",
     dpus: int | None = None,
     tokens: int = 128,
+    functions: Iterable[str] = (),
     schedules: str | os.PathLike[str] | None = None,
 ) -> Module:
     """
@@ -59,8 +60,9 @@ def compile(
     path of a .npz file, "module:function", or "random" (docs/recipes.md). `validate` executes the
     program before and after each pass and raises AccuracyError where one changes it. `operands`
     is what tensor cores multiply where the model has fp32, "f16" or "bf16" (docs/cuda.md).
-    `device`, `dpus` and `tokens` are those of target upmem (docs/pim.md). `schedules` is a
-    database of `qcc tune`, whose schedules the layers of target cpu take (docs/tuning.md).
+    `device`, `dpus`, `tokens` and `functions` are those of target upmem (docs/pim.md).
+    `schedules` is a database of `qcc tune`, whose schedules the layers of target cpu take
+    (docs/tuning.md).
     """
     from .driver import compile_model
     from .frontend import sources
@@ -72,6 +74,7 @@ def compile(
     options = CompileOptions(
         recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate,
         operands=operands, device=device, dpus=dpus, tokens=tokens,
+        functions=tuple(functions),
         schedules=None if schedules is None else Path(schedules),
     )  # fmt: skip
     folder = PrivateFolder()

@@ -59,7 +59,7 @@ from .targets import require_target
 from .tuning.choices import Choice
 from .tuning.stored_pim_schedules import StoredPimSchedules
 from .tuning.stored_schedules import schedule_stores, schedules_report, schedules_warnings
-from .upmem_build import place
+from .upmem_build import place, place_functions
 from .upmem_device import chosen_device
 from .upmem_report import upmem_report
 from .validate import Validation
@@ -221,7 +221,12 @@ class _Compilation:
         if self.device is not None and self.placing is not None:
             placing = place(self.device, self.options.tokens, self.placing.choose)
             self._run_pass(len(IMPORT_PIPELINE) + 2, "partition-pim", module, placing)
-            self._run_pass(len(IMPORT_PIPELINE) + 3, "permute-weights", module)
+            after = len(IMPORT_PIPELINE) + 3
+            if self.options.functions:
+                placing = place_functions(self.device, self.options.tokens, self.options.functions)
+                self._run_pass(after, "place-pim-functions", module, placing)
+                after += 1
+            self._run_pass(after, "permute-weights", module)
             return
         rounding = round_operands(Rounding(self.options.operands, self.target.machine))
         self._run_pass(len(IMPORT_PIPELINE) + 2, "round-operands", module, rounding)

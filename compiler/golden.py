@@ -20,6 +20,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.formats import parse_spelling
 from ..dialects.interpreter import interpret
+from ..dialects.interpreter.pim_function import function_rule
 from ..dialects.interpreter.pim_linear import linear_rule
 from ..dialects.regions import walk
 from .artifact import ArtifactWriter
@@ -215,6 +216,7 @@ def _reference(
     rules, rounded = {}, any(_roundings(program.module.operation))
     if isinstance(program.code, UpmemCode):
         rules["pim.linear"] = linear_rule(placed_layers(program.code.plan, writer.tensor))
+        rules["pim.function"] = function_rule()
         rounded = True
 
     def outputs(error_factor: float) -> list[np.ndarray]:

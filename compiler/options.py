@@ -12,7 +12,8 @@ from .targets import Target
 
 STOPS = ("raise", "assign")
 MODEL_PRECISION = "none"
-OF_FAMILY = {"operands": "cuda", "device": "upmem", "dpus": "upmem", "tokens": "upmem"}
+OF_FAMILY = {"operands": "cuda", "device": "upmem", "dpus": "upmem", "tokens": "upmem",
+             "functions": "upmem"}  # fmt: skip
 """Options that one family of targets has."""
 
 
@@ -25,7 +26,8 @@ class CompileOptions:
     `validate` executes the program before and after each pass (validate.py).
     `operands` is the type that matrix units of a GPU multiply, "f16" or "bf16".
     `device`, `dpus` and `tokens` are those of target upmem: a built-in device or a TOML file, how
-    many of its DPUs, and the rows that kernels are chosen for where the program leaves them open.
+    many of its DPUs, and the rows that kernels are chosen for where the program leaves them open;
+    `functions` are those that DPUs compute too, by tables: "gelu".
     `schedules` is a tuning database, whose schedules layers of target cpu take.
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """
@@ -44,6 +46,7 @@ class CompileOptions:
     device: str = "v1A"
     dpus: int | None = None
     tokens: int = 128
+    functions: tuple[str, ...] = ()
     schedules: Path | None = None
 
     def require_fitting(self, target: Target) -> None:

@@ -20,6 +20,7 @@ from ..dialects.pim.device import Device
 from ..dialects.pim.plan import Plan
 from ..dialects.regions import walk
 from ..passes.partition_pim import Chooser, PimPartition, partition_pim
+from ..passes.place_pim_functions import FunctionPlacement, place_pim_functions
 from .pack import parameters_of
 
 HOST_NAME = "model"
@@ -35,6 +36,13 @@ def place(
     `choose` gives each its schedule; by default it is searched for.
     """
     return partition_pim(PimPartition(device, tokens, choose=choose))
+
+
+def place_functions(
+    device: Device, tokens: int, functions: tuple[str, ...]
+) -> Callable[[Operation, object], None]:
+    """The pass that takes functions of numbers to DPUs; UsageError for others than there are."""
+    return place_pim_functions(FunctionPlacement(device, functions, tokens))
 
 
 def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:

@@ -22,7 +22,7 @@ from .artifact import Artifact
 from .manifest import Precision
 
 if TYPE_CHECKING:
-    from ..dialects.pim.plan import Layer, Plan
+    from ..dialects.pim.plan import Launched, Plan
 
 
 HOST = "host"
@@ -71,7 +71,7 @@ def upmem_members(precision: Precision, code: UpmemCode) -> dict[str, bytes]:
         msgspec.to_builtins(plan.device),
         code.rung,
         plan.dpus,
-        tuple(_placed(plan, layer) for layer in plan.layers),
+        tuple(_placed(plan, layer) for layer in plan.launched),
         plan.host,
         tuple(sorted(code.sources)),
         code.tensors,
@@ -88,12 +88,12 @@ def upmem_members(precision: Precision, code: UpmemCode) -> dict[str, bytes]:
     return members
 
 
-def _placed(plan: Plan, layer: Layer) -> PlacedLayer:
+def _placed(plan: Plan, layer: Launched) -> PlacedLayer:
     moves = tuple(
         Move(each.kind, each.array, each.offset, each.length, each.once)  # type: ignore[arg-type]
         for each in plan.transfers(layer)
     )
-    schedule = msgspec.to_builtins(layer.share.schedule)
+    schedule = msgspec.to_builtins(layer.schedule)
     return PlacedLayer(layer.name, layer.layer, layer.kernel, layer.parameter, schedule, moves)
 
 

@@ -18,8 +18,6 @@ def upmem_report(code: object) -> dict[str, Any] | None:
     if not isinstance(code, UpmemCode):
         return None
     plan = code.plan
-    residencies = {layer.name: layer.share.schedule for layer in plan.layers}
-    rows = [row | {"residency": _residency(residencies[row["layer"]])} for row in plan.report()]
     return {
         "device": plan.device.name,
         "emulator": code.rung,
@@ -27,16 +25,9 @@ def upmem_report(code: object) -> dict[str, Any] | None:
         "load_ms": plan.load_ms,
         "milliseconds": plan.milliseconds,
         "step_milliseconds": plan.step_milliseconds,
-        "layers": rows,
+        "layers": plan.report(),
         "host": [{"op": name, "reason": reason} for name, reason in plan.host],
     }
-
-
-def _residency(schedule: Any) -> str:
-    """Where tables are: "resident" or "stream" for stored ones, made on the fly, or none."""
-    if schedule.method == "multiply":
-        return "none"
-    return "made" if schedule.method in ("fly", "lanes") else schedule.residency
 
 
 def layer_rows(layers: Sequence[Any]) -> list[dict[str, Any]]:

@@ -17,12 +17,15 @@ from ..codegen.upmem.program import UpmemCode
 from ..dialects.bindings import ir
 from ..dialects.context import make_context
 from ..dialects.interpreter import interpret
+from ..dialects.interpreter.pim_function import function_rule
 from ..dialects.interpreter.pim_linear import linear_rule
 from ..dialects.pim.execute import kernel_sums
+from ..dialects.pim.functions import Evaluation, PlacedFunction, PlacedFunctions
+from ..dialects.pim.layer import Layer
 from ..dialects.pim.layout import constant_arrays
 from ..dialects.pim.linear import HeldWeights, Sums
 from ..dialects.pim.placed_layers import Adding, PlacedLayers
-from ..dialects.pim.plan import Layer, Plan
+from ..dialects.pim.plan import Launched, Plan
 from .pack import decoded_parameter, parameters_of
 from .running import Caches, Running, RunningCode
 from .upmem_build import kernels_of
@@ -68,6 +71,7 @@ class UpmemRunning(Running):
         if code.rung == "rv32" and code.plan.dpus <= MOST_RESIDENT:
             self._resident = EmulatedPlan(code.plan, kernels, folder, workers)
         self._layers = placed_layers(code.plan, tensor, self._sums)
+        self._functions = PlacedFunctions(code.plan.functions, self._function)
         self._linear = {(each.layer, each.parameter): each.linear for each in code.plan.layers}
         self._host = RunningCode(code.host, tensor, workers, self._answer)
 
@@ -79,7 +83,14 @@ class UpmemRunning(Running):
             return kernel_sums(layer.share, partial(self._launch, layer), weights.codes)
         return kernel_sums(layer.share, self._emulated(layer.kernel), weights.codes)
 
-    def _launch(self, layer: Layer, arrays: Mapping[str, np.ndarray]) -> None:
+    def _function(self, function: PlacedFunction) -> Evaluation:
+        if self._resident is None:
+            return function.by(self._emulated(function.kernel))
+        with self._context:
+            self._resident.load(function, function.constants())
+        return function.by(partial(self._launch, function))
+
+    def _launch(self, layer: Launched, arrays: Mapping[str, np.ndarray]) -> None:
         assert self._resident
         with self._context:
             self._resident.run(layer, arrays)
@@ -87,11 +98,15 @@ class UpmemRunning(Running):
     def _answer(self, number: int, input: int, rows: int, bias: int, result: int) -> None:
         """A call of the host's code; arrays are at these addresses."""
         place = self.code.host.device_calls[number]
+        if not rows:
+            return
+        if place in self._functions:
+            _floats(result, rows)[:] = self._functions(place, _floats(input, rows))
+            return
         linear = self._linear[place]
-        if rows:
-            given = _floats(bias, linear.n) if bias else None
-            found = self._layers(place, _floats(input, rows, linear.k), given)
-            _floats(result, rows, linear.n)[:] = found
+        given = _floats(bias, linear.n) if bias else None
+        found = self._layers(place, _floats(input, rows, linear.k), given)
+        _floats(result, rows, linear.n)[:] = found
 
     def call(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         with self._lock:
@@ -104,7 +119,10 @@ class UpmemRunning(Running):
                 self._module,
                 inputs,
                 lambda symbol: decoded_parameter(stored[symbol], self._tensor),
-                rules={"pim.linear": linear_rule(self._layers)},
+                rules={
+                    "pim.linear": linear_rule(self._layers),
+                    "pim.function": function_rule(self._functions),
+                },
             )
 
     @property

@@ -20,6 +20,7 @@ from ..dialects.bindings import ir
 from ..dialects.errors import AccuracyError
 from ..dialects.interpreter import interpret
 from ..dialects.interpreter.frame import Rule
+from ..dialects.interpreter.pim_function import function_rule
 from ..dialects.interpreter.pim_linear import linear_rule
 from ..dialects.pim.placed_layers import PlacedLayers
 from ..dialects.pim.plan import Plan
@@ -63,7 +64,7 @@ class Validation:
             self._compare(name, module, _tolerance(self._source))
         elif name == "assign-formats":
             self._check_formats(name, module)
-        elif name == "partition-pim":
+        elif name in ("partition-pim", "place-pim-functions"):
             self._report_partition(name, module)
         elif self._ir:
             self._compare(name, module, 0.0)
@@ -88,6 +89,7 @@ class Validation:
     def _report_partition(self, name: str, module: ir.Module) -> None:
         """
         Sums of integers for sums of fp32: closer to the exact ones, so other roundings may follow.
+        Functions by tables: as near as these are.
         """
         results = self._run(module)
         self._record(name, "before", results, self._last, None)
@@ -108,7 +110,7 @@ class Validation:
         formats = {layer.parameter: layer.linear.weight for layer in plan.layers}
         read = self._source.weights.read
         layers = PlacedLayers(plan, lambda name: formats[name].encode_rows(read(name)))
-        return {"pim.linear": linear_rule(layers)}
+        return {"pim.linear": linear_rule(layers), "pim.function": function_rule()}
 
     def _compare(self, name: str, module: ir.Module, tolerance: float) -> None:
         results = self._run(module)

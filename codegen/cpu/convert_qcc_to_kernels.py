@@ -22,7 +22,7 @@ from .attention_segment import Attention
 from .call_site import CallSite, replace_op, view
 from .convolution import convert_conv2d
 from .decode import PlainReader
-from .device_calls import convert_device_call, drop_device_program
+from .device_calls import convert_device_call, convert_function_call, drop_device_program
 from .emit import Val, size
 from .features import host_features
 from .gemm import Contraction, contraction_launcher
@@ -195,6 +195,7 @@ def convert_param(site: CallSite, op: qcc.ParamOp) -> None:
 RULES: Rules = {
     "pim.kernel": drop_device_program,
     "pim.linear": convert_device_call,
+    "pim.function": convert_function_call,
     "qcc.attention": convert_attention,
     "qcc.conv2d": convert_conv2d,
     "qcc.dequantize": convert_dequantize,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ...dialects.pim.plan import Layer, Plan, Transfer
+from ...dialects.pim.plan import Launched, Plan, Transfer
 from .printer import Printer
 
 
@@ -30,7 +30,7 @@ def identifier(text: str) -> str:
 def identifiers(plan: Plan) -> dict[str, str]:
     """The C name of each layer; those that would be alike are numbered."""
     found: dict[str, str] = {}
-    for layer in plan.layers:
+    for layer in plan.launched:
         first = word = identifier(layer.name)
         number = 2
         while word in found.values():
@@ -39,10 +39,10 @@ def identifiers(plan: Plan) -> dict[str, str]:
     return found
 
 
-def constants(plan: Plan) -> Iterator[tuple[str, Layer, Transfer]]:
+def constants(plan: Plan) -> Iterator[tuple[str, Launched, Transfer]]:
     """What is brought once, and its name; tables that layers share come once."""
     seen, names = set[int](), identifiers(plan)
-    for layer in plan.layers:
+    for layer in plan.launched:
         for transfer in plan.transfers(layer):
             if transfer.once and transfer.offset not in seen:
                 seen.add(transfer.offset)
@@ -51,10 +51,10 @@ def constants(plan: Plan) -> Iterator[tuple[str, Layer, Transfer]]:
 
 def programs(plan: Plan) -> list[str]:
     """The files of the kernels, in the order of their first use."""
-    return list(dict.fromkeys(program_file(layer) for layer in plan.layers))
+    return list(dict.fromkeys(program_file(layer) for layer in plan.launched))
 
 
-def program_file(layer: Layer) -> str:
+def program_file(layer: Launched) -> str:
     return f"{layer.kernel}.dpu"
 
 
@@ -66,7 +66,7 @@ def _header(plan: Plan, name: str) -> str:
     device = plan.device.name
     files = ", ".join(programs(plan))
     out.comment(
-        f"{len(plan.layers)} layers on {plan.dpus} DPUs {device}; programs: {files}.",
+        f"{len(plan.launched)} layers on {plan.dpus} DPUs {device}; programs: {files}.",
         "Arrays hold the bytes of the first DPU, then those of the second, and so on.",
     )
     out.line(f"#ifndef {guard}")
@@ -83,7 +83,7 @@ def _header(plan: Plan, name: str) -> str:
     for declaration in (
         _open(name),
         _load(name),
-        *(_run(plan, name, each) for each in plan.layers),
+        *(_run(plan, name, each) for each in plan.launched),
     ):
         out.line(f"{declaration};")
     out.line()
@@ -91,10 +91,10 @@ def _header(plan: Plan, name: str) -> str:
     return out.text()
 
 
-def _extent(layer: Layer, transfer: Transfer) -> str:
+def _extent(layer: Launched, transfer: Transfer) -> str:
     if transfer.kind == "broadcast":
         return f"{transfer.length} bytes, the same for all"
-    return f"{layer.share.schedule.dpus} x {transfer.length} bytes"
+    return f"{layer.dpus} x {transfer.length} bytes"
 
 
 def _open(name: str) -> str:
@@ -107,7 +107,7 @@ def _load(name: str) -> str:
     )
 
 
-def _run(plan: Plan, name: str, layer: Layer) -> str:
+def _run(plan: Plan, name: str, layer: Launched) -> str:
     parameters = ", ".join(
         f"{'void' if each.kind == 'gather' else 'const void'} *{each.array}"
         for each in plan.transfers(layer)
@@ -135,20 +135,14 @@ def _source(plan: Plan, name: str) -> str:
         for each, layer, transfer in constants(plan):
             out.line(f"QCC_TRY({_transfer(layer, transfer, f'constants->{each}')});")
         out.line("return DPU_OK;")
-    for layer in plan.layers:
+    for layer in plan.launched:
         out.line()
         _write_layer(out, plan, name, layer)
     return out.text()
 
 
-def _write_layer(out: Printer, plan: Plan, name: str, layer: Layer) -> None:
-    problem, schedule = layer.share.problem, layer.share.schedule
-    out.comment(
-        f"{layer.name}: {problem.rows} x {problem.k}, {problem.tokens} tokens, by "
-        f"{schedule.method} of p = {schedule.p};",
-        f"{schedule.k_parts} parts of the sum x {schedule.row_parts} of rows x "
-        f"{schedule.token_parts} of tokens, a DPU each.",
-    )
+def _write_layer(out: Printer, plan: Plan, name: str, layer: Launched) -> None:
+    out.comment(*layer.summary)
     offsets = [str(plan.offsets[layer.name, array]) for array in layer.sizes]
     with out.block(_run(plan, name, layer)):
         out.comment(f"Of {', '.join(layer.sizes)}.")
@@ -165,9 +159,9 @@ def _write_layer(out: Printer, plan: Plan, name: str, layer: Layer) -> None:
         out.line("return DPU_OK;")
 
 
-def _transfer(layer: Layer, transfer: Transfer, data: str) -> str:
+def _transfer(layer: Launched, transfer: Transfer, data: str) -> str:
     place = f"{transfer.offset}, {data}, {transfer.length}"
     if transfer.kind == "broadcast":
         return f"qcc_broadcast(dpus, {place})"
     verb = "gather" if transfer.kind == "gather" else "scatter"
-    return f"qcc_{verb}(dpus, {layer.share.schedule.dpus}, {place})"
+    return f"qcc_{verb}(dpus, {layer.dpus}, {place})"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dialects.pim.plan import Layer, Plan, Transfer
+from ...dialects.pim.plan import Launched, Plan, Transfer
 from .build_dpu import build_rv32
 from .dpu_program import DpuProgram
 from .emit_dpu import OFFSETS, dpu_program
@@ -42,7 +42,7 @@ class EmulatedPlan:
         self._program = ""
         self._brought: set[int] = set()
 
-    def load(self, layer: Layer, arrays: Mapping[str, Array]) -> None:
+    def load(self, layer: Launched, arrays: Mapping[str, Array]) -> None:
         """Bring the tables and weights of a layer, tables of several layers once."""
         self._use(layer.kernel)
         for transfer in self.plan.transfers(layer):
@@ -50,7 +50,7 @@ class EmulatedPlan:
                 self._brought.add(transfer.offset)
                 self._bring(layer, transfer, arrays[transfer.array])
 
-    def run(self, layer: Layer, arrays: Mapping[str, Array]) -> None:
+    def run(self, layer: Launched, arrays: Mapping[str, Array]) -> None:
         """One launch; results are written into their array."""
         self._use(layer.kernel)
         moved = [each for each in self.plan.transfers(layer) if not each.once]
@@ -81,9 +81,9 @@ class EmulatedPlan:
                 dpu.reload(program, image)
         self._program = kernel
 
-    def _bring(self, layer: Layer, transfer: Transfer, array: Array) -> None:
+    def _bring(self, layer: Launched, transfer: Transfer, array: Array) -> None:
         """DPUs behind the last that works on the layer get what that one gets."""
-        working = layer.share.schedule.dpus
+        working = layer.dpus
         for number, dpu in enumerate(self._dpus):
             part = 0 if transfer.kind == "broadcast" else min(number, working - 1)
             dpu.write(HEAP, array[part], transfer.offset)

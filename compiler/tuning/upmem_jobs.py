@@ -10,7 +10,7 @@ from ...dialects.bindings import ir
 from ...dialects.knobs import Value
 from ...dialects.pim.device import Device
 from ...dialects.pim.host import LinearOp
-from ...dialects.pim.plan import schedule_of as schedule_on
+from ...dialects.pim.layer import schedule_of as schedule_on
 from ...dialects.pim.schedule import Schedule
 from ...dialects.pim.space import ESTIMATE, KERNEL, linear_space, values_of
 from ...dialects.regions import walk

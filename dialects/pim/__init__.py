@@ -3,7 +3,7 @@
 from .compute import LookupAccumulateOp, Mul8Op
 from .device import DEVICES, Device, device, read_profile
 from .dialect import DpusType, MramType, Pim, WramType
-from .host import BroadcastOp, DeviceOp, GatherOp, LaunchOp, LinearOp, ShardOp
+from .host import BroadcastOp, DeviceOp, FunctionOp, GatherOp, LaunchOp, LinearOp, ShardOp
 from .kernel import BarrierOp, KernelOp, LoopOp, OrderOp, ReturnOp, TaskletOp, YieldOp
 from .memory import (
     CopyInOp,
@@ -29,6 +29,7 @@ __all__ = [
     "DmaInOp",
     "DmaOutOp",
     "DpusType",
+    "FunctionOp",
     "GatherOp",
     "KernelOp",
     "LaunchOp",

@@ -39,21 +39,34 @@ class Cost:
 
 def cost_of(share: Share, device: Device, cycles: float) -> Cost:
     """The cost of a call whose kernel takes `cycles`."""
-    dpus = share.schedule.dpus
     sizes = {
         name: padded(prod(shape), WIDTH[element]) * WIDTH[element]
         for name, (shape, element) in arrays(share).items()
     }
     inputs = sizes.get("inputs", 0) + sizes.get("places", 0)
+    held = sizes["weights"] * share.schedule.dpus, sizes.get("table", 0) + sizes.get("reorder", 0)
+    return moving_cost(device, share.schedule.dpus, inputs, sizes["results"], cycles, *held)
+
+
+def moving_cost(
+    device: Device,
+    dpus: int,
+    inputs: int,
+    results: int,
+    cycles: float,
+    weight_bytes: int = 0,
+    table_bytes: int = 0,
+) -> Cost:
+    """Of a call that moves `inputs` bytes to each of some DPUs, and `results` from each."""
     kernel = device.milliseconds(cycles)
     inward = transfer_ms(device, dpus, inputs, inward=True)
-    outward = transfer_ms(device, dpus, sizes["results"], inward=False)
+    outward = transfer_ms(device, dpus, results, inward=False)
     seconds = (kernel + device.host.launch_ms) / 1e3
     joules = seconds * dpus * device.power.dpu_watts
     joules += (kernel + device.host.launch_ms + inward + outward) / 1e3 * device.power.host_watts
     return Cost(
-        kernel, device.host.launch_ms, inward, outward, inputs * dpus, sizes["results"] * dpus,
-        sizes["weights"] * dpus, sizes.get("table", 0) + sizes.get("reorder", 0), joules,
+        kernel, device.host.launch_ms, inward, outward, inputs * dpus, results * dpus,
+        weight_bytes, table_bytes, joules,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Ops of the host: linear layers on DPUs; sets of DPUs, transfers to and from MRAM, launches."""
+"""Ops of the host: layers and functions on DPUs; sets of DPUs, transfers, launches."""
 
 from math import prod
 from typing import Any, Optional
@@ -46,6 +46,35 @@ class LinearOp(Pim.Operation, name="linear"):
         if reason:
             self.location.emit_error(f"pim.linear: {reason}")
         return reason is None
+
+
+class FunctionOp(Pim.Operation, name="function"):
+    """
+    The function `function` of each number of a tensor of f32, by `cells`: see functions.py.
+
+    `dpus` DPUs take `numbers` each in a launch of `pim.kernel @kernel`; more are several launches.
+    `error` is the largest difference to the function, of any number.
+    """
+
+    input: Operand[Any]
+    function: ir.StringAttr
+    kernel: ir.StringAttr
+    cells: Any
+    numbers: ir.IntegerAttr
+    dpus: ir.IntegerAttr
+    error: Any
+    result: Result[Any]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The names of the layer and of its function."""
+        return ir.StringAttr(self.operation.attributes["layer"]).value, self.function.value
+
+    def verify_invariants(self) -> bool:
+        if self.input.type == self.result.type and "layer" in self.operation.attributes:
+            return True
+        self.location.emit_error("pim.function: it takes and gives one type, and has a layer")
+        return False
 
 
 class DeviceOp(Pim.Operation, name="device"):

@@ -162,6 +162,11 @@ class Cells:
         off = np.abs(self.decode(self(inputs)) - function(self.low + inputs * self.step))
         return float(off.mean()), float(off.max())
 
+    def bound(self, function: Function) -> float:
+        """The largest error of any number in the range: of the table, and of rounding inputs."""
+        steepest = float(np.abs(self.slope.astype(np.int32)).max()) * self.unit / 2**self.shift
+        return self.errors(function)[1] + steepest / 2
+
 
 def softmax(scores: Floats, exponential: Cells, reciprocal: Callable[[Floats], Floats]) -> Floats:
     """Rows of exp(x - max) over their sum; below its range exp gives 0 (methods.md §9)."""

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .layer import Layer
 from .linear import HeldWeights, Sums
-from .plan import Layer, Plan
+from .plan import Plan
 
 Floats = NDArray[np.float32]
 Parts = Callable[[str], Mapping[str, NDArray[Any]]]

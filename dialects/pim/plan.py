@@ -11,24 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
 from typing import Any
 
 from ..bindings import ir
 from ..errors import ResourceError
-from ..formats import parse_spelling
 from ..regions import walk
-from .cost import Cost, broadcast_ms, cost_of
+from .cost import broadcast_ms
 from .device import Device, device
-from .host import LinearOp
-from .linear import IntegerLinear
-from .schedule import WIDTH, Schedule, Share, arrays, padded
+from .functions import PlacedFunction
+from .host import FunctionOp, LinearOp
+from .layer import STEP, Layer
 from .slots import traces
 from .timing import Timing, simulate
 
-STEP = "step"
-"""The function that continues sequences (passes/materialize_kv_cache.py)."""
-PERSISTENT = ("table", "reorder", "weights")
+BROADCAST = ("table", "reorder", "base", "slope")
+PERSISTENT = (*BROADCAST, "weights")
 
 
 @dataclass(frozen=True)
@@ -49,54 +46,21 @@ class Transfer:
         return self.length * dpus
 
 
-@dataclass(frozen=True)
-class Layer:
-    """
-    A linear layer by a kernel: what it computes, and what that costs.
-
-    `layer` is its name in the model. It may have a second kernel, for the few tokens of a step
-    of generation: that is a Layer of its own, whose weights lie in MRAM a second time.
-    """
-
-    name: str
-    layer: str
-    parameter: str
-    kernel: str
-    linear: IntegerLinear
-    share: Share
-    timing: Timing
-    cost: Cost
-
-    @property
-    def steps(self) -> bool:
-        """Whether it is the one for steps."""
-        return self.name.startswith(f"{self.layer}.{STEP}")
-
-    def milliseconds(self, tokens: int) -> float:
-        """Of as many launches as so many tokens take."""
-        return -(-tokens // self.share.problem.tokens) * self.cost.total_ms
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each array of one DPU."""
-        return {
-            name: padded(prod(shape), WIDTH[element]) * WIDTH[element]
-            for name, (shape, element) in arrays(self.share).items()
-        }
-
-    @property
-    def table_key(self) -> tuple[Any, ...]:
-        tables = self.share.tables
-        return self.share.schedule.method, tables.weights, tables.activations, tables.p
+Launched = Layer | PlacedFunction
+"""What DPUs are started for."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Layers in the order of the program, and what stays on the host: (layer or op, reason)."""
+    """
+    Layers in the order of the program, functions of numbers, and what stays on the host:
+    (layer or op, reason).
+    """
 
     device: Device
     layers: tuple[Layer, ...]
     host: tuple[tuple[str, str], ...]
+    functions: tuple[PlacedFunction, ...] = ()
 
     @staticmethod
     def of(module: Any, on: Device | None = None) -> Plan:
@@ -109,12 +73,16 @@ class Plan:
         for function in functions:
             again = _symbol(function) == STEP
             for op in walk(function):
-                if isinstance(op, LinearOp):
+                if isinstance(op, LinearOp | FunctionOp):
                     layers.add(op, f".{STEP}" if again else "")
                 elif "pim.host" in op.operation.attributes and not again:
                     reason = ir.StringAttr(op.operation.attributes["pim.host"]).value
                     host.append((_name(op), reason))
-        found = Plan(on or device("v1A"), tuple(layers.found.values()), tuple(host))
+        placed = tuple(layers.found.values())
+        found = Plan(
+            on or device("v1A"), tuple(each for each in placed if isinstance(each, Layer)),
+            tuple(host), tuple(each for each in placed if isinstance(each, PlacedFunction)),
+        )  # fmt: skip
         return found.where_it_fits()
 
     def where_it_fits(self) -> Plan:
@@ -129,8 +97,12 @@ class Plan:
         return self
 
     @property
+    def launched(self) -> tuple[Launched, ...]:
+        return *self.layers, *self.functions
+
+    @property
     def dpus(self) -> int:
-        return max((layer.share.schedule.dpus for layer in self.layers), default=0)
+        return max((each.dpus for each in self.launched), default=0)
 
     @cached_property
     def offsets(self) -> dict[tuple[str, str], int]:
@@ -142,17 +114,17 @@ class Plan:
         found: dict[tuple[str, str], int] = {}
         tables: dict[tuple[Any, ...], int] = {}
         place = 0
-        for layer in self.layers:
-            for array in ("table", "reorder"):
+        for layer in self.launched:
+            for array in BROADCAST:
                 if array in layer.sizes:
                     key = (*layer.table_key, array)
                     if key not in tables:
                         tables[key], place = place, place + layer.sizes[array]
                     found[layer.name, array] = tables[key]
             found[layer.name, "weights"] = place
-            place += layer.sizes["weights"]
+            place += layer.sizes.get("weights", 0)
             self._check(layer, place)
-        for layer in self.layers:
+        for layer in self.launched:
             at = place
             for array, size in layer.sizes.items():
                 if array not in PERSISTENT:
@@ -160,21 +132,20 @@ class Plan:
             self._check(layer, at)
         return found
 
-    def _check(self, layer: Layer, need: int) -> None:
+    def _check(self, layer: Launched, need: int) -> None:
         if need > self.device.mram:
-            parts = layer.share.schedule.row_parts
             raise ResourceError(
                 "pim-mram-full", f"{layer.name} does not fit the MRAM of {self.device.name}",
                 why=f"{need} bytes for each DPU with the layers before it; there are "
                 f"{self.device.mram}",
-                next_step=f"split rows over more than {parts} parts, use fewer bits, or leave "
-                "layers to the host",
+                next_step=f"split layers over more than {layer.dpus} DPUs, use fewer bits, or "
+                "leave layers to the host",
             )  # fmt: skip
 
-    def transfers(self, layer: Layer) -> Iterator[Transfer]:
+    def transfers(self, layer: Launched) -> Iterator[Transfer]:
         """What a layer moves, in order; its launch comes before the gather."""
         for array, size in layer.sizes.items():
-            kind = "broadcast" if array in ("table", "reorder") else "shard"
+            kind = "broadcast" if array in BROADCAST else "shard"
             if array == "results":
                 kind = "gather"
             offset = self.offsets[layer.name, array]
@@ -184,7 +155,7 @@ class Plan:
     def load_ms(self) -> float:
         """Milliseconds to bring tables and weights, once."""
         seen, total = set(), 0.0
-        for layer in self.layers:
+        for layer in self.launched:
             for transfer in self.transfers(layer):
                 key = transfer.kind, transfer.offset
                 if transfer.once and key not in seen:
@@ -195,32 +166,28 @@ class Plan:
     @property
     def milliseconds(self) -> float:
         """Of all layers, one after another, for the tokens that their kernels were chosen for."""
-        return sum(layer.cost.total_ms for layer in self.layers if not layer.steps)
+        return sum(each.cost.total_ms for each in self.launched if not each.steps)
 
     @property
     def step_milliseconds(self) -> float | None:
         """Of all layers for one token; None where the program has no step."""
-        stepped = {layer.layer for layer in self.layers if layer.steps}
-        alone = [layer for layer in self.layers if layer.steps or layer.layer not in stepped]
+        stepped = {layer.layer for layer in self.launched if layer.steps}
+        alone = [layer for layer in self.launched if layer.steps or layer.layer not in stepped]
         return sum(layer.cost.total_ms for layer in alone) if stepped else None
 
     def report(self) -> list[dict[str, Any]]:
         """A row for each layer on DPUs, as `report.json` holds them."""
         return [
             {
-                "layer": layer.name, "kernel": layer.kernel,
-                "for_tokens": layer.share.problem.tokens,
-                "method": layer.share.schedule.method, "p": layer.share.schedule.p,
-                "dpus": layer.share.schedule.dpus,
-                "rows": layer.share.rows, "tokens": layer.share.tokens,
+                "layer": layer.name, "kernel": layer.kernel, "dpus": layer.dpus,
                 "kernel_ms": layer.cost.kernel_ms, "launch_ms": layer.cost.launch_ms,
                 "to_dpu_ms": layer.cost.to_dpu_ms, "from_dpu_ms": layer.cost.from_dpu_ms,
                 "dma_bytes": (layer.timing.bytes_read + layer.timing.bytes_written)
-                * layer.share.schedule.dpus,
+                * layer.dpus,
                 "lut_bytes": layer.cost.table_bytes, "weight_bytes": layer.cost.weight_bytes,
                 "joules": layer.cost.joules, "trusted": layer.timing.trusted,
-            }
-            for layer in self.layers
+            } | layer.row()
+            for layer in self.launched
         ]  # fmt: skip
 
 
@@ -240,13 +207,13 @@ class _Layers:
 
     kernels: dict[str, Any]
     device: Device | None
-    found: dict[str, Layer] = field(default_factory=dict)
+    found: dict[str, Launched] = field(default_factory=dict)
     runs: dict[str, Timing] = field(default_factory=dict)
 
-    def add(self, op: LinearOp, suffix: str) -> None:
+    def add(self, op: LinearOp | FunctionOp, suffix: str) -> None:
         """A layer that has this kernel already, in another function or call, is not added again."""
         place, kernel = op.place, op.kernel.value
-        if any((e.layer, e.parameter, e.kernel) == (*place, kernel) for e in self.found.values()):
+        if any((*e.place, e.kernel) == (*place, kernel) for e in self.found.values()):
             return
         held = self.device or device(self.kernels[kernel].device.value)
         if kernel not in self.runs:
@@ -254,32 +221,7 @@ class _Layers:
         name = place[0] + suffix
         while name in self.found:
             name += "_"
-        self.found[name] = _layer(op, name, held, self.runs[kernel])
-
-
-def _layer(op: LinearOp, name: str, on: Device, timing: Timing) -> Layer:
-    limits = None
-    if "range" in op.operation.attributes:
-        least, most = ir.DenseF32ArrayAttr(op.operation.attributes["range"])
-        limits = (least, most)
-    activation = parse_spelling(op.activation.value)
-    schedule, rows, k, tokens = schedule_of(op.schedule)
-    weight = parse_spelling(op.weight_format.value)
-    linear = IntegerLinear(rows, k, weight, activation, limits)
-    share = Share(linear.problem(tokens), schedule)
-    cost = cost_of(share, on, timing.cycles)
-    return Layer(name, *op.place, op.kernel.value, linear, share, timing, cost)
-
-
-def schedule_of(attribute: ir.Attribute) -> tuple[Schedule, int, int, int]:
-    """The schedule of a `pim.linear`, and the rows, k and tokens of its problem."""
-    given = ir.DictAttr(attribute)
-    values: dict[str, Any] = {}
-    for name in ("method", "residency"):
-        values[name] = ir.StringAttr(given[name]).value
-    for name in ("p", "groups", "words", "row_block", "tasklets", "row_parts", "token_parts",
-                 "k_parts", "lane_bits"):  # fmt: skip
-        values[name] = ir.IntegerAttr(given[name]).value
-    values["shared"] = ir.BoolAttr(given["shared"]).value
-    rows, k, tokens = (ir.IntegerAttr(given[name]).value for name in ("rows", "k", "tokens"))
-    return Schedule(**values), rows, k, tokens
+        if isinstance(op, LinearOp):
+            self.found[name] = Layer.of(op, name, held, self.runs[kernel])
+        else:
+            self.found[name] = PlacedFunction.of(op, name, held, self.runs[kernel])

@@ -109,6 +109,13 @@ class Schedule:
     def dpus(self) -> int:
         return self.k_parts * self.row_parts * self.token_parts
 
+    @property
+    def tables_at(self) -> str:
+        """Where tables are: "resident" or "stream" for stored ones, made on the fly, or none."""
+        if self.method == "multiply":
+            return "none"
+        return "made" if self.method in ("fly", "lanes") else self.residency
+
 
 @dataclass(frozen=True)
 class Share:

@@ -28,10 +28,11 @@ from qcc.dialects.pim.cost import cost_of
 from qcc.dialects.pim.device import Device
 from qcc.dialects.pim.execute import kernel_sums
 from qcc.dialects.pim.kernel import walk
+from qcc.dialects.pim.layer import Layer
 from qcc.dialects.pim.layout import dpu_arrays, product_of
 from qcc.dialects.pim.linear import HeldWeights, Sums
 from qcc.dialects.pim.placed_layers import Adding, PlacedLayers
-from qcc.dialects.pim.plan import Layer, Plan
+from qcc.dialects.pim.plan import Launched, Plan
 from qcc.dialects.pim.schedule import Problem, Schedule, Share
 from qcc.passes.choose_pim_schedule import Choice
 from qcc.passes.partition_pim import PimPartition, partition_pim
@@ -164,7 +165,7 @@ int main(void) {
 """
 
 
-def bytes_of(layer: Layer, array: str, arrays: dict[str, np.ndarray]) -> bytes:
+def bytes_of(layer: Launched, array: str, arrays: dict[str, np.ndarray]) -> bytes:
     """As the plan moves them: each DPU's padded to whole units."""
     size, parts = layer.sizes[array], arrays[array]
     once = array in ("table", "reorder")

@@ -87,7 +87,7 @@ def test_a_kernel_computes_the_cells() -> None:
     arrays = {
         "base": np.repeat(cells.base[None], 2, axis=0),
         "slope": np.repeat(cells.slope[None], 2, axis=0),
-        "x": x.astype(np.int16), "y": np.zeros((2, 1024), np.int16),
+        "inputs": x.astype(np.int16), "results": np.zeros((2, 1024), np.int16),
     }  # fmt: skip
     with make_context(), ir.Location.unknown():
         module = ir.Module.create()
@@ -95,7 +95,7 @@ def test_a_kernel_computes_the_cells() -> None:
             kernel = pim_piecewise_kernel(cells, 1024, DPU, "gelu")
         assert module.operation.verify()
         run_kernel(kernel, arrays, {})
-    assert np.array_equal(arrays["y"], cells(arrays["x"]))
+    assert np.array_equal(arrays["results"], cells(arrays["inputs"]))
 
 
 def test_impossible_tables_are_refused() -> None:

@@ -1,0 +1,101 @@
+"""A model whose GELU is a table on DPUs: the same bits in every emulator, near the model's own."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+import qcc
+from qcc.codegen.upmem.toolchain import candidates
+from qcc.compiler.cli import main
+from qcc.dialects.errors import QccError
+from qcc.dialects.pim.functions import PlacedFunction
+
+SMALL: dict[str, Any] = {"dpus": 4, "tokens": 8, "recipe": "w4a4"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 24), nn.GELU(), nn.Linear(24, 10)).eval()
+    sizes = ({0: Dim("time", min=2, max=200)},)
+    out = tmp_path_factory.mktemp("model") / "layers.pt2"
+    torch.export.save(torch.export.export(model, (torch.randn(5, 40),), dynamic_shapes=sizes), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def path(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("artifact") / "layers.qcc"
+    argv = ["compile", str(exported), "--target", "upmem", "--recipe", "w4a4", "-o", str(out)]
+    assert main([*argv, "--dpus", "4", "--tokens", "8", "--functions", "gelu"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def inputs() -> list[np.ndarray]:
+    """More numbers than a launch takes."""
+    return [np.random.default_rng(0).standard_normal((150, 40), np.float32) * 3]
+
+
+def test_dpus_compute_what_the_interpreter_does(path: Path) -> None:
+    result = qcc.load(path).verify()
+    assert result["passed"]
+    alone = result["outputs"][1]
+    assert alone["name"].endswith("(DPUs alone)")
+    assert alone["max_abs_error"] == alone["tolerance"] == 0
+
+
+def test_what_dpus_say_reaches_the_result(
+    path: Path, inputs: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = qcc.load(path).run(inputs)[0]
+    monkeypatch.setattr(PlacedFunction, "by", lambda *_: np.zeros_like)
+    assert not np.allclose(qcc.load(path).run(inputs)[0], expected, atol=1e-2)
+
+
+def test_near_the_model_without(path: Path, exported: Path, inputs: list[np.ndarray]) -> None:
+    """A table moves few activations over a boundary of 4 bits."""
+    plain = qcc.compile(exported, target="upmem", golden=False, **SMALL).run(inputs)[0]
+    found = qcc.load(path).run(inputs)[0]
+    assert 0 < np.linalg.norm(found - plain) < 0.02 * np.linalg.norm(plain)
+
+
+@pytest.mark.skipif(not candidates(), reason="needs clang for RV32, from PATH or qcc[pim-emu]")
+def test_timed_emulator_gives_the_same(
+    path: Path, exported: Path, inputs: list[np.ndarray]
+) -> None:
+    made = qcc.compile(exported, target="upmem:rv32", golden=False, functions=["gelu"], **SMALL)
+    assert made.run(inputs)[0].tobytes() == qcc.load(path).run(inputs)[0].tobytes()
+
+
+def test_report_and_members(path: Path) -> None:
+    rows = qcc.load(path).report["upmem"]["layers"]
+    assert [row["layer"] for row in rows] == ["0", "2", "0.gelu"]
+    row = rows[-1]
+    assert (row["method"], row["residency"], row["lut_bytes"]) == ("piecewise", "resident", 768)
+    assert row["kernel_ms"] > 0 < row["dma_bytes"]
+    with zipfile.ZipFile(path) as archive:
+        source = archive.read("kernels/upmem/model.c").decode()
+    assert "dpu_error_t model_layer_0_gelu(" in source
+
+
+def test_functions_are_of_this_target(exported: Path) -> None:
+    with pytest.raises(QccError, match="takes no functions"):
+        qcc.compile(exported, functions=["gelu"])
+    with pytest.raises(QccError, match="'norm' is no function"):
+        qcc.compile(exported, target="upmem", functions=["norm"], **SMALL)
