@@ -112,6 +112,11 @@ class PlacedFunction:
         return "piecewise", self.function, self.cells.base.tobytes(), self.cells.slope.tobytes()
 
     @property
+    def parts(self) -> int:
+        """What its numbers are split into."""
+        return self.dpus
+
+    @property
     def schedule(self) -> dict[str, Any]:
         return {"method": "piecewise", "dpus": self.dpus, "numbers": self.numbers}
 

@@ -78,6 +78,11 @@ class Layer:
         return self.share.schedule.dpus
 
     @property
+    def parts(self) -> int:
+        """What its rows are split into."""
+        return self.share.schedule.row_parts
+
+    @property
     def schedule(self) -> Schedule:
         return self.share.schedule
 

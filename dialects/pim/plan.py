@@ -138,7 +138,7 @@ class Plan:
                 "pim-mram-full", f"{layer.name} does not fit the MRAM of {self.device.name}",
                 why=f"{need} bytes for each DPU with the layers before it; there are "
                 f"{self.device.mram}",
-                next_step=f"split layers over more than {layer.dpus} DPUs, use fewer bits, or "
+                next_step=f"split rows over more than {layer.parts} parts, use fewer bits, or "
                 "leave layers to the host",
             )  # fmt: skip
 
