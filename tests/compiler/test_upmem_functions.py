@@ -94,6 +94,39 @@ def test_report_and_members(path: Path) -> None:
     assert "dpu_error_t model_layer_0_gelu(" in source
 
 
+class Decoder(nn.Module):
+    """Causal attention of one head over tokens, GELU, and logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(16, 8)
+        self.q, self.k, self.v, self.head = (nn.Linear(8, 8, bias=False) for _ in range(4))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens)
+        heads = [each(x).unsqueeze(1) for each in (self.q, self.k, self.v)]
+        attended = nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
+        return self.head(nn.functional.gelu(attended[:, 0]))
+
+
+def test_a_step_has_a_kernel_for_one_token() -> None:
+    torch.manual_seed(0)
+    sizes = ({0: Dim("batch", max=4), 1: Dim("length", min=2, max=32)},)
+    model = Decoder().eval().requires_grad_(False)
+    made = qcc.compile(
+        model, (torch.zeros(2, 5, dtype=torch.int64),), target="upmem", dynamic_shapes=sizes,
+        functions=["gelu"], **SMALL,
+    )  # fmt: skip
+    result = made.verify()
+    assert result["passed"]
+    names = {row["name"].partition(" ")[2] for row in result["outputs"]}
+    assert names == {"", "(DPUs alone)", "(token by token)"}
+    rows = [row for row in made.report["upmem"]["layers"] if row["method"] == "piecewise"]
+    assert [(row["layer"], row["for_tokens"] < 8) for row in rows] == [
+        ("gelu", False), ("gelu.step", True),
+    ]  # fmt: skip
+
+
 def test_functions_are_of_this_target(exported: Path) -> None:
     with pytest.raises(QccError, match="takes no functions"):
         qcc.compile(exported, functions=["gelu"])
