@@ -49,6 +49,11 @@ def accumulators(features: frozenset[str]) -> int:
     return 16 if "avx512vl" in features else 12
 
 
+def value_accumulators(features: frozenset[str]) -> int:
+    """Those of sums of values: one vector at a time is decoded, multiplied and forgotten."""
+    return 24 if "avx512vl" in features else accumulators(features)
+
+
 def evenly(count: int, most: int) -> int:
     """
     The size of parts, at most `most` each, of which the last is hardly smaller.
@@ -68,7 +73,8 @@ class FewRows(SegmentBody):
         room = accumulators(library.features)
         self.rows = block_rows(attention.shared)
         self.keys_at_once = max(n for n in (1, 2, 4, 8) if n * self.rows <= room)
-        self.vectors_at_once = evenly(len(vectors(attention.values.k)), room // self.rows)
+        most = value_accumulators(library.features) // self.rows
+        self.vectors_at_once = evenly(len(vectors(attention.values.k)), most)
 
     def run(self, begin: Val, end: Val) -> None:
         scores = scratch(self.a.segment * self.rows)

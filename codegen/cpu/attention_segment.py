@@ -161,7 +161,8 @@ class SegmentBody:
             seen = lanes.compare("lt", broadcast(inside - truncate(s, i32())))
             score = select(seen, score, splat(MINUS_INFINITY))
             scores.at(s).store(score)
-            return maximum(best, score)
+            # Not `maximum`, whose care for NaN makes each turn wait: the sum below keeps NaN.
+            return select(score.compare("gt", best), score, best)
 
         top = lane_max(highest[0])
         tops = broadcast(top)

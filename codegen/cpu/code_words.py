@@ -19,6 +19,7 @@ from .emit import (
 )
 
 WORD_BITS = 32
+MOST_SIGNED_BITS = WORD_BITS // LANES  # of codes, of which a word holds eight
 
 
 def reads_next_group(bits: int) -> bool:
@@ -49,10 +50,21 @@ def read_codes(row: Ptr, k: Val, bits: int, ends: bool) -> Val:
         return loaded if bits == WORD_BITS else widen(loaded, i32())
     if bits > 4:
         return _wide_codes(group, bits)
-    exactly = ends or not reads_next_group(bits)
-    word = first_bytes(group, _alone(bits), i32()) if exactly else _word(group)
     shifts = lane_constants([lane * bits for lane in range(LANES)], i32())
-    return (broadcast(word) >> shifts) & ((1 << bits) - 1)
+    return (_in_all_lanes(group, bits, ends) >> shifts) & ((1 << bits) - 1)
+
+
+def read_signed(row: Ptr, k: Val, bits: int, ends: bool) -> Val:
+    """`read_codes` of at most 4 bits that are two's complement, by two shifts a vector."""
+    word = _in_all_lanes(row.at((k >> 3) * bits), bits, ends)
+    above = lane_constants([WORD_BITS - bits - lane * bits for lane in range(LANES)], i32())
+    return (word << above).shift_right_signed(WORD_BITS - bits)
+
+
+def _in_all_lanes(group: Ptr, bits: int, ends: bool) -> Val:
+    """The word of eight codes of at most 4 bits."""
+    exactly = ends or not reads_next_group(bits)
+    return broadcast(first_bytes(group, _alone(bits), i32()) if exactly else _word(group))
 
 
 def read_bytes(start: Ptr, count: int) -> Val:

@@ -18,7 +18,13 @@ from ...dialects.bindings import ir, llvm
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Plane
 from .closed_form import Affine, Minifloat, closed_form
-from .code_words import read_bytes, read_codes, reads_next_group
+from .code_words import (
+    MOST_SIGNED_BITS,
+    read_bytes,
+    read_codes,
+    read_signed,
+    reads_next_group,
+)
 from .emit import (
     LANES,
     Ptr,
@@ -123,6 +129,7 @@ class PackedReader:
         self.block = LANES if self._lanewise else self._size
         self.ends_apart = reads_next_group(fmt.stored_bits)
         self.key = fmt.spelling
+        self._signed = _is_signed(fmt)
 
     def bind(self, arguments: Arguments, first: int) -> None:
         self._addresses = {
@@ -145,9 +152,12 @@ class PackedReader:
         """`ending` is the number of elements left in the row where that is known, else None."""
         if "codes" not in self._addresses:
             return self._nested(row, k, ending or LANES)
-        codes = self._codes(row, k, ends=ending is not None)
         by_role = dict(zip([role for role in self.parts if role != "codes"], scales, strict=True))
-        return self._scaled(codes, self._elements(codes), by_role)
+        start = self._addresses["codes"].at(row * self._widths["codes"])
+        read = read_signed if self._signed else read_codes
+        codes = read(start, k, self._format.stored_bits, ending is not None)
+        elements = signed_to_float(codes) if self._signed else self._elements(codes)
+        return self._scaled(codes, elements, by_role)
 
     def _scaled(self, codes: Val, elements: Val, scales: dict[str, Val]) -> Val:
         if "zero_point" in scales:
@@ -173,10 +183,6 @@ class PackedReader:
         if mask[ordinary:].any():
             raise AssertionError(f"{self.key}: codes without zero point must be the last ones")
         return select(codes.compare("lt", ordinary), zero_point, splat(0.0))
-
-    def _codes(self, row: Val, k: Val, ends: bool) -> Val:
-        start = self._addresses["codes"].at(row * self._widths["codes"])
-        return read_codes(start, k, self._format.stored_bits, ends)
 
     def _elements(self, codes: Val) -> Val:
         if self._format.bits == 32:
@@ -249,6 +255,14 @@ class PackedReader:
         high = (upper & 0x80) | (((upper - correction) >> 1) & 0x3F)
         bits = (high << 8) | lower
         return half_to_float(truncate(bits, i16()))
+
+
+def _is_signed(fmt: Format) -> bool:
+    """Whether codes, of at most MOST_SIGNED_BITS, are integers in two's complement."""
+    bits = fmt.stored_bits
+    if fmt.bits != bits or bits > MOST_SIGNED_BITS or fmt.zero_point is not None:
+        return False
+    return closed_form(fmt.element_values()) == Affine(1 << (bits - 1), 1.0)
 
 
 def stored_type(dtype: np.dtype) -> ir.Type:

@@ -145,6 +145,17 @@ def test_not_a_number_stays_visible(attentions, floats) -> None:
         assert np.isfinite(found[0, 2]).all()
 
 
+@pytest.mark.parametrize("queries", [1, 20])
+def test_a_key_that_is_not_a_number_stays_visible(attentions, floats, queries: int) -> None:
+    """One score of many, whichever lane and segment it is in."""
+    for place in (0, 77, 299):
+        query, key, value = operands(floats, CASES["plain"], 1, queries, 300)
+        key[0, 1, place, 2] = np.nan
+        for found in attentions.run(NAMES["plain"], query, key, value, rank=4).values():
+            assert np.isfinite(found[0, :2]).all()
+            assert np.isnan(found[0, 2:]).all()
+
+
 def test_large_scores_do_not_overflow(attentions, floats) -> None:
     query, key, value = operands(floats, CASES["plain"], 1, 4, 9)
     for found in attentions.run(NAMES["plain"], query * 1e4, key * 1e4, value, rank=4).values():
