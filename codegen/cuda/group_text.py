@@ -48,11 +48,11 @@ from .scalar_rules import (
     kind_of,
     literal,
     loaded,
-    name_hint,
     stored_size,
     stored_type,
     to_store,
 )
+from .value_names import name_hint
 
 WORD = 4
 INDEX_ARITHMETIC: dict[str, Callable[[Index, Index], Index]] = {

@@ -327,19 +327,3 @@ RULES: dict[str, Rule] = {
         "tan", "tanh",
     )
 }  # fmt: skip
-
-NAMES = {
-    "arith.addf": "sum", "arith.addi": "sum", "arith.subf": "difference", "arith.mulf": "product",
-    "arith.subi": "difference", "arith.muli": "product", "arith.divf": "ratio",
-    "arith.negf": "negative", "arith.maximumf": "larger", "arith.minimumf": "smaller",
-    "arith.cmpf": "holds", "arith.cmpi": "holds", "arith.select": "chosen", "math.exp": "power",
-    "math.rsqrt": "inverse_root", "math.sqrt": "root", "math.tanh": "tangent", "math.sin": "sine",
-    "math.cos": "cosine", "math.absf": "magnitude", "math.roundeven": "whole",
-    "arith.truncf": "rounded", "arith.bitcast": "bits", "arith.index_cast": "number",
-}  # fmt: skip
-
-
-def name_hint(op: Any) -> str:
-    """What a value of this op is called."""
-    name = op.operation.name
-    return NAMES.get(name) or f"{name.split('.')[-1]}_value"
