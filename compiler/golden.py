@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codegen.cuda.program import CudaCode
 from ..codegen.upmem.program import UpmemCode
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
@@ -38,6 +39,8 @@ from .upmem_running import placed_layers
 DRAWN_LIMIT = 1 << 26  # stored weight bytes, up to which executing a program again is cheap
 DRAWS = 8
 ERROR_FACTOR = -8  # to the other side of the exact sums, and further than errors go
+HALF_FACTOR = 2.0**10
+"""Attention multiplies weights of half precision on a GPU: with ERROR_FACTOR, 2^-11 of a value."""
 MARGIN = 4
 ACROSS_TOKENS = 5e-2  # between a step and the whole sequence, where a scale is that of all tokens
 UNCHECKED_STEP = (
@@ -219,12 +222,15 @@ def _reference(
         rules["pim.function"] = function_rule()
         rounded = True
 
+    attention_factor = HALF_FACTOR if isinstance(program.code, CudaCode) else 1.0
+
     def outputs(error_factor: float) -> list[np.ndarray]:
         return interpret(
             program.module,
             inputs,
             lambda symbol: decoded_parameter(by_symbol[symbol], writer.tensor),
             error_factor=error_factor,
+            attention_factor=attention_factor,
             rules=rules,
         )
 

@@ -23,19 +23,20 @@ def interpret(
     caches: Caches | None = None,
     observe: Observer | None = None,
     error_factor: float = 1.0,
+    attention_factor: float = 1.0,
     rules: Mapping[str, Rule] | None = None,
 ) -> list[Array]:
     """
     The results of `function` on `inputs`; the module is left as it is.
 
     Signless integers are signed arrays (unsigned inputs are read as such), i1 is bool, index is
-    int64. `params` gives a parameter's
-    decoded array of its logical shape. `caches` holds the keys and values of attention caches by
-    name and is updated. `observe` sees each operation with the values of its operands, before it
-    runs. The fp32 errors of sums in qcc ops count `error_factor` times. `rules` are those of ops
-    beyond the interpreter's own, such as what runs on a device. Raises UsageError on inputs
-    that do not fit the function or that the model's assertions refuse, UnsupportedError on an op
-    without a rule.
+    int64. `params` gives a parameter's decoded array of its logical shape. `caches` holds the keys
+    and values of attention caches by name and is updated. `observe` sees each operation with the
+    values of its operands, before it runs. The fp32 errors of sums in qcc ops count `error_factor`
+    times, those of attention then `attention_factor` times more. `rules` are those of ops beyond
+    the interpreter's own, such as what runs on a device. Raises UsageError on inputs that do not
+    fit the function or that the model's assertions refuse, UnsupportedError on an op without a
+    rule.
     """
     with module.context:
         copy = generalized(module)
@@ -54,7 +55,7 @@ def interpret(
         session = Session(
             {**RULES, **(rules or {})},
             {name: body(op) for name, op in functions.items()},
-            Model(params, {} if caches is None else caches, error_factor),
+            Model(params, {} if caches is None else caches, error_factor, attention_factor),
             {
                 name: constant_array(op.attributes["value"])
                 for name, op in symbols(operations, "ml_program.global").items()

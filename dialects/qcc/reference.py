@@ -33,12 +33,14 @@ class Model:
     What an op may read beside its operands: parameters by name, attention caches by name.
 
     The fp32 errors of sums count `error_factor` times: 1 is the plain meaning, more shows what
-    errors of that size do to a program.
+    errors of that size do to a program. Then those of attention count `attention_factor` times
+    more: a machine may multiply its weights in half precision.
     """
 
     params: Callable[[str], Array]
     caches: Caches
     error_factor: float = 1.0
+    attention_factor: float = 1.0
 
     def summed(
         self, meaning: Callable[..., Array], *operands: Array | None, **options: Any
@@ -48,7 +50,8 @@ class Model:
             return result
         doubles = [None if each is None else each.astype(np.float64) for each in operands]
         wide = meaning(*doubles, **options)
-        return (wide + self.error_factor * (result - wide)).astype(result.dtype)
+        factor = self.error_factor * (self.attention_factor if meaning is attention else 1.0)
+        return (wide + factor * (result - wide)).astype(result.dtype)
 
 
 Meaning = Callable[[Any, Sequence[Array], Model], Array]

@@ -168,3 +168,17 @@ def test_half_precision_decoders_with_a_packed_cache_have_one_type() -> None:
     np.testing.assert_array_equal(logits.astype(np.float32)[:, 4:-1].argmax(-1), new)
     program = made._artifact.read("model.mlir").decode()
     assert set(re.findall(r"\bb?f16\b", program)) == {"bf16"}
+
+
+def test_steps_whose_activations_are_rounded_to_integers() -> None:
+    """Weights of attention in half precision may carry an activation to the next integer."""
+    torch.manual_seed(0)
+    tokens = tuple(each % CONFIG.vocabulary for each in example_inputs())
+    made = qcc.compile(
+        Llama(CONFIG).eval(), tokens, dynamic_shapes=dynamic_shapes(), target="cuda:emulate",
+        recipe={"default": {"weights": "dint4", "activations": "int8", "kv": "int8"}},
+    )  # fmt: skip
+    assert made.generates
+    result = made.verify()
+    assert result["passed"]
+    assert all(output["tolerance"] < 0.03 for output in result["outputs"])
