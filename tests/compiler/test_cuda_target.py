@@ -28,7 +28,7 @@ from qcc.compiler.cuda_members import read_binding
 from qcc.compiler.cuda_running import CudaRunning
 from qcc.compiler.cuda_workspaces import KEPT_STREAMS
 from qcc.compiler.device_tensors import device_array
-from qcc.compiler.targets import TARGETS, require_target
+from qcc.compiler.targets import require_target
 from qcc.dialects.errors import (
     IntegrityError,
     QccError,
@@ -462,19 +462,6 @@ def test_sources_alone_do_not_run_on_a_gpu(code: CudaCode, driver: RecordedDrive
         open_gpu(code, driver)
 
 
-def test_without_a_toolchain_there_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none() -> None:
-        raise ResourceError("cuda-compiler-missing", "no CUDA compiler was found")
-
-    monkeypatch.setattr("qcc.compiler.cuda_binaries.find_compiler", none)
-    made = qcc.compile(
-        nn.Linear(HIDDEN, N), (torch.randn(2, HIDDEN),), target="cuda:sm_90a", golden=False
-    )
-    assert "sources of its kernels, and no cubins for sm_90a" in made.report["cuda"]["note"]
-    assert made.report["layers"][0]["weights"] == "fp16"
-    assert "rounded to fp16" in made.report["layers"][0]["reason"]
-
-
 def test_a_compiler_that_refuses_is_told_with_kernel_and_line(
     code: CudaCode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,48 +480,3 @@ def test_a_compiler_that_refuses_is_told_with_kernel_and_line(
     assert "kernel 'linear_int4_0', linear.cu:" in told.value.where
     folder = Path(told.value.next_step.rsplit(" ", 1)[1])
     assert (folder / "qcc_cuda.cuh").is_file()
-
-
-def test_operands_may_be_bf16() -> None:
-    made = qcc.compile(
-        nn.Linear(HIDDEN, N),
-        (torch.randn(2, HIDDEN),),
-        target="cuda:emulate",
-        operands="bf16",
-        golden=False,
-    )
-    assert made.report["layers"][0]["weights"] == "bf16"
-    assert "arith.truncf %in : f32 to bf16" in made._artifact.read("model.mlir").decode()
-    with pytest.raises(UsageError, match="tensor cores multiply no 'f32'"):
-        qcc.compile(
-            nn.Linear(HIDDEN, N), (torch.randn(2, HIDDEN),), target="cuda:emulate", operands="f32"
-        )
-
-
-@pytest.mark.parametrize(
-    ("weights", "operands", "nearest"),
-    [
-        ("bf16", "f16", "compile with --operands bf16, or choose fp16 or"),
-        ("fp32", "f16", "choose fp16 or a format of at most eight bits"),
-        ("fp16", "bf16", "compile with --operands f16, or choose bf16 or"),
-    ],
-)
-def test_weights_that_no_operand_holds(weights: str, operands: str, nearest: str) -> None:
-    layers = nn.Sequential(nn.Linear(HIDDEN, N)), nn.Sequential(nn.Conv2d(3, 2, 3))
-    inputs = torch.randn(2, HIDDEN), torch.randn(1, 3, 5, 5)
-    for layer, x in zip(layers, inputs, strict=True):
-        recipe = {"default": {"weights": weights}}
-        with pytest.raises(UnsupportedError, match=f"with weights in {weights}") as told:
-            qcc.compile(layer, (x,), recipe=recipe, target="cuda:sm_90a", operands=operands)
-        assert nearest in told.value.next_step
-        assert told.value.where.startswith("layer 0")
-
-
-def test_targets() -> None:
-    assert all(require_target(name).name == name for name in TARGETS)
-    assert require_target("cuda:emulate:sm_90a").machine == "sm_90a"
-    for name, nearest in (("cuda:sm_90", "sm_90a"), ("cuda", "sm_80"), ("cuda:sm_80:x", "sm_80"),
-                          ("cuda:sm_121a", "sm_120a"), ("cuda:sm_75", "sm_80")):  # fmt: skip
-        with pytest.raises(UnsupportedError) as told:
-            require_target(name)
-        assert f"cuda:{nearest}" in told.value.next_step

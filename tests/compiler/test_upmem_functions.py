@@ -17,6 +17,7 @@ from qcc.codegen.upmem.toolchain import candidates
 from qcc.compiler.cli import main
 from qcc.dialects.errors import QccError
 from qcc.dialects.pim.functions import PlacedFunction
+from tests.compiler.upmem_decoder import Decoder
 
 SMALL: dict[str, Any] = {"dpus": 4, "tokens": 8, "recipe": "w4a4"}
 
@@ -94,25 +95,10 @@ def test_report_and_members(path: Path) -> None:
     assert "dpu_error_t model_layer_0_gelu(" in source
 
 
-class Decoder(nn.Module):
-    """Causal attention of one head over tokens, GELU, and logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(16, 8)
-        self.q, self.k, self.v, self.head = (nn.Linear(8, 8, bias=False) for _ in range(4))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.table(tokens)
-        heads = [each(x).unsqueeze(1) for each in (self.q, self.k, self.v)]
-        attended = nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
-        return self.head(nn.functional.gelu(attended[:, 0]))
-
-
 def test_a_step_has_a_kernel_for_one_token() -> None:
     torch.manual_seed(0)
     sizes = ({0: Dim("batch", max=4), 1: Dim("length", min=2, max=32)},)
-    model = Decoder().eval().requires_grad_(False)
+    model = Decoder(nn.functional.gelu).eval().requires_grad_(False)
     made = qcc.compile(
         model, (torch.zeros(2, 5, dtype=torch.int64),), target="upmem", dynamic_shapes=sizes,
         functions=["gelu"], **SMALL,

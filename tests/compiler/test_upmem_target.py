@@ -25,6 +25,7 @@ from qcc.compiler.cli import main
 from qcc.compiler.targets import TARGETS, require_target
 from qcc.compiler.upmem_device import chosen_device
 from qcc.dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
+from tests.compiler.upmem_decoder import Decoder
 
 K, HIDDEN, N = 40, 24, 10
 SMALL: dict[str, Any] = {"dpus": 4, "tokens": 8}
@@ -187,20 +188,6 @@ def test_profile_of_ones_own(exported: Path, tmp_path: Path) -> None:
     made.save(again)
     profile.unlink()
     assert np.array_equal(qcc.load(again).run([x])[0], made.run([x])[0])
-
-
-class Decoder(nn.Module):
-    """Causal attention of one head over tokens, and logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(16, 8)
-        self.q, self.k, self.v, self.head = (nn.Linear(8, 8, bias=False) for _ in range(4))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.table(tokens)
-        heads = [each(x).unsqueeze(1) for each in (self.q, self.k, self.v)]
-        return self.head(nn.functional.scaled_dot_product_attention(*heads, is_causal=True)[:, 0])
 
 
 def test_a_decoder_goes_on_token_by_token() -> None:
