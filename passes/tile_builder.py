@@ -1,4 +1,4 @@
-"""Writing the ops of warp kernels (dialects/tile/warp_ops.py): types, numbers, scalar bodies."""
+"""Writing the ops of warp kernels (dialects/tile/warp_*.py): types, numbers, scalar bodies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..dialects import tile
 from ..dialects.bindings import arith, ir, scf
 from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
 from ..dialects.tile.warp_launch import WarpLaunch
-from ..dialects.tile.warp_ops import STAGES, UNROLLED
+from ..dialects.tile.warp_memory import STAGES, UNROLLED
 
 LABEL = "label"
 DYNAMIC = ir.ShapedType.get_dynamic_size()

@@ -9,7 +9,7 @@ from ...dialects.formats.packets import LANES, PACKET_COLUMNS, word_planes
 from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import tensor_of
 from ...dialects.tile.warp_launch import program_of
-from ...dialects.tile.warp_ops import row_pitch
+from ...dialects.tile.warp_memory import row_pitch
 from .printer import divided, grouped, linear, number
 from .warp_text import Shape, WarpText, scope
 

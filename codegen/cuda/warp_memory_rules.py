@@ -8,7 +8,7 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
-from ...dialects.tile.warp_ops import row_pitch
+from ...dialects.tile.warp_memory import row_pitch
 from .copy_rules import COPY_BYTES, SMALLEST_COPY, Plan
 from .kernel_text import c_type
 from .printer import linear

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
-from ...dialects.tile.warp_ops import UNROLLED, stages_of
+from ...dialects.tile.warp_memory import UNROLLED, stages_of
 from . import append_rules, image_rules, product_rules
 from . import warp_memory_rules as memory
 from .printer import grouped, linear

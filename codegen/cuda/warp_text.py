@@ -12,7 +12,7 @@ from ...dialects.regions import walk
 from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_ops import COPIES, tile_bytes
+from ...dialects.tile.warp_memory import COPIES, tile_bytes
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 

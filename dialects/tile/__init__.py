@@ -27,29 +27,31 @@ from .host_ops import CacheOp, CapacityOp, LaunchOp
 from .movement import CopyOp, FetchOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
 from .schedule import Schedule, illegal
+from .warp_movement import (
+    ColumnsOp,
+    MoveOp,
+    OperandOp,
+    PatchesOp,
+    PickOp,
+    RepackOp,
+    RowsOp,
+    SaveImageOp,
+    SaveOp,
+    UnpackOp,
+    ViewOp,
+)
 from .warp_ops import (
     AtOp,
-    ColumnsOp,
     ConvertOp,
     EachOp,
     ElementOp,
     FillOp,
     IndexOp,
-    MoveOp,
     MultiplyOp,
-    OperandOp,
-    PatchesOp,
-    PickOp,
     PositionOp,
     ReduceOp,
-    RepackOp,
-    RowsOp,
-    SaveImageOp,
-    SaveOp,
     ScaleOp,
     SyncOp,
-    UnpackOp,
-    ViewOp,
     WarpKernelOp,
 )
 

@@ -13,7 +13,7 @@ from .decode_rules import decode_program
 from .default_schedule import MULTIPROCESSORS
 from .hardware import Machine, machine
 from .problem import INSTRUCTION_OF, SCALE_ELEMENTS
-from .warp_ops import ROW_PAD
+from .warp_memory import ROW_PAD
 
 PLAIN = {"f32": 4, "f16": 2, "bf16": 2}
 PLAIN_FORMATS = {"fp16": "f16", "bf16": "bf16"}

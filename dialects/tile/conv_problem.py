@@ -15,7 +15,7 @@ from .fragments import INSTRUCTIONS
 from .hardware import Machine, is_native, machine
 from .operand_types import OPERAND_TYPES
 from .problem import CONVERTED, INSTRUCTION_OF, LONGEST_INTEGER_SUM, SCALE_ELEMENTS
-from .warp_ops import ROW_PAD
+from .warp_memory import ROW_PAD
 
 Pair = tuple[int, int]
 MOST_SUMS = 64

@@ -11,7 +11,7 @@ from ..regions import walk
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .dialect import tensor_of
-from .warp_ops import shared_need
+from .warp_memory import shared_need
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,17 @@ emitter may fetch those of later rounds ahead: what they are fetched by must fol
 index. With `unrolled` its extents are constants, and it is written out.
 """
 
-from math import prod
 from typing import Any, Optional
 
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
-from ..formats import parse_spelling
 from ..regions import walk
-from .decode_rules import decode_program
-from .dialect import Tile, element_bytes, is_tile, tensor_of
+from .dialect import Tile, tensor_of
 from .fragments import INSTRUCTIONS
 from .hardware import machine, require_native
+from .warp_memory import carried_registers, shared_need
 
-ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
 REDUCTIONS = ("max", "add")
-COPIES = ("tile.rows", "tile.patches")
-STAGES, UNROLLED = "stages", "unrolled"
 
 
 class WarpKernelOp(Tile.Operation, name="warp_kernel", traits=[ir.IsIsolatedFromAboveTrait]):
@@ -58,127 +53,6 @@ class IndexOp(Tile.Operation, name="index", traits=[ext.Pure]):
 
     axis: ir.StringAttr
     index: Result[Any]
-
-
-class ViewOp(Tile.Operation, name="view", traits=[ext.Pure]):
-    """A tensor argument, now known to have `rows` rows."""
-
-    source: Operand[Any]
-    rows: Operand[Any]
-    view: Result[Any]
-
-
-class RowsOp(Tile.Operation, name="rows"):
-    """
-    tile[i, j] = source[first + i, column + j] where i < count and j is inside, else 0.
-
-    Asynchronous as `tile.copy` is, unless the element type changes: f32 is rounded to f16 or bf16.
-    """
-
-    source: Operand[Any]
-    first: Operand[Any]
-    column: Operand[Any]
-    count: Operand[Any]
-    cache: ir.StringAttr
-    tile: Result[Any]
-
-    def verify_invariants(self) -> bool:
-        kinds = [str(tensor_of(each.type).element_type) for each in (self.source, self.tile)]
-        if kinds[0] != kinds[1] and kinds not in (["f32", "f16"], ["f32", "bf16"]):
-            self.location.emit_error(f"tile.rows does not make {kinds[1]} of {kinds[0]}")
-            return False
-        return True
-
-
-class PatchesOp(Tile.Operation, name="patches"):
-    """
-    Columns k … of the windows of output pixels, one pixel a row: implicit im2col.
-
-    tile[i, j] = source[image, channel, y, x], zero outside of the image and for i >= count. Output
-    pixel first + i is (image, oy, ox) in an output of `out_height` x `out_width`; column k + j is
-    (tap, c), the channels innermost if `by_tap`, else the taps; channel = first_channel + c,
-    y = oy * stride + tap_y * dilation - padding, and x likewise. With `groups` = [size, padded],
-    columns are counted with groups of `size` padded by zeros to `padded`.
-
-    Channels of the source lie in blocks of `block`: [images, channels / block, height, width,
-    block]; one block is NHWC, blocks of one are NCHW. Rows of pixels are padded to a multiple of
-    `row_multiple`. The source is a view of one column.
-    """
-
-    source: Operand[Any]
-    first: Operand[Any]
-    count: Operand[Any]
-    k: Operand[Any]
-    first_channel: Operand[Any]
-    height: Operand[Any]
-    width: Operand[Any]
-    out_height: Operand[Any]
-    out_width: Operand[Any]
-    window: ir.DictAttr
-    tile: Result[Any]
-
-
-class PickOp(Tile.Operation, name="pick"):
-    """
-    fragment[w, i, j] = source[row + i, column + j] where row + i < limit and j is inside, else 0.
-
-    Straight from global memory. f32 is rounded to the type of an operand.
-    """
-
-    source: Operand[Any]
-    row: Operand[Any]
-    column: Operand[Any]
-    limit: Operand[Any]
-    fragment: Result[Any]
-
-
-class OperandOp(Tile.Operation, name="operand"):
-    """
-    fragment[w, i, j] = tile[row + i, column + j], or tile[row + j, column + i] if `order` is
-    "transposed" and not "straight".
-
-    An operand out of shared memory, read where it is multiplied.
-    """
-
-    tile: Operand[Any]
-    row: Operand[Any]
-    column: Operand[Any]
-    order: ir.StringAttr
-    fragment: Result[Any]
-
-
-class UnpackOp(Tile.Operation, name="unpack"):
-    """
-    fragment[w, i, j]: what codes of `format` mean without scales, over the decode program's factor.
-
-    `tile` holds packets of 16 x 64 codes: with `strips` = "rows", packet (i / 16, j / 64) in row
-    first + i / 16; with "columns", where first + j / 64 is the row, in column i / 16.
-    `zeros` are subtracted: one for each of the rows i, or of the columns j with "columns", down
-    column `zero_column` of their tile, or along its row with `zero_along` "row".
-    `k` is the column where the fragment begins; `sign` is as in `tile.decode`.
-    """
-
-    tile: Operand[Any]
-    first: Operand[Any]
-    k: Operand[Any]
-    strip: Operand[Any]
-    format: ir.StringAttr
-    sign: ir.StringAttr
-    strips: ir.StringAttr
-    zero_along: ir.StringAttr
-    fragment: Result[Any]
-    zeros: Optional[Operand[Any]] = None
-    zero_column: Optional[Operand[Any]] = None
-    table: Optional[Operand[Any]] = None
-
-    def verify_invariants(self) -> bool:
-        operand = str(tensor_of(self.fragment.type).element_type)
-        try:
-            decode_program(parse_spelling(self.format.value), operand)
-        except QccError as error:
-            self.location.emit_error(f"tile.unpack: {error.what}")
-            return False
-        return True
 
 
 class MultiplyOp(Tile.Operation, name="multiply", traits=[ext.Pure]):
@@ -295,115 +169,8 @@ class ConvertOp(Tile.Operation, name="convert", traits=[ext.Pure]):
     result: Result[Any]
 
 
-class ColumnsOp(Tile.Operation, name="columns"):
-    """
-    vector[w, j] = tile[row + j, column], as it is stored, or tile[row, column + j] with `along`
-    "row" in place of "column".
-    """
-
-    tile: Operand[Any]
-    row: Operand[Any]
-    column: Operand[Any]
-    along: ir.StringAttr
-    vector: Result[Any]
-
-
-class SaveOp(Tile.Operation, name="save"):
-    """
-    target[row + i, column + j] = fragment[w, i, j] where row + i < limit and j is inside.
-
-    A number for each row is stored in column `column`.
-    """
-
-    fragment: Operand[Any]
-    target: Operand[Any]
-    row: Operand[Any]
-    column: Operand[Any]
-    limit: Operand[Any]
-
-
-class SaveImageOp(Tile.Operation, name="save_image"):
-    """
-    target[image, column + j, y, x] = fragment[w, i, j]: row + i is output pixel (image, y, x).
-
-    Where row + i < limit and j < channels; the target is laid out in blocks as in `tile.patches`.
-    """
-
-    fragment: Operand[Any]
-    target: Operand[Any]
-    row: Operand[Any]
-    limit: Operand[Any]
-    column: Operand[Any]
-    channels: Operand[Any]
-    pixels: Operand[Any]
-    all_channels: ir.IntegerAttr
-    block: ir.IntegerAttr
-
-
-class MoveOp(Tile.Operation, name="move"):
-    """
-    target[to + i, j] = source[first + i, j] for i < count, rounded to the type of the target.
-
-    With `flags`, flags[to + i, 0] is added: zero, or NaN.
-    """
-
-    source: Operand[Any]
-    first: Operand[Any]
-    target: Operand[Any]
-    to: Operand[Any]
-    count: Operand[Any]
-    flags: Optional[Operand[Any]] = None
-
-
-class RepackOp(Tile.Operation, name="repack"):
-    """
-    Rows of codes into a tile of packets, at positions begin … end - 1 of its KEYS positions.
-
-    The codes of position p are those of row first + p - begin of `source`, a byte each, and zeros
-    where flags[flag_row + p, 0] is NaN. The tile begins in row `row` of
-    `target`; its packets lie by `strips` as in `tile.unpack`. Codes of other positions stay.
-    """
-
-    source: Operand[Any]
-    first: Operand[Any]
-    begin: Operand[Any]
-    end: Operand[Any]
-    target: Operand[Any]
-    row: Operand[Any]
-    flags: Operand[Any]
-    flag_row: Operand[Any]
-    format: ir.StringAttr
-    operand: ir.StringAttr
-    depth: ir.IntegerAttr
-    strips: ir.StringAttr
-
-
 class SyncOp(Tile.Operation, name="sync"):
     """What threads of a block have written is seen by all of them."""
-
-
-def row_pitch(tile: ir.Type) -> int:
-    """Elements from one row of a shared tile to the next."""
-    tensor = tensor_of(tile)
-    size = element_bytes(tensor.element_type)
-    if str(tensor.element_type) not in ("f16", "bf16", "i8"):
-        return tensor.shape[1]
-    return tensor.shape[1] + ROW_PAD // size
-
-
-def tile_bytes(tile: ir.Type) -> int:
-    """Bytes of a shared tile, a multiple of 16."""
-    tensor = tensor_of(tile)
-    size = tensor.shape[0] * row_pitch(tile) * element_bytes(tensor.element_type)
-    return -(-size // 16) * 16
-
-
-def fragment_numbers(type_: ir.Type) -> int:
-    """32-bit registers of a lane that hold a fragment."""
-    tensor = tensor_of(type_)
-    lanes = 32 if len(tensor.shape) == 3 else 8
-    count = prod(tensor.shape[1:])
-    return max(1, count * element_bytes(tensor.element_type) // 4 // lanes)
 
 
 def _fits(op: WarpKernelOp) -> bool:
@@ -421,7 +188,7 @@ def _fits(op: WarpKernelOp) -> bool:
     for what, need, most in (
         ("threads", threads, device.threads_per_block),
         ("bytes of shared memory", shared_need(op), device.shared_per_block),
-        ("carried registers", _carried(inside) * threads, device.registers_per_processor),
+        ("carried registers", carried_registers(inside) * threads, device.registers_per_processor),
     ):
         if need > most:
             op.location.emit_error(
@@ -429,34 +196,3 @@ def _fits(op: WarpKernelOp) -> bool:
             )
             return False
     return True
-
-
-def shared_need(op: Any) -> int:
-    """Bytes of shared memory of a block, tables of decoding left out."""
-    stages, reduced = 0, 0
-    for each in walk(op):
-        name = each.operation.name
-        if name == "scf.for" and STAGES in each.operation.attributes:
-            tiles = [c for c in each.body.operations if c.operation.name in COPIES]
-            stages = max(stages, stages_of(each) * sum(tile_bytes(c.tile.type) for c in tiles))
-        if name == "tile.reduce" and each.axis.value == "warps":
-            held = fragment_numbers(each.fragment.type)
-            reduced = max(reduced, op.warps.value * 32 * 4 * held)
-    return max(stages, reduced)
-
-
-def stages_of(loop: Any) -> int:
-    """Buffers of the tiles of a loop."""
-    return ir.IntegerAttr(loop.operation.attributes[STAGES]).value
-
-
-def _carried(inside: list[Any]) -> int:
-    """Registers of a lane that live through the largest loop."""
-    loops = [each for each in inside if each.operation.name == "scf.for"]
-    return max(
-        (
-            sum(fragment_numbers(v.type) for v in loop.results if is_tile(v.type, "fragment"))
-            for loop in loops
-        ),
-        default=0,
-    )

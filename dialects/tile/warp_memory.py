@@ -1,0 +1,67 @@
+"""What a warp kernel holds: shared tiles, fragments in registers, buffers of its loops."""
+
+from math import prod
+from typing import Any
+
+from ..bindings import ir
+from ..regions import walk
+from .dialect import element_bytes, is_tile, tensor_of
+
+ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
+COPIES = ("tile.rows", "tile.patches")
+STAGES, UNROLLED = "stages", "unrolled"
+
+
+def row_pitch(tile: ir.Type) -> int:
+    """Elements from one row of a shared tile to the next."""
+    tensor = tensor_of(tile)
+    size = element_bytes(tensor.element_type)
+    if str(tensor.element_type) not in ("f16", "bf16", "i8"):
+        return tensor.shape[1]
+    return tensor.shape[1] + ROW_PAD // size
+
+
+def tile_bytes(tile: ir.Type) -> int:
+    """Bytes of a shared tile, a multiple of 16."""
+    tensor = tensor_of(tile)
+    size = tensor.shape[0] * row_pitch(tile) * element_bytes(tensor.element_type)
+    return -(-size // 16) * 16
+
+
+def fragment_numbers(type_: ir.Type) -> int:
+    """32-bit registers of a lane that hold a fragment."""
+    tensor = tensor_of(type_)
+    lanes = 32 if len(tensor.shape) == 3 else 8
+    count = prod(tensor.shape[1:])
+    return max(1, count * element_bytes(tensor.element_type) // 4 // lanes)
+
+
+def shared_need(op: Any) -> int:
+    """Bytes of shared memory of a block, tables of decoding left out."""
+    stages, reduced = 0, 0
+    for each in walk(op):
+        name = each.operation.name
+        if name == "scf.for" and STAGES in each.operation.attributes:
+            tiles = [c for c in each.body.operations if c.operation.name in COPIES]
+            stages = max(stages, stages_of(each) * sum(tile_bytes(c.tile.type) for c in tiles))
+        if name == "tile.reduce" and each.axis.value == "warps":
+            held = fragment_numbers(each.fragment.type)
+            reduced = max(reduced, op.warps.value * 32 * 4 * held)
+    return max(stages, reduced)
+
+
+def stages_of(loop: Any) -> int:
+    """Buffers of the tiles of a loop."""
+    return ir.IntegerAttr(loop.operation.attributes[STAGES]).value
+
+
+def carried_registers(inside: list[Any]) -> int:
+    """Registers of a lane that live through the largest loop."""
+    loops = [each for each in inside if each.operation.name == "scf.for"]
+    return max(
+        (
+            sum(fragment_numbers(v.type) for v in loop.results if is_tile(v.type, "fragment"))
+            for loop in loops
+        ),
+        default=0,
+    )

@@ -1,0 +1,213 @@
+"""How warps get their tiles, from global or shared memory, and how they put them back."""
+
+from typing import Any, Optional
+
+from ..bindings import Operand, Result, ext, ir
+from ..errors import QccError
+from ..formats import parse_spelling
+from .decode_rules import decode_program
+from .dialect import Tile, tensor_of
+
+
+class ViewOp(Tile.Operation, name="view", traits=[ext.Pure]):
+    """A tensor argument, now known to have `rows` rows."""
+
+    source: Operand[Any]
+    rows: Operand[Any]
+    view: Result[Any]
+
+
+class RowsOp(Tile.Operation, name="rows"):
+    """
+    tile[i, j] = source[first + i, column + j] where i < count and j is inside, else 0.
+
+    Asynchronous as `tile.copy` is, unless the element type changes: f32 is rounded to f16 or bf16.
+    """
+
+    source: Operand[Any]
+    first: Operand[Any]
+    column: Operand[Any]
+    count: Operand[Any]
+    cache: ir.StringAttr
+    tile: Result[Any]
+
+    def verify_invariants(self) -> bool:
+        kinds = [str(tensor_of(each.type).element_type) for each in (self.source, self.tile)]
+        if kinds[0] != kinds[1] and kinds not in (["f32", "f16"], ["f32", "bf16"]):
+            self.location.emit_error(f"tile.rows does not make {kinds[1]} of {kinds[0]}")
+            return False
+        return True
+
+
+class PatchesOp(Tile.Operation, name="patches"):
+    """
+    Columns k … of the windows of output pixels, one pixel a row: implicit im2col.
+
+    tile[i, j] = source[image, channel, y, x], zero outside of the image and for i >= count. Output
+    pixel first + i is (image, oy, ox) in an output of `out_height` x `out_width`; column k + j is
+    (tap, c), the channels innermost if `by_tap`, else the taps; channel = first_channel + c,
+    y = oy * stride + tap_y * dilation - padding, and x likewise. With `groups` = [size, padded],
+    columns are counted with groups of `size` padded by zeros to `padded`.
+
+    Channels of the source lie in blocks of `block`: [images, channels / block, height, width,
+    block]; one block is NHWC, blocks of one are NCHW. Rows of pixels are padded to a multiple of
+    `row_multiple`. The source is a view of one column.
+    """
+
+    source: Operand[Any]
+    first: Operand[Any]
+    count: Operand[Any]
+    k: Operand[Any]
+    first_channel: Operand[Any]
+    height: Operand[Any]
+    width: Operand[Any]
+    out_height: Operand[Any]
+    out_width: Operand[Any]
+    window: ir.DictAttr
+    tile: Result[Any]
+
+
+class PickOp(Tile.Operation, name="pick"):
+    """
+    fragment[w, i, j] = source[row + i, column + j] where row + i < limit and j is inside, else 0.
+
+    Straight from global memory. f32 is rounded to the type of an operand.
+    """
+
+    source: Operand[Any]
+    row: Operand[Any]
+    column: Operand[Any]
+    limit: Operand[Any]
+    fragment: Result[Any]
+
+
+class OperandOp(Tile.Operation, name="operand"):
+    """
+    fragment[w, i, j] = tile[row + i, column + j], or tile[row + j, column + i] if `order` is
+    "transposed" and not "straight".
+
+    An operand out of shared memory, read where it is multiplied.
+    """
+
+    tile: Operand[Any]
+    row: Operand[Any]
+    column: Operand[Any]
+    order: ir.StringAttr
+    fragment: Result[Any]
+
+
+class UnpackOp(Tile.Operation, name="unpack"):
+    """
+    fragment[w, i, j]: what codes of `format` mean without scales, over the decode program's factor.
+
+    `tile` holds packets of 16 x 64 codes: with `strips` = "rows", packet (i / 16, j / 64) in row
+    first + i / 16; with "columns", where first + j / 64 is the row, in column i / 16.
+    `zeros` are subtracted: one for each of the rows i, or of the columns j with "columns", down
+    column `zero_column` of their tile, or along its row with `zero_along` "row".
+    `k` is the column where the fragment begins; `sign` is as in `tile.decode`.
+    """
+
+    tile: Operand[Any]
+    first: Operand[Any]
+    k: Operand[Any]
+    strip: Operand[Any]
+    format: ir.StringAttr
+    sign: ir.StringAttr
+    strips: ir.StringAttr
+    zero_along: ir.StringAttr
+    fragment: Result[Any]
+    zeros: Optional[Operand[Any]] = None
+    zero_column: Optional[Operand[Any]] = None
+    table: Optional[Operand[Any]] = None
+
+    def verify_invariants(self) -> bool:
+        operand = str(tensor_of(self.fragment.type).element_type)
+        try:
+            decode_program(parse_spelling(self.format.value), operand)
+        except QccError as error:
+            self.location.emit_error(f"tile.unpack: {error.what}")
+            return False
+        return True
+
+
+class ColumnsOp(Tile.Operation, name="columns"):
+    """
+    vector[w, j] = tile[row + j, column], as it is stored, or tile[row, column + j] with `along`
+    "row" in place of "column".
+    """
+
+    tile: Operand[Any]
+    row: Operand[Any]
+    column: Operand[Any]
+    along: ir.StringAttr
+    vector: Result[Any]
+
+
+class SaveOp(Tile.Operation, name="save"):
+    """
+    target[row + i, column + j] = fragment[w, i, j] where row + i < limit and j is inside.
+
+    A number for each row is stored in column `column`.
+    """
+
+    fragment: Operand[Any]
+    target: Operand[Any]
+    row: Operand[Any]
+    column: Operand[Any]
+    limit: Operand[Any]
+
+
+class SaveImageOp(Tile.Operation, name="save_image"):
+    """
+    target[image, column + j, y, x] = fragment[w, i, j]: row + i is output pixel (image, y, x).
+
+    Where row + i < limit and j < channels; the target is laid out in blocks as in `tile.patches`.
+    """
+
+    fragment: Operand[Any]
+    target: Operand[Any]
+    row: Operand[Any]
+    limit: Operand[Any]
+    column: Operand[Any]
+    channels: Operand[Any]
+    pixels: Operand[Any]
+    all_channels: ir.IntegerAttr
+    block: ir.IntegerAttr
+
+
+class MoveOp(Tile.Operation, name="move"):
+    """
+    target[to + i, j] = source[first + i, j] for i < count, rounded to the type of the target.
+
+    With `flags`, flags[to + i, 0] is added: zero, or NaN.
+    """
+
+    source: Operand[Any]
+    first: Operand[Any]
+    target: Operand[Any]
+    to: Operand[Any]
+    count: Operand[Any]
+    flags: Optional[Operand[Any]] = None
+
+
+class RepackOp(Tile.Operation, name="repack"):
+    """
+    Rows of codes into a tile of packets, at positions begin … end - 1 of its KEYS positions.
+
+    The codes of position p are those of row first + p - begin of `source`, a byte each, and zeros
+    where flags[flag_row + p, 0] is NaN. The tile begins in row `row` of
+    `target`; its packets lie by `strips` as in `tile.unpack`. Codes of other positions stay.
+    """
+
+    source: Operand[Any]
+    first: Operand[Any]
+    begin: Operand[Any]
+    end: Operand[Any]
+    target: Operand[Any]
+    row: Operand[Any]
+    flags: Operand[Any]
+    flag_row: Operand[Any]
+    format: ir.StringAttr
+    operand: ir.StringAttr
+    depth: ir.IntegerAttr
+    strips: ir.StringAttr
