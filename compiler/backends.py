@@ -22,12 +22,12 @@ from ..dialects.errors import QccError
 from .artifact import Artifact
 from .cache_cost import CacheCost
 from .cache_folder import cache_folder
-from .cuda_members import cuda_members, read_binding, read_cuda
+from .cuda.members import cuda_members, read_binding, read_cuda
 from .manifest import Precision
 from .plan import Plan
 from .running import Running, RunningCode, default_threads
 from .targets import Target, require_target
-from .upmem_members import read_upmem, read_upmem_binding, source_bytes, upmem_members
+from .upmem.members import read_upmem, read_upmem_binding, source_bytes, upmem_members
 
 if TYPE_CHECKING:
     from ..dialects.bindings import ir
@@ -104,11 +104,11 @@ def start(
         return RunningCode(code, tensor, threads)
     count = len(threads) if isinstance(threads, tuple) else threads
     if isinstance(code, UpmemCode):
-        from .upmem_running import UpmemRunning
+        from .upmem.running import UpmemRunning
 
         return UpmemRunning(code, tensor, cache_folder("upmem"), count or default_threads())
-    from .cuda_devices import open_device
-    from .cuda_running import CudaRunning
+    from .cuda.devices import open_device
+    from .cuda.running import CudaRunning
 
     return CudaRunning(code, tensor, open_device(code, target, count))
 

@@ -31,8 +31,8 @@ from .backends import cache_costs, checking_target, code_members, encoded, witho
 from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
 from .calibration import Calibration
 from .console import Progress
-from .cuda_formats import check_operands, settle_weights
-from .cuda_report import cuda_report
+from .cuda.formats import check_operands, settle_weights
+from .cuda.report import cuda_report
 from .frontend.import_program import import_program
 from .frontend.reasons import in_terms_of
 from .frontend.sources import OpenedModel
@@ -59,9 +59,9 @@ from .targets import require_target
 from .tuning.choices import Choice
 from .tuning.stored_pim_schedules import StoredPimSchedules
 from .tuning.stored_schedules import schedule_stores, schedules_report, schedules_warnings
-from .upmem_build import place, place_functions
-from .upmem_device import chosen_device
-from .upmem_report import upmem_report
+from .upmem.build import place, place_functions
+from .upmem.device import chosen_device
+from .upmem.report import upmem_report
 from .validate import Validation
 
 

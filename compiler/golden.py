@@ -34,7 +34,7 @@ from .replay import TOLERANCE, output_errors, reproduced_names
 from .running import Running
 from .targets import Target
 from .tensor_layout import pack_tensors
-from .upmem_running import placed_layers
+from .upmem.running import placed_layers
 
 DRAWN_LIMIT = 1 << 26  # stored weight bytes, up to which executing a program again is cheap
 DRAWS = 8

@@ -15,7 +15,7 @@ from ..dialects.errors import ResourceError, UnsupportedError, UsageError
 from .arrays import as_array, as_integers, as_tensor
 from .artifact import Artifact
 from .backends import start, stored_code
-from .device_tensors import device_results, on_gpu
+from .cuda.tensors import device_results, on_gpu
 from .manifest import Precision, Signature, Value
 from .nesting import bound, rebuilt
 from .replay import output_errors, reproduced_names

@@ -16,15 +16,15 @@ from ..dialects.pim.device import Device
 from ..passes.assign_schedules import remove_schedules
 from ..passes.select_view import ViewSelection, select_view
 from .backends import AnyCode
-from .cuda_binaries import with_binaries
-from .cuda_build import build_cuda
+from .cuda.binaries import with_binaries
+from .cuda.build import build_cuda
 from .manifest import DEFAULT_PRECISION, Precision
 from .pack import Parameter, parameters_of
 from .targets import Target
 from .tuning.choices import Choice
 from .tuning.stored_cuda_schedules import StoredCudaSchedules
 from .tuning.stored_schedules import StoredSchedules
-from .upmem_build import build_upmem
+from .upmem.build import build_upmem
 
 Stores = Sequence[tuple[str, Store]]
 """Of measurements, by name."""

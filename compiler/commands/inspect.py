@@ -128,7 +128,7 @@ def _cache_text(cache: KvCache | None) -> str:
 def _kernel_text(cuda: Cuda | None) -> str:
     if cuda is None:
         return ""
-    from ..cuda_report import KERNEL_COLUMNS, kernel_rows
+    from ..cuda.report import KERNEL_COLUMNS, kernel_rows
 
     built = f"built by {cuda.toolchain}" if cuda.toolchain else cuda.note or "run by the emulator"
     rows = kernel_rows(cuda.kernels)
@@ -138,7 +138,7 @@ def _kernel_text(cuda: Cuda | None) -> str:
 def _upmem_text(upmem: Upmem | None) -> str:
     if upmem is None:
         return ""
-    from ..upmem_report import COLUMNS, host_rows, layer_rows
+    from ..upmem.report import COLUMNS, host_rows, layer_rows
 
     head = f"layers on up to {upmem.dpus} DPUs {upmem.device}, run by the emulator {upmem.emulator}"
     step = upmem.step_milliseconds

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from ..artifact import Artifact
-    from ..html_report import render
+    from ..html.page import render
     from ..report_data import decode_report
 
     with Artifact.open(args.artifact) as artifact:

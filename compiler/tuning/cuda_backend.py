@@ -19,9 +19,9 @@ from ...dialects.tile.schedule import Schedule, illegal
 from ...dialects.tile.space import estimate, schedule_of
 from ...passes.round_operands import Rounding, round_operands
 from ..backends import start
-from ..cuda_binaries import with_binaries
-from ..cuda_build import build_cuda
-from ..cuda_report import cuda_report
+from ..cuda.binaries import with_binaries
+from ..cuda.build import build_cuda
+from ..cuda.report import cuda_report
 from ..targets import Target, require_target
 from .one_linear import LinearData, OneLinear
 

@@ -12,7 +12,7 @@ from ...dialects.tile.default_schedule import default_schedule
 from ...dialects.tile.problem import LinearProblem
 from ...dialects.tile.schedule import Schedule
 from ...dialects.tile.space import ESTIMATE, KERNEL, linear_space, values_of
-from ..cuda_build import lower_to_launches
+from ..cuda.build import lower_to_launches
 from ..targets import Target
 from .model_jobs import ModelJob, Tunable
 

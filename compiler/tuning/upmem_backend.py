@@ -23,7 +23,7 @@ from ...dialects.pim.schedule import Problem, Schedule, Share, illegal
 from ...dialects.pim.space import schedule_of
 from ...passes.choose_pim_schedule import simulated_cycles
 from ...passes.pim_kernel import pim_kernel
-from ..upmem_device import chosen_device
+from ..upmem.device import chosen_device
 
 EXCERPT = 2
 """Of each loop of a kernel, the rounds that are checked."""

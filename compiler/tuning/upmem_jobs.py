@@ -15,7 +15,7 @@ from ...dialects.pim.schedule import Schedule
 from ...dialects.pim.space import ESTIMATE, KERNEL, linear_space, values_of
 from ...dialects.regions import walk
 from ...passes.partition_pim import layer_of
-from ..upmem_device import chosen_device
+from ..upmem.device import chosen_device
 from .model_jobs import ModelJob, Tunable
 from .upmem_backend import pim_problem
 

@@ -4,7 +4,7 @@ from qcc.autotune.database import Lookup, best_of
 from qcc.autotune.database.shipped import NAME, shipped
 from qcc.compiler.tuning.upmem_backend import pim_problem
 from qcc.compiler.tuning.upmem_jobs import device_text
-from qcc.compiler.upmem_device import chosen_device
+from qcc.compiler.upmem.device import chosen_device
 from qcc.dialects.pim.schedule import Share, illegal
 from qcc.dialects.pim.space import KERNEL, schedule_of
 

@@ -17,8 +17,8 @@ from qcc.codegen.cuda.driver_device import open_gpu
 from qcc.codegen.cuda.plan import LaunchStep
 from qcc.codegen.cuda.program import CudaCode
 from qcc.compiler.backends import stored_code
-from qcc.compiler.cuda_running import CudaRunning
-from qcc.compiler.device_tensors import DeviceArray
+from qcc.compiler.cuda.running import CudaRunning
+from qcc.compiler.cuda.tensors import DeviceArray
 from qcc.compiler.module import Module
 from qcc.compiler.running import Running
 from qcc.models.llama import Llama, LlamaConfig, dynamic_shapes, example_inputs
@@ -62,7 +62,7 @@ def test_generated_tokens_are_those_of_whole_runs(decoder: Module) -> None:
 def test_caches_grow_and_keep_what_they_hold(
     decoder: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qcc.compiler.cuda_running._FIRST_CAPACITY", 2)
+    monkeypatch.setattr("qcc.compiler.cuda.running._FIRST_CAPACITY", 2)
     running: Running = decoder._running
     tokens = np.array([[7, 8, 9, 10, 11, 12]])
     caches = running.caches(1)

@@ -22,7 +22,7 @@ def test_without_a_toolchain_there_are_sources(monkeypatch: pytest.MonkeyPatch) 
     def none() -> None:
         raise ResourceError("cuda-compiler-missing", "no CUDA compiler was found")
 
-    monkeypatch.setattr("qcc.compiler.cuda_binaries.find_compiler", none)
+    monkeypatch.setattr("qcc.compiler.cuda.binaries.find_compiler", none)
     made = qcc.compile(
         nn.Linear(HIDDEN, N), (torch.randn(2, HIDDEN),), target="cuda:sm_90a", golden=False
     )

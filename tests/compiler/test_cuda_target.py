@@ -22,12 +22,12 @@ from qcc.codegen.cuda.plan import LaunchStep
 from qcc.codegen.cuda.program import CudaCode
 from qcc.compiler.backends import stored_code
 from qcc.compiler.cli import main
-from qcc.compiler.cuda_binaries import with_binaries
-from qcc.compiler.cuda_devices import emulated_device
-from qcc.compiler.cuda_members import read_binding
-from qcc.compiler.cuda_running import CudaRunning
-from qcc.compiler.cuda_workspaces import KEPT_STREAMS
-from qcc.compiler.device_tensors import device_array
+from qcc.compiler.cuda.binaries import with_binaries
+from qcc.compiler.cuda.devices import emulated_device
+from qcc.compiler.cuda.members import read_binding
+from qcc.compiler.cuda.running import CudaRunning
+from qcc.compiler.cuda.tensors import device_array
+from qcc.compiler.cuda.workspaces import KEPT_STREAMS
 from qcc.compiler.targets import require_target
 from qcc.dialects.errors import (
     IntegrityError,
@@ -263,7 +263,7 @@ def test_tensors_on_the_gpu_are_not_copied(
         with_cubins(code), module._artifact.tensor, open_gpu(with_cubins(code), driver)
     )
     monkeypatch.setitem(module.__dict__, "_running", running)
-    monkeypatch.setattr("qcc.compiler.device_tensors._stream", lambda tensor: 77)
+    monkeypatch.setattr("qcc.compiler.cuda.tensors._stream", lambda tensor: 77)
     module._target = require_target("cuda:sm_80")
     copies: list[int] = []
     monkeypatch.setattr(driver, "to_host", lambda *call: copies.append(call[2]))
@@ -474,7 +474,7 @@ def test_a_compiler_that_refuses_is_told_with_kernel_and_line(
             line = source.splitlines().index("linear_int4_0(") + 2
             return Outcome(None, f"{name}.cu({line}): error: it does not like this")
 
-    monkeypatch.setattr("qcc.compiler.cuda_binaries.find_compiler", Refusing)
+    monkeypatch.setattr("qcc.compiler.cuda.binaries.find_compiler", Refusing)
     with pytest.raises(QccError, match="does not compile for sm_80") as told:
         with_binaries(code)
     assert "kernel 'linear_int4_0', linear.cu:" in told.value.where

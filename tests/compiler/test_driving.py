@@ -19,7 +19,7 @@ from qcc.compiler.tuning.model_jobs import ModelJob, Tunable
 from qcc.compiler.tuning.space_files import write_spaces
 from qcc.compiler.tuning.upmem_backend import pim_problem
 from qcc.compiler.tuning.upmem_jobs import upmem_task
-from qcc.compiler.upmem_device import chosen_device
+from qcc.compiler.upmem.device import chosen_device
 from qcc.dialects.knobs import Space
 from qcc.dialects.pim.space import linear_space
 

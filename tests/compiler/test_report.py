@@ -17,11 +17,11 @@ from xml.etree import ElementTree
 import pytest
 
 from qcc.compiler.artifact import Artifact
-from qcc.compiler.html_report import render
+from qcc.compiler.html.page import render
+from qcc.compiler.html.svg import Bar, bar_chart, bytes_axis, linear_axis, nice_ceiling
 from qcc.compiler.manifest import Manifest
 from qcc.compiler.recipe import recipe_from_toml
 from qcc.compiler.report_data import decode_report
-from qcc.compiler.svg import Bar, bar_chart, bytes_axis, linear_axis, nice_ceiling
 from qcc.dialects.errors import IntegrityError
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"

@@ -23,7 +23,7 @@ from qcc.codegen.upmem.faults import DpuFault
 from qcc.codegen.upmem.toolchain import candidates
 from qcc.compiler.cli import main
 from qcc.compiler.targets import TARGETS, require_target
-from qcc.compiler.upmem_device import chosen_device
+from qcc.compiler.upmem.device import chosen_device
 from qcc.dialects.errors import QccError, ResourceError, UnsupportedError, UsageError
 from tests.compiler.upmem_decoder import Decoder
 

@@ -18,7 +18,7 @@ from qcc.compiler.tuning import upmem_backend
 from qcc.compiler.tuning.stored_pim_schedules import StoredPimSchedules
 from qcc.compiler.tuning.upmem_backend import UpmemBackend, pim_problem
 from qcc.compiler.tuning.upmem_jobs import upmem_task
-from qcc.compiler.upmem_device import chosen_device
+from qcc.compiler.upmem.device import chosen_device
 from qcc.dialects.pim.schedule import Schedule
 from qcc.dialects.pim.space import values_of
 from qcc.passes.choose_pim_schedule import simulated_cycles

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from .console import bytes_text, kv_text
-from .html_parts import decibels, number_cell, section
-from .report_data import Layer, Report
+from ..console import bytes_text, kv_text
+from ..report_data import Layer, Report
+from .parts import decibels, number_cell, section
 from .svg import Bar, bar_chart, bytes_axis, linear_axis
 
 _COLOURS = 8

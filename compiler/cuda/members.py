@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ..codegen.cuda.plan import Plan
-from ..codegen.cuda.program import CudaCode, Source
-from ..dialects.errors import IntegrityError
-from .artifact import Artifact
-from .manifest import Precision
-from .tensor_layout import pack_tensors, unpack_tensors
+from ...codegen.cuda.plan import Plan
+from ...codegen.cuda.program import CudaCode, Source
+from ...dialects.errors import IntegrityError
+from ..artifact import Artifact
+from ..manifest import Precision
+from ..tensor_layout import pack_tensors, unpack_tensors
 
 
 class _SourceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..dialects import qcc
-from ..dialects.bindings import ir
-from ..dialects.errors import UsageError
-from ..dialects.formats import parse_spelling
-from ..passes.name_layers import layer_name, layer_ops
-from ..passes.narrow_operands import narrow
-from .plan import LayerPlan, Plan
+from ...dialects import qcc
+from ...dialects.bindings import ir
+from ...dialects.errors import UsageError
+from ...dialects.formats import parse_spelling
+from ...passes.name_layers import layer_name, layer_ops
+from ...passes.narrow_operands import narrow
+from ..plan import LayerPlan, Plan
 
 ROUNDED = ("linear", "conv2d")
 FORMATS = {"f16": "fp16", "bf16": "bf16"}

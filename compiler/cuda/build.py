@@ -11,26 +11,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..codegen.cuda.check_counts import check_counts
-from ..codegen.cuda.families import emit_sources
-from ..codegen.cuda.plan import LaunchStep, Plan
-from ..codegen.cuda.program import CudaCode
-from ..codegen.cuda.read_plan import read_function
-from ..dialects import qcc
-from ..dialects.bindings import ir
-from ..dialects.errors import UnsupportedError
-from ..dialects.pipeline import FUSE, run_passes
-from ..dialects.tile.default_schedule import default_schedule
-from ..passes.assign_formats import parameters_by_symbol
-from ..passes.expand_reshapes import expand_reshapes
-from ..passes.fold_size_roundings import fold_size_roundings
-from ..passes.launching import Scheduling
-from ..passes.materialize_kv_cache import STEP
-from ..passes.narrow_operands import narrow_operands
-from ..passes.schedule_cuda import cuda_passes
-from ..passes.schedule_linear import Chooser
-from .layers import entry_function
-from .targets import Target
+from ...codegen.cuda.check_counts import check_counts
+from ...codegen.cuda.families import emit_sources
+from ...codegen.cuda.plan import LaunchStep, Plan
+from ...codegen.cuda.program import CudaCode
+from ...codegen.cuda.read_plan import read_function
+from ...dialects import qcc
+from ...dialects.bindings import ir
+from ...dialects.errors import UnsupportedError
+from ...dialects.pipeline import FUSE, run_passes
+from ...dialects.tile.default_schedule import default_schedule
+from ...passes.assign_formats import parameters_by_symbol
+from ...passes.expand_reshapes import expand_reshapes
+from ...passes.fold_size_roundings import fold_size_roundings
+from ...passes.launching import Scheduling
+from ...passes.materialize_kv_cache import STEP
+from ...passes.narrow_operands import narrow_operands
+from ...passes.schedule_cuda import cuda_passes
+from ...passes.schedule_linear import Chooser
+from ..layers import entry_function
+from ..targets import Target
 
 CLEAN = "func.func(lower-affine,canonicalize,cse)"
 

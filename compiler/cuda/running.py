@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..codegen.cuda.execution import Device, Execution, Memory, Situation, Workspace
-from ..codegen.cuda.plan import CacheSpec, Function
-from ..codegen.cuda.program import CudaCode
-from ..dialects.errors import UsageError
-from .cuda_workspaces import Workspaces
-from .device_tensors import DeviceArray
-from .element_types import numpy_dtype
-from .running import Running
+from ...codegen.cuda.execution import Device, Execution, Memory, Situation, Workspace
+from ...codegen.cuda.plan import CacheSpec, Function
+from ...codegen.cuda.program import CudaCode
+from ...dialects.errors import UsageError
+from ..element_types import numpy_dtype
+from ..running import Running
+from .tensors import DeviceArray
+from .workspaces import Workspaces
 
 _FIRST_CAPACITY = 256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..codegen.upmem.program import UpmemCode
+from ...codegen.upmem.program import UpmemCode
 
 COLUMNS = (
     "layer", "tokens", "method", "p", "residency", "DPUs", "launch ms", "kernel ms",

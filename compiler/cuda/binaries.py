@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..codegen.cuda.compilers import find_compiler
-from ..codegen.cuda.program import CudaCode
-from ..codegen.cuda.resources import Resources, resources
-from ..codegen.cuda.toolchain import Cubin, Job, build_all
-from ..dialects.errors import ResourceError
-from .cache_folder import cache_folder
+from ...codegen.cuda.compilers import find_compiler
+from ...codegen.cuda.program import CudaCode
+from ...codegen.cuda.resources import Resources, resources
+from ...codegen.cuda.toolchain import Cubin, Job, build_all
+from ...dialects.errors import ResourceError
+from ..cache_folder import cache_folder
 
 MATRIX_OPCODES = (
     "HMMA", "IMMA", "QMMA", "OMMA", "BMMA", "DMMA", "HGMMA", "IGMMA", "QGMMA", "UTCMMA",

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..codegen.cpu.code import build_code
-from ..codegen.upmem.emit_dpu import emit_dpu
-from ..codegen.upmem.emit_host import emit_host
-from ..codegen.upmem.program import Rung, UpmemCode
-from ..codegen.upmem.sources import DEVICE, HERE
-from ..dialects.bindings import Operation, ir
-from ..dialects.errors import UnsupportedError
-from ..dialects.pim.device import Device
-from ..dialects.pim.plan import Plan
-from ..dialects.regions import walk
-from ..passes.partition_pim import Chooser, PimPartition, partition_pim
-from ..passes.place_pim_functions import FunctionPlacement, place_pim_functions
-from .pack import parameters_of
+from ...codegen.cpu.code import build_code
+from ...codegen.upmem.emit_dpu import emit_dpu
+from ...codegen.upmem.emit_host import emit_host
+from ...codegen.upmem.program import Rung, UpmemCode
+from ...codegen.upmem.sources import DEVICE, HERE
+from ...dialects.bindings import Operation, ir
+from ...dialects.errors import UnsupportedError
+from ...dialects.pim.device import Device
+from ...dialects.pim.plan import Plan
+from ...dialects.regions import walk
+from ...passes.partition_pim import Chooser, PimPartition, partition_pim
+from ...passes.place_pim_functions import FunctionPlacement, place_pim_functions
+from ..pack import parameters_of
 
 HOST_NAME = "model"
 HEADERS = (DEVICE / "qcc_dpu.h", HERE / "host" / "qcc_host.h")

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from ..codegen.cpu.program import Code
-from ..codegen.upmem.program import UpmemCode
-from ..dialects.errors import IntegrityError
-from .artifact import Artifact
-from .manifest import Precision
+from ...codegen.cpu.program import Code
+from ...codegen.upmem.program import UpmemCode
+from ...dialects.errors import IntegrityError
+from ..artifact import Artifact
+from ..manifest import Precision
 
 if TYPE_CHECKING:
-    from ..dialects.pim.plan import Launched, Plan
+    from ...dialects.pim.plan import Launched, Plan
 
 
 HOST = "host"
@@ -122,10 +122,10 @@ def read_upmem(artifact: Artifact, precision: Precision, host: Code | None = Non
     The code of an artifact, its plan made again from the stored program; with `host`, where what
     is stored is for another processor.
     """
-    from ..dialects.bindings import ir
-    from ..dialects.context import make_context
-    from ..dialects.pim.device import Device
-    from ..dialects.pim.plan import Plan
+    from ...dialects.bindings import ir
+    from ...dialects.context import make_context
+    from ...dialects.pim.device import Device
+    from ...dialects.pim.plan import Plan
 
     binding = read_upmem_binding(artifact, precision)
     folder = precision.binding.removesuffix(".json")

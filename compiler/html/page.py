@@ -13,18 +13,18 @@ import math
 from html import escape
 from importlib.resources import files
 
-from .console import bytes_text, size_change
-from .cuda_report import KERNEL_COLUMNS, kernel_rows
-from .html_layers import bytes_section, colours, layer_section, sqnr_section, worst_section
-from .html_parts import decibels, section, table
-from .manifest import Manifest
-from .report_data import Report
-from .upmem_report import COLUMNS, host_rows, layer_rows
+from ..console import bytes_text, size_change
+from ..cuda.report import KERNEL_COLUMNS, kernel_rows
+from ..manifest import Manifest
+from ..report_data import Report
+from ..upmem.report import COLUMNS, host_rows, layer_rows
+from .layers import bytes_section, colours, layer_section, sqnr_section, worst_section
+from .parts import decibels, section, table
 
 
 def render(report: Report, manifest: Manifest) -> str:
     """The whole page."""
-    style, script = _asset("html_report.css"), _asset("html_report.js")
+    style, script = _asset("page.css"), _asset("page.js")
     kinds = colours(report.layers)
     body = [
         _header(report, manifest),
@@ -213,4 +213,4 @@ def _error(value: float | None) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("qcc.compiler") / name).read_text("utf-8")
+    return (files("qcc.compiler.html") / name).read_text("utf-8")

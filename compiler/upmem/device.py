@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..dialects.errors import UsageError
-from ..dialects.pim.device import DEVICES, Device, device, read_profile
+from ...dialects.errors import UsageError
+from ...dialects.pim.device import DEVICES, Device, device, read_profile
 
 
 def chosen_device(name: str, dpus: int | None) -> Device:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from ..codegen.cuda.emulator.build import build_emulated
-from ..codegen.cuda.emulator.device import EmulatedDevice
-from ..codegen.cuda.emulator.launch import Mode
-from ..codegen.cuda.execution import Device
-from ..codegen.cuda.program import CudaCode
-from .cache_folder import cache_folder
-from .running import default_threads
-from .targets import Target
+from ...codegen.cuda.emulator.build import build_emulated
+from ...codegen.cuda.emulator.device import EmulatedDevice
+from ...codegen.cuda.emulator.launch import Mode
+from ...codegen.cuda.execution import Device
+from ...codegen.cuda.program import CudaCode
+from ..cache_folder import cache_folder
+from ..running import default_threads
+from ..targets import Target
 
 
 def open_device(code: CudaCode, target: Target, threads: int | None = None) -> Device:
     """Raises ResourceError where there is no GPU, or no C++ compiler for the emulator."""
     if target.emulated:
         return emulated_device(code, threads)
-    from ..codegen.cuda.driver_device import open_gpu
+    from ...codegen.cuda.driver_device import open_gpu
 
     return open_gpu(code)
 

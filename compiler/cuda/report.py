@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..codegen.cuda.plan import LaunchStep
-from ..codegen.cuda.program import CudaCode
-from .targets import Target
+from ...codegen.cuda.plan import LaunchStep
+from ...codegen.cuda.program import CudaCode
+from ..targets import Target
 
 
 def cuda_report(codes: Mapping[str, object], target: Target) -> dict[str, Any] | None:

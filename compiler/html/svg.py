@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from .console import bytes_text
+from ..console import bytes_text
 
 _HEIGHT = 180
 _LEFT, _TOP, _BOTTOM = 64, 8, 8

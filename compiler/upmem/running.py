@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.upmem.execute import Emulated
-from ..codegen.upmem.execute_plan import EmulatedPlan
-from ..codegen.upmem.program import UpmemCode
-from ..dialects.bindings import ir
-from ..dialects.context import make_context
-from ..dialects.interpreter import interpret
-from ..dialects.interpreter.pim_function import function_rule
-from ..dialects.interpreter.pim_linear import linear_rule
-from ..dialects.pim.execute import kernel_sums
-from ..dialects.pim.functions import Evaluation, PlacedFunction, PlacedFunctions
-from ..dialects.pim.layer import Layer
-from ..dialects.pim.layout import constant_arrays
-from ..dialects.pim.linear import HeldWeights, Sums
-from ..dialects.pim.placed_layers import Adding, PlacedLayers
-from ..dialects.pim.plan import Launched, Plan
-from .pack import decoded_parameter, parameters_of
-from .running import Caches, Running, RunningCode
-from .upmem_build import kernels_of
+from ...codegen.upmem.execute import Emulated
+from ...codegen.upmem.execute_plan import EmulatedPlan
+from ...codegen.upmem.program import UpmemCode
+from ...dialects.bindings import ir
+from ...dialects.context import make_context
+from ...dialects.interpreter import interpret
+from ...dialects.interpreter.pim_function import function_rule
+from ...dialects.interpreter.pim_linear import linear_rule
+from ...dialects.pim.execute import kernel_sums
+from ...dialects.pim.functions import Evaluation, PlacedFunction, PlacedFunctions
+from ...dialects.pim.layer import Layer
+from ...dialects.pim.layout import constant_arrays
+from ...dialects.pim.linear import HeldWeights, Sums
+from ...dialects.pim.placed_layers import Adding, PlacedLayers
+from ...dialects.pim.plan import Launched, Plan
+from ..pack import decoded_parameter, parameters_of
+from ..running import Caches, Running, RunningCode
+from .build import kernels_of
 
 Tensor = Callable[[str], np.ndarray]
 MOST_RESIDENT = 64

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dialects.errors import UsageError
-from .manifest import Signature, Value
-from .signature_check import check_indices, check_shapes
+from ...dialects.errors import UsageError
+from ..manifest import Signature, Value
+from ..signature_check import check_indices, check_shapes
 
 
 @dataclass(frozen=True)

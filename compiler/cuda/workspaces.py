@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..codegen.cuda.execution import Device, Workspace
+from ...codegen.cuda.execution import Device, Workspace
 
 KEPT_STREAMS = 4
 

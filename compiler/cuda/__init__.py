@@ -1,0 +1,1 @@
+"""Target cuda of the compiler: building, packing into artifacts, running, reporting."""

@@ -1,0 +1,1 @@
+"""Target upmem of the compiler: building, packing into artifacts, running, reporting."""
