@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .group_scope import Scalar, Scope
+from .group_scope import Names, Scalar, Scope, Scopes
 from .scalar_rules import held_type
-
-if TYPE_CHECKING:
-    from .group_text import GroupText
 
 
 @dataclass
@@ -31,7 +28,8 @@ class Registers:
     it is made of is neither loaded nor computed again.
     """
 
-    text: GroupText
+    scopes: Scopes
+    names: Names
     count: int = 0
     slot: str = ""
     loops: list[ColumnLoop] = field(default_factory=list)
@@ -44,13 +42,13 @@ class Registers:
         for loop in self.loops:
             found = loop.inner.known.get(key)
             if found is not None and found.depth == loop.depth:
-                return self.text.scopes.know(key, self._kept(loop, key, found))
+                return self.scopes.know(key, self._kept(loop, key, found))
         return None
 
     def _kept(self, loop: ColumnLoop, key: Any, value: Scalar) -> Scalar:
         if key not in loop.kept:
-            name = loop.kept[key] = self.text.names.fresh(f"{value.text.split('[')[0]}_kept")
-            lines = self.text.scopes.chain[0].lines
+            name = loop.kept[key] = self.names.fresh(f"{value.text.split('[')[0]}_kept")
+            lines = self.scopes.chain[0].lines
             lines.insert(lines.index(loop.outer), f"{held_type(value.kind)} {name}[{self.count}];")
             loop.inner.lines.append(f"{name}[{self.slot}] = {value.text};")
         return Scalar(f"{loop.kept[key]}[{self.slot}]", value.kind, self.depth)

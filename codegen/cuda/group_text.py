@@ -28,20 +28,16 @@ from ...dialects.tile.elements import (
 from ...dialects.tile.extents import Extents
 from ...dialects.tile.index import (
     ZERO,
-    Atom,
     Index,
     Loaded,
-    Quotient,
-    Remainder,
-    Size,
     Variable,
     linearized,
     multiple_of,
     variables,
 )
 from .group_registers import Registers
-from .group_scope import Names, Scalar, Scope, Scopes
-from .printer import grouped
+from .group_scope import Names, Scalar, Scope
+from .index_text import IndexText
 from .scalar_rules import (
     expression,
     held_type,
@@ -64,16 +60,15 @@ INDEX_ARITHMETIC: dict[str, Callable[[Index, Index], Index]] = {
 INDEX_OPS = ("linalg.index", "tensor.dim", "arith.constant", *INDEX_ARITHMETIC)
 
 
-class GroupText:
+class GroupText(IndexText):
     """`lane` is the variable of the elements that one access moves, `vector` of them."""
 
     def __init__(self, extents: Extents, vector: int, names: Names) -> None:
-        self.extents, self.vector, self.names = extents, vector, names
-        self.scopes = Scopes()
+        super().__init__(names)
+        self.extents, self.vector = extents, vector
         self.arguments: dict[ir.Value, str] = {}
-        self.depths: dict[Variable, int] = {}
         self.lane = Variable("i", Index.of(vector))
-        self.registers = Registers(self)
+        self.registers = Registers(self.scopes, self.names)
         self.pending: list[str] = []
 
     # ---- elements
@@ -172,14 +167,6 @@ class GroupText:
         if " " not in found.text:
             return found
         return self.named("at", found.text, "index", [found])
-
-    def named(self, hint: str, text: str, kind: str, inner: Sequence[Scalar]) -> Scalar:
-        """A constant with the value of an expression, as far outside as its operands allow."""
-        depth = max((each.depth for each in inner), default=0)
-        depth = max(depth, self.scopes.floor) if inner else depth
-        name = self.names.fresh(hint)
-        self.scopes.line(f"const {held_type(kind)} {name} = {text};", depth)
-        return Scalar(name, kind, depth)
 
     def _chosen(self, kind: str, cases: Sequence[tuple[Sequence[Condition], Moved]]) -> Scalar:
         """A variable that each case sets, under its conditions."""
@@ -329,51 +316,6 @@ class GroupText:
         at = self.index(index - Index.of(self.lane))
         self.pending.append(f"{view}.store<{count}>({at.text}, {words});")
 
-    # ---- indices
-
-    def index(self, index: Index) -> Scalar:
-        """An index as an expression; what needs a division is named."""
-        depth, parts = 0, []
-        for term, factor in index.terms:
-            factors = []
-            for atom in term:
-                found = self._atom(atom)
-                depth = max(depth, found.depth)
-                factors.append(found.text)
-            number = [str(abs(factor))] if abs(factor) != 1 or not factors else []
-            parts.append(("-" if factor < 0 else "+", " * ".join([*number, *factors])))
-        return Scalar(_signed_sum(parts), "index", depth)
-
-    def depth_of(self, index: Index) -> int:
-        return self.index(index).depth
-
-    def _atom(self, atom: Atom) -> Scalar:
-        match atom:
-            case Size(name):
-                return Scalar(name, "index")
-            case Variable(name):
-                return Scalar(name, "index", self.depths[atom])
-            case Loaded(key):
-                assert isinstance(key, Scalar)
-                wide = key.kind not in ("index", "i32")
-                return Scalar(f"int({key.text})" if wide else key.text, "index", key.depth)
-            case Quotient(of, by) | Remainder(of, by):
-                return self._division(atom, of, by)
-        raise TypeError(atom)
-
-    def _division(self, atom: Atom, of: Index, by: Index) -> Scalar:
-        found = self.scopes.find(atom)
-        if found is not None:
-            return found
-        whole = isinstance(atom, Quotient)
-        left, right = self.index(of), self.index(by)
-        sign, hint = ("/", "outer") if whole else ("%", "inner")
-        text = f"{grouped(left.text)} {sign} {grouped(right.text)}"
-        depth = max(left.depth, right.depth)
-        name = self.names.fresh(hint)
-        self.scopes.line(f"const int {name} = {text};", depth)
-        return self.scopes.know(atom, Scalar(name, "index", depth))
-
 
 def splat_of(constant: Any) -> ir.Attribute:
     return ir.DenseElementsAttr(constant.attributes["value"]).get_splat_value()
@@ -381,17 +323,3 @@ def splat_of(constant: Any) -> ir.Attribute:
 
 def kind_of_element(tensor: ir.Value) -> str:
     return str(ir.RankedTensorType(tensor.type).element_type)
-
-
-def _signed_sum(parts: Sequence[tuple[str, str]]) -> str:
-    """
-    Terms with their signs, positive ones first.
-
-    >>> _signed_sum([("-", "8"), ("+", "column")]), _signed_sum([])
-    ('column - 8', '0')
-    """
-    ordered = sorted(parts, key=lambda part: part[0] == "-")
-    if not ordered:
-        return "0"
-    text = "".join(f" {sign} {part}" for sign, part in ordered)
-    return text.removeprefix(" + ").replace(" - ", "-", 1) if text[1] == "-" else text[3:]
