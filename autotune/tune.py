@@ -20,9 +20,10 @@ from ..dialects.errors import UsageError
 from ..dialects.knobs import Configs, Space, Value
 from .choice import CHOSEN, FINALIST, chosen, clear_winner, sound
 from .draw import legal_share
-from .measure.executors.base import Executor
+from .measure.executors.base import Executor, NotCompared, Rounds
 from .measure.sampling import spread
 from .measurement import Measurement, made_here, trials_of
+from .related import Related
 from .task import Task
 from .trials import Trial, Trials
 
@@ -50,6 +51,7 @@ class Job:
 
     `starts` are tried first: what was best for similar tasks, where this space has it. `prior`
     names the number that the space derives which is known to be near the seconds, if there is one.
+    `others` are tasks whose trials the search learns from before its own.
     """
 
     task: Task
@@ -57,6 +59,7 @@ class Job:
     default: Mapping[str, Value]
     starts: tuple[Mapping[str, Value], ...] = ()
     prior: str = ""
+    others: tuple[Related, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,8 @@ def _recorded_trials(space: Space, known: Sequence[Measurement]) -> list[Trial]:
     What need not be tried again: single measurements, not times of results that nobody checked,
     which an import may bring.
     """
-    single = [each for each in known if each.strategy not in (CHOSEN, FINALIST)]
+    compared = (CHOSEN, FINALIST)
+    single = [each for each in known if each.strategy not in compared or not each.worked]
     return trials_of(space, [each for each in single if each.checked or not each.worked])
 
 
@@ -156,6 +160,7 @@ class _Tuning:
         self.modelled = any(each.modelled for each in checked)
         self.most = options.trials + (0 if options.resume else len(trials))
         self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
+        self.unfit: set[tuple[int, ...]] = set()
 
     def run(self, make: Make, stop: Sequence[Stop]) -> Tuned:
         tuned, space = self.tuned, self.job.space
@@ -235,11 +240,13 @@ class _Tuning:
             tuned.note = f"no config {'worked' if limit is None else 'was faster than the default'}"
             return
         contestants = rivals if limit is None else [default, *rivals]
-        count = 1 if self.modelled else self.options.rounds
-        rounds = self.executor.compare(self.job.task, contestants, count)
-        if isinstance(rounds, str):
-            tuned.note = f"the fastest were not compared: {rounds}"
+        rounds = self._rounds(contestants, 1 if self.modelled else self.options.rounds)
+        if isinstance(rounds, NotCompared):
+            tuned.note = f"the fastest were not compared: {rounds.why}"
+            if rounds.failed is not None and self._others_remain(rounds.failed):
+                self._decide()
             return
+        tuned.note = ""
         winner = clear_winner(rounds, self.options.margin)
         if winner and not self._holds(contestants[0], contestants[winner]):
             winner, tuned.note = 0, "the faster one was not faster again"
@@ -258,13 +265,27 @@ class _Tuning:
         """Whether it wins once more: of several rivals on a busy machine one is always lucky."""
         if self.modelled:
             return True
-        rounds = self.executor.compare(self.job.task, [first, winner], 2 * self.options.rounds)
-        return not isinstance(rounds, str) and bool(clear_winner(rounds, self.options.margin))
+        rounds = self._rounds([first, winner], 2 * self.options.rounds)
+        if isinstance(rounds, NotCompared):
+            return False
+        return bool(clear_winner(rounds, self.options.margin))
+
+    def _others_remain(self, failed: Measurement) -> bool:
+        """A default that once worked is replaced by what is faster, or if it gave wrong results."""
+        return failed.values != dict(self.job.default) or failed.failure == "correctness"
+
+    def _rounds(self, configs: Sequence[Mapping[str, Value]], count: int) -> Rounds | NotCompared:
+        """A config that fails when it is built again is recorded, and never compared again."""
+        rounds = self.executor.compare(self.job.task, configs, count)
+        if isinstance(rounds, NotCompared) and rounds.failed is not None:
+            self.unfit.add(self.job.space.config(rounds.failed.values))
+            self._record(rounds.failed, FINALIST)
+        return rounds
 
     def _working(self) -> list[Trial]:
-        """Of configs that never gave wrong results."""
+        """Of configs that never gave wrong results, nor failed when they were compared."""
         trials = self.tuned.trials.trials
-        wrong = {trial.config for trial in trials if trial.failure == "correctness"}
+        wrong = {trial.config for trial in trials if trial.failure == "correctness"} | self.unfit
         return [t for t in trials if t.seconds is not None and t.config not in wrong]
 
     def _default_seconds(self) -> float | None:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from qcc.autotune.database import Database
 from qcc.autotune.measure.backend import BackendName
+from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.tune import Tuned
 from qcc.codegen.cpu.features import host_features
@@ -110,8 +111,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 continue
             pair = [tuned.job.default, tuned.best]
             rounds = executor.compare(tuned.job.task, pair, ROUNDS)
-            if isinstance(rounds, str):
-                shown.add_row(*cells, "", "", "", rounds)
+            if isinstance(rounds, NotCompared):
+                shown.add_row(*cells, "", "", "", rounds.why)
                 continue
             median, low, high = gain(rounds)
             gains.append(median)

@@ -40,6 +40,7 @@ class Compare(msgspec.Struct, frozen=True, tag=True):
     """Check the candidates that follow, then run them in turns: `rounds` of them."""
 
     task: Task
+    configs: list[dict[str, Value]]
     rounds: int
 
 
@@ -54,10 +55,11 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
 
 
 class Compared(msgspec.Struct, frozen=True, tag=True):
-    """`seconds` of each candidate in each round, [rounds][candidates], unless one was `wrong`."""
+    """`seconds` of each candidate in each round, [rounds][candidates], unless one `failed`."""
 
     seconds: list[list[float]] = []
-    wrong: str = ""
+    failed: Measurement | None = None
+    why: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

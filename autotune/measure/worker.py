@@ -138,12 +138,18 @@ def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared
     candidate, so that none always follows the same one.
     """
     with ExitStack() as stack:
-        kernels = [stack.enter_context(closing(backend.load(request.task, one))) for one in data]
-        for kernel in kernels:
-            wrong = kernel.check()
-            if wrong:
-                return Compared(wrong=wrong)
-            kernel.run()
+        kernels: list[Kernel] = []
+        for values, one in zip(request.configs, data, strict=True):
+            try:
+                kernel = stack.enter_context(closing(backend.load(request.task, one)))
+                failure, detail = "correctness", kernel.check()
+                if not detail:
+                    kernel.run()
+            except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
+                failure, detail = "runtime", _told(error)
+            if detail:
+                return Compared(failed=Measurement(values=values, failure=failure, detail=detail))
+            kernels.append(kernel)
         return Compared([_round(kernels, number) for number in range(request.rounds)])
 
 

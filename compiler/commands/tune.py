@@ -211,10 +211,24 @@ def _row(model_job: ModelJob, tuned: Tuned) -> dict[str, Any]:
         "default_s": tuned.default_seconds,
         "tuned_s": tuned.seconds,
         "schedule": tuned.best,
+        "learnt_from": _learnt(tuned),
         "is_default": tuned.kept_default,
         "stopped": tuned.stopped,
         "note": tuned.note,
     }
+
+
+def _learnt(tuned: Tuned) -> list[dict[str, Any]]:
+    """The tasks whose trials the search began with."""
+    return [
+        {"task": each.task.text, "key": each.task.key, "trials": len(each.trials)}
+        for each in tuned.job.others
+    ]
+
+
+def _learnt_text(tuned: Tuned) -> str:
+    tasks = ", ".join(f"{each.task.key} ({len(each.trials)})" for each in tuned.job.others)
+    return f"{tuned.job.task.key} began with the trials of {tasks}"
 
 
 def _mean(done: list[Tuned]) -> float:
@@ -225,9 +239,11 @@ def _mean(done: list[Tuned]) -> float:
 def _text(model: str, database: Path, done: list[tuple[ModelJob, Tuned]], *, modelled: bool) -> str:
     rows = [_shown(model_job, tuned) for model_job, tuned in done]
     mean = _mean([tuned for _, tuned in done])
+    learnt = [_learnt_text(tuned) for _, tuned in done if tuned.job.others]
     return "\n".join(
         [
             table(rows, list(COLUMNS)),
+            *dict.fromkeys(learnt),
             f"geometric mean of speedups {mean:.3f}{', by a model' if modelled else ''}",
             f"next: qcc compile {model} --schedules {database} …",
         ]

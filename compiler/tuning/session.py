@@ -23,7 +23,8 @@ from ...autotune.measure.executors.local import PATIENCE, LocalExecutor, Patienc
 from ...autotune.measure.executors.ray_cluster import RayExecutor
 from ...autotune.measure.executors.shared_folder import SharedFolder
 from ...autotune.measurement import Measurement
-from ...autotune.prior import with_prior
+from ...autotune.prior import learns, with_prior
+from ...autotune.related import Related, related
 from ...autotune.search.base import Strategy
 from ...autotune.stop import Confident
 from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
@@ -70,9 +71,9 @@ def run_session(
         for number, model_job in enumerate(tunable.jobs):
             progress.stage(f"{number + 1}/{len(tunable.jobs)} {_name(model_job)}")
             left = None if end is None else _share(end, len(tunable.jobs) - number)
-            job = _with_starts(model_job.job, database)
+            job = _informed(model_job.job, database, strategy)
             stop = _rules(job, left, options)
-            search = with_prior(strategy, job.prior)
+            search = with_prior(strategy, job.prior, [each.trials for each in job.others])
             told = _teller(progress, options.trials, options.resume)
             how = TuneOptions(options.trials, strategy.name, options.seed, resume=options.resume)
             yield model_job, tune(job, search, executor, database, stop, how, told)
@@ -131,11 +132,19 @@ def default_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 * 3
 
 
-def _with_starts(job: Job, database: Database) -> Job:
-    """The best that is known, the shipped one too, is tried first; then that of similar tasks."""
-    known = Lookup([(USER, database), (SHIPPED, shipped())])
+def _informed(job: Job, database: Database, strategy: Strategy) -> Job:
+    """
+    The best that is known, the shipped one too, is tried first, then that of similar tasks; all
+    trials of these teach searches that learn, but where an estimate is the model that times.
+    """
+    stores = [(USER, database), (SHIPPED, shipped())]
+    known = Lookup(stores)
     found = [known.best(job.task), *known.neighbours(job.task, NEIGHBOURS)]
-    return replace(job, starts=tuple(each.measurement.values for each in found if each))
+    others: tuple[Related, ...] = ()
+    if learns(strategy) and not job.prior:
+        others = related(job.task, job.space, [store for _, store in stores])
+    starts = tuple(each.measurement.values for each in found if each)
+    return replace(job, starts=starts, others=others)
 
 
 def _rules(job: Job, end: float | None, options: SessionOptions) -> list[Stop]:

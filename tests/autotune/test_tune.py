@@ -12,7 +12,7 @@ import pytest
 from qcc.autotune.choice import CHOSEN, FINALIST
 from qcc.autotune.draw import legal_share
 from qcc.autotune.measure.backend import Values
-from qcc.autotune.measure.executors.base import Rounds
+from qcc.autotune.measure.executors.base import NotCompared, Rounds
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.task import Task
@@ -61,7 +61,9 @@ class Formula:
             seconds = self.seconds(values)
             yield place, Measurement(values=dict(values), seconds=seconds, checked=True)
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
+    def compare(
+        self, task: Task, configs: Sequence[Values], rounds: int
+    ) -> Rounds | NotCompared:
         return [[self.in_turns(values) for values in configs] for _ in range(rounds)]
 
     def close(self) -> None:
@@ -207,7 +209,7 @@ def test_a_default_that_fails_gives_way_to_the_fastest(failure: str):
 
         def compare(self, task, configs, rounds):
             if JOB.default in configs:
-                return "one of them could not be built again"
+                return NotCompared("one of them could not be built again")
             return super().compare(task, configs, rounds)
 
     records = Memory()
@@ -216,6 +218,37 @@ def test_a_default_that_fails_gives_way_to_the_fastest(failure: str):
     assert (tuned.seconds, tuned.default_seconds) == (fastest, None)
     assert tuned.note == "the default failed"
     assert (records.kept[-1].values, records.kept[-1].strategy) == (tuned.best, CHOSEN)
+
+
+def test_what_is_wrong_when_it_is_built_again_is_recorded_and_never_wins():
+    class Wrong(Formula):
+        """The fastest of all is wrong the second time."""
+
+        def compare(self, task, configs, rounds):
+            fastest = min(configs, key=self.seconds)
+            if fastest["rows"] * fastest["columns"] == 64:
+                failed = Measurement(values=fastest, failure="correctness", detail="1 differs")
+                return NotCompared.of(failed)
+            return super().compare(task, configs, rounds)
+
+    records = Memory()
+    tuned = tune(JOB, RANDOM, Wrong(), records, [], options(150))
+    assert 16 < tuned.best["rows"] * tuned.best["columns"] < 64
+    wrong = [each for each in records.kept if each.failure == "correctness"]
+    assert wrong
+    assert {each.values["rows"] * each.values["columns"] for each in wrong} == {64}
+    again = tune(JOB, RANDOM, Wrong(), records, [], options(150))
+    assert (again.best, again.measured, again.note) == (tuned.best, 0, "decided before")
+
+
+def test_a_default_that_does_not_start_again_stays():
+    class Failing(Formula):
+        def compare(self, task, configs, rounds):
+            return NotCompared.of(Measurement(values=dict(JOB.default), failure="timeout"))
+
+    tuned = tune(JOB, RANDOM, Failing(), Memory(), [], options(20))
+    assert (tuned.kept_default, tuned.speedup) == (True, None)
+    assert "built again" in tuned.note
 
 
 def test_nothing_works():

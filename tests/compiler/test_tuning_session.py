@@ -7,7 +7,7 @@ from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.task import Task
-from qcc.autotune.tune import Job
+from qcc.autotune.tune import Job, Tuned
 from qcc.compiler.console import Silent
 from qcc.compiler.tuning import session
 from qcc.compiler.tuning.model_jobs import ModelJob, Tunable
@@ -20,14 +20,17 @@ TUNABLE = Tunable("none", BackendName("none"), [ModelJob(JOB, ("fc",), 1)])
 
 
 class Growing:
-    """Larger ones are slower."""
+    """Larger ones are slower, or with a negative `step` faster."""
+
+    def __init__(self, step: float = 1.0) -> None:
+        self.step = step
 
     def measure(self, task, configs):
         for place, values in enumerate(configs):
-            yield place, Measurement(values=values, seconds=1.0 + values["size"], checked=True)
+            yield place, measurement(values, 65.0 + self.step * values["size"])
 
     def compare(self, task, configs, rounds):
-        return [[1.0 + values["size"] for values in configs]] * rounds
+        return [[65.0 + self.step * values["size"] for values in configs]] * rounds
 
     def close(self) -> None:
         pass
@@ -49,3 +52,29 @@ def test_each_run_without_resume_makes_as_many_new_trials(tmp_path, monkeypatch)
 
     assert [measured(SessionOptions(trials=3)) for _ in range(3)] == [3, 3, 3]
     assert measured(SessionOptions(trials=9, resume=True)) == 0
+
+
+def test_what_other_tasks_measured_teaches_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "make_executor", lambda tunable, options: Growing(-1.0))
+    monkeypatch.setattr(session, "NEIGHBOURS", 0)
+    database = Database(tmp_path / "tuning.db", create=True)
+    sizes = [{"size": size} for size in range(8, 64)]
+    similar = Task("fake.kernel", {"n": 32}, device="another")
+    database.add(similar, [measurement(each, 64.0 - each["size"]) for each in sizes])
+    database.add(Task("fake.kernel", {"n": 65}), [measurement(each, 1.0) for each in sizes[:9]])
+    database.add(Task("other.kernel", {"n": 64}), [measurement(each, 1.0) for each in sizes])
+
+    def tuned(strategy: str) -> Tuned:
+        options = SessionOptions(trials=12)
+        [(_, made)] = run_session(TUNABLE, SEARCHES[strategy], database, options, Silent())
+        return made
+
+    learnt = tuned("guided")
+    assert [(each.task, len(each.trials)) for each in learnt.job.others] == [(similar, 56)]
+    # Larger ones were faster there, so they are tried first; else the first are spread out.
+    assert min(trial.config[0] for trial in learnt.trials.trials[1:9]) > 32
+    assert tuned("random").job.others == ()
+
+
+def measurement(values: dict[str, Value], seconds: float) -> Measurement:
+    return Measurement(values=values, seconds=seconds, checked=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ...measurement import Measurement
@@ -11,6 +12,23 @@ from ..backend import Values
 
 Rounds = list[list[float]]
 """Seconds of each candidate in each round, [rounds][candidates]."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """Why configs were not compared; `failed` is what became of the one that is at fault."""
+
+    why: str
+    failed: Measurement | None = None
+
+    @staticmethod
+    def of(failed: Measurement) -> NotCompared:
+        """
+        >>> NotCompared.of(Measurement(values={}, failure="timeout", detail="no answer")).why
+        'built again, one fails: no answer'
+        """
+        how = "is wrong" if failed.failure == "correctness" else "fails"
+        return NotCompared(f"built again, one {how}: {failed.detail}", failed)
 
 
 class Executor(Protocol):
@@ -23,8 +41,10 @@ class Executor(Protocol):
         """
         ...
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
-        """Configs that worked, run in turns on the idle device; or why that was not possible."""
+    def compare(
+        self, task: Task, configs: Sequence[Values], rounds: int
+    ) -> Rounds | NotCompared:
+        """Configs that worked, built again, run in turns on the idle device."""
         ...
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from ....dialects.errors import ResourceError
 from ...measurement import Measurement
 from ...task import Task
 from ..backend import BackendName, Values
-from .base import Rounds
+from .base import NotCompared, Rounds
 from .shared_folder import Job, Result, SharedFolder
 
 POLL = 0.1
@@ -41,12 +41,16 @@ class DirectoryExecutor:
                 )
             yield place, result.measurement
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
+    def compare(
+        self, task: Task, configs: Sequence[Values], rounds: int
+    ) -> Rounds | NotCompared:
         """On one host, whichever takes it."""
         job = Job(self.backend, task, [dict(values) for values in configs], rounds)
         self._waiting[self.folder.post(job)] = 0
         (_, result), *_ = self._results(task)
-        return result.refused or result.rounds or "no host compared them"
+        if result.rounds:
+            return result.rounds
+        return NotCompared(result.refused or "no host compared them", result.measurement)
 
     def close(self) -> None:
         for job in self._waiting:

@@ -23,7 +23,7 @@ from ..device_lock import DeviceLock
 from ..messages import Build, Built, Compare, Compared, Measure, Measured, Prepare
 from ..process import Lost, Worker
 from ..sampling import Sampling
-from .base import Rounds
+from .base import NotCompared, Rounds
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -76,22 +76,25 @@ class LocalExecutor:
             for future in building:
                 future.cancel()
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
+    def compare(
+        self, task: Task, configs: Sequence[Values], rounds: int
+    ) -> Rounds | NotCompared:
         with self._undisturbing():
             built = [self._build(task, values) for values in configs]
-        data = [each for each in built if isinstance(each, Candidate)]
-        if len(data) < len(built):
-            return "one of them could not be built again"
+        for each in built:
+            if isinstance(each, Measurement):
+                return NotCompared.of(each)
+        data = [each.data for each in built if isinstance(each, Candidate)]
         seconds = self._patience.run * len(data)
+        request = Compare(task, [dict(values) for values in configs], rounds)
         try:
             with self._lock.held():
                 self._prepare(task)
-                attached = [each.data for each in data]
-                reply, _ = self._device.ask(Compare(task, rounds), attached, seconds=seconds)
+                reply, _ = self._device.ask(request, data, seconds=seconds)
         except Lost as lost:
-            return str(lost)
+            return NotCompared(str(lost))
         assert isinstance(reply, Compared)
-        return f"built again, one is wrong: {reply.wrong}" if reply.wrong else reply.seconds
+        return NotCompared.of(reply.failed) if reply.failed else reply.seconds
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

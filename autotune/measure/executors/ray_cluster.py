@@ -24,7 +24,7 @@ from ...measurement import Measurement
 from ...task import Task
 from ..backend import Values
 from ..messages import Broken, Compared, Done, Measured
-from .base import Executor, Rounds
+from .base import Executor, NotCompared, Rounds
 
 PATIENCE = 120.0
 """Seconds that nothing may happen while no node is ready."""
@@ -60,7 +60,9 @@ class Host:
         assert executor is not None
         if rounds:
             found = executor.compare(task, configs, rounds)
-            return Compared(wrong=found) if isinstance(found, str) else Compared(found)
+            if isinstance(found, NotCompared):
+                return Compared(failed=found.failed, why=found.why)
+            return Compared(found)
         ((_, measurement),) = executor.measure(task, configs)
         return Measured(measurement)
 
@@ -95,13 +97,15 @@ class RayExecutor:
                 assert isinstance(reply, Measured)
                 yield place, reply.measurement
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | str:
+    def compare(
+        self, task: Task, configs: Sequence[Values], rounds: int
+    ) -> Rounds | NotCompared:
         """On one node, whichever is ready."""
         ((_, reply),) = self._replies(task, [configs], rounds)
         if reply is None:
-            return _NO_ANSWER
+            return NotCompared(_NO_ANSWER)
         assert isinstance(reply, Compared)
-        return reply.wrong or reply.seconds
+        return NotCompared(reply.why, reply.failed) if reply.why else reply.seconds
 
     def close(self) -> None:
         """Workers die with their actors, actors at once; the cluster goes on without us."""

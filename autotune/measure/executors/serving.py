@@ -12,7 +12,7 @@ import msgspec
 
 from ...measurement import made_here
 from ..backend import BackendName
-from .base import Executor
+from .base import Executor, NotCompared
 from .directory import LOOK, POLL
 from .shared_folder import BEAT, Claim, Job, Result, SharedFolder
 
@@ -73,7 +73,9 @@ def _result(
             executors[key] = make(job.backend)
         if job.rounds:
             rounds = executors[key].compare(job.task, job.configs, job.rounds)
-            return Result(refused=rounds) if isinstance(rounds, str) else Result(rounds=rounds)
+            if isinstance(rounds, NotCompared):
+                return Result(rounds.failed and made_here(rounds.failed), refused=rounds.why)
+            return Result(rounds=rounds)
         ((_, measurement),) = executors[key].measure(job.task, job.configs)
     except Exception as error:  # noqa: BLE001 - a job must not end its hosts, one after the other
         return Result(refused=str(error))

@@ -11,6 +11,7 @@ import pytest
 
 from qcc.autotune.measure.backend import BackendName, Values
 from qcc.autotune.measure.device_lock import DeviceLock
+from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.measure.executors.local import LocalExecutor, Patience
 from qcc.autotune.measure.messages import Build
 from qcc.autotune.measure.process import Lost, Worker
@@ -68,12 +69,24 @@ def test_a_measurement_tells_how_it_was_made(executor):
     assert (disturbed.contended, disturbed.seconds) == (True, 0.25)
 
 
+def failed_again(executor: LocalExecutor, values: Values) -> Measurement:
+    """What became of `values` when they were built again to be compared."""
+    found = executor.compare(TASK, [{"time": 2}, values], 3)
+    assert isinstance(found, NotCompared)
+    assert found.failed is not None
+    return found.failed
+
+
 def test_those_that_worked_run_in_turns(executor):
     assert executor.compare(TASK, [{"time": 2}, {"time": 1}], 3) == [[2.0, 1.0]] * 3
     crashing = {"time": 1, "does": "crash", "stage": "build"}
-    assert "could not be built" in executor.compare(TASK, [{"time": 2}, crashing], 3)
+    why = failed_again(executor, crashing)
+    assert (why.failure, why.values) == ("compile", crashing)
     wrong = {"time": 1, "does": "wrong", "stage": "run"}
-    assert "2 of 3 results differ" in executor.compare(TASK, [{"time": 2}, wrong], 3)
+    why = failed_again(executor, wrong)
+    assert (why.failure, why.detail, why.values) == ("correctness", "2 of 3 results differ", wrong)
+    raising = {"time": 1, "does": "raise", "stage": "run"}
+    assert failed_again(executor, raising).failure == "runtime"
 
 
 def test_what_no_candidate_is_to_blame_for_is_raised(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.measure.executors import ray_cluster
+from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.measure.executors.ray_cluster import ATTEMPTS, RayExecutor
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
@@ -23,6 +24,7 @@ from qcc.dialects.errors import ResourceError, UnsupportedError
 from .stand_in_ray import Cluster, Dies, Node, strategies
 
 TASK = Task("fake.kernel", {"n": 3})
+WRONG = Measurement(values={"time": 1}, failure="correctness", detail="1 result differs")
 FAULTY = BackendName("tests.autotune.faulty_backend:FaultyBackend", exclusive=False)
 
 
@@ -50,7 +52,7 @@ class Formula:
 
     def compare(self, task, configs, rounds):
         if any(values.get("wrong") for values in configs):
-            return "one is wrong"
+            return NotCompared.of(WRONG)
         return [[float(values["time"]) for values in configs]] * rounds
 
     def close(self) -> None:
@@ -90,7 +92,8 @@ def test_each_node_tries_one_candidate_at_a_time(cluster):
     assert [node.free for node in cluster.named.values()] == [0, 0, 0, 0]
     assert actors(cluster) == {"head": 0, "a": 1, "b": 1, "c": 1}
     assert executor.compare(TASK, configs[:2], 3) == [[1.0, 2.0]] * 3
-    assert executor.compare(TASK, [{"time": 1, "wrong": 1}], 3) == "one is wrong"
+    wrong = executor.compare(TASK, [{"time": 1, "wrong": 1}], 3)
+    assert wrong == NotCompared.of(WRONG)
     assert (cluster.address, cluster.connected) == ("auto", True)
     executor.close()
     assert (sum(actors(cluster).values()), cluster.connected) == (0, False)
