@@ -30,6 +30,10 @@ PATIENCE = 120.0
 """Seconds that nothing may happen while no node is ready."""
 LOOK = 2.0
 CONNECT = 10.0
+TOKEN = (
+    "run the same version of Ray; if the cluster has token authentication, set RAY_AUTH_MODE=token, "
+    "and put its token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+)
 ATTEMPTS = 3
 
 Make = Callable[[], Executor]
@@ -230,30 +234,40 @@ def _connected(address: str | None) -> Any:
             next_step="pip install 'qcc[ray]'",
         ) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    reached = False
     try:
-        if address is not None:
-            _reached(address)
+        reached = address is not None and _reached(address)
         ray.init(
             address=address,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ResourceError(
-            "tune-cluster",
-            f"no Ray cluster answers at '{address}'" if address else "Ray does not start",
-            why=str(error),
-            next_step="start one with `ray start --head`, or use --executor local",
-        ) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _no_cluster(address, error, reached) from error
     return ray
 
 
-def _reached(address: str) -> None:
-    """Raises OSError where nobody listens; Ray would try for minutes."""
+def _no_cluster(address: str | None, error: Exception, reached: bool) -> ResourceError:
+    """What is `reached` but does not take us has a token, or is another version."""
+    what = f"no Ray cluster answers at '{address}'" if address else "Ray does not start"
+    step = "start one with `ray start --head`"
+    if reached or "token" in str(error).lower():
+        what, step = f"the Ray cluster at '{address}' does not take us", TOKEN
+    why = str(error).strip() or type(error).__name__
+    return ResourceError("tune-cluster", what, why=why, next_step=f"{step}, or --executor local")
+
+
+def _reached(address: str) -> bool:
+    """
+    Whether somebody listens there; False for what is no host and port. Raises OSError where nobody
+    does: Ray would try for minutes.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
+    if not (host and port.isdecimal()):
+        return False
+    create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
+    return True
 
 
 def _nodes(under_way: dict[Any, tuple[str, int]]) -> set[str]:

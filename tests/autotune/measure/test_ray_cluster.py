@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from functools import partial
+from socket import create_server
 from typing import ClassVar
 
 import pytest
@@ -21,7 +22,7 @@ from qcc.compiler.tuning.model_jobs import Tunable
 from qcc.compiler.tuning.session import SessionOptions, make_executor, node_executor
 from qcc.dialects.errors import ResourceError, UnsupportedError
 
-from .stand_in_ray import Cluster, Dies, Node, strategies
+from .stand_in_ray import Cluster, Dies, Node, RayError, strategies
 
 TASK = Task("fake.kernel", {"n": 3})
 WRONG = Measurement(values={"time": 1}, failure="correctness", detail="1 result differs")
@@ -177,6 +178,20 @@ def test_other_processors_are_no_use_to_a_tuner_of_this_one():
     make = partial(node_executor, exclusive, "cpu of another kind", SessionOptions())
     with pytest.raises(UnsupportedError, match="no 'cpu of another kind'"):
         make()
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Failed to connect"), RayError("no token")])
+def test_a_cluster_that_wants_a_token_says_what_to_set(cluster, monkeypatch, error: Exception):
+    def refuse(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cluster, "init", refuse)
+    with create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ResourceError, match="does not take us") as raised:
+            RayExecutor(Formula, address)
+    assert raised.value.why == str(error)
+    assert "RAY_AUTH_MODE=token" in raised.value.next_step
 
 
 def test_without_a_cluster_and_without_ray(cluster, monkeypatch):
