@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--serve", metavar="PATH", type=Path, help="try what tuners post in this folder")
     add("--threads", type=count, metavar="N", help="cpu: of a kernel (default: all processors)")
     add("--builders", type=count, metavar="N", help="processes that build (default: processors)")
+    add("--replay", metavar="F", type=Path, nargs="+", help="search a recording; others teach")
     add("--spaces", type=Path, metavar="DIR", help="write the spaces as T1 JSON; measure nothing")
     add("--timeout", type=slack, default=60.0, metavar="S", help="of a candidate (default: 60 s)")
 
@@ -64,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     if args.serve is not None:
         return _serve(args, console)
+    if args.replay:
+        return _replay(args, console)
     if args.model is None:
         raise UsageError("tune-model", "no model was named", next_step="qcc tune MODEL …")
     return _write_spaces(args, console) if args.spaces else _tune(args, console)
@@ -101,6 +104,38 @@ def _tune(args: argparse.Namespace, console: Console) -> int:
         _data(database.path, done),
         _text(args.model, database.path, done, modelled=tunable.modelled),
     )
+    return 0
+
+
+def _replay(args: argparse.Namespace, console: Console) -> int:
+    from ..tuning.replaying import SHARES, replay
+
+    if args.model is not None:
+        raise UsageError(
+            "tune-model",
+            "a recording is searched without a model",
+            where=args.model,
+            next_step="qcc tune --replay FILE…",
+        )
+    found = replay(args.replay, _strategy(args.strategy), _session_options(args))
+    tuned, recording = found.tuned, found.recording
+    best = tuned.trials.best
+    row = {
+        "space": recording.space.name,
+        "device": recording.device,
+        "configs": len(recording.configs),
+        "trials": len(tuned.trials),
+        "best_s": best.seconds if best else None,
+        "optimum_s": recording.optimum,
+        "of_optimum": found.share,
+        **{f"until_{share:.0%}": found.until(share) for share in SHARES},
+        "values": recording.space.values(best.config) if best else {},
+        "stopped": tuned.stopped,
+    }
+    shown = row | {"of_optimum": f"{found.share:.3f}"}
+    columns = [name for name in row if name != "values"]
+    values = " ".join(f"{name}={value}" for name, value in row["values"].items())
+    console.result(row, f"{table([shown], columns)}\nbest: {values}")
     return 0
 
 
