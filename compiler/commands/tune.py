@@ -131,9 +131,12 @@ def _replay(args: argparse.Namespace, console: Console) -> int:
         **{f"until_{share:.0%}": found.until(share) for share in SHARES},
         "values": recording.space.values(best.config) if best else {},
         "stopped": tuned.stopped,
+        "learnt_from": {
+            str(each.task.problem["space"]): len(each.trials) for each in tuned.job.others
+        },
     }
     shown = row | {"of_optimum": f"{found.share:.3f}"}
-    columns = [name for name in row if name != "values"]
+    columns = [name for name in row if name not in ("values", "learnt_from")]
     values = " ".join(f"{name}={value}" for name, value in row["values"].items())
     console.result(row, f"{table([shown], columns)}\nbest: {values}")
     return 0

@@ -44,10 +44,10 @@ def test_a_recording_is_searched_as_if_it_were_a_device(tmp_path, capsys):
 
 def test_others_teach_the_search(tmp_path, capsys):
     path = recording(tmp_path / "space.json")
-    other = recording(tmp_path / "other.json", shift=-1)
-    alone = replayed(capsys, path, "--trials", "10")
-    taught = replayed(capsys, path, other, "--trials", "10")
+    same = recording(tmp_path / "same.json")
+    alone, taught = (replayed(capsys, *some, "--trials", "5") for some in ([path], [path, same]))
     assert taught["of_optimum"] > alone["of_optimum"]
+    assert (alone["learnt_from"], taught["learnt_from"]) == ({}, {"same": 256})
 
 
 def test_what_is_refused(tmp_path, capsys):
