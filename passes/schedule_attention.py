@@ -58,9 +58,14 @@ MANY_ROWS = 4096
 """What kernels for an unknown number of rows are chosen for."""
 
 
-def schedule_attention(options: Scheduling) -> Callable[[Operation, object], None]:
+Chooser = Callable[[AttentionProblem, str], AttentionSchedule]
+
+
+def schedule_attention(
+    options: Scheduling, choose: Chooser = default_attention
+) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels = _AttentionKernels(module, options.target)
+        kernels = _AttentionKernels(module, options.target, choose)
         for op in walk(module):
             if isinstance(op, qcc.AttentionOp):
                 with ir.InsertionPoint(op), op.location:
@@ -70,8 +75,12 @@ def schedule_attention(options: Scheduling) -> Callable[[Operation, object], Non
 
 
 class _AttentionKernels(Kernels[WarpLaunch]):
+    def __init__(self, module: Operation, target: str, choose: Chooser) -> None:
+        super().__init__(module, target)
+        self._choose = choose
+
     def attention(self, problem: AttentionProblem) -> tuple[WarpLaunch, AttentionSchedule]:
-        schedule = default_attention(problem, self.target)
+        schedule = self._choose(problem, self.target)
         key = ("attention", replace(problem, rows=0, planes=0), schedule)
         stem = "attention_few" if schedule.share_keys else "attention_many"
         return self.once(

@@ -24,6 +24,7 @@ from ..dialects.formats.window_packets import spelled_layout
 from ..dialects.regions import walk
 from ..dialects.tile.conv_problem import (
     ConvProblem,
+    ConvSchedule,
     Window,
     default_convolution,
     refusal,
@@ -54,20 +55,25 @@ MANY_PIXELS = 4096
 """What kernels for an unknown number of output pixels are chosen for."""
 
 
-def schedule_conv2d(options: Scheduling) -> Callable[[Operation, object], None]:
+Chooser = Callable[[ConvProblem, str], ConvSchedule]
+
+
+def schedule_conv2d(
+    options: Scheduling, choose: Chooser = default_convolution
+) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         kernels: Kernels[WarpLaunch] = Kernels(module, options.target)
         for op in walk(module):
             if isinstance(op, qcc.Conv2dOp):
                 with ir.InsertionPoint(op), op.location:
-                    _replace(op, kernels)
+                    _replace(op, kernels, choose)
 
     return apply
 
 
-def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch]) -> None:
+def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch], choose: Chooser) -> None:
     problem, codes = conv_problem(op, kernels.target)
-    schedule = default_convolution(problem, kernels.target)
+    schedule = choose(problem, kernels.target)
     kernel = kernels.once(
         problem,
         f"conv_{problem.format.name}",

@@ -9,35 +9,34 @@ parameters learn the layouts which kernels want: it is what the reference interp
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...codegen.cuda.check_counts import check_counts
 from ...codegen.cuda.families import emit_sources
-from ...codegen.cuda.plan import LaunchStep, Plan
+from ...codegen.cuda.plan import Function, LaunchStep, Plan
 from ...codegen.cuda.program import CudaCode
 from ...codegen.cuda.read_plan import read_function
 from ...dialects import qcc
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.pipeline import FUSE, run_passes
-from ...dialects.tile.default_schedule import default_schedule
 from ...passes.assign_formats import parameters_by_symbol
+from ...passes.choosers import DEFAULTS, Choosers
 from ...passes.expand_reshapes import expand_reshapes
 from ...passes.fold_size_roundings import fold_size_roundings
 from ...passes.launching import Scheduling
 from ...passes.materialize_kv_cache import STEP
 from ...passes.narrow_operands import narrow_operands
 from ...passes.schedule_cuda import cuda_passes
-from ...passes.schedule_linear import Chooser
 from ..layers import entry_function
 from ..targets import Target
 
 CLEAN = "func.func(lower-affine,canonicalize,cse)"
 
 
-def lower_to_launches(
-    module: ir.Module, machine: str, choose_linear: Chooser = default_schedule
-) -> ir.Module:
+def lower_to_launches(module: ir.Module, machine: str, choosers: Choosers = DEFAULTS) -> ir.Module:
     """A copy of `module` in which families of kernels took their ops."""
     text = module.operation.get_asm(enable_debug_info=True)
     copy = ir.Module.parse(text, module.context)
@@ -48,25 +47,23 @@ def lower_to_launches(
     expand_reshapes(copy.operation)
     narrow_operands(copy.operation)
     run_passes(copy, FUSE, "cuda")
-    for run in cuda_passes(Scheduling(machine), choose_linear).values():
+    for run in cuda_passes(Scheduling(machine), choosers).values():
         run(copy.operation, None)
         copy.operation.verify()
     run_passes(copy, CLEAN, "cuda")
     return copy
 
 
-def build_cuda(
-    module: ir.Module, target: Target, choose_linear: Chooser = default_schedule
-) -> CudaCode:
+def build_cuda(module: ir.Module, target: Target, choosers: Choosers = DEFAULTS) -> CudaCode:
     """
     The kernels and the launch plan of a module; its parameters get the layouts that these read.
-    Linear layers have the schedules of `choose_linear`.
+    The schedules of kernels are those of `choosers`.
 
     Raises UnsupportedError for an op of @main without a kernel. A @step that has one is left out,
     and `CudaCode.without_step` says why.
     """
     check_counts(module.operation)
-    lowered = lower_to_launches(module, target.machine, choose_linear)
+    lowered = lower_to_launches(module, target.machine, choosers)
     constants: dict[str, np.ndarray] = {}
     functions = {"main": read_function(lowered, "main", constants)}
     refused = None
@@ -76,6 +73,16 @@ def build_cuda(
         except UnsupportedError as error:
             refused = error
     _take_layouts(module, lowered)
+    return replace(code_of(lowered, target.machine, functions, constants), without_step=refused)
+
+
+def code_of(
+    lowered: ir.Module,
+    machine: str,
+    functions: dict[str, Function],
+    constants: dict[str, np.ndarray],
+) -> CudaCode:
+    """The functions that were read off a module of launches, with the sources of its kernels."""
     launches = [
         step for each in functions.values() for step in each.steps if isinstance(step, LaunchStep)
     ]
@@ -87,8 +94,8 @@ def build_cuda(
         if buffer.place == "tensor"
     }
     families = tuple(source.family for source in sources)
-    plan = Plan(target.machine, functions, tuple(sorted(tensors)), families)
-    return CudaCode(plan, tuple(sources), constants, without_step=refused)
+    plan = Plan(machine, functions, tuple(sorted(tensors)), families)
+    return CudaCode(plan, tuple(sources), constants)
 
 
 def _has_step(module: ir.Module) -> bool:

@@ -17,6 +17,7 @@ from ...dialects.tile.hardware import machine
 from ...dialects.tile.problem import LinearProblem
 from ...dialects.tile.schedule import Schedule, illegal
 from ...dialects.tile.space import estimate, schedule_of
+from ...passes.choosers import Choosers
 from ...passes.round_operands import Rounding, round_operands
 from ..backends import start
 from ..cuda.binaries import with_binaries
@@ -67,7 +68,7 @@ class CudaBackend:
 
         with make_context(), ir.Location.unknown():
             module = layer_module(cuda_layer(task), self._target, self._operands)
-            code = with_binaries(build_cuda(module, self._target, choose))
+            code = with_binaries(build_cuda(module, self._target, Choosers(linear=choose)))
         report = cuda_report({"": code}, self._target) or {"kernels": []}
         linear = [row for row in report["kernels"] if row["family"] == "linear"]
         registers = max((row.get("registers") or 0 for row in linear), default=0)
@@ -96,7 +97,8 @@ class CudaKernel:
         """The results of an excerpt, by the emulator."""
         with make_context(), ir.Location.unknown():
             module = layer_module(self._layer, self._target, self._operands)
-            code = build_cuda(module, self._target, lambda problem, _: self._schedule)
+            chosen = Choosers(linear=lambda problem, _: self._schedule)
+            code = build_cuda(module, self._target, chosen)
             unit = 2.0**-11 if self._operands == "f16" else 2.0**-8
             data = LinearData(self._layer, module, unit)
         running = start(code, self._target, data.stored.__getitem__, 1)

@@ -12,6 +12,7 @@ from ...dialects.tile.default_schedule import default_schedule
 from ...dialects.tile.problem import LinearProblem
 from ...dialects.tile.schedule import Schedule
 from ...dialects.tile.space import ESTIMATE, KERNEL, linear_space, values_of
+from ...passes.choosers import Choosers
 from ..cuda.build import lower_to_launches
 from ..targets import Target
 from .model_jobs import ModelJob, Tunable
@@ -29,7 +30,7 @@ def tunable_cuda(module: ir.Module, target: Target, operands: str) -> Tunable:
         found[problem] = default_schedule(problem, name)
         return found[problem]
 
-    lower_to_launches(module, target.machine, choose)
+    lower_to_launches(module, target.machine, Choosers(linear=choose))
     jobs: dict[Task, ModelJob] = {}
     for problem, schedule in found.items():
         # Layers that differ in bias and the types around them are one task.

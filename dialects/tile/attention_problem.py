@@ -21,6 +21,9 @@ KEYS = 64  # a tile of packed keys or values; caches are whole ones
 VALUE_COLUMNS = 128  # of one block: their sums are registers
 RESIDENT_DEPTH = 256  # deeper queries are not kept in registers
 FEW_ROWS = 32
+OTHER_REGISTERS = 56
+MOST_SUMS = 224
+"""Of a lane: with more of them there is no room for operands and addresses."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,17 @@ def shared_bytes(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
     return max(pipeline, reduced if schedule.share_keys else 0) + tables
 
 
+def lane_sums(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
+    """Accumulators of a lane: of values and of scores."""
+    return schedule.rows // 16 * (problem.value_columns + schedule.keys) // 2
+
+
+def registers(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
+    """Of a thread, about: sums, and queries as operands where they stay."""
+    queries = schedule.rows // 16 * min(problem.keys.depth, RESIDENT_DEPTH) // 4
+    return lane_sums(problem, schedule) + queries + OTHER_REGISTERS
+
+
 def illegal(
     problem: AttentionProblem, schedule: AttentionSchedule, device: Machine
 ) -> Iterator[str]:
@@ -240,6 +254,8 @@ def illegal(
         yield "a pipeline needs 2 stages"
     if 32 * s.warps > device.threads_per_block:
         yield f"{s.warps} warps are more than a block of {device.name} has"
+    if lane_sums(problem, s) > MOST_SUMS:
+        yield f"{lane_sums(problem, s)} sums a lane are more than {MOST_SUMS}"
     need = shared_bytes(problem, s)
     if need > device.shared_per_block:
         yield f"{need} bytes of shared memory are more than {device.shared_per_block}"

@@ -61,9 +61,7 @@ class Formula:
             seconds = self.seconds(values)
             yield place, Measurement(values=dict(values), seconds=seconds, checked=True)
 
-    def compare(
-        self, task: Task, configs: Sequence[Values], rounds: int
-    ) -> Rounds | NotCompared:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         return [[self.in_turns(values) for values in configs] for _ in range(rounds)]
 
     def close(self) -> None:

@@ -41,9 +41,7 @@ class Executor(Protocol):
         """
         ...
 
-    def compare(
-        self, task: Task, configs: Sequence[Values], rounds: int
-    ) -> Rounds | NotCompared:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         """Configs that worked, built again, run in turns on the idle device."""
         ...
 

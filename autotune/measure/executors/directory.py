@@ -41,9 +41,7 @@ class DirectoryExecutor:
                 )
             yield place, result.measurement
 
-    def compare(
-        self, task: Task, configs: Sequence[Values], rounds: int
-    ) -> Rounds | NotCompared:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         """On one host, whichever takes it."""
         job = Job(self.backend, task, [dict(values) for values in configs], rounds)
         self._waiting[self.folder.post(job)] = 0

@@ -76,9 +76,7 @@ class LocalExecutor:
             for future in building:
                 future.cancel()
 
-    def compare(
-        self, task: Task, configs: Sequence[Values], rounds: int
-    ) -> Rounds | NotCompared:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         with self._undisturbing():
             built = [self._build(task, values) for values in configs]
         for each in built:

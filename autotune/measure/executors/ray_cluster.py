@@ -31,8 +31,8 @@ PATIENCE = 120.0
 LOOK = 2.0
 CONNECT = 10.0
 TOKEN = (
-    "run the same version of Ray; if the cluster has token authentication, set RAY_AUTH_MODE=token, "
-    "and put its token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    "run the same version of Ray; if the cluster has token authentication, set "
+    "RAY_AUTH_MODE=token, and put its token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 )
 ATTEMPTS = 3
 
@@ -101,9 +101,7 @@ class RayExecutor:
                 assert isinstance(reply, Measured)
                 yield place, reply.measurement
 
-    def compare(
-        self, task: Task, configs: Sequence[Values], rounds: int
-    ) -> Rounds | NotCompared:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         """On one node, whichever is ready."""
         ((_, reply),) = self._replies(task, [configs], rounds)
         if reply is None:

@@ -35,9 +35,7 @@ class RecordedExecutor:
                 ),
             )
 
-    def compare(
-        self, task: Task, configs: Sequence[Values], rounds: int
-    ) -> Rounds | NotCompared:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         """Each round has the same times: there is one of each config."""
         found = [made for _, made in self.measure(task, configs)]
         for made in found:

@@ -1,0 +1,87 @@
+"""
+What can be tuned of a convolution on tensor cores: the fields of its schedule, and what one costs
+on paper (estimate.py).
+
+Windows are gathered as they are copied, so a block asks for `block_pixels` rows of K however many
+pixels these windows share; the L2 cache gives them, DRAM brings each pixel once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, prod
+
+from ..knobs import Space, Value
+from .conv_problem import ConvProblem, ConvSchedule, illegal, shared_bytes
+from .estimate import Estimate, Work, estimated
+from .hardware import Machine, machine
+from .operand_types import OPERAND_TYPES
+from .schedule_space import ScheduleSpace, schedule_from
+
+KERNEL = "cuda.conv2d"
+VALUES: dict[str, tuple[Value, ...]] = {
+    "warps_m": (1, 2, 4, 8),
+    "warps_n": (1, 2, 4, 8),
+    "pixels": (16, 32, 48, 64, 96, 128),
+    "outputs": (16, 32, 48, 64, 96, 128),
+    "depth": (64, 128, 256),
+    "stages": (2, 3, 4, 5, 6),
+}
+OTHER_REGISTERS = 64
+
+
+def conv_space(problem: ConvProblem, target: str, include: Sequence[ConvSchedule] = ()) -> Space:
+    """The schedules of a problem on a machine, the values of those of `include` among them."""
+    device, window = machine(target), problem.window
+    return ScheduleSpace(
+        ConvSchedule,
+        VALUES,
+        lambda schedule: illegal(problem, schedule, device),
+        lambda schedule: estimate(problem, schedule, device),
+        include,
+    ).space(
+        f"{KERNEL} {window.channels}→{window.outputs} {window.taps[0]}x{window.taps[1]} "
+        f"pixels={problem.pixels} {problem.weight} x {problem.activation} {target}"
+    )
+
+
+def conv_schedule_of(values: Mapping[str, Value]) -> ConvSchedule:
+    """Undo `values_of`."""
+    return schedule_from(ConvSchedule, values)
+
+
+def registers(problem: ConvProblem, schedule: ConvSchedule) -> int:
+    """Of a thread, about: sums, those of the current group of scales, operands, addresses."""
+    sums = schedule.pixels * schedule.outputs // 32
+    return sums * (1 + (problem.group is not None)) + OTHER_REGISTERS
+
+
+def estimate(
+    problem: ConvProblem, schedule: ConvSchedule, device: Machine, measured: int | None = None
+) -> Estimate:
+    """With `measured` registers of a thread, by ptxas, in place of the estimated ones."""
+    s, window = schedule, problem.window
+    columns = ceil(problem.pixels / s.block_pixels)
+    strips = ceil(problem.strips * 16 / s.block_outputs)
+    image_bits = OPERAND_TYPES[problem.activation].bits
+    weights = problem.outputs * problem.stored_k * problem.format.bits / 8
+    pixels_read = problem.pixels * min(prod(window.stride), prod(window.taps))
+    images = pixels_read * problem.channels * image_bits / 8
+    windows = problem.pixels * float(problem.stored_k) * window.groups * image_bits / 8
+    results = 2.0 * problem.pixels * problem.outputs
+    work = Work(
+        instruction=problem.instruction,
+        threads=32 * s.warps,
+        registers=measured or registers(problem, s),
+        shared=shared_bytes(problem, s),
+        blocks=columns * strips * window.groups,
+        dram=weights + images + results,
+        l2=weights * columns + windows * strips + results,
+        staged=2 * (windows * strips + weights * columns),
+        decoded=1 + columns * s.warps_m * weights * 8 / problem.format.bits,
+        products=float(columns * s.block_pixels * strips * s.block_outputs)
+        * problem.stored_k * window.groups,
+        steps=ceil(problem.stored_k / s.depth),
+        stages=s.stages,
+    )  # fmt: skip
+    return estimated(work, device)
