@@ -141,15 +141,14 @@ def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared
         kernels: list[Kernel] = []
         for values, one in zip(request.configs, data, strict=True):
             try:
-                kernel = stack.enter_context(closing(backend.load(request.task, one)))
-                failure, detail = "correctness", kernel.check()
+                kernels.append(stack.enter_context(closing(backend.load(request.task, one))))
+                failure, detail = "correctness", kernels[-1].check()
                 if not detail:
-                    kernel.run()
+                    kernels[-1].run()
             except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
                 failure, detail = "runtime", _told(error)
             if detail:
                 return Compared(failed=Measurement(values=values, failure=failure, detail=detail))
-            kernels.append(kernel)
         return Compared([_round(kernels, number) for number in range(request.rounds)])
 
 

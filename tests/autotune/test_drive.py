@@ -8,6 +8,7 @@ import pytest
 from qcc.autotune.database import Database
 from qcc.autotune.interchange.drive import Driven
 from qcc.autotune.measure.backend import Values
+from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
 from qcc.autotune.tune import Job
@@ -37,7 +38,7 @@ class Executor:
             else:
                 yield place, Measurement(values=dict(values), seconds=1e-3, checked=True)
 
-    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> str:
+    def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> NotCompared:
         raise AssertionError("another tuner decides")
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qcc.autotune.database import Database
 from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.measurement import Measurement
@@ -58,9 +60,9 @@ def test_what_other_tasks_measured_teaches_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(session, "make_executor", lambda tunable, options: Growing(-1.0))
     monkeypatch.setattr(session, "NEIGHBOURS", 0)
     database = Database(tmp_path / "tuning.db", create=True)
-    sizes = [{"size": size} for size in range(8, 64)]
+    sizes: list[dict[str, Value]] = [{"size": size} for size in range(8, 64)]
     similar = Task("fake.kernel", {"n": 32}, device="another")
-    database.add(similar, [measurement(each, 64.0 - each["size"]) for each in sizes])
+    database.add(similar, [measurement(each, 64.0 - int(each["size"])) for each in sizes])
     database.add(Task("fake.kernel", {"n": 65}), [measurement(each, 1.0) for each in sizes[:9]])
     database.add(Task("other.kernel", {"n": 64}), [measurement(each, 1.0) for each in sizes])
 
@@ -76,5 +78,5 @@ def test_what_other_tasks_measured_teaches_the_search(tmp_path, monkeypatch):
     assert tuned("random").job.others == ()
 
 
-def measurement(values: dict[str, Value], seconds: float) -> Measurement:
-    return Measurement(values=values, seconds=seconds, checked=True)
+def measurement(values: Mapping[str, Value], seconds: float) -> Measurement:
+    return Measurement(values=dict(values), seconds=seconds, checked=True)
