@@ -21,8 +21,10 @@ from ..dialects.errors import ResourceError
 from ..dialects.pim.cost import Cost, cost_of
 from ..dialects.pim.device import Device
 from ..dialects.pim.estimate import estimated_cycles
+from ..dialects.pim.footprint import WIDTH
 from ..dialects.pim.kernel import iram_instructions
-from ..dialects.pim.schedule import BYTE_MOST, METHODS, WIDTH, Problem, Schedule, Share, illegal
+from ..dialects.pim.legality import illegal
+from ..dialects.pim.schedule import BYTE_MOST, METHODS, Problem, Schedule, Share
 from ..dialects.pim.slots import traces
 from ..dialects.pim.timing import simulate
 from .pim_kernel import pim_kernel

@@ -23,7 +23,8 @@ from itertools import pairwise, product
 
 from ..dialects import pim
 from ..dialects.bindings import arith, ir
-from ..dialects.pim.schedule import Share, low_split, padded, table_parts
+from ..dialects.pim.footprint import low_split, padded, table_parts
+from ..dialects.pim.schedule import Share
 from .pim_writer import Words, Writer, unrolled
 
 WORD = (1 << 32) - 1

@@ -3,7 +3,7 @@ The kernel of an integer matrix product on one DPU, of a problem and a schedule.
 
     Share(problem, schedule)  =>  pim.kernel @name { … }
 
-Buffers and arrays are those of dialects/pim/schedule.py; each method has a file of its own.
+Buffers and arrays are those of dialects/pim/footprint.py; each method has a file of its own.
 Transfers are written as copies; `legalize-dma` makes requests of the hardware of them.
 """
 
@@ -15,7 +15,8 @@ from ..dialects import pim
 from ..dialects.bindings import ir
 from ..dialects.pim.device import Device
 from ..dialects.pim.dialect import mram_of, wram_of
-from ..dialects.pim.schedule import Share, arrays, buffers
+from ..dialects.pim.footprint import arrays, buffers
+from ..dialects.pim.schedule import Share
 from .legalize_dma import legalize_dma
 from .pim_fly_kernel import write_fly
 from .pim_multiply_kernel import write_multiply

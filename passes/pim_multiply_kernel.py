@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from ..dialects import pim
 from ..dialects.bindings import arith, ir
-from ..dialects.pim.schedule import Share, padded
+from ..dialects.pim.footprint import padded
+from ..dialects.pim.schedule import Share
 from .pim_writer import Words, Writer, unrolled
 
 

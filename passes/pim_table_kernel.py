@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from ..dialects import pim
 from ..dialects.bindings import arith, ir
 from ..dialects.pim.device import DMA_MOST
-from ..dialects.pim.schedule import WIDTH, Share, reorders
+from ..dialects.pim.footprint import WIDTH, reorders
+from ..dialects.pim.schedule import Share
 from .pim_writer import Words, Writer, unrolled
 
 AHEAD = 4

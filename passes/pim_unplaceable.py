@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ..dialects.errors import ResourceError
 from ..dialects.pim.device import ADDRESSES, Device
-from ..dialects.pim.schedule import METHODS, Problem, Schedule, Share, budgets, illegal
+from ..dialects.pim.legality import budgets, illegal
+from ..dialects.pim.schedule import METHODS, Problem, Schedule, Share
 
 MOST_DPUS = 2560
 """Of the largest system that was built."""

@@ -16,8 +16,9 @@ from ...dialects.knobs import Value
 from ...dialects.pim.cost import cost_of
 from ...dialects.pim.device import Device
 from ...dialects.pim.estimate import estimated_cycles
+from ...dialects.pim.legality import illegal
 from ...dialects.pim.plan import Plan
-from ...dialects.pim.schedule import Problem, Share, illegal
+from ...dialects.pim.schedule import Problem, Share
 from ...dialects.pim.space import KERNEL, schedule_of, values_of
 from ...passes.choose_pim_schedule import Choice, choose_schedule, simulated_cycles
 from .choices import NOT_TUNED, reasons_against

@@ -18,8 +18,9 @@ from ...dialects.formats import parse_spelling
 from ...dialects.pim.cost import cost_of
 from ...dialects.pim.device import Device
 from ...dialects.pim.execute import kernel_sums, reference_run
+from ...dialects.pim.legality import illegal
 from ...dialects.pim.linear import IntegerLinear
-from ...dialects.pim.schedule import Problem, Schedule, Share, illegal
+from ...dialects.pim.schedule import Problem, Schedule, Share
 from ...dialects.pim.space import schedule_of
 from ...passes.choose_pim_schedule import simulated_cycles
 from ...passes.pim_kernel import pim_kernel

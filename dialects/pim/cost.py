@@ -13,7 +13,8 @@ from math import prod
 import numpy as np
 
 from .device import Device
-from .schedule import WIDTH, Share, arrays, padded
+from .footprint import WIDTH, arrays, padded
+from .schedule import Share
 
 MIB = 1 << 20
 

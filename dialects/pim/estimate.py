@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from .device import Device
-from .schedule import WIDTH, Share, low_split, padded, reorders, table_parts
+from .footprint import WIDTH, low_split, padded, reorders, table_parts
+from .schedule import Share
 from .slots import BARRIER_SLOTS, DMA_SLOTS, PLACES_IN_REGISTERS, REACH
 
 LOOP = 3

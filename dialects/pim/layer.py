@@ -11,9 +11,10 @@ from ..bindings import ir
 from ..formats import parse_spelling
 from .cost import Cost, cost_of
 from .device import Device
+from .footprint import WIDTH, arrays, padded
 from .host import LinearOp
 from .linear import IntegerLinear
-from .schedule import WIDTH, Schedule, Share, arrays, padded
+from .schedule import Schedule, Share
 from .timing import Timing
 
 STEP = "step"

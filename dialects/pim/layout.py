@@ -1,5 +1,5 @@
 """
-Codes as the arrays that DPUs read, and results as they leave them (arrays of schedule.py).
+Codes as the arrays that DPUs read, and results as they leave them (arrays of footprint.py).
 
 Arrays are [dpus, …]; DPUs count through parts of tokens first, then of rows, then of K.
 """
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .combinatorics import canonical_form
+from .footprint import arrays, padded, reorders
 from .lookup_tables import DTYPES, grouped, packed_codes
-from .schedule import Share, arrays, padded, reorders
+from .schedule import Share
 
 Codes = NDArray[np.integer]
 Array = NDArray[Any]

@@ -20,7 +20,9 @@ from ..knobs import Columns, Constraint, Knob, Space, Value, Verifier
 from .cost import cost_of
 from .device import Device
 from .estimate import estimated_cycles
-from .schedule import METHODS, Problem, Schedule, Share, illegal, mram_need, wram_need
+from .footprint import mram_need, wram_need
+from .legality import illegal
+from .schedule import METHODS, Problem, Schedule, Share
 
 KERNEL, ESTIMATE = "upmem.linear", "estimated_s"
 FIELDS = tuple(each.name for each in fields(Schedule))

@@ -5,7 +5,8 @@ from qcc.autotune.database.shipped import NAME, shipped
 from qcc.compiler.tuning.upmem_backend import pim_problem
 from qcc.compiler.tuning.upmem_jobs import device_text
 from qcc.compiler.upmem.device import chosen_device
-from qcc.dialects.pim.schedule import Share, illegal
+from qcc.dialects.pim.legality import illegal
+from qcc.dialects.pim.schedule import Share
 from qcc.dialects.pim.space import KERNEL, schedule_of
 
 

@@ -10,7 +10,8 @@ from qcc.dialects.context import make_context
 from qcc.dialects.errors import ResourceError
 from qcc.dialects.pim.cost import broadcast_ms, cost_of, transfer_ms
 from qcc.dialects.pim.estimate import estimated_cycles
-from qcc.dialects.pim.schedule import METHODS, Problem, Schedule, Share, illegal
+from qcc.dialects.pim.legality import illegal
+from qcc.dialects.pim.schedule import METHODS, Problem, Schedule, Share
 from qcc.dialects.pim.slots import traces
 from qcc.dialects.pim.timing import simulate
 from qcc.passes.choose_pim_schedule import (

@@ -10,10 +10,12 @@ from qcc.dialects import pim
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import QccError
+from qcc.dialects.pim.footprint import mram_need, wram_need
 from qcc.dialects.pim.kernel import mram_bytes, walk, wram_bytes
 from qcc.dialects.pim.layout import dpu_arrays, product_of
+from qcc.dialects.pim.legality import illegal
 from qcc.dialects.pim.reference import Counts, run_kernel
-from qcc.dialects.pim.schedule import Problem, Schedule, Share, illegal, mram_need, wram_need
+from qcc.dialects.pim.schedule import Problem, Schedule, Share
 from qcc.passes.legalize_dma import legalize_dma
 from qcc.passes.pim_fly_kernel import walk_codes
 from qcc.passes.pim_kernel import pim_kernel

@@ -14,7 +14,8 @@ from qcc.dialects.context import make_context
 from qcc.dialects.errors import ResourceError
 from qcc.dialects.pim.device import device
 from qcc.dialects.pim.execute import kernel_sums, reference_run
-from qcc.dialects.pim.schedule import Problem, illegal
+from qcc.dialects.pim.legality import illegal
+from qcc.dialects.pim.schedule import Problem
 from qcc.passes.choose_pim_schedule import Choice, Space, choose_schedule
 from qcc.passes.pim_kernel import pim_kernel
 

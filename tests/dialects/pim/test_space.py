@@ -8,7 +8,8 @@ import pytest
 from qcc.autotune.draw import draw
 from qcc.dialects.errors import QccError
 from qcc.dialects.pim.device import device
-from qcc.dialects.pim.schedule import Problem, Schedule, Share, illegal
+from qcc.dialects.pim.legality import illegal
+from qcc.dialects.pim.schedule import Problem, Schedule, Share
 from qcc.dialects.pim.space import (
     DEFAULTS,
     ESTIMATE,
