@@ -144,7 +144,8 @@ class PimLayer(msgspec.Struct, frozen=True, kw_only=True):
 
     A kernel is `for_tokens`; more take more launches. `p` codes are looked up at once in tables
     that are "resident", "stream", or "made" for each group. Bytes are those of all DPUs, of tables
-    those of one. `trusted` says whether the cycle model was held against such kernels.
+    those of one. Sums of every `group` inputs stay apart, 0: of none. `trusted` says whether the
+    cycle model was held against such kernels.
     """
 
     layer: str
@@ -165,6 +166,7 @@ class PimLayer(msgspec.Struct, frozen=True, kw_only=True):
     weight_bytes: int
     joules: float
     trusted: bool
+    group: int = 0
 
 
 class HostOp(msgspec.Struct, frozen=True, kw_only=True):

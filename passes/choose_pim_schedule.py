@@ -143,14 +143,21 @@ def simulated_cycles(share: Share, device: Device) -> float:
     """
     Cycles of a share's kernel in the model.
 
-    A kernel repeats itself over tiles of tokens; beyond PERIODS rounds, what a round takes is
-    continued. Infinite where the program exceeds IRAM.
+    A kernel repeats itself over tiles of tokens; beyond PERIODS times, what one takes is
+    continued, as are rounds beyond two. Infinite where the program exceeds IRAM.
     """
     with make_context(), ir.Location.unknown():
         return _continued(share, device)
 
 
 def _continued(share: Share, device: Device) -> float:
+    if share.rounds <= 2:
+        return _of_tokens(share, device)
+    one, two = (_of_tokens(_with_rounds(share, each), device) for each in (1, 2))
+    return two + (share.rounds - 2) * (two - one)
+
+
+def _of_tokens(share: Share, device: Device) -> float:
     s = share.schedule
     unit = s.tile * (1 if s.shared else s.tasklets)
     rounds = ceil(share.tokens / unit)
@@ -160,6 +167,11 @@ def _continued(share: Share, device: Device) -> float:
         _simulated(_with_tokens(share, unit * each), device) for each in (PERIODS // 2, PERIODS)
     )
     return whole + (rounds - PERIODS) * (whole - half) / (PERIODS - PERIODS // 2)
+
+
+def _with_rounds(share: Share, rounds: int) -> Share:
+    problem = replace(share.problem, k=share.k_each * rounds)
+    return Share(problem, replace(share.schedule, k_parts=1))
 
 
 def _with_tokens(share: Share, tokens: int) -> Share:
@@ -224,13 +236,11 @@ def _grids(problem: Problem, device: Device) -> list[tuple[int, int, int]]:
     Splits into parts of rows, tokens and K that use most of the DPUs, or all work there is.
 
     Tokens are split evenly, or as DPUs remain for some parts of rows. K is split where tokens are
-    too few for all DPUs to have many rows.
+    too few for all DPUs to have many rows, or sums of its parts stay apart.
     """
     found, powers = set(), [1 << power for power in range(12)]
     most_rows = ceil(problem.rows / 2)
-    for k_parts in (1,) if 2 * problem.tokens >= device.dpus else (1, 2, 4, 8):
-        if (k_parts - 1) * ceil(problem.k / k_parts) >= problem.k:
-            continue  # some part would be empty
+    for k_parts in _k_parts(problem, device):
         dpus = device.dpus // k_parts
         even = {ceil(problem.tokens / each) for each in powers}
         left = {min(dpus // each, problem.tokens) for each in (1, 2, 3, 4, 6, 8, 12, 16)}
@@ -239,6 +249,17 @@ def _grids(problem: Problem, device: Device) -> list[tuple[int, int, int]]:
                 found.add((min(dpus // tokens, most_rows), tokens, k_parts))
     used = max(rows * tokens * k_parts for rows, tokens, k_parts in found)
     return sorted(grid for grid in found if grid[0] * grid[1] * grid[2] >= MOST_IDLE * used)
+
+
+def _k_parts(problem: Problem, device: Device) -> list[int]:
+    """Into how many parts K is split; none would be empty."""
+    if problem.group:
+        rounds = {ceil(problem.parts / each) for each in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}
+        counts = {ceil(problem.parts / each) for each in (*rounds, 1)}
+        return sorted(each for each in counts if each <= device.dpus)
+    few = 2 * problem.tokens < device.dpus
+    counts = (1, 2, 4, 8) if few else (1,)
+    return [each for each in counts if (each - 1) * ceil(problem.k / each) < problem.k]
 
 
 def _blocks(problem: Problem, base: Schedule, unit_bytes: int) -> list[int]:

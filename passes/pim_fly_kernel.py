@@ -25,6 +25,7 @@ from ..dialects import pim
 from ..dialects.bindings import arith, ir
 from ..dialects.pim.footprint import low_split, padded, table_parts
 from ..dialects.pim.schedule import Share
+from .pim_rounds import Place, each_round
 from .pim_writer import Words, Writer, unrolled
 
 WORD = (1 << 32) - 1
@@ -52,9 +53,16 @@ class _Fly:
         self.row = self.out.times(self.me, share.rows_each) if s.shared else self.out.word(0)
         first, step = (0, 1) if s.shared else (self.me, s.tasklets)
         note = f"tiles of {s.tile} tokens, of " + ("all tasklets" if s.shared else "each tasklet")
-        self.out.loop("tile", first, share.tiles, self.tile, step=step, note=note)
 
-    def tile(self, tile: ir.Value, _: Words) -> None:
+        def round_(at: Place) -> None:
+            def tile(number: ir.Value, _: Words) -> None:
+                self.tile(self.out.add(number, at.tile), at.chunk)
+
+            self.out.loop("tile", first, share.tiles, tile, step=step, note=note)
+
+        each_round(self.out, share, share.tiles, round_)
+
+    def tile(self, tile: ir.Value, held: ir.Value | int) -> None:
         out, share = self.out, self.share
         if share.spans > 1:
             self.fill("totals", share.rows_each * share.schedule.tile, 0)
@@ -64,7 +72,12 @@ class _Fly:
             begin = -BYTE_BIAS * share.bursts & WORD
             self.fill("sums", share.rows_each * share.schedule.sums, begin)
             start = out.times(number, chunks)
-            out.loop("chunk", 0, chunks, lambda chunk, _: self.chunk(tile, out.add(start, chunk)))
+
+            def one(number: ir.Value, _: Words) -> None:
+                chunk = out.add(start, number)
+                self.chunk(tile, chunk, out.add(chunk, held))
+
+            out.loop("chunk", 0, chunks, one)
             if share.spans > 1:
                 self.empty_lanes()
 
@@ -80,12 +93,12 @@ class _Fly:
 
         self.out.loop("i", 0, count, body, unroll=unrolled(count, 8))
 
-    def chunk(self, tile: ir.Value, chunk: ir.Value) -> None:
+    def chunk(self, tile: ir.Value, chunk: ir.Value, held: ir.Value) -> None:
         s = self.share.schedule
         self.tables(tile, chunk)
         if s.shared:
             pim.BarrierOp()
-        self.accumulate(chunk)
+        self.accumulate(held)
         if s.shared:
             pim.BarrierOp()
 

@@ -16,6 +16,7 @@ from ..dialects import pim
 from ..dialects.bindings import arith, ir
 from ..dialects.pim.footprint import padded
 from ..dialects.pim.schedule import Share
+from .pim_rounds import Place, each_round
 from .pim_writer import Words, Writer, unrolled
 
 
@@ -32,13 +33,20 @@ class _Multiply:
         s, share = self.share.schedule, self.share
         me = pim.TaskletOp(ir.IntegerType.get_signless(32)).index
         note = "a token of this tasklet" if s.words == 1 else f"{s.words} tokens of this tasklet"
-        self.out.loop("tile", me, share.tiles, self.tile, step=s.tasklets, note=note)
+
+        def round_(at: Place) -> None:
+            def tile(number: ir.Value, _: Words) -> None:
+                self.tile(self.out.add(number, at.tile), at.chunk)
+
+            self.out.loop("tile", me, share.tiles, tile, step=s.tasklets, note=note)
+
+        each_round(self.out, share, share.tiles, round_)
 
     @property
     def width(self) -> int:
         return padded(self.share.rows, 4)
 
-    def tile(self, tile: ir.Value, _: Words) -> None:
+    def tile(self, tile: ir.Value, first: ir.Value | int) -> None:
         out, s, share = self.out, self.share.schedule, self.share
         count = s.words * self.width
 
@@ -46,11 +54,12 @@ class _Multiply:
             out.store(0, "sums", index)
 
         out.loop("i", 0, count, clear, unroll=unrolled(count, 8))
-        out.loop("chunk", 0, share.chunks, lambda chunk, _: self.chunk(tile, chunk))
+        out.loop("chunk", 0, share.chunks, lambda chunk, _: self.chunk(tile, chunk, first))
         out.copy_out("sums", 0, "results", out.times(tile, count), count)
 
-    def chunk(self, tile: ir.Value, chunk: ir.Value) -> None:
+    def chunk(self, tile: ir.Value, chunk: ir.Value, first: ir.Value | int) -> None:
         out, s, share = self.out, self.share.schedule, self.share
+        held = out.add(chunk, first)
         for token in range(s.words):
             at = out.add(out.times(tile, s.words), token)
             at = out.add(out.times(at, share.groups), out.times(chunk, s.groups))
@@ -58,7 +67,7 @@ class _Multiply:
 
         def block(number: ir.Value, _: Words) -> None:
             row = out.times(number, s.row_block)
-            at = out.times(out.add(out.times(chunk, share.rows), row), s.groups)
+            at = out.times(out.add(out.times(held, share.rows), row), s.groups)
             out.copy_in("weights", at, "codes", 0, s.row_block * s.groups, "weights of rows")
             self.product(row)
 

@@ -18,6 +18,7 @@ from ..dialects.bindings import arith, ir
 from ..dialects.pim.device import DMA_MOST
 from ..dialects.pim.footprint import WIDTH, reorders
 from ..dialects.pim.schedule import Share
+from .pim_rounds import Place, each_round
 from .pim_writer import Words, Writer, unrolled
 
 AHEAD = 4
@@ -52,7 +53,14 @@ class _Tables:
             pim.BarrierOp()
         first, step = (0, 1) if s.shared else (self.me, s.tasklets)
         note = "all tasklets share a token" if s.shared else "tokens of this tasklet"
-        self.out.loop("token", first, share.tokens, self.token, step=step, note=note)
+
+        def round_(at: Place) -> None:
+            def token(number: ir.Value, _: Words) -> None:
+                self.token(self.out.add(number, at.tile), at.chunk)
+
+            self.out.loop("token", first, share.tokens, token, step=step, note=note)
+
+        each_round(self.out, share, share.tokens, round_)
 
     def load_tables(self) -> None:
         """Both tables to WRAM, in pieces, by all tasklets."""
@@ -82,28 +90,29 @@ class _Tables:
             if rest:
                 out.loop("rest", self.me, 1, load_rest, step=tasklets)
 
-    def token(self, token: ir.Value, _: Words) -> None:
+    def token(self, token: ir.Value, first: ir.Value | int) -> None:
         out, share = self.out, self.share
 
         def clear(index: ir.Value, _: Words) -> None:
             out.store(0, "sums", index)
 
         out.loop("i", 0, share.rows_each, clear, unroll=unrolled(share.rows_each, 8))
-        out.loop("chunk", 0, share.chunks, lambda chunk, _: self.chunk(token, chunk))
+        out.loop("chunk", 0, share.chunks, lambda chunk, _: self.chunk(token, chunk, first))
         place = out.add(out.times(token, share.rows), self.row)
         out.copy_out("sums", 0, "results", place, share.rows_each)
 
-    def chunk(self, token: ir.Value, chunk: ir.Value) -> None:
+    def chunk(self, token: ir.Value, chunk: ir.Value, first: ir.Value | int) -> None:
         out, share, s = self.out, self.share, self.share.schedule
+        held = out.add(chunk, first)
         at = out.add(out.times(token, share.groups), out.times(chunk, s.groups))
         out.copy_in("places", out.times(at, 2), "places", 0, 2 * s.groups, "columns of groups")
         if self.resident:
-            self.accumulate(chunk)
+            self.accumulate(held)
             return
         (self.share_slices if s.shared else self.own_slices)()
         if s.shared:
             pim.BarrierOp()
-        self.accumulate(chunk)
+        self.accumulate(held)
         if s.shared:
             pim.BarrierOp()
 

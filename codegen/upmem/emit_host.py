@@ -30,12 +30,14 @@ def identifier(text: str) -> str:
 def identifiers(plan: Plan) -> dict[str, str]:
     """The C name of each layer; those that would be alike are numbered."""
     found: dict[str, str] = {}
+    taken = set[str]()
     for layer in plan.launched:
         first = word = identifier(layer.name)
         number = 2
-        while word in found.values():
+        while word in taken:
             word, number = f"{first}_{number}", number + 1
         found[layer.name] = word
+        taken.add(word)
     return found
 
 

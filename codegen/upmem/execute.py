@@ -36,6 +36,21 @@ AT_ONCE = 1 << 24
 
 
 @dataclass
+class _Kept:
+    """An emulator, and what it was given that all DPUs have alike, which nobody writes."""
+
+    dpu: Dpu | NativeDpu
+    same: dict[str, Array] = field(default_factory=dict)
+
+    def bring(self, name: str, array: Array, offset: int) -> None:
+        """Unless it has it: the same memory, which is held here, so that it stays the same."""
+        had = self.same.get(name)
+        if had is None or had.ctypes.data != array.ctypes.data:
+            self.dpu.write(HEAP, array, offset)
+            self.same[name] = array
+
+
+@dataclass
 class Emulated:
     """
     A kernel on emulated DPUs of one kind.
@@ -53,6 +68,7 @@ class Emulated:
     launches: list[Launch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._kept: dict[int, _Kept] = {}
         self.program: DpuProgram = dpu_program(self.kernel)
         self.sizes = {name: size_of(type_) for name, type_ in array_types(self.kernel).items()}
         self._make = self._maker()
@@ -77,8 +93,11 @@ class Emulated:
         (dpus,) = {len(each) for each in given.values()}
         workers = min(self.workers or os.cpu_count() or 1, dpus)
         parts = [range(first, dpus, workers) for first in range(workers)]
-        with ThreadPoolExecutor(workers) as pool:
-            ran = list(pool.map(lambda part: self._run_some(part, given, words), parts))
+        if workers == 1:
+            ran = [self._run_some(parts[0], given, words)]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                ran = list(pool.map(lambda part: self._run_some(part, given, words), parts))
         done = {dpu: launch for part in ran for dpu, launch in part.items()}
         self.launches = [done[dpu] for dpu in range(dpus)]
 
@@ -102,17 +121,16 @@ class Emulated:
     ) -> dict[int, Launch]:
         """
         One emulator stands for all of them: it is given all that a DPU's memory holds. The first
-        finds memory poisoned, the others what the one before left, as a DPU does.
+        finds memory poisoned, the others what the one before left, as a DPU does. It stays for the
+        next run, unless it ends with a fault.
         """
-        dpu, offsets = self._make(), self.offsets
-        dpu.poison(self.seed)
+        kept = self._kept.pop(dpus.start, None) or self._started()
+        dpu = kept.dpu
         for name, value in words.items():
             dpu.write(name, np.array([value], np.uint32))
-        if offsets:
-            dpu.write(OFFSETS, np.array(list(offsets.values()), np.uint32))
         same = {name for name, array in given.items() if array.strides[0] == 0}
         for name in same:
-            dpu.write(HEAP, given[name][0], offsets[name])
+            kept.bring(name, given[name][0], self.offsets[name])
         found: dict[int, Launch] = {}
         size = sum(array.shape[1] for name, array in given.items() if name not in same)
         at_once = max(1, AT_ONCE // max(1, size))
@@ -122,7 +140,15 @@ class Emulated:
                    if name not in same}  # fmt: skip
             launch = self._many if isinstance(dpu, NativeDpu) else self._one_by_one
             found |= zip(some, launch(dpu, own, given, some), strict=True)
+        self._kept[dpus.start] = kept
         return found
+
+    def _started(self) -> _Kept:
+        dpu = self._make()
+        dpu.poison(self.seed)
+        if self.sizes:
+            dpu.write(OFFSETS, np.array(list(self.offsets.values()), np.uint32))
+        return _Kept(dpu)
 
     def _rows(self, name: str, array: Array, dpus: range) -> Array:
         """What those DPUs are given; garbage where results will be."""

@@ -88,7 +88,12 @@ class UpmemKernel:
             with ir.InsertionPoint(module.body):
                 kernel = pim_kernel(self._excerpt, self._device, "excerpt")
             found = kernel_sums(self._excerpt, reference_run(kernel), weights)(inputs)
-        expected = np.array(problem.activations)[inputs] @ np.array(problem.weights)[weights].T
+        values = np.array(problem.activations)[inputs], np.array(problem.weights)[weights]
+        step = problem.group or problem.k
+        expected = np.stack([
+            values[0][:, at : at + step] @ values[1][:, at : at + step].T
+            for at in range(0, problem.k, step)
+        ])  # fmt: skip
         wrong = int(np.count_nonzero(found != expected))
         return f"{wrong} of {expected.size} sums differ" if wrong else ""
 
@@ -108,7 +113,7 @@ def excerpt(share: Share) -> Share:
     small = replace(
         problem,
         rows=min(-(-problem.rows // s.row_parts), EXCERPT * s.row_block * of_all),
-        k=min(share.k_each, EXCERPT * share.chunk),
+        k=EXCERPT * share.k_each if problem.group else min(share.k_each, EXCERPT * share.chunk),
         tokens=min(-(-problem.tokens // s.token_parts), each),
     )
     return Share(small, alone)

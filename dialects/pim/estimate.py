@@ -46,7 +46,16 @@ class Phase:
 
 def estimated_cycles(share: Share, device: Device) -> float:
     """Cycles of one run of a share's kernel."""
-    return _CYCLES[share.schedule.method](share, device)
+    start = _start(share, device)
+    return start + share.rounds * _CYCLES[share.schedule.method](share, device)
+
+
+def _start(share: Share, device: Device) -> float:
+    """Tables to WRAM, once."""
+    if share.schedule.tables_at != "resident":
+        return 0.0
+    whole = share.tables.bytes(share.schedule.method)
+    return device.dma.busy(whole + (share.tables.bytes("reorder") if reorders(share) else 0))
 
 
 def _fly(share: Share, device: Device) -> float:
@@ -134,20 +143,16 @@ def _tables(share: Share, device: Device) -> float:
         slices = 2.0 * s.groups * len(sizes)
     ends = _clear_slots() * share.rows_each + DMA_SLOTS + LOOP
     end_engine = device.dma.busy(share.rows_each * WIDTH[share.accumulator])
-    start = 0.0
-    if s.residency == "resident":
-        whole = t.bytes(s.method) + (t.bytes("reorder") if ordered else 0)
-        start = device.dma.busy(whole)
     if not s.shared:
         slots = ends + share.chunks * (places + slices + add_slots)
         moved = end_engine + share.chunks * (load_engine + add_engine)
-        return start + Phase(slots, moved, share.tokens, s.tasklets).cycles(device)
+        return Phase(slots, moved, share.tokens, s.tasklets).cycles(device)
     load = Phase(places + slices / s.tasklets + LOOP, load_engine, s.tasklets, s.tasklets)
     add = Phase(add_slots, add_engine, s.tasklets, s.tasklets)
     barriers = 2 * (BARRIER_SLOTS + LOOP) * s.tasklets * device.factor
     chunk = load.cycles(device) + add.cycles(device) + barriers
     tail = Phase(ends, end_engine, s.tasklets, s.tasklets).cycles(device)
-    return start + share.tokens * (share.chunks * chunk + tail)
+    return share.tokens * (share.chunks * chunk + tail)
 
 
 def _multiply(share: Share, device: Device) -> float:

@@ -35,9 +35,11 @@ def kernel_sums(share: Share, run: Run, weights: Codes) -> Sums:
             filled[: len(given)] = given
             arrays = constants | moved_arrays(share, filled)
             run(arrays)
-            parts.append(product_of(share, arrays["results"])[: len(given)])
-        empty = np.zeros((0, share.problem.rows), np.int64)
-        return np.concatenate(parts or [empty])
+            parts.append(product_of(share, arrays["results"])[..., : len(given), :])
+        if not parts:
+            apart = (share.problem.parts,) if share.problem.group else ()
+            return np.zeros((*apart, 0, share.problem.rows), np.int64)
+        return np.concatenate(parts, axis=-2)
 
     return sums
 

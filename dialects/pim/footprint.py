@@ -113,29 +113,34 @@ def wram_need(share: Share) -> int:
 
 
 def arrays(share: Share) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and element of each array in MRAM of one DPU, by name; the last is the result."""
-    s, t = share.schedule, share.tables
+    """
+    Shape and element of each array in MRAM of one DPU, by name; the last is the result.
+
+    The rounds of a share lie one after another.
+    """
+    s, t, rounds = share.schedule, share.tables, share.rounds
     if s.method == "multiply":
         return {
-            "weights": ((share.chunks, share.rows, s.groups), "ui32"),
-            "inputs": ((share.tokens, share.groups), "ui32"),
-            "results": ((share.tokens, padded(share.rows, 4)), "si32"),
+            "weights": ((rounds * share.chunks, share.rows, s.groups), "ui32"),
+            "inputs": ((rounds * share.tokens, share.groups), "ui32"),
+            "results": ((rounds * share.tokens, padded(share.rows, 4)), "si32"),
         }
     if s.method in ("fly", "lanes"):
         width = s.sums if share.spans == 1 else s.tile
         return {
-            "weights": ((share.chunks, share.rows, s.groups), t.code),
-            "inputs": ((share.tiles, share.groups, padded(s.p * s.tile, 1)), "si8"),
-            "results": ((share.tiles, share.rows, width), share.accumulator),
+            "weights": ((rounds * share.chunks, share.rows, s.groups), t.code),
+            "inputs": ((rounds * share.tiles, share.groups, padded(s.p * s.tile, 1)), "si8"),
+            "results": ((rounds * share.tiles, share.rows, width), share.accumulator),
         }
     columns, rows, element = t.shape(s.method)
     made: dict[str, tuple[tuple[int, ...], str]] = {"table": ((columns, rows), element)}
     if reorders(share):
         made["reorder"] = ((t.permutations, t.rows), t.code)
+    blocks = rounds * share.chunks, share.rows // s.row_block
     return made | {
-        "weights": ((share.chunks, share.rows // s.row_block, s.groups, s.row_block), t.code),
-        "places": ((share.tokens, share.groups, 2), "ui32"),
-        "results": ((share.tokens, share.rows), share.accumulator),
+        "weights": ((*blocks, s.groups, s.row_block), t.code),
+        "places": ((rounds * share.tokens, share.groups, 2), "ui32"),
+        "results": ((rounds * share.tokens, share.rows), share.accumulator),
     }
 
 

@@ -91,9 +91,11 @@ class Layer:
     def summary(self) -> tuple[str, ...]:
         """Lines for the reader of the host's C."""
         problem, s = self.share.problem, self.share.schedule
+        apart = f"{problem.parts} parts of {problem.group} inputs, whose sums stay apart;"
         return (
             f"{self.name}: {problem.rows} x {problem.k}, {problem.tokens} tokens, by "
             f"{s.method} of p = {s.p};",
+            *([apart] if problem.group else []),
             f"{s.k_parts} parts of the sum x {s.row_parts} of rows x "
             f"{s.token_parts} of tokens, a DPU each.",
         )
@@ -103,7 +105,8 @@ class Layer:
         share = self.share
         return {"for_tokens": share.problem.tokens, "method": share.schedule.method,
                 "p": share.schedule.p, "residency": share.schedule.tables_at,
-                "rows": share.rows, "tokens": share.tokens}  # fmt: skip
+                "rows": share.rows, "tokens": share.tokens,
+                "group": share.problem.group}  # fmt: skip
 
     @property
     def table_key(self) -> tuple[Any, ...]:

@@ -33,34 +33,46 @@ def pad_codes(share: Share) -> tuple[int, int]:
     return (weights.index(0) if 0 in weights else 0), 0
 
 
-def correction(share: Share) -> int:
-    """What padding of K adds to every result."""
+def correction(share: Share) -> NDArray[np.int64]:
+    """What padding of K adds to every result, [parts, 1, 1]."""
+    problem = share.problem
     if share.schedule.method not in ("packed", "canonical"):
-        return 0
+        return np.zeros((problem.parts, 1, 1), np.int64)
     w, a = pad_codes(share)
-    product = share.problem.weights[w] * share.problem.activations[a]
-    return (share.k * share.schedule.k_parts - share.problem.k) * product
+    product = problem.weights[w] * problem.activations[a]
+    if problem.group:
+        ends = np.minimum(problem.group * np.arange(1, 1 + problem.parts), problem.k)
+        padding = share.k - np.diff(ends, prepend=0)
+    else:
+        padding = np.array([share.k * share.schedule.k_parts - problem.k])
+    return padding.astype(np.int64)[:, None, None] * product
 
 
 def weight_array(share: Share, codes: Codes) -> Array:
     """`weights` [k_parts, row_parts, …] of codes [rows, k]."""
-    s = share.schedule
-    return np.stack([
-        np.stack([_weights(share, part) for part in _parts(columns, s.row_parts, share.rows)])
-        for columns in _columns(share, codes)
-    ])  # fmt: skip
+    s, t, problem = share.schedule, share.tables, share.problem
+    if s.method == "multiply":
+        values = _dealt(share, np.array(problem.weights)[codes], s.row_parts, share.rows, 0)
+        units = values.astype(np.int8).view("<u4")
+    else:
+        dealt = _dealt(share, codes, s.row_parts, share.rows, pad_codes(share)[0])
+        packed = packed_codes(dealt.reshape(-1, share.k), t.weight_bits, s.p, 0)
+        units = packed.astype(DTYPES[t.code]).reshape(*dealt.shape[:-1], share.groups)
+    shape = s.k_parts, s.row_parts, share.rounds
+    if s.method in ("packed", "canonical"):
+        blocks = units.reshape(*shape, -1, s.row_block, share.chunks, s.groups)
+        ordered = blocks.transpose(0, 1, 2, 5, 3, 6, 4)
+    else:
+        rows = units.reshape(*shape, share.rows, share.chunks, s.groups)
+        ordered = rows.transpose(0, 1, 2, 4, 3, 5)
+    return _joined(ordered)
 
 
 def input_arrays(share: Share, codes: Codes) -> dict[str, Array]:
     """`inputs` or `places` [k_parts, token_parts, …] of codes [tokens, k]."""
     s = share.schedule
     name = "places" if s.method in ("packed", "canonical") else "inputs"
-    make = _INPUTS[s.method]
-    made = np.stack([
-        np.stack([make(share, part) for part in _parts(columns, s.token_parts, share.tokens)])
-        for columns in _columns(share, codes)
-    ])  # fmt: skip
-    return {name: made}
+    return {name: _joined(_INPUTS[s.method](share, codes))}
 
 
 def table_arrays(share: Share) -> dict[str, Array]:
@@ -99,89 +111,72 @@ def moved_arrays(share: Share, activations: Codes) -> dict[str, Array]:
 
 
 def product_of(share: Share, results: Array) -> NDArray[np.int64]:
-    """The matrix [tokens, rows] that `results` [dpus, …] hold."""
-    s, p = share.schedule, share.problem
-    each = _by_token(share, results)
+    """
+    The matrix [tokens, rows] that `results` [dpus, …] hold; where sums of parts of K stay apart,
+    [parts, tokens, rows].
+    """
+    s, p, rounds = share.schedule, share.problem, share.rounds
     rows, tokens = -(-p.rows // s.row_parts), -(-p.tokens // s.token_parts)
-    each = each[:, :tokens, :rows].reshape(s.k_parts, s.row_parts, s.token_parts, tokens, rows)
-    whole = (
-        each.sum(axis=0).transpose(1, 2, 0, 3).reshape(s.token_parts * tokens, s.row_parts * rows)
-    )
-    return whole[: p.tokens, : p.rows] - correction(share)
+    each = _by_token(share, results)[:, :, :tokens, :rows]
+    each = each.reshape(s.k_parts, s.row_parts, s.token_parts, rounds, tokens, rows)
+    apart = each.transpose(0, 3, 2, 4, 1, 5)
+    apart = apart.reshape(s.k_parts * rounds, s.token_parts * tokens, s.row_parts * rows)
+    if not p.group:
+        apart = apart.sum(axis=0, keepdims=True)
+    found = apart[: p.parts, : p.tokens, : p.rows] - correction(share)
+    return found if p.group else found[0]
 
 
-def _parts(codes: Codes, count: int, extent: int) -> list[Codes]:
-    """Equal parts of rows, each filled to `extent` with its first row's codes of no meaning."""
-    each = -(-len(codes) // count)
-    parts = []
-    for part in range(count):
-        filled = np.zeros((extent, codes.shape[1]), codes.dtype)
-        given = codes[part * each : (part + 1) * each]
-        filled[: len(given)] = given
-        parts.append(filled)
-    return parts
+def _dealt(share: Share, given: Array, parts: int, extent: int, pad: int) -> Array:
+    """
+    [k_parts, parts, rounds, extent, k] of a matrix [rows or tokens, K]: what each DPU has in each
+    round. `pad` fills up K; rows, of which there are `extent` then, have no meaning.
+    """
+    s, columns = share.schedule, share.schedule.k_parts * share.rounds
+    each = -(-len(given) // parts)
+    whole = np.full((parts * each, columns * share.k_each), pad, given.dtype)
+    whole[: len(given), : given.shape[1]] = given
+    cut = whole.reshape(parts, each, columns, share.k_each).transpose(2, 0, 1, 3)
+    filled = np.full((columns, parts, extent, share.k), pad, given.dtype)
+    filled[:, :, :each, : share.k_each] = cut
+    return filled.reshape(s.k_parts, share.rounds, parts, extent, share.k).swapaxes(1, 2)
 
 
-def _columns(share: Share, codes: Codes) -> list[Codes]:
-    """The parts of K, the last with fewer columns."""
-    return [codes[:, at : at + share.k_each] for at in range(0, share.problem.k, share.k_each)]
+def _joined(dealt: Array) -> Array:
+    """[k_parts, parts, rounds * …]: rounds lie one after another."""
+    return np.ascontiguousarray(dealt.reshape(*dealt.shape[:2], -1, *dealt.shape[4:]))
 
 
-def _widened(share: Share, codes: Codes, pad: int) -> Codes:
-    wide = np.full((len(codes), share.k), pad, codes.dtype)
-    wide[:, : codes.shape[1]] = codes
-    return wide
-
-
-def _weights(share: Share, codes: Codes) -> Array:
-    s, t = share.schedule, share.tables
-    if s.method == "multiply":
-        values = _values(share, codes, share.problem.weights)
-        words = values.astype(np.int8).view("<u4")
-        return np.ascontiguousarray(
-            words.reshape(share.rows, share.chunks, s.groups).transpose(1, 0, 2)
-        )
-    wide = _widened(share, codes, pad_codes(share)[0])
-    r = packed_codes(wide, t.weight_bits, s.p, 0).astype(DTYPES[t.code])
-    if s.method in ("fly", "lanes"):
-        return np.ascontiguousarray(
-            r.reshape(share.rows, share.chunks, s.groups).transpose(1, 0, 2)
-        )
-    blocks = r.reshape(share.rows // s.row_block, s.row_block, share.chunks, s.groups)
-    return np.ascontiguousarray(blocks.transpose(2, 0, 3, 1))
-
-
-def _values(share: Share, codes: Codes, book: tuple[int, ...]) -> Array:
-    """Integers of codes, 0 in the padding of K."""
-    values = np.zeros((len(codes), share.k), np.int64)
-    values[:, : codes.shape[1]] = np.array(book)[codes]
-    return values
+def _input_values(share: Share, codes: Codes) -> Array:
+    """[k_parts, token_parts, rounds, tokens, k], 0 in the padding of K."""
+    values = np.array(share.problem.activations, np.int8)[codes]
+    return _dealt(share, values, share.schedule.token_parts, share.tokens, 0)
 
 
 def _words(share: Share, codes: Codes) -> Array:
-    values = _values(share, codes, share.problem.activations).astype(np.int8)
-    return values.view("<u4").reshape(len(codes), share.groups)
+    return np.ascontiguousarray(_input_values(share, codes)).view("<u4")
 
 
 def _groups_of_inputs(share: Share, codes: Codes) -> Array:
-    s = share.schedule
-    values = _values(share, codes, share.problem.activations)
-    shape = (share.tiles, s.tile, share.groups, s.p)
-    tiles = values.reshape(shape).transpose(0, 2, 3, 1).reshape(share.tiles, share.groups, -1)
-    made = np.zeros((share.tiles, share.groups, padded(s.p * s.tile, 1)), np.int8)
-    made[:, :, : tiles.shape[2]] = tiles
+    s, values = share.schedule, _input_values(share, codes)
+    tiles = values.reshape(*values.shape[:3], share.tiles, s.tile, share.groups, s.p)
+    tiles = tiles.transpose(0, 1, 2, 3, 5, 6, 4)
+    tiles = tiles.reshape(*tiles.shape[:5], -1)
+    made = np.zeros((*tiles.shape[:5], padded(s.p * s.tile, 1)), np.int8)
+    made[..., : tiles.shape[-1]] = tiles
     return made
 
 
 def _places(share: Share, codes: Codes) -> Array:
     s, t = share.schedule, share.tables
-    groups = grouped(_widened(share, codes, pad_codes(share)[1]), s.p, 0)
+    dealt = _dealt(share, codes, s.token_parts, share.tokens, pad_codes(share)[1])
+    groups = grouped(dealt.reshape(-1, share.k), s.p, 0)
     made = np.zeros((*groups.shape[:2], 2), np.uint32)
     if s.method == "packed":
         made[..., 0] = (groups << (t.activation_bits * np.arange(s.p))).sum(axis=-1)
     else:
         made[..., 0], made[..., 1] = canonical_form(groups, len(share.problem.activations))
-    return made
+    return made.reshape(*dealt.shape[:4], share.groups, 2)
 
 
 _INPUTS = {
@@ -191,16 +186,17 @@ _INPUTS = {
 
 
 def _by_token(share: Share, results: Array) -> NDArray[np.int64]:
-    """[dpus, tokens, rows], with padding, of `results` [dpus, …]."""
+    """[dpus, rounds, tokens, rows], with padding, of `results` [dpus, …]."""
     s = share.schedule
     if s.method not in ("fly", "lanes"):
-        return results.astype(np.int64)
+        return results.astype(np.int64).reshape(s.dpus, share.rounds, share.tokens, -1)
     if share.accumulator == "ui32":
         low = results.astype(np.uint16).view(np.int16).astype(np.int64)
         high = (results.view(np.int32) - low) >> 16
         results = np.stack([low, high], axis=-1)
-    tiles = results.astype(np.int64).reshape(s.dpus, share.tiles, share.rows, s.tile)
-    return tiles.transpose(0, 1, 3, 2).reshape(s.dpus, share.tokens, share.rows)
+    tiles = results.astype(np.int64).reshape(s.dpus, -1, share.rows, s.tile)
+    tokens = tiles.transpose(0, 1, 3, 2)
+    return tokens.reshape(s.dpus, share.rounds, share.tokens, share.rows)
 
 
 def byte_counts(made: Mapping[str, Array]) -> dict[str, int]:

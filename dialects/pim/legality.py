@@ -22,7 +22,7 @@ def illegal(share: Share, device: Device) -> Iterator[str]:
         yield f"{s.tasklets} tasklets, {device.name} has {device.most_tasklets}"
     if s.dpus > device.dpus:
         yield f"{s.dpus} DPUs, the machine has {device.dpus}"
-    if (s.k_parts - 1) * share.k_each >= share.problem.k:
+    if (s.k_parts - 1) * share.rounds * share.k_each >= share.problem.k:
         yield f"K of {share.problem.k} has no {s.k_parts} parts"
         return
     yield from _misaligned(share)

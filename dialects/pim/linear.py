@@ -4,6 +4,10 @@ Linear layers on DPUs: exact sums of integers there, scales on the host.
     y[t, n] = fp32(fp32(S[t, n]) · s_a[t]) · s_w[n] (+ bias[n]),   each step rounded to fp32
     S[t, n] = Σ_k (W(w[n, k]) - z_w[n]) · (A(a[t, k]) - z_a[t]), exact
 
+Where one side has a scale for each group of inputs, sums stay apart for each part g of K:
+
+    y[t, n] = fp32(Σ_g S_g[t, n] · s_w[n, g] · s_a[t, g]) (+ bias[n])     in fp64, g ascending
+
 W, A are the integers of codes (CodeBook), z zero points. DPUs sum W · A; the parts with zero
 points are sums of one side, taken on the host. Whoever sums integers, the result is the same.
 """
@@ -13,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -23,31 +27,32 @@ from ..errors import QccError
 from ..formats import Format, Range
 from ..formats.decoding import row_codes
 from ..formats.definition import Minifloat, Nested, Plane
+from ..formats.scales import decode_scale
 from .lookup_tables import CodeBook
 from .schedule import Problem
 
 Codes = NDArray[np.integer]
 Sums = Callable[[Codes], NDArray[np.int64]]
-"""Σ_k W · A [tokens, n] of activation codes [tokens, k] and the weights of a layer."""
+"""
+Σ_k W · A [tokens, n] of activation codes [tokens, k] and the weights of a layer; where parts of K
+have scales of their own, [parts, tokens, n].
+"""
 EXACT = 1 << 24
 """Integers up to here are exact in float32."""
 
 
 def refusal(fmt: Format, what: str) -> str | None:
-    """Why products of a format's codes are no integers with scales outside the sum, or None."""
+    """Why products of a format's codes are no integers with scales outside of sums, or None."""
     if isinstance(fmt.element, Minifloat | Nested | Plane) and fmt.bits > 8:
         return f"{what} in {fmt.spelling} are no codes of at most 8 bits"
     try:
         CodeBook.of(fmt)
     except QccError as error:
         return f"{what}: {error.what}"
-    if isinstance(fmt.block_size, int):
-        return f"{what} in {fmt.spelling} have a scale for every {fmt.block_size} values, and " \
-            "DPUs, which have no floats, sum whole rows; use group=channel"  # fmt: skip
-    if fmt.second_level is not None or len(fmt.block_scales) > 1:
-        return f"{what} in {fmt.spelling} have more than one scale"
-    if any(scale.rule == "inverse" or scale.type != "fp32" for scale in fmt.block_scales):
-        return f"{what} in {fmt.spelling} have no fp32 factor as their scale"
+    if len(fmt.block_scales) > 1:
+        return f"{what} in {fmt.spelling} have a scale for each sign"
+    if any(scale.rule == "inverse" for scale in fmt.block_scales):
+        return f"{what} in {fmt.spelling} are divided by their scale"
     if fmt.zero_point is not None and not fmt.zero_point_codes().all():
         return f"{what} in {fmt.spelling} have codes without zero point; use symmetric=true"
     return None
@@ -56,8 +61,8 @@ def refusal(fmt: Format, what: str) -> str | None:
 @dataclass(frozen=True)
 class HeldWeights:
     """
-    The weights of a layer, unpacked once: codes [n, k], Σ_k W [n], and of each row, or of all, the
-    zero point in the book's units and the factor of a unit.
+    The weights of a layer, unpacked once: codes [n, k], Σ_k W [parts, n], and of each row, or of
+    all, [n or 1, parts or 1] zero points in the book's units and factors of a unit.
     """
 
     codes: Codes
@@ -78,7 +83,20 @@ class IntegerLinear:
 
     def problem(self, tokens: int) -> Problem:
         books = self.books
-        return Problem(self.n, self.k, tokens, books[0].values, books[1].values)
+        return Problem(self.n, self.k, tokens, books[0].values, books[1].values, self.group)
+
+    @cached_property
+    def group(self) -> int:
+        """Inputs whose products have the same scales; 0 where all have."""
+        sizes = [each.block_size for each in (self.weight, self.activation)]
+        found = gcd(*(size for size in sizes if isinstance(size, int)))
+        return found if found < self.k else 0
+
+    @property
+    def ends(self) -> list[int]:
+        """Where parts of K end whose sums stay apart."""
+        step = self.group or self.k
+        return [*range(step, self.k, step), self.k]
 
     @cached_property
     def books(self) -> tuple[CodeBook, CodeBook]:
@@ -94,8 +112,13 @@ class IntegerLinear:
         codes = row_codes(self.weight, dict(parts), self.k)
         values = np.array(self.books[0].values, np.int16)
         zero = zero_points(self.weight, parts) * self.books[0].scale
-        sums = np.take(values, codes).sum(axis=1, dtype=np.int64)
+        sums = self._by_part(np.take(values, codes))
         return HeldWeights(codes, sums, zero, factors(self.weight, parts))
+
+    def _by_part(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """[parts, rows] sums of values [rows, k]."""
+        starts = [0, *self.ends[:-1]]
+        return np.add.reduceat(values, starts, axis=1, dtype=np.int64).T
 
     def __call__(
         self,
@@ -110,41 +133,77 @@ class IntegerLinear:
         codes = row_codes(self.activation, given, self.k)
         total = sums(codes) if sums else self.exact_sums(weights.codes, codes)
         total = total + self.zero_parts(weights, codes, given)
-        result = total.astype(np.float32) * factors(self.activation, given)
-        result = result * weights.factors.T
+        if self.group:
+            result = self._joined(total, weights, factors(self.activation, given))
+        else:
+            result = total[0].astype(np.float32) * factors(self.activation, given)
+            result = result * weights.factors.T
         result = result if bias is None else result + bias
         return result.reshape(*source.shape[:-1], self.n)
 
+    def _joined(
+        self, apart: NDArray[np.int64], weights: HeldWeights, inputs: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Sums [parts, tokens, n] times the factors of their parts, one part after another."""
+        result = np.zeros(apart.shape[1:])
+        for part, total in enumerate(apart):
+            ours = self._column(weights.factors, self.weight, part)
+            theirs = self._column(inputs, self.activation, part)
+            result += total * ours.T.astype(np.float64) * theirs
+        return result.astype(np.float32)
+
+    def _column(self, numbers: NDArray[Any], fmt: Format, part: int) -> NDArray[Any]:
+        """[rows or 1, 1]: of numbers [rows or 1, blocks or 1], those of the block of a part."""
+        if numbers.shape[1] == 1 or not isinstance(fmt.block_size, int):
+            return numbers
+        block = part * self.group // fmt.block_size
+        return numbers[:, block : block + 1]
+
     def exact_sums(self, w: Codes, a: Codes) -> NDArray[np.int64]:
-        """What DPUs compute; no sum of floats leaves the integers that are exact in them."""
-        small = self.k * prod(max(map(abs, book.values)) for book in self.books) < EXACT
+        """
+        What DPUs compute, [parts, tokens, n]; no sum of floats leaves the integers that are exact
+        in them.
+        """
+        largest = prod(max(map(abs, book.values)) for book in self.books)
+        small = (self.group or self.k) * largest < EXACT
         books = [np.array(book.values, np.float32 if small else np.float64) for book in self.books]
         weights, activations = np.take(books[0], w), np.take(books[1], a)
-        return (activations @ weights.T).astype(np.int64)
+        starts = [0, *self.ends[:-1]]
+        return np.stack([
+            (activations[:, start:end] @ weights[:, start:end].T).astype(np.int64)
+            for start, end in zip(starts, self.ends, strict=True)
+        ])  # fmt: skip
 
     def zero_parts(
         self, weights: HeldWeights, a: Codes, given: Mapping[str, Any]
     ) -> NDArray[np.int64]:
-        """- z_w Σ A - z_a Σ W + k z_a z_w, in the units of the books."""
-        zero_a = zero_points(self.activation, given) * self.books[1].scale
-        if not (weights.zero.any() or zero_a.any()):
-            return np.zeros((1, 1), np.int64)
-        values = np.array(self.books[1].values, np.int64)
-        sum_a = np.take(values, a).sum(axis=1)[:, None]
-        zero_w = weights.zero.T
-        return self.k * zero_a * zero_w - sum_a * zero_w - zero_a * weights.sums[None]
+        """- z_w Σ A - z_a Σ W + k z_a z_w of each part, in the units of the books."""
+        zeros_a = zero_points(self.activation, given) * self.books[1].scale
+        if not (weights.zero.any() or zeros_a.any()):
+            return np.zeros((1, 1, 1), np.int64)
+        values, found = np.array(self.books[1].values, np.int64), []
+        sums_a = self._by_part(np.take(values, a))
+        for part, count in enumerate(np.diff(self.ends, prepend=0)):
+            zero_a = self._column(zeros_a, self.activation, part)
+            zero_w = self._column(weights.zero, self.weight, part).T
+            sum_a, sum_w = sums_a[part][:, None], weights.sums[part][None]
+            found.append(count * zero_a * zero_w - sum_a * zero_w - zero_a * sum_w)
+        return np.stack(found)
 
 
 def zero_points(fmt: Format, parts: Mapping[str, Any]) -> NDArray[np.int64]:
-    """[rows or 1, 1]."""
+    """[rows or 1, blocks or 1]."""
     if fmt.zero_point is None:
         return np.zeros((1, 1), np.int64)
-    return parts["zero_point"].reshape(-1, 1).astype(np.int64)
+    return np.atleast_2d(parts["zero_point"]).astype(np.int64)
 
 
 def factors(fmt: Format, parts: Mapping[str, Any]) -> NDArray[np.float32]:
-    """[rows or 1, 1]: the scale of a book's unit, 1 where a format has none."""
-    unit = np.float32(1 / CodeBook.of(fmt).scale)
-    if not fmt.block_scales:
-        return np.full((1, 1), unit, np.float32)
-    return parts[fmt.block_scales[0].role].reshape(-1, 1).astype(np.float32) * unit
+    """[rows or 1, blocks or 1]: the scale of a book's unit, 1 where a format has none."""
+    factor = np.ones((1, 1), np.float32)
+    if fmt.block_scales:
+        (scale,) = fmt.block_scales
+        factor = decode_scale(scale.type, np.atleast_2d(parts[scale.role]))
+    if fmt.second_level is not None:
+        factor = factor * parts[fmt.second_level.role].reshape(())
+    return factor * np.float32(1 / CodeBook.of(fmt).scale)

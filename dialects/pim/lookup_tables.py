@@ -11,7 +11,7 @@ piece of memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import factorial, gcd, isfinite, lcm
 from typing import Any
 
@@ -35,6 +35,8 @@ DTYPES: dict[str, Any] = {
     "ui32": np.uint32,
 }  # fmt: skip
 LONGEST_CODE = 16
+KEPT_TABLES = 4
+"""Of each kind: layers of one precision have the same, of up to 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,16 @@ class TablePair:
         """Both tables of the canonical form."""
         return self.bytes("canonical") + (self.bytes("reorder") if self.needs_reorder else 0)
 
+    @lru_cache(KEPT_TABLES)  # noqa: B019
     def packed(self) -> NDArray[Any]:
         """[columns, rows] for all tuples of activation codes, the first code lowest."""
         return self._sums(digits(np.arange(self.shape("packed")[0]), self.activation_bits, self.p))
 
+    @lru_cache(KEPT_TABLES)  # noqa: B019
     def canonical(self) -> NDArray[Any]:
         return self._sums(sorted_tuples(len(self.activations), self.p))
 
+    @lru_cache(KEPT_TABLES)  # noqa: B019
     def reorder(self) -> NDArray[Any]:
         """[permutations, rows]: packed weight codes in the order of the sorted activations."""
         if self.p > MOST_PERMUTED:
@@ -194,13 +199,16 @@ class TablePair:
         for position in range(self.p):
             moved = codes[:, orders[:, position]].T << (self.weight_bits * position)
             np.bitwise_or(table, moved.astype(kind), out=table)
+        table.flags.writeable = False
         return table
 
     def _sums(self, tuples: NDArray[np.int64]) -> NDArray[Any]:
         left = np.array(self.weights, np.int64)
         left = left[digits(np.arange(self.rows), self.weight_bits, self.p)]
         right = np.array(self.activations, np.int64)[tuples]
-        return np.ascontiguousarray((right @ left.T).astype(DTYPES[self.entry]))
+        table = np.ascontiguousarray((right @ left.T).astype(DTYPES[self.entry]))
+        table.flags.writeable = False
+        return table
 
 
 def digits(codes: NDArray[np.integer], bits: int, p: int) -> NDArray[np.int64]:

@@ -4,8 +4,8 @@ Integer matrix products for DPUs: the problem, the ways to compute it, and what 
     y[n, m] = Σ_k W(w[m, k]) · A(a[n, k])        W, A: the integers that codes stand for
 
 A DPU gets some rows of weights (output features), some tokens, and all of K or, where tokens are
-few, a part of it; the host then adds the parts. It computes products of p codes by lookup, or one
-by one:
+few, a part of it; the host then adds the parts. Where each `group` of inputs has a scale, the sums
+of such parts of K stay apart: y[g, n, m]. It computes products of p codes by lookup, or one by one:
 
     multiply    one-slot multiplications of bytes, in register tiles
     packed      a table of all (weights, activations) of p codes
@@ -31,13 +31,23 @@ BYTE_MOST = (1 << 7) - 1
 
 @dataclass(frozen=True)
 class Problem:
-    """`rows` output features, `k` inputs, `tokens`; code books as integers by code."""
+    """
+    `rows` output features, `k` inputs, `tokens`; code books as integers by code.
+
+    `group` inputs have a scale of their own, so that their sums stay apart; 0: all have one.
+    """
 
     rows: int
     k: int
     tokens: int
     weights: tuple[int, ...]
     activations: tuple[int, ...]
+    group: int = 0
+
+    @property
+    def parts(self) -> int:
+        """Sums of each result."""
+        return -(-self.k // self.group) if self.group else 1
 
     @property
     def macs(self) -> int:
@@ -117,6 +127,7 @@ class Share:
     """
     What one DPU computes, padded: `rows` and `tokens` as its loops want them, `groups` of p codes
     in `chunks` of the schedule's `groups`, and `spans` after which lanes of 16 bits are emptied.
+    All of that is of one of `rounds` parts of K whose sums stay apart.
     """
 
     problem: Problem
@@ -169,9 +180,14 @@ class Share:
         return -(-self.k_each // self.chunk)
 
     @property
+    def rounds(self) -> int:
+        """Parts of K whose sums stay apart, of this DPU; the last DPU may have fewer."""
+        return -(-self.problem.parts // self.schedule.k_parts) if self.problem.group else 1
+
+    @property
     def k_each(self) -> int:
-        """Inputs of a DPU; the last part of K may have fewer."""
-        return -(-self.problem.k // self.schedule.k_parts)
+        """Inputs of a round; the last part of K may have fewer."""
+        return self.problem.group or -(-self.problem.k // self.schedule.k_parts)
 
     @cached_property
     def chunks(self) -> int:

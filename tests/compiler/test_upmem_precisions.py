@@ -30,6 +30,7 @@ PAIRS = (
     ("sawb4<zero_level=true,group=channel>", "uint3"),
     ("binary<group=tensor>", "int8<symmetric=false>"),
     ("lut4<table=[-8,-6,-5,-4,-3,-2,-1,0,1,2,3,4,5,6,7,8]>", "int5"),
+    ("mxfp4", "mxfp4"),
 )
 
 
@@ -43,19 +44,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 class Layer(nn.Module):
     """Its last layer would be a head, which recipes may leave as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, k: int) -> None:
         super().__init__()
-        self.layer = nn.Linear(K, N)
+        self.layer = nn.Linear(k, N)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.layer(x))
 
 
-def check(recipe: Any, target: str = "upmem") -> qcc.Module:
+def check(recipe: Any, target: str = "upmem", k: int = K) -> qcc.Module:
     """Compile, with each pass executed before and after; the emulator equals the reference."""
     torch.manual_seed(0)
     made = qcc.compile(
-        Layer().eval().requires_grad_(False), (torch.randn(3, K),), recipe=recipe, target=target,
+        Layer(k).eval().requires_grad_(False), (torch.randn(3, k),), recipe=recipe, target=target,
         dpus=2, tokens=4, validate=True,
     )  # fmt: skip
     assert [row["layer"] for row in made.report["upmem"]["layers"]] == ["layer"]
@@ -78,6 +79,15 @@ def test_recipe(recipe: str) -> None:
 @pytest.mark.parametrize(("weights", "activations"), PAIRS)
 def test_pair_of_code_tables(weights: str, activations: str) -> None:
     check({"default": {"weights": weights, "activations": activations}})
+
+
+def test_scales_of_groups() -> None:
+    """Zero points too; the inputs of a layer are a whole number of groups."""
+    made = check(
+        {"default": {"weights": "int4<group=16,symmetric=false>", "activations": "int8"}}, k=48
+    )
+    (row,) = made.report["upmem"]["layers"]
+    assert row["group"] == 16
 
 
 def test_format_of_ones_own(tmp_path: Path) -> None:

@@ -137,7 +137,9 @@ def test_a_device_of_the_users_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weight", "activation"),
     [("int4", "int4"), ("int2", "int4"), ("dint4<symmetric=true>", "int8"), ("int4", "uint4"),
-     ("uint2", "int3"), ("int4<symmetric=false>", "uint4<group=tensor>")],
+     ("uint2", "int3"), ("int4<symmetric=false>", "uint4<group=tensor>"),
+     ("int4<group=16>", "int4"), ("int4<group=32,symmetric=false>", "uint4<group=16>"),
+     ("mxfp4", "mxfp4"), ("nvfp4<two_level=true>", "int4")],
 )  # fmt: skip
 def test_kernels_compute_the_layer(weight: str, activation: str) -> None:
     """Equal to exact integer sums bit for bit, and to the decoded product up to rounding."""
@@ -177,13 +179,9 @@ def test_a_user_format_of_one_bit() -> None:
 @pytest.mark.parametrize(
     ("fmt", "reason"),
     [
-        (
-            format("int4", group=32),
-            "DPUs, which have no floats, sum whole rows",
-        ),
         (format("nf4"), "no small integers"),
         (format("fp16"), "no codes of at most 8 bits"),
-        (format("amxfp4"), "a scale for every"),
+        (format("amxfp4"), "a scale for each sign"),
         (format("mxfp8_e4m3"), "no small integers"),
         (format("dint4"), "codes without zero point; use symmetric=true"),
     ],

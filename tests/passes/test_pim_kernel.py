@@ -51,8 +51,14 @@ def run(problem: Problem, schedule: Schedule) -> Counts:
     inputs = rng.integers(0, len(problem.activations), (problem.tokens, problem.k))
     arrays = dpu_arrays(share, weights, inputs)
     counts = run_kernel(kernel, arrays, {})
-    expected = np.array(problem.activations)[inputs] @ np.array(problem.weights)[weights].T
-    assert np.array_equal(product_of(share, arrays["results"]), expected)
+    step = problem.group or problem.k
+    expected = np.stack([
+        np.array(problem.activations)[inputs[:, at : at + step]]
+        @ np.array(problem.weights)[weights[:, at : at + step]].T
+        for at in range(0, problem.k, step)
+    ])  # fmt: skip
+    found = product_of(share, arrays["results"])
+    assert np.array_equal(found, expected if problem.group else expected[0])
     return counts
 
 
@@ -91,6 +97,24 @@ def test_kernels_are_exact(
     books: tuple[tuple[int, ...], tuple[int, ...]], schedule: Schedule
 ) -> None:
     run(Problem(21, 37, 5, *books), schedule)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule("lanes", 2, 2, shared=True, words=2, row_block=4, tasklets=2),
+        Schedule("fly", 3, 2, row_block=4, tasklets=2, k_parts=2, token_parts=2),
+        Schedule("canonical", 3, 2, "resident", row_block=4, tasklets=3, k_parts=3),
+        Schedule("packed", 3, 2, shared=True, row_block=4, tasklets=2, row_parts=2),
+        Schedule("multiply", groups=2, row_block=2, words=2, tasklets=3, k_parts=2),
+    ],
+    ids=lambda each: f"{each.method}x{each.k_parts}",
+)
+def test_sums_of_groups_stay_apart(schedule: Schedule) -> None:
+    """Ragged, books without 0: five groups of 8 inputs, the last of 5, over DPUs and rounds."""
+    problem = Problem(21, 37, 5, BIT, A3, 8)
+    assert Share(problem, schedule).rounds == -(-5 // schedule.k_parts)
+    run(problem, schedule)
 
 
 def test_lanes_are_emptied_before_they_overflow() -> None:

@@ -1,6 +1,7 @@
 /* The documented API on coroutines: DMA checked, waiting tasklets switched away from. */
 #include "runtime.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,8 +23,11 @@ int qcc_dpu_main(void); /* the program's main, renamed by the build */
 enum state { RUNNABLE, AT_BARRIER, AT_MUTEX, AT_SEMAPHORE, AWAITING_NOTIFY, AWAITING_NOTIFIED, ENDED };
 static const char *const state_names[] = {"running", "barrier", "mutex", "semaphore", "a notify of", "a wait for", "ended"};
 
+/* A tasklet is entered by its context, and then left and resumed by jumps, which are no system calls. */
 typedef struct {
     ucontext_t context;
+    jmp_buf place;
+    int entered;
     enum state state;
     uintptr_t wait_on;
 } Tasklet;
@@ -32,7 +36,7 @@ typedef struct {
 static unsigned char stacks[NR_TASKLETS][COROUTINE_STACK] __attribute__((aligned(16)));
 static unsigned char heap[HEAP_BYTES] __attribute__((aligned(8)));
 static Tasklet tasklets[NR_TASKLETS];
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static uint32_t current, random_state;
 static size_t heap_used;
 Outcome outcome;
@@ -48,7 +52,7 @@ uint32_t current_tasklet(void) { return current; }
 static void leave(enum state state, uintptr_t on) {
     tasklets[current].state = state;
     tasklets[current].wait_on = on;
-    swapcontext(&tasklets[current].context, &scheduler);
+    if (!_setjmp(tasklets[current].place)) _longjmp(scheduler, 1);
 }
 
 static void fail(int code, const char *format, ...) {
@@ -58,7 +62,7 @@ static void fail(int code, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(outcome.text, sizeof outcome.text, format, arguments);
     va_end(arguments);
-    setcontext(&scheduler);
+    _longjmp(scheduler, 1);
 }
 
 /* Where hardware may let another tasklet overtake, a drawn schedule does. */
@@ -197,15 +201,15 @@ int32_t handshake_wait_for(sysname_t notifier) {
 static void enter(void) {
     qcc_dpu_main();
     tasklets[current].state = ENDED;
-    setcontext(&scheduler);
+    _longjmp(scheduler, 1);
 }
 
 static void boot(uint32_t seed) {
     memset(&outcome, 0, sizeof outcome);
     random_state = seed;
     for (uint32_t t = 0; t < NR_TASKLETS; ++t) {
-        memset(&tasklets[t], 0, sizeof tasklets[t]);
-        getcontext(&tasklets[t].context);
+        tasklets[t].state = RUNNABLE, tasklets[t].entered = 0;
+        if (!tasklets[t].context.uc_stack.ss_sp) getcontext(&tasklets[t].context);
         tasklets[t].context.uc_stack.ss_sp = stacks[t];
         tasklets[t].context.uc_stack.ss_size = COROUTINE_STACK;
         makecontext(&tasklets[t].context, enter, 0);
@@ -228,13 +232,22 @@ static void report_deadlock(void) {
         used += (size_t)snprintf(outcome.text + used, sizeof outcome.text - used, ", %u: %s", t, state_names[tasklets[t].state]);
 }
 
+/* Run the current tasklet to where it waits, or to its end. */
+static void resume(void) {
+    Tasklet *tasklet = &tasklets[current];
+    if (_setjmp(scheduler)) return;
+    if (tasklet->entered) _longjmp(tasklet->place, 1);
+    tasklet->entered = 1;
+    setcontext(&tasklet->context);
+}
+
 void run_tasklets(uint32_t seed) {
     boot(seed);
     for (;;) {
         int next = choose(random_state ? draw() % NR_TASKLETS : 0);
         if (next < 0) break;
         current = (uint32_t)next;
-        swapcontext(&scheduler, &tasklets[current].context);
+        resume();
         if (outcome.code) return;
     }
     report_deadlock();
