@@ -19,7 +19,7 @@ from ...dialects.errors import UnsupportedError
 from ...dialects.pim.device import Device
 from ...dialects.pim.plan import Plan
 from ...dialects.regions import walk
-from ...passes.partition_pim import Chooser, PimPartition, partition_pim
+from ...passes.partition_pim import HOST_REASONS, Chooser, PimPartition, partition_pim
 from ...passes.place_pim_functions import FunctionPlacement, place_pim_functions
 from ..pack import parameters_of
 
@@ -65,8 +65,9 @@ def kernels_of(module: ir.Module) -> dict[str, Operation]:
 
 
 def _nothing_placed(plan: Plan) -> UnsupportedError:
-    reasons = dict.fromkeys(f"{name}: {reason}" for name, reason in plan.host)
-    first = list(reasons)[:3]
+    fixed = HOST_REASONS.values()  # those of no recipe come last
+    found = sorted(plan.host, key=lambda each: each[1] in fixed)
+    first = list(dict.fromkeys(f"{name}: {reason}" for name, reason in found))[:3]
     recipe = "--recipe w4a4, or one that gives linear layers integer weights and activations"
     return UnsupportedError(
         "upmem-nothing",
