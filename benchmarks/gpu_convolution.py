@@ -17,12 +17,8 @@ from qcc.dialects.context import make_context
 from qcc.dialects.formats.stored import to_layout
 from qcc.dialects.formats.window_packets import spelled_layout
 from qcc.dialects.qcc.reference import conv2d
-from qcc.dialects.tile.conv_problem import (
-    ConvProblem,
-    ConvSchedule,
-    Window,
-    default_convolution,
-)
+from qcc.dialects.tile.conv_problem import ConvProblem, Window
+from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from qcc.passes.conv_kernel import conv_kernel
 
 X_SCALE = np.float32(0.02)

@@ -10,7 +10,8 @@ from ..dialects.tile.attention_problem import (
     AttentionSchedule,
     default_attention,
 )
-from ..dialects.tile.conv_problem import ConvProblem, ConvSchedule, default_convolution
+from ..dialects.tile.conv_problem import ConvProblem
+from ..dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from ..dialects.tile.default_schedule import default_schedule
 from ..dialects.tile.problem import LinearProblem
 from ..dialects.tile.schedule import Schedule

@@ -6,22 +6,26 @@ The kernel of a convolution: a product with windows that are gathered as they ar
                              save_image }
 
 Output pixels are the rows of the product, output channels its columns. No patch exists in global
-memory: a window's pixels are copied straight to where matrix instructions read them. Numerics are
-those of linear layers (linear_kernel.py): codes rounded at most once, scales in fp32.
+memory: a window's pixels are copied straight to where matrix instructions read them, or each pixel
+once, and windows read it from there (ConvSchedule.width). Numerics are those of linear layers
+(linear_kernel.py): codes rounded at most once, scales in fp32.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from ..dialects import tile
-from ..dialects.bindings import arith, ir, math
+from ..dialects.bindings import arith, ir
 from ..dialects.formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
-from ..dialects.tile.conv_problem import ConvProblem, ConvSchedule, held_groups
+from ..dialects.tile.conv_problem import ConvProblem, per_element
+from ..dialects.tile.conv_schedule import ConvSchedule, held_groups
 from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.fragments import INSTRUCTIONS
 from ..dialects.tile.problem import chunk_columns
 from ..dialects.tile.warp_launch import WarpLaunch
+from .conv_epilogue import Epilogue
 from .tile_builder import (
     Number,
     each,
@@ -30,10 +34,8 @@ from .tile_builder import (
     index,
     label,
     loop,
-    position,
     rows_of,
     shared,
-    single,
     text,
     unroll,
     whole,
@@ -48,11 +50,12 @@ def conv_kernel(
     problem: ConvProblem, schedule: ConvSchedule, name: str, target: str = "sm_80"
 ) -> WarpLaunch:
     """
-    Write the kernel at the insertion point; its grid is (tiles of pixels, tiles of outputs of a
+    Write the kernel at the insertion point; its grid is (ConvSchedule.tiles, tiles of outputs of a
     group, groups).
 
-    Arguments: "x", the parts of the weight (window_packets.py), "x_scale" of i8 images, "bias",
-    "table", "y_scale" of an i8 result, "y", then images, height, width, out_height, out_width.
+    Arguments: "x", the parts of the weight (window_packets.py), "x_scale" of integer images,
+    "bias", "table", "y_scale" of an integer result, "y", then images, height, width, out_height,
+    out_width.
     """
     writer = _Convolution(problem, schedule)
     kinds = writer.argument_types()
@@ -75,33 +78,21 @@ class _Convolution:
         kinds = {"x": rows_of(1, p.memory)}
         kinds[p.format.code_part] = rows_of(p.units * LANES * p.format.bits, "ui32")
         kinds |= {role: rows_of(outputs, kind) for role, kind in p.row_parts().items()}
-        kinds |= {role: rows_of(1, "f32") for role in self.tensor_factors()}
-        if p.activation == "i8":
+        kinds |= {role: rows_of(1, "f32") for role in p.tensor_factors()}
+        if p.integer:
             kinds["x_scale"] = rows_of(1, "f32")
         if p.bias is not None:
             kinds["bias"] = rows_of(1, p.bias)
         if p.program.table:
             kinds["table"] = rows_of(1, "ui32")
-        if p.result == "i8":
+        if p.requantised is not None:
             kinds["y_scale"] = rows_of(1, "f32")
-        kinds["y"] = rows_of(1, p.result)
+        kinds["y"] = rows_of(1, "i8" if p.requantised else p.result)
         return kinds | dict.fromkeys(NUMBERS, ir.IndexType.get())
-
-    def tensor_factors(self) -> list[str]:
-        return sorted(self.problem.format.tensor_roles - {"zero_point"})
-
-    def row_scales(self) -> list[str]:
-        fmt = self.problem.format
-        return [each.role for each in fmt.block_scales if each.role not in fmt.tensor_roles]
-
-    # ---- types
 
     def sums(self, kind: str) -> ir.Type:
         s = self.schedule
         return fragment([s.warps, s.pixels, s.outputs], kind, "c")
-
-    def per_output(self, kind: str) -> ir.Type:
-        return fragment([self.schedule.warps, self.schedule.outputs], kind, "columns")
 
     # ---- the kernel
 
@@ -110,28 +101,55 @@ class _Convolution:
         self.number = {name: Number(given[name]) for name in NUMBERS}
         warp = Number(index("warp", "warp"))
         self.warp_pixel = (warp % s.warps_m * s.pixels) if s.warps_m > 1 else Number(0)
-        self.warp_output = (warp // s.warps_m * s.outputs) if s.warps_n > 1 else Number(0)
-        first = Number(index("x", "pixel_tile")) * s.block_pixels
-        self.pixel = first.named("first_pixel")
+        warp_output = (warp // s.warps_m * s.outputs) if s.warps_n > 1 else Number(0)
+        self.find_pixels()
         self.output = (Number(index("y", "output_tile")) * s.block_outputs).named("first_output")
         self.of_group = Number(index("z", "group")) if p.window.groups > 1 else Number(0)
-        self.image_pixels = (self.number["out_height"] * self.number["out_width"]).named("pixels")
-        self.pixels = (self.number["images"] * self.image_pixels).named("all_pixels")
-        self.left = (self.pixels - self.pixel).named("pixels_left")
-        self.views = self.view(given)
+        self.warp_output, self.views = warp_output, self.view(given)
         initial = [fill(0.0, self.sums(self.sum_type), "total")]
-        last = Number(p.stored_k)
-        (total,) = loop(Number(0), last, initial, s.depth, s.stages,
-                        lambda k, carried: [self.step(k, carried[0])])  # fmt: skip
-        self.save(self.epilogue(total))
+        step = self.held_step if s.width else self.step
+        last = p.window.channels if s.width else p.stored_k
+        (total,) = loop(Number(0), Number(last), initial, s.depth, s.stages,
+                        lambda k, carried: [step(k, carried[0])])  # fmt: skip
+        ending = Epilogue(p, s, self.views, self.output + warp_output, self.of_group)
+        self.save(ending.results(total, self.sum_type))
+
+    def find_pixels(self) -> None:
+        """Which output pixels are this block's, and how many there are."""
+        p, s, number = self.problem, self.schedule, self.number
+        tile_ = Number(index("x", "pixel_tile"))
+        self.image_pixels = (number["out_height"] * number["out_width"]).named("pixels")
+        images = rounded_up(number["images"], p.images)
+        self.pixels = (images * self.image_pixels).named("all_pixels")
+        if not s.width:
+            self.pixel = (tile_ * s.block_pixels).named("first_pixel")
+            self.left = (self.pixels - self.pixel).named("pixels_left")
+            return
+        across = (pieces(number["out_width"], s.width)).named("tiles_across")
+        down = (pieces(number["out_height"], s.height(p))).named("tiles_down")
+        of_image = (tile_ % (across * down)).named("tile_of_image")
+        self.image_block = (tile_ // (across * down)).named("image_block")
+        self.top = (of_image // across * s.height(p)).named("top_row")
+        self.left = (of_image % across * s.width).named("left_column")
+        rows, columns = s.held(p)
+        stride, padding = p.window.stride, p.window.padding
+        self.rectangle = {
+            "first": Number(0), "count": Number(rows * columns * p.images), "rows": Number(rows),
+            "columns": Number(columns),
+            "top": (self.top * stride[0] - padding[0]).named("first_row"),
+            "left": (self.left * stride[1] - padding[1]).named("first_column"),
+        }  # fmt: skip
 
     def view(self, given: Values) -> Values:
         p, number = self.problem, self.number
-        width = (number["width"] + (p.row_multiple - 1)) // p.row_multiple * p.row_multiple
-        input_size = number["images"] * number["height"] * width * p.channels
+        width = rounded_up(number["width"], p.row_multiple)
+        of_image = number["height"] * width * (p.channels // p.per_element)
+        outputs = p.outputs // (per_element(p.result) if p.requantised else 1)
+        images = rounded_up(number["images"], p.images)
         sizes = {
-            "x": input_size, p.format.code_part: Number(p.window.groups * p.strips),
-            "bias": Number(p.outputs), "y": self.pixels * p.outputs,
+            "x": images * of_image,
+            p.format.code_part: Number(p.window.groups * p.strips), "bias": Number(p.outputs),
+            "y": images * self.image_pixels * outputs,
             "table": Number(len(p.program.table)),
         }  # fmt: skip
         sizes |= {role: Number(p.scale_rows if role != "zero_point" or p.group else 1)
@@ -142,15 +160,19 @@ class _Convolution:
             if name not in NUMBERS
         }
 
-    def step(self, k: Number, total: ir.Value) -> ir.Value:
+    # ---- windows that are gathered
+
+    def step(self, at: Number, total: ir.Value) -> ir.Value:
         p, s = self.problem, self.schedule
-        tiles = self.copies(k)
+        k = self.column(at)
+        tiles = {"x": self.gathered(k), **self.weights(k)}
         chunk = chunk_columns(p.stored_group)
 
         def product(at: Number, carried: list[ir.Value]) -> list[ir.Value]:
-            kind = fragment([s.warps, s.pixels, chunk], p.activation, "a")
-            straight = text("straight")
-            left = tile.OperandOp(tiles["x"], self.warp_pixel.value, at.value, straight, kind)
+            column = at // p.per_element
+            left = tile.OperandOp(
+                tiles["x"], self.warp_pixel.value, column.value, text("straight"), self.left_type()
+            )
             label(left.fragment, "left")
             total = carried[0]
             for sign, role in self.signs():
@@ -159,23 +181,118 @@ class _Convolution:
 
         return unroll([total], s.depth, chunk, product, "at_k")[0]
 
-    def copies(self, k: Number) -> Values:
-        """Shared tiles of one iteration, by role."""
+    def column(self, at: Number) -> Number:
+        """The column of k that comes at a place of the loop."""
         p, s = self.problem, self.schedule
-        kind = shared([s.block_pixels, s.depth], p.activation)
+        taps = prod(p.window.taps)
+        if not s.taps_inner or taps == 1:
+            return at
+        tap, chunk = at // s.depth % taps, at // (s.depth * taps)
+        return (tap * p.window.channels + chunk * s.depth).named("column")
+
+    def left_type(self) -> ir.Type:
+        p, s = self.problem, self.schedule
+        return fragment([s.warps, s.pixels, chunk_columns(p.stored_group)], p.activation, "a")
+
+    def gathered(self, k: Number) -> ir.Value:
+        p, s, w = self.problem, self.schedule, self.problem.window
+        kind = shared([s.block_pixels, s.depth // p.per_element], self.copied)
         number = [self.number[name].value for name in NUMBERS[1:]]
-        channel = self.of_group * p.window.channels
-        made: Values = {"x": tile.PatchesOp(
-            self.views["x"], self.pixel.value, self.left.value, k.value,
-            channel.value, *number, self.window(), kind,
-        ).tile}  # fmt: skip
-        strip = self.output // PACKET_ROWS
-        words = LANES * p.format.bits
-        kind = shared([s.block_outputs // PACKET_ROWS, s.depth // PACKET_COLUMNS * words], "ui32")
+        padded = p.group is not None and p.group != p.stored_group
+        window = self.window(
+            w.taps, w.stride, w.padding, w.dilation,
+            (p.group or 0, p.stored_group or 0) if padded else (), p.stored_k,
+        )  # fmt: skip
+        return tile.PatchesOp(
+            self.views["x"], self.pixel.value, self.left.value, (k // p.per_element).value,
+            self.first_channel.value, *number, window, kind,
+        ).tile  # fmt: skip
+
+    @property
+    def copied(self) -> str:
+        """The elements of pixels in shared memory."""
+        return "i8" if self.problem.integer else self.problem.activation
+
+    @property
+    def first_channel(self) -> Number:
+        p = self.problem
+        return self.of_group * (p.window.channels // p.per_element)
+
+    # ---- windows that share the pixels of a rectangle
+
+    def held_step(self, channel: Number, total: ir.Value) -> ir.Value:
+        """All taps of some channels."""
+        p, s, w = self.problem, self.schedule, self.problem.window
+        tiles = {"x": self.held(channel), **self.weights(channel, prod(w.taps))}
+        chunk = chunk_columns(p.stored_group)
+        columns = s.held(p)[1]
+
+        def of_tap(tap: Number, carried: list[ir.Value]) -> list[ir.Value]:
+            down, right = tap // w.taps[1], tap % w.taps[1]
+            shift = (down * (w.dilation[0] * columns) + right * w.dilation[1]) * p.images
+
+            def product(at: Number, carried: list[ir.Value]) -> list[ir.Value]:
+                left = tile.WindowsOp(
+                    tiles["x"], self.warp_pixel.value, shift.value, (at // p.per_element).value,
+                    whole(s.width), whole(columns), whole(p.images),
+                    ir.DenseI64ArrayAttr.get(list(w.stride)), self.left_type(),
+                )  # fmt: skip
+                label(left.fragment, "left")
+                k = tap * s.depth + at
+                return [self.accumulate(tiles, left.fragment, k, k, carried[0], "all", None)]
+
+            return unroll(carried, s.depth, chunk, product, "at_k")
+
+        return loop(Number(0), Number(prod(w.taps)), [total], 1, 0, of_tap, "tap")[0]
+
+    def held(self, channel: Number) -> ir.Value:
+        """The input pixels under the rectangle, each once: windows of one pixel."""
+        p, s, w = self.problem, self.schedule, self.problem.window
+        rows, columns = s.held(p)
+        kind = shared([rows * columns * p.images, s.depth // p.per_element], self.copied)
+        number = {name: each_.value for name, each_ in {**self.number, **self.rectangle}.items()}
+        window = self.window((1, 1), (1, 1), (0, 0), (1, 1), (), w.channels)
+        return tile.PatchesOp(
+            self.views["x"], number["first"], number["count"], (channel // p.per_element).value,
+            self.first_channel.value, number["height"], number["width"], number["rows"],
+            number["columns"], window, kind, image=self.image_block.value, top=number["top"],
+            left=number["left"],
+        ).tile  # fmt: skip
+
+    def window(
+        self, taps: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+        dilation: tuple[int, ...], groups: tuple[int, ...], k: int,
+    ) -> ir.DictAttr:  # fmt: skip
+        """The attribute of `tile.patches`; channels are counted in elements of memory."""
+        p = self.problem
+        lists = {"taps": taps, "stride": stride, "padding": padding, "dilation": dilation,
+                 "groups": groups}  # fmt: skip
+        by = p.per_element
+        numbers = {
+            "channels": p.window.channels // by, "all_channels": p.channels // by,
+            "block": (p.block or p.channels) // by, "images": p.images,
+            "row_multiple": p.row_multiple, "by_tap": int(p.by_tap), "vector": p.vector(16),
+            "k": k // by,
+        }  # fmt: skip
+        made: dict[str, ir.Attribute] = {
+            name: ir.DenseI64ArrayAttr.get(list(values)) for name, values in lists.items()
+        }
+        return ir.DictAttr.get(made | {name: whole(value) for name, value in numbers.items()})
+
+    # ---- weights
+
+    def weights(self, k: Number, taps: int = 1) -> Values:
+        """Shared tiles of `depth` columns from k on, by role; of that many under each tap."""
+        p, s = self.problem, self.schedule
+        strip, words = self.output // PACKET_ROWS, LANES * p.format.bits
+        size = s.depth // PACKET_COLUMNS * words
+        kind = shared([s.block_outputs // PACKET_ROWS, taps * size], "ui32")
         first, count = self.of_group * p.strips + strip, Number(p.strips) - strip
-        made["codes"] = self.brought(
-            p.format.code_part, first, k // PACKET_COLUMNS * words, count, kind
-        )
+        jump = p.window.channels // PACKET_COLUMNS * words
+        made: Values = {"codes": self.brought(
+            p.format.code_part, first, k // PACKET_COLUMNS * words, count, kind,
+            [size, jump] if taps > 1 and size != jump else [],
+        )}  # fmt: skip
         column = (self.of_group * p.strips + strip) * PACKET_ROWS
         for role, element in p.row_parts().items():
             if p.group is None and role != "zero_point":
@@ -186,27 +303,15 @@ class _Convolution:
         return made
 
     def brought(
-        self, name: str, first: Number, column: Number, count: Number, kind: ir.Type
-    ) -> ir.Value:
-        view = self.views[name]
-        return tile.RowsOp(view, first.value, column.value, count.value, text("normal"), kind).tile
+        self, name: str, first: Number, column: Number, count: Number, kind: ir.Type,
+        pieces: list[int] | None = None,
+    ) -> ir.Value:  # fmt: skip
+        return tile.RowsOp(
+            self.views[name], first.value, column.value, count.value, text("normal"), kind,
+            pieces=ir.DenseI64ArrayAttr.get(pieces or []),
+        ).tile  # fmt: skip
 
-    def window(self) -> ir.DictAttr:
-        p, w = self.problem, self.problem.window
-        padded = p.group is not None and p.group != p.stored_group
-        lists = {
-            "taps": w.taps, "stride": w.stride, "padding": w.padding, "dilation": w.dilation,
-            "groups": (p.group or 0, p.stored_group or 0) if padded else (),
-        }  # fmt: skip
-        numbers = {
-            "channels": w.channels, "all_channels": p.channels, "block": p.block or p.channels,
-            "row_multiple": p.row_multiple, "by_tap": int(p.by_tap), "vector": p.vector(16),
-            "k": p.stored_k,
-        }  # fmt: skip
-        made: dict[str, ir.Attribute] = {
-            name: ir.DenseI64ArrayAttr.get(list(values)) for name, values in lists.items()
-        }
-        return ir.DictAttr.get(made | {name: whole(value) for name, value in numbers.items()})
+    # ---- products
 
     def signs(self) -> list[tuple[str, str | None]]:
         """For each scale of a group, whom it serves; one without a role where rows have one."""
@@ -230,7 +335,7 @@ class _Convolution:
         right = tile.UnpackOp(
             tiles["codes"], (self.warp_output // PACKET_ROWS).value, at.value, Number(0).value,
             text(p.weight), text(sign), text("rows"), text("row"),
-            fragment([s.warps, s.outputs, chunk], p.activation, "b"), **optional,
+            fragment([s.warps, s.outputs, chunk], p.weight_operand, "b"), **optional,
         ).fragment  # fmt: skip
         part = total if role is None else fill(0.0, self.sums(self.part_type), "part")
         part = tile.MultiplyOp(
@@ -258,106 +363,52 @@ class _Convolution:
 
     def factors(self, stored: ir.Value, role: str, row: Number) -> ir.Value:
         """The factors of this warp's outputs in one group, with that of the decode program."""
-        element = str(tensor_of(stored.type).element_type)
+        element, s = str(tensor_of(stored.type).element_type), self.schedule
+        kind = [s.warps, s.outputs]
         taken = tile.ColumnsOp(
-            stored, row.value, self.warp_output.value, text("row"), self.per_output(element)
-        ).vector
+            stored, row.value, self.warp_output.value, text("row"),
+            fragment(kind, element, "columns"),
+        ).vector  # fmt: skip
         label(taken, "stored_factor")
-        return each([taken], self.per_output("f32"), lambda x: self.decoded(x, role), "factor")
-
-    def decoded(self, stored: ir.Value, role: str) -> ir.Value:
-        p = self.problem
-        decoding, factor = p.format.scale_decoding(role), p.program.factor
-        value = tile.ScaleOp(stored, text(decoding.kind), ir.F32Type.get()).value
-        if decoding.divide:
-            return arith.divf(single(factor), value)
-        return value if factor == 1 else arith.mulf(value, single(factor))
+        decoded = Epilogue(self.problem, s, self.views, self.output, self.of_group).decoded
+        kind = fragment(kind, "f32", "columns")
+        return each([taken], kind, lambda x: decoded(x, role), "factor")
 
     # ---- the end
 
-    def epilogue(self, total: ir.Value) -> ir.Value:
-        """Scales of outputs, images and the tensor; bias; one rounding to the result's type."""
-        p = self.problem
-        inputs, steps = [total], []
-        if p.group is None:
-            for role in self.row_scales():
-                inputs.append(self.per_channel(role))
-                steps.append("times")
-        if p.bias is not None:
-            inputs.append(self.bias())
-            steps.append("plus")
-
-        def finished(value: ir.Value, *others: ir.Value) -> ir.Value:
-            if self.sum_type == "i32":
-                value = arith.sitofp(ir.F32Type.get(), value)
-            if p.group is None and not self.row_scales() and p.program.factor != 1:
-                value = arith.mulf(value, single(p.program.factor))
-            for other, step in zip(others, steps, strict=True):
-                if step == "plus":
-                    value = self.of_tensor(value)
-                    value = arith.addf(value, other)
-                else:
-                    value = arith.mulf(value, other)
-            value = value if "plus" in steps else self.of_tensor(value)
-            return self.narrowed(value)
-
-        return each(inputs, self.sums(p.result), finished, "results")
-
-    def of_tensor(self, value: ir.Value) -> ir.Value:
-        """Times the scales of the whole weight, and of the images."""
-        f32 = ir.F32Type.get()
-        for role in [*self.tensor_factors(), *(["x_scale"] * ("x_scale" in self.views))]:
-            factor = tile.ElementOp(self.views[role], Number(0).value, f32).element
-            divide = role != "x_scale" and self.problem.format.scale_decoding(role).divide
-            value = arith.divf(value, factor) if divide else arith.mulf(value, factor)
-        return value
-
-    def narrowed(self, value: ir.Value) -> ir.Value:
-        p, f32 = self.problem, ir.F32Type.get()
-        if p.relu:
-            value = arith.maxnumf(value, single(0.0))
-        if p.result == "i8":
-            scale = tile.ElementOp(self.views["y_scale"], Number(0).value, f32).element
-            value = math.roundeven(arith.divf(value, scale))
-            value = arith.minnumf(arith.maxnumf(value, single(-128.0)), single(127.0))
-            return arith.fptosi(ir.IntegerType.get_signless(8), value)
-        return value if p.result == "f32" else arith.truncf(ir.Type.parse(p.result), value)
-
-    def per_channel(self, role: str) -> ir.Value:
-        """Scales of this warp's outputs, from global memory."""
-        p, view = self.problem, self.views[role]
-        stored = p.strips * PACKET_ROWS
-        first = self.output + self.warp_output
-        element = tensor_of(view.type).element_type
-
-        def read() -> ir.Value:
-            row = (Number(position("column")) + first).least(stored - 1)
-            at = self.of_group * stored + row
-            return self.decoded(tile.ElementOp(view, at.value, element).element, role)
-
-        return each([], self.per_output("f32"), read, "factor")
-
-    def bias(self) -> ir.Value:
-        p, view = self.problem, self.views["bias"]
-        first, element = self.output + self.warp_output, tensor_of(self.views["bias"].type)
-
-        def read() -> ir.Value:
-            row = (Number(position("column")) + first).least(p.window.outputs - 1)
-            at = self.of_group * p.window.outputs + row
-            value = tile.ElementOp(view, at.value, element.element_type).element
-            return value if p.bias == "f32" else arith.extf(ir.F32Type.get(), value)
-
-        return each([], self.per_output("f32"), read, "bias_of_output")
-
     def save(self, results: ir.Value) -> None:
-        p = self.problem
-        block = p.result_block or p.outputs
+        p, s = self.problem, self.schedule
         output = self.output + self.warp_output
-        op = tile.SaveImageOp(
-            results, self.views["y"], (self.pixel + self.warp_pixel).value, self.pixels.value,
+        block = p.result_block or p.outputs
+        rectangle: Values = {}
+        row, limit = self.warp_pixel, Number(0)
+        if s.width:
+            rectangle = {
+                "image": self.image_block.value, "top": self.top.value, "left": self.left.value,
+                "out_width": self.number["out_width"].value,
+            }  # fmt: skip
+            limit = self.number["out_height"]
+        else:
+            row, limit = self.pixel + row, self.pixels
+        bits = 4 if per_element(p.result) > 1 else {"f32": 32, "i8": 8}.get(p.result, 16)
+        tile.SaveImageOp(
+            results, self.views["y"], row.value, limit.value,
             (self.of_group * p.window.outputs + output).value,
             (Number(p.window.outputs) - output).value, self.image_pixels.value,
-            whole(p.outputs), whole(block),
+            whole(p.outputs), whole(block), whole(p.images), whole(s.width), whole(bits),
+            text(self.store(block)), **rectangle,
         )  # fmt: skip
-        if block % 2 == 0 and p.window.outputs % 2 == 0:
-            op.operation.attributes["pairs"] = ir.BoolAttr.get(True)
+
+    def store(self, block: int) -> str:
+        if self.schedule.packs:
+            return "words"
+        together = block % 2 == 0 and self.problem.window.outputs % 2 == 0
+        return "pairs" if together else "each"
+
+
+def rounded_up(number: Number, multiple: int) -> Number:
+    return number if multiple == 1 else pieces(number, multiple) * multiple
+
+
+def pieces(number: Number, each_: int) -> Number:
+    return number if each_ == 1 else (number + (each_ - 1)) // each_

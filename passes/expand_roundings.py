@@ -24,6 +24,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, tensor
 from ..dialects.errors import UnsupportedError
 from ..dialects.formats import Format, parse_spelling
+from ..dialects.formats.definition import Integer
 from ..dialects.regions import walk
 from ..dialects.rounding.blocks import encoded, rounded
 from ..dialects.rounding.elements import keep_non_finite
@@ -95,10 +96,39 @@ def _packed(op: qcc.QuantizeOp, rounding: _Rounding) -> ir.Value:
             where=source_line(op.location), why="only codes of at most eight bits are stored",
             next_step="choose a format of at most eight bits",
         )  # fmt: skip
-    codes = rounding.codes()
-    codes = paired(codes) if qcc.layout_of(op.operation) == qcc.PAIRS else codes
+    codes = _laid_out(rounding.codes(), fmt, qcc.layout_of(op.operation))
     made = [codes if role == fmt.code_part else rounding.part(role) for role in roles]
     return ir.Operation.create(CAST, results=[op.codes.type], operands=made).results[0]
+
+
+def _laid_out(codes: ir.Value, fmt: Format, layout: str | None) -> ir.Value:
+    """As the layout of a `qcc.quantize` says (dialects/qcc/storage.py)."""
+    if layout is None:
+        return codes
+    if isinstance(fmt.element, Integer) and fmt.element.signed and fmt.bits < BYTE:
+        codes = _signed(codes, fmt.bits)
+    if layout in (qcc.PIXELS, qcc.PAIRED_PIXELS):
+        codes = _channels_last(codes)
+    return paired(codes) if layout in (qcc.PAIRS, qcc.PAIRED_PIXELS) else codes
+
+
+def _signed(codes: ir.Value, bits: int) -> ir.Value:
+    """The integers that codes of two's complement are, in bytes."""
+    element = ir.RankedTensorType(codes.type).element_type
+    axes = range(ir.RankedTensorType(codes.type).rank)
+
+    def body(code: ir.Value) -> ir.Value:
+        spare = arith.constant(element, BYTE - bits)
+        return arith.shrsi(arith.shli(code, spare), spare)
+
+    return generic([(codes, axes)], (empty(codes, axes, element), axes), body)
+
+
+def _channels_last(codes: ir.Value) -> ir.Value:
+    """[N, C, H, W] to [N, H, W, C]."""
+    element = ir.RankedTensorType(codes.type).element_type
+    pixels = empty(codes, (0, 2, 3, 1), element)
+    return generic([(codes, (0, 3, 1, 2))], (pixels, range(4)), lambda code: code)
 
 
 def paired(codes: ir.Value) -> ir.Value:
@@ -111,7 +141,8 @@ def paired(codes: ir.Value) -> ir.Value:
     halves = [(_part(pairs, column, index), [*axes, None]) for index in range(2)]
 
     def body(first: ir.Value, second: ir.Value) -> ir.Value:
-        return arith.ori(first, arith.shli(second, arith.constant(element, NIBBLE)))
+        lower = arith.andi(first, arith.constant(element, (1 << NIBBLE) - 1))
+        return arith.ori(lower, arith.shli(second, arith.constant(element, NIBBLE)))
 
     return generic(halves, (empty(pairs, axes, element), axes), body)
 

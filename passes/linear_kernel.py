@@ -75,8 +75,8 @@ class _Linear:
         for role, kind in row_roles(p).items():
             kinds[role] = global_tensor([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
         kinds |= {role: global_tensor([1], "f32") for role in self.tensor_factors()}
-        if p.activation == "i8":
-            kinds["x_scale"] = global_tensor([DYNAMIC], "f32")
+        if p.integer:
+            kinds["x_scale"] = global_tensor([1 if p.x_scale.tensor else DYNAMIC], "f32")
         if p.bias is not None:
             kinds["bias"] = global_tensor([p.n], p.bias)
         if p.program.table:
@@ -213,7 +213,7 @@ class _Linear:
         return tile.DecodeOp(
             tiles["codes"], k, ir.StringAttr.get(p.weight), ir.StringAttr.get(sign),
             integer(p.stored_group or NO_GROUP),
-            fragment([self.schedule.channels, chunk_of(p)], p.activation, "a"),
+            fragment([self.schedule.channels, chunk_of(p)], p.weight_operand, "a"),
             zeros=tiles.get("zero_point"), table=given.get("table"), first=tiles.get("first"),
             lower=tiles.get(LOWER),
         ).fragment  # fmt: skip
@@ -278,7 +278,7 @@ class _Linear:
         p = self.problem
         factors = [] if p.group is not None else [(role, "n") for role in self.row_scales()]
         factors += [(role, "one") for role in self.tensor_factors()]
-        factors += [("x_scale", "m")] * (p.activation == "i8")
+        factors += [("x_scale", "one" if p.x_scale.tensor else "m")] * p.integer
         factors += [("bias", "n")] * ("bias" in given)
         result = fragment([self.schedule.channels, self.schedule.padded_tokens], p.result, "c")
         mapped = tile.MapOp(whole, result)
@@ -302,9 +302,8 @@ class _Linear:
         p = self.problem
         if role == "bias":
             return arith.addf(value, factor if p.bias == "f32" else arith.extf(value.type, factor))
-        if role != "x_scale" and p.format.scale_decoding(role).divide:
-            return arith.divf(value, factor)
-        return arith.mulf(value, factor)
+        divide = p.x_scale.divide if role == "x_scale" else p.format.scale_decoding(role).divide
+        return arith.divf(value, factor) if divide else arith.mulf(value, factor)
 
     def tensor_factors(self) -> list[str]:
         """Scales of the whole tensor; its zero point is stored for each row."""

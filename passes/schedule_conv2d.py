@@ -22,13 +22,8 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.formats.window_packets import spelled_layout
 from ..dialects.regions import walk
-from ..dialects.tile.conv_problem import (
-    ConvProblem,
-    ConvSchedule,
-    Window,
-    default_convolution,
-    refusal,
-)
+from ..dialects.tile.conv_problem import ConvProblem, Window, refusal
+from ..dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_kernel import conv_kernel
 from .launching import (
@@ -87,7 +82,6 @@ def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch], choose: Chooser) ->
     out_height, out_width = (
         _output(window, size, axis) for axis, size in enumerate((height, width))
     )
-    pixels = product([images, out_height, out_width])
     sizes = {"images": images, "height": height, "width": width,
              "out_height": out_height, "out_width": out_width}  # fmt: skip
     known: dict[str, Argument] = {name: Number(size) for name, size in sizes.items()}
@@ -99,7 +93,7 @@ def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch], choose: Chooser) ->
     known |= {name: Read(words(table)) for name, table in kernel.tables.items()}
     outputs = problem.strips * 16
     grid = (
-        pieces(pixels, schedule.block_pixels),
+        _tiles(problem, schedule, images, (out_height, out_width)),
         -(-outputs // schedule.block_outputs),
         window.groups,
     )
@@ -115,6 +109,16 @@ def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch], choose: Chooser) ->
     [result] = launch(kernel.kernel, shape, arguments, [made], op.operation)
     op.result.replace_all_uses_with(result)
     op.operation.erase()
+
+
+def _tiles(
+    problem: ConvProblem, schedule: ConvSchedule, images: Size, extents: tuple[Size, Size]
+) -> Size:
+    """Blocks that cover the pixels of the result, by `ConvSchedule.tiles`."""
+    if not schedule.width:
+        return pieces(product([images, *extents]), schedule.block_pixels)
+    rows = pieces(extents[0], schedule.height(problem))
+    return product([images, rows, pieces(extents[1], schedule.width)])
 
 
 def _output(window: Window, size: Size, axis: int) -> Size:

@@ -8,11 +8,11 @@ Linear layers become launches of kernels over tiles.
           y = tile.launch @linear_int4_0(x, codes of w, scales of w, b, y, …)
 
 Layers of equal shapes and formats share a kernel; where the number of tokens is open, a call takes
-one of two. Activations are f16 or bf16, or the codes of a `qcc.quantize`: symmetric int8 with a
-scale for each token, whose products with integer weights are exact, or fp8_e4m3 without scales
-where the target multiplies it, or blocks with scales where it multiplies those with the weight's.
-Codes are decoded to the type of the activations, rounded at most once (DecodeProgram.error); sums
-are fp32 or i32, and scales fp32: see linear_kernel.py.
+one of two. Activations are f16 or bf16, or the codes of a `qcc.quantize`: integers with a scale
+for each token or the tensor, whose products with integer weights are exact, or fp8_e4m3 without
+scales where the target multiplies it, or blocks with scales where it multiplies those with the
+weight's. Codes are decoded to the type of the activations, rounded at most once
+(DecodeProgram.error); sums are fp32 or i32, and scales fp32: see linear_kernel.py.
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ from ..dialects.formats import parse_spelling
 from ..dialects.regions import walk
 from ..dialects.tile.default_schedule import default_schedule
 from ..dialects.tile.hardware import is_native
+from ..dialects.tile.integer_activations import OF_TOKENS, integer_operands, integer_scale
 from ..dialects.tile.launch import Launch
-from ..dialects.tile.problem import CONVERTED, INSTRUCTION_OF, LinearProblem, refusal
+from ..dialects.tile.problem import (
+    CONVERTED,
+    INSTRUCTION_OF,
+    INTEGERS,
+    LinearProblem,
+    refusal,
+)
+from .activation_codes import integer_layout, laid_out
 from .float_casts import is_cast
 from .launching import (
     Argument,
@@ -57,8 +65,8 @@ FEW, MANY = 16, 256
 """Tokens of decoding, and what kernels for more than those are chosen for."""
 WORTH_TWO = 1 << 16
 """Weights of a layer from which on it has a kernel for each."""
-BYTE_ACTIVATIONS = {"int8": "i8", "fp8_e4m3": "f8E4M3FN"}
-"""What a layer's input may be rounded to, and the operands that its codes are."""
+FLOAT_ACTIVATIONS = {"fp8_e4m3": ("f8E4M3FN",)}
+"""What a layer's input may be rounded to beside integers, and the operands that its codes are."""
 BLOCK_OPERANDS = {8: "f8E4M3FN", 4: "f4E2M1FN"}
 """The operands that codes of so many bits may be, where they have a scale for each block."""
 
@@ -93,7 +101,10 @@ def _schedule(op: qcc.LinearOp, options: LinearScheduling, kernels: Kernels[Laun
     parameter: Any = op.weight.owner
     parameter.attributes[qcc.LAYOUT_ATTRIBUTE] = order
     with ir.InsertionPoint(op), op.location:
-        result = _launched(op, source, found[0]) if len(found) == 1 else _chosen(op, source, found)
+        if len(found) == 1:
+            result = _launched(op, problem, source, found[0])
+        else:
+            result = _chosen(op, problem, source, found)
     op.result.replace_all_uses_with(result)
     op.operation.erase()
 
@@ -118,7 +129,9 @@ def _kernel(problem: LinearProblem, options: LinearScheduling, kernels: Kernels[
     return kernels.once(problem, f"linear_{problem.format.name}", write)
 
 
-def _chosen(op: qcc.LinearOp, source: ir.Value, kernels: list[Launch]) -> ir.Value:
+def _chosen(
+    op: qcc.LinearOp, problem: LinearProblem, source: ir.Value, kernels: list[Launch]
+) -> ir.Value:
     """The launch of the first kernel for up to FEW tokens, else of the second."""
     tokens = rows_of(source)
     assert isinstance(tokens, ir.Value)
@@ -127,11 +140,13 @@ def _chosen(op: qcc.LinearOp, source: ir.Value, kernels: list[Launch]) -> ir.Val
     choice = scf.IfOp(few, [op.result.type], has_else=True)
     for block, kernel in zip((choice.then_block, choice.else_block), kernels, strict=True):
         with ir.InsertionPoint(block):
-            scf.YieldOp([_launched(op, source, kernel)])
+            scf.YieldOp([_launched(op, problem, source, kernel)])
     return choice.results[0]
 
 
-def _launched(op: qcc.LinearOp, source: ir.Value, kernel: Launch) -> ir.Value:
+def _launched(
+    op: qcc.LinearOp, problem: LinearProblem, source: ir.Value, kernel: Launch
+) -> ir.Value:
     """What the kernel makes of the operands of a layer, `source` in place of the input."""
     tokens = rows_of(source)
     columns, strips, splits = pieces(tokens, kernel.schedule.tokens), kernel.strips, kernel.splits
@@ -153,6 +168,8 @@ def _launched(op: qcc.LinearOp, source: ir.Value, kernel: Launch) -> ir.Value:
     if packed:
         scales = [scale.role for scale in qcc.format_of(source).block_scales]
         known |= {f"x_{role}": Read(source, role) for role in scales}
+        if problem.integer:
+            known["x_scale"] = Read(source, problem.x_scale.role)
     if op.bias is not None:
         known["bias"] = Read(op.bias)
     if kernel.table:
@@ -175,6 +192,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
         raise _refused(op, f"its weight is {op.weight.type}", "give the parameter a format")
     n, k = qcc.logical_type(op.weight.type).shape
     source, activation, blocks = _activation(op, options.target)
+    scale = integer_scale(qcc.format_of(source)) if qcc.is_packed(source.type) else None
     result = ir.RankedTensorType(op.result.type)
     rows = [result.shape[axis] for axis in range(result.rank - 1)]
     known = 1
@@ -186,7 +204,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     converted = not qcc.is_packed(source.type) and memory != activation
     problem = LinearProblem(
         n, k, count, spelling, activation, str(result.element_type), bias,
-        memory if converted else None, blocks,
+        memory if converted else None, blocks, scale or OF_TOKENS,
     )  # fmt: skip
     if not qcc.is_packed(source.type):
         require_decoded(op, "linear", "a linear layer", problem.format, activation)
@@ -202,11 +220,7 @@ def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str | Non
     multiplied = multiplied_codes(op, target)
     if multiplied is not None:
         codes, operand, blocks = multiplied
-        if operand == BLOCK_OPERANDS[4]:
-            rounding: Any = codes.owner
-            pairs = ir.StringAttr.get(qcc.PAIRS, op.operation.context)
-            rounding.attributes[qcc.LAYOUT_ATTRIBUTE] = pairs
-        return codes, operand, blocks
+        return laid_out(codes, _layout(codes, operand)), operand, blocks
     element = str(ir.RankedTensorType(op.input.type).element_type)
     if element not in CONVERTED:
         raise _refused(op, f"its activations are {element}", "compile the model in f16 or bf16")
@@ -216,6 +230,13 @@ def _activation(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str | Non
         if str(ir.RankedTensorType(wide.type).element_type) in CONVERTED[element]:
             return wide, element, None
     return op.input, element, None
+
+
+def _layout(codes: ir.Value, operand: str) -> str | None:
+    """How a kernel wants the codes of such operands to lie."""
+    if operand == BLOCK_OPERANDS[4]:
+        return qcc.PAIRS
+    return integer_layout(qcc.format_of(codes).spelling, operand) if operand in INTEGERS else None
 
 
 def multiplied_codes(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str | None] | None:
@@ -230,9 +251,9 @@ def multiplied_codes(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str 
     decoded: Any = op.input.owner
     codes = decoded.operands[0]
     spelling = qcc.format_spelling(codes.type) or ""
-    kind = BYTE_ACTIVATIONS.get(spelling)
-    if kind is not None:
-        return (codes, kind, None) if _multiplies(kind, weight, target) else None
+    for kind in FLOAT_ACTIVATIONS.get(spelling) or integer_operands(spelling):
+        if _multiplies(kind, weight, target):
+            return codes, kind, None
     operand = BLOCK_OPERANDS.get(parse_spelling(spelling).bits)
     if operand is None or not _multiplies_blocks(operand, weight, spelling, target):
         return None

@@ -160,12 +160,15 @@ def fill(value: float, kind: ir.Type, name: str) -> ir.Value:
 
 
 def loop(
-    first: Number, last: Number, initial: Sequence[ir.Value], step: int, stages: int, body: Round
-) -> list[ir.Value]:
+    first: Number, last: Number, initial: Sequence[ir.Value], step: int, stages: int, body: Round,
+    name: str = "",
+) -> list[ir.Value]:  # fmt: skip
     """carried = body(k, carried) for k = first, first + step, … while k < last."""
     op = scf.ForOp(first.value, last.value, count(step), list(initial))
     if stages:
         op.attributes[STAGES] = whole(stages)
+    if name:
+        op.attributes[LABEL] = text(name)
     return _filled(op, body)
 
 

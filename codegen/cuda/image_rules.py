@@ -1,4 +1,4 @@
-"""Rules for images: windows of pixels gathered into shared memory, and results put back."""
+"""Rules for images: windows of pixels gathered into shared memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
 from ...dialects.tile.warp_memory import row_pitch
 from .copy_rules import COPY_BYTES, SMALLEST_COPY, Plan
-from .printer import divided, linear
-from .warp_text import Shape, WarpText
+from .printer import divided, grouped, linear
+from .warp_text import WarpText
 
 KEPT_TURNS = 8
 """Turns whose pixels are found once and kept in registers; of more, each time again."""
@@ -33,11 +33,14 @@ class Window:
     vector: int
     k: int
     row_multiple: int
+    images: int = 1
 
     @staticmethod
     def of(attribute: ir.DictAttr) -> Window:
         lists = ("taps", "stride", "padding", "dilation", "groups")
-        numbers = ("channels", "all_channels", "block", "by_tap", "vector", "k", "row_multiple")
+        numbers = (
+            "channels", "all_channels", "block", "by_tap", "vector", "k", "row_multiple", "images",
+        )  # fmt: skip
         found: dict[str, Any] = {
             name: list(ir.DenseI64ArrayAttr(attribute[name])) for name in lists
         }
@@ -84,14 +87,28 @@ def _pixel(text: WarpText, op: Any, row: str) -> None:
     """Declares image, top and left; a row that is none lies far above its image."""
     out, window = text.out, Window.of(op.window)
     out.line(f"const int i = {row};")
-    first, count = text.name(op.first), text.name(op.count)
+    first = text.name(op.first)
     height, width = text.name(op.out_height), text.name(op.out_width)
     out.line(f"const int pixel = {linear(first, 'i')};")
-    out.line(f"const int image = pixel / ({height} * {width});")
-    out.line(f"const int oy = pixel / {width} % {height}, ox = pixel % {width};")
-    top = f"oy * {window.stride[0]} - {window.padding[0]}"
-    out.line(f"const int top = i < {count} ? {top} : -1 << 24;")
-    out.line(f"const int left = ox * {window.stride[1]} - {window.padding[1]};")
+    of_image, image = f"({grouped(height)} * {grouped(width)})", "pixel"
+    oy, ox = f"pixel / {grouped(width)} % {grouped(height)}", f"pixel % {grouped(width)}"
+    n = window.images
+    if n > 1:
+        of_image = f"({n} * {grouped(height)} * {grouped(width)})"
+        oy, ox = (
+            f"pixel / ({n} * {grouped(width)}) % {grouped(height)}",
+            f"pixel / {n} % {grouped(width)}",
+        )
+    block = linear(f"pixel / {of_image}", *([text.name(op.image)] if op.image else []))
+    image = f"{grouped(block)} * {n} + pixel % {n}" if n > 1 else block
+    out.line(f"const int image = {image};")
+    out.line(f"const int oy = {oy}, ox = {ox};")
+    top = [(window.stride[0], "oy"), *([text.name(op.top)] if op.top else [])]
+    left = [(window.stride[1], "ox"), *([text.name(op.left)] if op.left else [])]
+    ends = [linear(*side) + (f" - {pad}" if pad else "")
+            for side, pad in zip((top, left), window.padding, strict=True)]  # fmt: skip
+    out.line(f"const int top = i < {text.name(op.count)} ? {ends[0]} : -1 << 24;")
+    out.line(f"const int left = {ends[1]};")
 
 
 def patches(text: WarpText, op: Any) -> None:
@@ -171,10 +188,14 @@ def _step(tap: str, dilation: int) -> str:
 
 
 def address(image: str, channel: str, height: str, along: str, row: str, window: Window) -> str:
-    """Where an element lies: blocks of channels, then rows and columns, then channels."""
-    block, blocks = window.block, window.all_channels // window.block
+    """Where an element lies: blocks of channels, rows and columns, images of a block, channels."""
+    block, blocks, n = window.block, window.all_channels // window.block, window.images
+    inner = f"{image} % {n}"
+    image = image if n == 1 else f"({image} / {n})"
     first = image if blocks == 1 else f"({image} * {blocks} + {divided(channel, block)})"
     pixel = f"(({first} * {height} + {row}){along})"
+    if n > 1:
+        pixel = f"({pixel} * {n} + {inner})"
     if block == 1:
         return pixel
     return f"{pixel} * {block} + {channel if blocks == 1 else f'{channel} % {block}'}"
@@ -199,43 +220,3 @@ def _move(text: WarpText, op: Any, vector: int, to: str) -> None:
         out.line(f"{target}.store{access}({to}, inside ? {name}.load{access}(from) : 0);")
     else:
         out.line(f"copy_async<{size}>({target}.at({to}), {name}.at(from), inside ? {size} : 0);")
-
-
-def save_image(text: WarpText, op: Any) -> None:
-    """Two channels at once where they lie side by side."""
-    out, shape = text.out, Shape.of(op.fragment.type)
-    name, to = text.name(op.fragment), text.name(op.target)
-    block, all_ = op.block.value, op.all_channels.value
-    size = element_bytes(tensor_of(op.target.type).element_type)
-    window = Window([], [], [], [], [], 0, all_, block, True, 1, 0, 1)
-    pairs = op.operation.attributes["pairs"].value if "pairs" in op.operation.attributes else False
-    strips, tiles, _ = shape.dimensions
-    pixels = text.name(op.pixels)
-    out.line()
-    with out.loop("strip", strips) as strip, out.loop("half", 2) as half, out.block(""):
-        row = linear(text.name(op.row), (16, strip), "lane / 4", (8, half))
-        out.line(f"const int pixel = {row};")
-        out.line(f"const int image = pixel / {pixels}, at = pixel % {pixels};")
-        out.line(f"const bool inside = pixel < {text.name(op.limit)};")
-        with out.loop("tile", tiles) as tile:
-            out.line(f"const int j = {linear((8, tile), 'lane % 4 * 2')};")
-            values = [f"{name}[{strip}][{tile}][{linear((2, half), side)}]" for side in range(2)]
-            for side in range(1 if pairs else 2):
-                channel = f"({linear(text.name(op.column), 'j', side)})"
-                place = address("s64(image)", channel, pixels, "", "at", window)
-                check = f"inside && {linear('j', side)} < {text.name(op.channels)}"
-                if pairs:
-                    store = f"{to}.store<{2 * size}>({place}, {_joined(values, size)});"
-                else:
-                    store = f"{to}.store({place}, {values[side]});"
-                out.line(f"if ({check}) {store}")
-
-
-def _joined(values: list[str], size: int) -> str:
-    if size == 4:
-        return f"Words<2>{{{{bits_of({values[0]}), bits_of({values[1]})}}}}"
-    kind = "u32" if size == 2 else "u16"
-    return f"{kind}({values[0]} | {'u32' if size == 2 else 'u16'}({values[1]}) << {8 * size})"
-
-
-RULES = {"tile.save_image": save_image}

@@ -16,6 +16,8 @@ from .copy_rules import COPY_BYTES, LONGEST
 from .kernel_text import KernelText, Walk, c_type
 from .printer import divided, grouped, linear, number
 
+BYTE = 8
+
 
 def zeros(text: KernelText, op: Any) -> None:
     """Accumulators of this warp: 16 channels by 8 tokens are 4 numbers of a lane."""
@@ -106,7 +108,7 @@ def _load_matrices(text: KernelText, op: Any, at: str) -> None:
 
 def per_byte(load: Any) -> int:
     """Columns in an element of the tile that is loaded."""
-    return 2 if str(tensor_of(load.fragment.type).element_type) == "f4E2M1FN" else 1
+    return BYTE // min(BYTE, OPERAND_TYPES[str(tensor_of(load.fragment.type).element_type)].bits)
 
 
 def packed_columns(load: Any) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...dialects.bindings import ir
 from ...dialects.formats.packets import LANES, PACKET_COLUMNS, word_planes
 from ...dialects.tile.decode_program import DecodeProgram
-from ...dialects.tile.dialect import tensor_of
+from ...dialects.tile.dialect import element_bytes, tensor_of
 from ...dialects.tile.warp_launch import program_of
 from ...dialects.tile.warp_memory import row_pitch
+from .copy_rules import COPY_BYTES
 from .printer import divided, grouped, linear, number
 from .warp_text import Shape, WarpText, scope
+
+STEP_BYTES = 32
+"""Of a row that one step of an instruction multiplies, whatever its operands."""
 
 
 def operand(text: WarpText, op: Any) -> None:
@@ -22,7 +27,7 @@ def operand(text: WarpText, op: Any) -> None:
     if op.order.value == "transposed":
         lane = f"{pitch} * (lane % 8 + lane / 16 * 8) + lane / 8 % 2 * 8"
     else:
-        lane = f"{pitch} * (lane % 16) + lane / 16 * {8 if _wide(op) else 16}"
+        lane = f"{pitch} * (lane % 16) + lane / 16 * {COPY_BYTES // _tile_bytes(op)}"
     at = linear((pitch, row), column, lane)
     text.out.line(f"const auto {name} = {text.name(op.tile)}({text.stage}).at({at});")
     text.lazy[op.fragment] = op
@@ -37,12 +42,47 @@ def _load_left(text: WarpText, op: Any, shape: Shape, lane: str) -> None:
     name = text.names[op.fragment] = text.label(op, "left")
     out.line(f"{shape.declared(name)};")
     with out.loop("strip", strips) as strip, out.loop("step", steps) as step:
-        at = linear((16 * row_pitch(op.tile.type), strip), (8 * shape.per_register, step))
+        at = linear((16 * row_pitch(op.tile.type), strip), (STEP_BYTES // _tile_bytes(op), step))
         out.line(f"load_matrix<4>({name}[{strip}][{step}], {lane}.at({at}));")
 
 
-def _wide(op: Any) -> bool:
-    return str(tensor_of(op.fragment.type).element_type) != "i8"
+def _tile_bytes(op: Any) -> int:
+    return element_bytes(tensor_of(op.tile.type).element_type)
+
+
+def declare_windows(text: WarpText, op: Any) -> None:
+    """Which pixel and which half of a step each lane names to ldmatrix, strip by strip."""
+    out, images = text.out, op.images.value
+    strips, *_ = Shape.of(op.fragment.type).dimensions
+    down, right = ir.DenseI64ArrayAttr(op.stride)
+    out.comment("Where this lane points ldmatrix under the first tap: its pixel, strip by strip")
+    name = text.windows[op.tile] = out.fresh(f"{text.name(op.tile)}_of_lane")
+    out.line(f"int {name}[{strips}];")
+    with scope(text, strips), out.loop("strip", strips) as strip:
+        out.line(f"const int pixel = {linear(text.name(op.row), (16, strip), 'lane % 16')};")
+        y, x = (
+            f"pixel / {op.width.value * images}",
+            f"{divided('pixel', images)} % {op.width.value}",
+        )
+        place = linear((down * op.columns.value, y), (right, x))
+        if images > 1:
+            place = f"({place}) * {images} + pixel % {images}"
+        half = f"lane / 16 * {COPY_BYTES // _tile_bytes(op)}"
+        out.line(f"{name}[{strip}] = {row_pitch(op.tile.type)} * ({place}) + {half};")
+
+
+def windows(text: WarpText, op: Any) -> None:
+    """A left operand whose rows lie wherever their windows have a pixel."""
+    out, shape = text.out, Shape.of(op.fragment.type)
+    strips, steps, _ = shape.dimensions
+    name = text.names[op.fragment] = text.label(op, "left")
+    out.line(f"{shape.declared(name)};")
+    tile = f"{text.name(op.tile)}({text.stage})"
+    further = linear((row_pitch(op.tile.type), text.name(op.shift)), text.name(op.column))
+    with out.loop("strip", strips) as strip, out.loop("step", steps) as step:
+        at = linear(f"{text.windows[op.tile]}[{strip}]", further,
+                    (STEP_BYTES // _tile_bytes(op), step))  # fmt: skip
+        out.line(f"load_matrix<4>({name}[{strip}][{step}], {tile}.at({at}));")
 
 
 def unpack(text: WarpText, op: Any) -> None:
@@ -99,7 +139,7 @@ def _products(text: WarpText, op: Any, total: str, strip: str, step: str, right:
 
 def _loaded(text: WarpText, op: Any, strip: str, step: str) -> None:
     pitch, name = row_pitch(op.tile.type), text.name(op.fragment)
-    width = 16 if _wide(op) else 32
+    width = STEP_BYTES // _tile_bytes(op)
     text.out.line("u32 right[4];")
     if op.order.value == "transposed":
         at = linear((16 * pitch, step), (16, strip))

@@ -58,7 +58,8 @@ def rows(text: WarpText, op: Any) -> None:
     size = element_bytes(tile.element_type)
     start = text.name(op.column)
     widest = COPY_BYTES // max(size, element_bytes(source.element_type))
-    vector = gcd(pitch, columns, widest)
+    pieces = list(ir.DenseI64ArrayAttr(op.pieces))
+    vector = gcd(pitch, columns, widest, *pieces)
     plan = Plan(tile.shape[0], columns, vector, text.threads)
     name = text.name(op.source)
     out.comment(f"{name}: rows of {columns}, {vector} at once")
@@ -66,10 +67,13 @@ def rows(text: WarpText, op: Any) -> None:
         out.line(f"const int i = {linear(plan.row, plan.row_step(turn))};")
         out.line(f"const int j = {linear(plan.column, plan.column_step(turn))};")
         inside = [f"i < {text.name(op.count)}"]
-        if start != "0" or columns > pitch or pitch % columns:
+        along = "j"
+        if pieces:
+            along = f"j / {pieces[0]} * {pieces[1]} + j % {pieces[0]}"
+        elif start != "0" or columns > pitch or pitch % columns:
             inside.append(f"{linear(start, 'j')} < {pitch}")
         first = linear(text.name(op.first), "i")
-        from_ = linear((pitch, f"s64({first})"), start, "j")
+        from_ = linear((pitch, f"s64({first})"), start, along)
         to = linear((row_pitch(op.tile.type), "i"), "j")
         guard = [plan.idle()] if plan.idle() else []
         guard += [f"i < {plan.rows}"] * bool(plan.rows % plan.rows_at_once)

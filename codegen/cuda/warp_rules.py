@@ -8,8 +8,9 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
+from ...dialects.regions import walk
 from ...dialects.tile.warp_memory import UNROLLED, stages_of
-from . import append_rules, image_rules, product_rules
+from . import append_rules, image_results, image_rules, product_rules
 from . import warp_memory_rules as memory
 from .printer import grouped, linear
 from .printer import number as literal
@@ -236,6 +237,9 @@ def _pipelined(
         memory.declare_tile(text, each_)
         if each_.operation.name == "tile.patches":
             image_rules.declare_pixels(text, each_)
+    for each_ in walk(op):
+        if each_.operation.name == "tile.windows":
+            product_rules.declare_windows(text, each_)
     text.names[k] = "k"
     out.comment("Starts the copies of the step at k into a stage")
     with out.block("const auto fetch = [&](int stage, int k)", "};"):
@@ -290,6 +294,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.patches": lambda text, op: None,
     "tile.pick": memory.pick,
     "tile.operand": product_rules.operand,
+    "tile.windows": product_rules.windows,
     "tile.unpack": product_rules.unpack,
     "tile.columns": memory.columns,
     "tile.multiply": product_rules.multiply,
@@ -300,7 +305,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "scf.for": loop,
     "tile.save": memory.save,
     **append_rules.RULES,
-    **image_rules.RULES,
+    **image_results.RULES,
 }
 """`tile.rows` and `tile.patches` are printed by their loop, which says when."""
 COPIES = {"tile.rows": memory.rows, "tile.patches": image_rules.patches}

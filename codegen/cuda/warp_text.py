@@ -11,6 +11,7 @@ from ...dialects.bindings import ir
 from ...dialects.regions import walk
 from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
+from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
 from ...dialects.tile.warp_memory import COPIES, tile_bytes
 from .kernel_text import C_TYPES, Functions
@@ -36,6 +37,7 @@ class WarpText:
     offsets: dict[Any, int] = field(default_factory=dict)
     stage_bytes: dict[Any, int] = field(default_factory=dict)
     tables: dict[str, int] = field(default_factory=dict)
+    windows: dict[Any, str] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -115,7 +117,8 @@ class Shape:
 
     @property
     def per_register(self) -> int:
-        return 4 if self.element == "i8" else 2
+        known = OPERAND_TYPES.get(self.element)
+        return 2 if known is None else known.per_register
 
     @property
     def dimensions(self) -> tuple[int, ...]:

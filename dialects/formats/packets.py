@@ -99,7 +99,7 @@ ORDERS = {
         PacketOrder("mma16_pairs", 2, pairs=True),
         PacketOrder("mma8", 4),
         PacketOrder("mma8_pairs", 4, pairs=True),
-        PacketOrder("mma4", 8, pairs=True),
+        PacketOrder("mma4", 8),
     )
 }
 UPPER, LOWER = PLANES

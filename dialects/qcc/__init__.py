@@ -5,8 +5,11 @@ from .contraction import Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
 from .dialect import PackedType, Qcc, format_of, format_spelling, is_packed, logical_type, packed
 from .norm import LayerNormOp, RmsNormOp
 from .storage import (
+    INTEGERS,
     LAYOUT_ATTRIBUTE,
+    PAIRED_PIXELS,
     PAIRS,
+    PIXELS,
     TRANSPOSE,
     DequantizeOp,
     ParamOp,
@@ -19,8 +22,11 @@ from .storage import (
 
 __all__ = [
     "CACHED_OPERANDS",
+    "INTEGERS",
     "LAYOUT_ATTRIBUTE",
+    "PAIRED_PIXELS",
     "PAIRS",
+    "PIXELS",
     "TRANSPOSE",
     "AttentionOp",
     "Conv2dOp",

@@ -4,12 +4,16 @@ from typing import Any
 
 from ..bindings import Operand, Operation, Result, ext, ir
 from ..errors import QccError
-from ..formats import Range, parse_spelling
+from ..formats import Format, Range, parse_spelling
+from ..formats.definition import Integer
 from ..formats.stored import layout_refusal
 from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_type, packed
 
 LAYOUT_ATTRIBUTE = "layout"
-PAIRS = "pairs"
+PAIRS, INTEGERS = "pairs", "integers"
+PIXELS, PAIRED_PIXELS = "pixels", "paired-pixels"
+LAYOUTS = (PAIRS, INTEGERS, PIXELS, PAIRED_PIXELS)
+NIBBLE = 4
 TRANSPOSE = "^T"
 """Ends the symbol of a parameter that is the transpose of the model's parameter before it."""
 
@@ -37,8 +41,12 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
     are computed from the very values of `source` (dynamic quantization). With
     `range = array<f32: least, most>`, scales and zero points of the whole tensor are those of a
     tensor with these extremes (static quantization), and values beyond saturate as the format
-    does; scales of blocks inside still come from the values. Where `layout = "pairs"`, kernels read
-    codes of four bits two in a byte, the first one lower, and else a byte each.
+    does; scales of blocks inside still come from the values.
+
+    Kernels read codes a byte each. `layout` says otherwise: "integers" are the numbers that codes
+    stand for, with their sign; "pairs" are codes of four bits, or integers of at most four, two in
+    a byte, the first one lower. "pixels" and "paired-pixels" are the same of images
+    [N, C, H, W], with the channels of a pixel side by side.
     """
 
     # No field: ext knows no optional attributes.
@@ -111,10 +119,25 @@ def _attributes_known(op: QuantizeOp) -> bool:
         return False
     layout, spelling = layout_of(op.operation), format_spelling(op.codes.type)
     assert spelling is not None
-    if layout is not None and (layout != PAIRS or parse_spelling(spelling).bits != 4):
-        op.location.emit_error(f"layout is '{layout}'; only codes of 4 bits have one, '{PAIRS}'")
+    reason = None if layout is None else _misfit(parse_spelling(spelling), layout)
+    if reason is not None:
+        op.location.emit_error(f"layout '{layout}' {reason}")
         return False
     return True
+
+
+def _misfit(fmt: Format, layout: str) -> str | None:
+    """Why codes of a format cannot be laid out so, or None."""
+    if layout not in LAYOUTS:
+        return f"is none of {', '.join(LAYOUTS)}"
+    whole = isinstance(fmt.element, Integer) and fmt.element.offset == 0
+    if layout == PAIRS and fmt.bits == NIBBLE:
+        return None
+    if not whole:
+        return f"is for integers, not {fmt.spelling}"
+    if layout in (PAIRS, PAIRED_PIXELS) and fmt.bits > NIBBLE:
+        return f"has no codes of {fmt.bits} bits"
+    return None
 
 
 def _range_fits(op: QuantizeOp) -> bool:

@@ -39,6 +39,7 @@ from .warp_movement import (
     SaveOp,
     UnpackOp,
     ViewOp,
+    WindowsOp,
 )
 from .warp_ops import (
     AtOp,
@@ -110,6 +111,7 @@ __all__ = [
     "UnpackOp",
     "ViewOp",
     "WarpKernelOp",
+    "WindowsOp",
     "YieldOp",
     "ZerosOp",
     "default_schedule",

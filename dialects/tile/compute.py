@@ -181,7 +181,9 @@ def _multiplies(op: MmaOp | MmaScaledOp, record: Instruction) -> bool:
     a, b = tensor_of(op.a.type), tensor_of(op.b.type)
     sizes = zip([*a.shape, b.shape[0]], (record.m, record.k, record.n), strict=True)
     uneven = any(size % unit for size, unit in sizes)
-    if uneven or a.shape[1] != b.shape[1] or str(a.element_type) != record.operand:
+    kinds = str(a.element_type), str(b.element_type)
+    wrong = kinds != (record.weight_operand, record.operand)
+    if uneven or a.shape[1] != b.shape[1] or wrong:
         op.location.emit_error(f"{op.operation.name}: {record.name} does not multiply {a} by {b}")
         return False
     return True

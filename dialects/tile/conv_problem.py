@@ -1,25 +1,23 @@
-"""Convolutions as implicit products, their schedules, and which of both nothing computes."""
+"""Convolutions as implicit products, and which of them nothing computes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import gcd, prod
 
-from ..errors import UnsupportedError
 from ..formats import Format, parse_spelling
-from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS, stored_group, stored_width
-from .decode_program import TABLE_STRIDE, DecodeProgram
+from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, stored_group, stored_width
+from .decode_program import DecodeProgram
 from .decode_rules import decode_program
 from .fragments import INSTRUCTIONS
-from .hardware import Machine, is_native, machine
+from .hardware import is_native
+from .integer_activations import NIBBLE, OF_TENSOR, IntegerScale, Requantisation
 from .operand_types import OPERAND_TYPES
-from .problem import CONVERTED, INSTRUCTION_OF, LONGEST_INTEGER_SUM, SCALE_ELEMENTS
-from .warp_memory import ROW_PAD
+from .problem import CONVERTED, INSTRUCTION_OF, INTEGERS, LONGEST_INTEGER_SUM, SCALE_ELEMENTS
 
 Pair = tuple[int, int]
-MOST_SUMS = 64
-"""Accumulators of a lane, so that operands and addresses fit beside them."""
+INSTRUCTION_OF_PIXELS = INSTRUCTION_OF | {"ui4": "mma.m16n8k64.u4s4"}
+"""Pixels are the left operand, weights the right one."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,17 @@ class ConvProblem:
     result[pixel, output] = sum over k of patches[pixel, k] * decode(weight[output, k]) (+ bias).
 
     `pixels` is what the schedule is chosen for. `source` is the type of images in memory, rounded
-    to `activation` as they are copied. Images of i8 come with one fp32 scale. `block` and
-    `result_block` say how channels lie in memory, in blocks of so many: 1 is NCHW, 0 stands for
-    all of them, NHWC. Rows of pixels of the source are padded to `row_multiple`. `relu` cuts the
-    result off at zero. A result of i8 is divided by its fp32 scale "y_scale" and rounded, ties to
-    even.
+    to `activation` as they are copied. Images of i8, i4 and ui4 come with one fp32 scale, those of
+    4 bits as bytes that hold two channels each, the first one lower. `block` and `result_block` say
+    how channels lie in memory, in blocks of so many: 1 is NCHW, 0 stands for all of them, NHWC.
+    With `images` = n, so many images are side by side in each pixel, [N / n, C / c, H, W, n, c], of
+    the result too: with 8 images and blocks of 32 channels of 4 bits, what one matrix instruction
+    reads lies in 128 bytes one behind the other (NHWCnc). Rows of pixels of the source are padded
+    to `row_multiple`. `relu` cuts the result off at zero.
+
+    `requantised` spells the format of a result that is stored as integers, two of at most 4 bits in
+    a byte: `result` is then their operand type, and "y_scale" what values are divided or multiplied
+    by.
     """
 
     window: Window
@@ -68,6 +72,9 @@ class ConvProblem:
     result_block: int = 1
     relu: bool = False
     row_multiple: int = 1
+    x_scale: IntegerScale = OF_TENSOR
+    requantised: str | None = None
+    images: int = 1
 
     @property
     def format(self) -> Format:
@@ -75,15 +82,33 @@ class ConvProblem:
 
     @property
     def program(self) -> DecodeProgram:
-        return decode_program(self.format, self.activation)
+        return decode_program(self.format, self.weight_operand)
 
     @property
     def instruction(self) -> str:
-        return INSTRUCTION_OF[self.activation]
+        return INSTRUCTION_OF_PIXELS[self.activation]
+
+    @property
+    def weight_operand(self) -> str:
+        """What weights are decoded to: signed where pixels are not."""
+        return INSTRUCTIONS[self.instruction].weight_operand
+
+    @property
+    def integer(self) -> bool:
+        return self.activation in INTEGERS
 
     @property
     def memory(self) -> str:
-        return self.source or self.activation
+        return self.source or ("i8" if self.integer else self.activation)
+
+    @property
+    def per_element(self) -> int:
+        """Channels in an element of memory."""
+        return per_element(self.activation)
+
+    @property
+    def rounding(self) -> Requantisation | None:
+        return None if self.requantised is None else Requantisation.of(self.requantised)
 
     @property
     def group(self) -> int | None:
@@ -125,6 +150,14 @@ class ConvProblem:
     def outputs(self) -> int:
         return self.window.outputs * self.window.groups
 
+    def tensor_factors(self) -> list[str]:
+        """Scales of the whole weight."""
+        return sorted(self.format.tensor_roles - {"zero_point"})
+
+    def row_scales(self) -> list[str]:
+        fmt = self.format
+        return [each.role for each in fmt.block_scales if each.role not in fmt.tensor_roles]
+
     def row_parts(self) -> dict[str, str]:
         """Parts that have a number for each output, and their elements."""
         fmt = self.format
@@ -135,56 +168,12 @@ class ConvProblem:
         }
 
     def vector(self, bytes_: int) -> int:
-        """Channels that lie side by side wherever a piece of k begins, of `bytes_` in all."""
+        """Elements of memory that lie side by side wherever k begins, of `bytes_` in all."""
         if not self.by_tap:
             return 1
         size = {"f32": 4, "i8": 1}.get(self.memory, 2)
-        return gcd(self.window.channels, self.block or self.channels, bytes_ // size)
-
-
-@dataclass(frozen=True)
-class ConvSchedule:
-    """
-    One way to compute a convolution: a block makes `warps_m` * `pixels` output pixels of
-    `warps_n` * `outputs` channels, in steps of `depth` values of k.
-    """
-
-    warps_m: int
-    warps_n: int
-    pixels: int
-    outputs: int
-    depth: int
-    stages: int
-
-    @property
-    def warps(self) -> int:
-        return self.warps_m * self.warps_n
-
-    @property
-    def block_pixels(self) -> int:
-        return self.warps_m * self.pixels
-
-    @property
-    def block_outputs(self) -> int:
-        return self.warps_n * self.outputs
-
-
-def held_groups(problem: ConvProblem, depth: int) -> int:
-    """Rows of scales that `depth` values of k can touch."""
-    group = problem.stored_group
-    if group is None or group % depth == 0:
-        return 1
-    return depth // group if depth % group == 0 else (depth - 2) // group + 2
-
-
-def shared_bytes(problem: ConvProblem, schedule: ConvSchedule) -> int:
-    s, size = schedule, OPERAND_TYPES[problem.activation].bits // 8
-    images = s.block_pixels * (s.depth * size + ROW_PAD)
-    strips = s.block_outputs // PACKET_ROWS
-    codes = strips * s.depth // PACKET_COLUMNS * LANES * problem.format.bits * 4
-    rows = held_groups(problem, s.depth) * s.block_outputs * 4
-    tables = len(problem.program.table) << TABLE_STRIDE
-    return s.stages * (images + codes + len(problem.row_parts()) * rows) + tables
+        side_by_side = gcd(self.window.channels, self.block or self.channels)
+        return gcd(side_by_side // self.per_element, bytes_ // size)
 
 
 def refusal(problem: ConvProblem, target: str) -> str | None:
@@ -197,58 +186,29 @@ def refusal(problem: ConvProblem, target: str) -> str | None:
         return f"{target} has no {problem.instruction}"
     if problem.format.splits_signs and record.operand_bits != 16:
         return f"a scale for each sign needs 16-bit images, not {record.operand}"
+    if reason := _unpaired(problem):
+        return reason
     whole = record.accumulator == "i32" and problem.group is None
     if whole and problem.window.k > LONGEST_INTEGER_SUM:
         return f"sums of {problem.window.k} products of bytes may leave 32 bits"
     return None
 
 
-def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> Iterator[str]:
-    """The reasons why this schedule cannot be built, none if it can."""
-    s = schedule
-    if s.pixels % 16 or s.outputs % PACKET_ROWS or s.depth % PACKET_COLUMNS or s.stages < 2:
-        yield f"{s} has tiles that are no multiples of 16 x 16 x {PACKET_COLUMNS}, or one stage"
-    if s.pixels * s.outputs // 32 > MOST_SUMS:
-        yield f"tiles of {s.pixels} x {s.outputs} have more than {MOST_SUMS} sums a lane"
-    if s.warps * 32 > device.threads_per_block:
-        yield f"{s.warps} warps are more than a block of {device.name} has"
-    need = shared_bytes(problem, s)
-    if need > device.shared_per_block:
-        yield f"{need} bytes of shared memory are more than {device.shared_per_block}"
+def _unpaired(problem: ConvProblem) -> str | None:
+    """Why channels do not lie in memory as pairs of four bits, or None."""
+    w = problem.window
+    sides = [(problem.activation, w.channels, problem.block or problem.channels)]
+    if problem.requantised is not None:
+        sides.append((problem.result, w.outputs, problem.result_block or problem.outputs))
+    for kind, channels, block in sides:
+        if per_element(kind) > 1 and (channels % 2 or block % 2):
+            return f"{channels} channels in blocks of {block} are no pairs of {kind}"
+    if problem.per_element > 1 and not problem.by_tap:
+        return "pairs of channels meet no groups of weights by (C, kh, kw)"
+    return None
 
 
-def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSchedule:
-    """A legal schedule for every shape; raises UnsupportedError where nothing computes it."""
-    if reason := refusal(problem, target):
-        raise UnsupportedError(
-            "conv2d-unsupported",
-            f"no CUDA kernel for {problem.activation} convolved with {problem.weight}",
-            why=reason,
-            next_step="choose the format or the activations that the reason names",
-        )
-    device = machine(target)
-    for candidate in _preferred(problem):
-        fitted = _fitted(problem, candidate)
-        if not any(illegal(problem, fitted, device)):
-            return fitted
-    raise UnsupportedError(
-        "schedule-none", f"no schedule for {problem}", next_step="report this shape"
-    )
-
-
-def _preferred(problem: ConvProblem) -> Iterator[ConvSchedule]:
-    if problem.pixels > 2048:
-        yield ConvSchedule(4, 1, 32, 64, 64, 3)
-    yield ConvSchedule(2, 2, 32, 32, 64, 3)
-    yield ConvSchedule(2, 1, 32, 32, 64, 2)
-    yield ConvSchedule(1, 1, 16, 16, 64, 2)
-
-
-def _fitted(problem: ConvProblem, schedule: ConvSchedule) -> ConvSchedule:
-    """No more strips of outputs than there are."""
-    s, strips = schedule, problem.strips
-    while s.warps_n > 1 and (s.warps_n - 1) * s.outputs >= strips * PACKET_ROWS:
-        s = replace(s, warps_n=s.warps_n // 2, warps_m=s.warps_m * 2)
-    while s.outputs > PACKET_ROWS and s.warps_n == 1 and s.outputs // 2 >= strips * PACKET_ROWS:
-        s = replace(s, outputs=s.outputs // 2)
-    return s
+def per_element(operand: str) -> int:
+    """Values of a type in an element of memory."""
+    known = OPERAND_TYPES.get(operand)
+    return 1 if known is None or known.bits != NIBBLE else 2

@@ -2,8 +2,9 @@
 What can be tuned of a convolution on tensor cores: the fields of its schedule, and what one costs
 on paper (estimate.py).
 
-Windows are gathered as they are copied, so a block asks for `block_pixels` rows of K however many
-pixels these windows share; the L2 cache gives them, DRAM brings each pixel once.
+Where windows are gathered as they are copied, a block asks for `block_pixels` rows of K however
+many pixels these windows share; else for the pixels under its rectangle. The L2 cache gives them,
+DRAM brings each pixel once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from math import ceil, prod
 
 from ..knobs import Space, Value
-from .conv_problem import ConvProblem, ConvSchedule, illegal, shared_bytes
+from .conv_problem import ConvProblem
+from .conv_schedule import ConvSchedule, illegal, shared_bytes
 from .estimate import Estimate, Work, estimated
 from .hardware import Machine, machine
 from .operand_types import OPERAND_TYPES
@@ -68,6 +70,9 @@ def estimate(
     pixels_read = problem.pixels * min(prod(window.stride), prod(window.taps))
     images = pixels_read * problem.channels * image_bits / 8
     windows = problem.pixels * float(problem.stored_k) * window.groups * image_bits / 8
+    if s.width:
+        shared = prod(s.held(problem)) * problem.images / s.block_pixels
+        windows = problem.pixels * shared * problem.channels * image_bits / 8
     results = 2.0 * problem.pixels * problem.outputs
     work = Work(
         instruction=problem.instruction,

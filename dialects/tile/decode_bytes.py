@@ -1,4 +1,4 @@
-"""Rules that decode to operands of 8 bits: i8, and the two kinds of fp8."""
+"""Rules that decode to operands of 8 bits: i8, and the two kinds of fp8; and to i4."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from .decode_words import minifloat, offset_name
 
 SIGN = 0x80
 SIGNS = 0x80808080
-NIBBLES = 4
+BYTE, NIBBLES = 8, 4
 ZERO = 0
 
 
 def integers(question: Question) -> DecodeProgram | None:
     """
     A code in the upper bits of its byte, 2**(8 - bits) times its value, if half the codes are
-    below zero; else the code less the middle, in bytes that borrow nothing from one another.
+    below zero (in nibbles too); else the code less the middle, in bytes that borrow nothing from
+    one another.
     """
-    if question.operand.is_float or not question.whole or question.partly_shifted:
+    if question.operand.is_float or question.bits > question.operand.bits:
+        return None
+    if not question.whole or question.partly_shifted:
         return None
     form = affine_form(question.values)
     if form is None or (question.shifted is not None and form.step != 1):
         return None
     if question.shifted is None and form.middle == 1 << (question.bits - 1):
         return _upper(question, form)
-    return _lower(question, form)
+    return _lower(question, form) if question.operand.bits == BYTE else None
 
 
 def _upper(question: Question, form: Affine) -> DecodeProgram:
-    shift = 8 - question.bits
-    build = Builder(ORDERS["mma8"], question.bits, question.operand)
+    operand = question.operand
+    shift = operand.bits - question.bits
+    build = Builder(ORDERS[f"mma{operand.bits}"], question.bits, operand)
     flip = (form.flip ^ 1 << (question.bits - 1)) << shift
     segments = [Segment(0, question.bits, shift)]
     outputs = [gathered(build, each, segments, flip) for each in range(build.registers)]
@@ -159,4 +163,5 @@ def _from_eight(build: Builder, register: int, banks: list[int]) -> str:
     return build("permute", banks[0], banks[1], build("permute", pairs, ZERO, 0x4420))
 
 
+NIBBLE_RULES = (integers,)
 BYTE_RULES: tuple[Callable[[Question], DecodeProgram | None], ...] = (integers, minifloat, table)

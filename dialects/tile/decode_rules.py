@@ -26,7 +26,7 @@ from ..errors import UnsupportedError
 from ..formats import Format
 from ..formats.definition import Nested
 from ..formats.packets import ORDERS
-from .decode_bytes import BYTE_RULES
+from .decode_bytes import BYTE_RULES, NIBBLE_RULES
 from .decode_nested import nested, nested_question
 from .decode_program import Builder, DecodeProgram, decode
 from .decode_question import Question
@@ -94,7 +94,7 @@ def stored(question: Question) -> DecodeProgram | None:
     return build.finished("stored", [f"w{each}" for each in range(build.registers)], factor=1.0)
 
 
-RULES = {16: WORD_RULES, 8: BYTE_RULES, 4: (stored,)}
+RULES = {16: WORD_RULES, 8: BYTE_RULES, 4: (stored, *NIBBLE_RULES)}
 """By the bits of the operands."""
 
 

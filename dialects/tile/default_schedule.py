@@ -60,8 +60,8 @@ def _of_warp_groups(problem: LinearProblem, device: Machine) -> Iterator[Schedul
     Two groups of 64 channels: while one decodes or rescales, the other one multiplies. Wide tiles
     read shared memory least, as long as there are as many of them as multiprocessors.
     """
-    name = WARP_GROUP_INSTRUCTION_OF[problem.activation]
-    if not is_native(device.name, name) or problem.tokens <= FEW_TOKENS:
+    name = WARP_GROUP_INSTRUCTION_OF.get(problem.activation)
+    if name is None or not is_native(device.name, name) or problem.tokens <= FEW_TOKENS:
         return
     row = 8 * BANK_ROW // INSTRUCTIONS[name].operand_bits  # columns of 128 bytes of activations
     rescaled_bytes = problem.group is not None and problem.operand.bits == 8

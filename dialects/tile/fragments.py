@@ -30,6 +30,7 @@ class Instruction:
     `operand` and `accumulator` are element types as MLIR names them (f16, bf16, i8, i4,
     f8E4M3FN, …); `name` is also the key of the capability table. Some multiply each `block` columns
     of a row of either operand by a scale of its own: a byte, e8m0 or e4m3 as `scale` says.
+    `weights` is the type of that side which holds weights, where it is not `operand`.
     """
 
     name: str
@@ -41,6 +42,11 @@ class Instruction:
     accumulator: str
     block: int = 0
     scale: str = ""
+    weights: str = ""
+
+    @property
+    def weight_operand(self) -> str:
+        return self.weights or self.operand
 
     @property
     def of_warp_group(self) -> bool:
@@ -87,8 +93,10 @@ def _along_k(e: int) -> list[tuple[int, int]]:
     return [(0, 1 << bit) for bit in range(e.bit_length() - 1)]
 
 
-def _mma(name: str, k: int, operand: str, bits: int, accumulator: str) -> Instruction:
-    return Instruction(name, 16, 8, k, operand, bits, accumulator)
+def _mma(
+    name: str, k: int, operand: str, bits: int, accumulator: str, weights: str = ""
+) -> Instruction:
+    return Instruction(name, 16, 8, k, operand, bits, accumulator, weights=weights)
 
 
 def _wgmma(name: str, k: int, operand: str, bits: int, accumulator: str) -> Instruction:
@@ -102,6 +110,8 @@ INSTRUCTIONS: dict[str, Instruction] = {
         _mma("mma.m16n8k16.bf16", 16, "bf16", 16, "f32"),
         _mma("mma.m16n8k32.s8", 32, "i8", 8, "i32"),
         _mma("mma.m16n8k64.s4", 64, "i4", 4, "i32"),
+        _mma("mma.m16n8k64.s4u4", 64, "ui4", 4, "i32", "i4"),
+        _mma("mma.m16n8k64.u4s4", 64, "ui4", 4, "i32", "i4"),
         _mma("mma.m16n8k32.e4m3", 32, "f8E4M3FN", 8, "f32"),
         _mma("mma.m16n8k32.e5m2", 32, "f8E5M2", 8, "f32"),
         Instruction("mma.m16n8k32.mxf8", 16, 8, 32, "f8E4M3FN", 8, "f32", 32, "e8m0"),

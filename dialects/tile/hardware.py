@@ -108,6 +108,7 @@ mma.m16n8k32.s4                  N  N  N  E  E  E  IMMA.16832.S4.S4    mma.m16n8
 mma.m16n8k64.s4                  N  N  N  E  E  E  IMMA.16864.S4.S4    mma.m16n8k32.s8
 mma.m16n8k64.u4                  N  N  N  E  E  E  IMMA.16864.U4.U4    mma.m16n8k32.u8
 mma.m16n8k64.u4s4                N  N  N  E  E  E  IMMA.16864.U4.S4    mma.m16n8k32.u8s8
+mma.m16n8k64.s4u4                N  N  N  E  E  E  IMMA.16864.S4.U4    mma.m16n8k32.s8u8
 mma.m16n8k256.b1.and             N  N  N  N  E  E  BMMA.168256.AND     mma.m16n8k32.u8
 mma.m16n8k256.b1.xor             N  N  N  E  E  E  BMMA.168256.XOR     mma.m16n8k256.b1.and
 mma.m16n8k16.e4m3                -  -  N  E  E  N  QMMA.16816          mma.m16n8k16.f16

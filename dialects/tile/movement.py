@@ -54,7 +54,7 @@ class LoadOp(Tile.Operation, name="load"):
     Columns of a shared tile as an operand: fragment[i, j] = tile[i mod rows, k - first + j].
 
     `first` is where the tile begins; without it, tiles begin at multiples of their columns. A tile
-    of ui8 holds two columns of f4E2M1FN in a byte, the first one lower. `sign` is that of
+    of ui8 holds two columns of operands of 4 bits in a byte, the first one lower. `sign` is that of
     `tile.decode`.
     """
 

@@ -22,13 +22,17 @@ from ..formats.packets import (
 from .decode_program import DecodeProgram
 from .decode_rules import decode_program
 from .fragments import INSTRUCTIONS, Instruction
+from .integer_activations import OF_TOKENS, IntegerScale
 from .operand_types import OPERAND_TYPES, OperandType
 
 LONGEST_INTEGER_SUM = (1 << 31) // (128 * 128)
+INTEGERS = ("i8", "i4", "ui4")
 INSTRUCTION_OF = {
     "f16": "mma.m16n8k16.f16",
     "bf16": "mma.m16n8k16.bf16",
     "i8": "mma.m16n8k32.s8",
+    "i4": "mma.m16n8k64.s4",
+    "ui4": "mma.m16n8k64.s4u4",
     "f8E4M3FN": "mma.m16n8k32.e4m3",
 }
 WARP_GROUP_INSTRUCTION_OF = {
@@ -46,11 +50,11 @@ class LinearProblem:
     result[tokens, n] = activations[tokens, k] · decode(weight[n, k]) (+ bias[n]).
 
     `tokens` is what the schedule is chosen for; kernels take any number. `weight` spells a
-    format; `activation`, `result` and `bias` are element types. Activations of i8 come with one
-    fp32 scale for each token. `source` is their type in memory where it is another one: f32 is
-    rounded to f16 or bf16 as it is copied. `blocks` spells the format of activations that have a
-    scale for each block of columns, which the instruction multiplies by; codes of 4 bits lie two
-    in a byte, the first one lower.
+    format; `activation`, `result` and `bias` are element types. Activations of i8, i4 and ui4 come
+    with one fp32 scale for each token, or as `x_scale` says. `source` is their type in memory where
+    it is another one: f32 is rounded to f16 or bf16 as it is copied. `blocks` spells the format of
+    activations that have a scale for each block of columns, which the instruction multiplies by.
+    Operands of 4 bits lie two in a byte, the first one lower.
     """
 
     n: int
@@ -62,6 +66,7 @@ class LinearProblem:
     bias: str | None = None
     source: str | None = None
     blocks: str | None = None
+    x_scale: IntegerScale = OF_TOKENS
 
     @cached_property
     def format(self) -> Format:
@@ -78,9 +83,18 @@ class LinearProblem:
             return INSTRUCTION_OF[self.activation]
         return block_instruction(self.format, self.x_format, self.activation)
 
+    @property
+    def weight_operand(self) -> str:
+        """What weights are decoded to: signed where activations are not."""
+        return INSTRUCTIONS[self.instruction].weight_operand
+
+    @property
+    def integer(self) -> bool:
+        return self.activation in INTEGERS
+
     @cached_property
     def program(self) -> DecodeProgram:
-        return decode_program(self.format, self.activation)
+        return decode_program(self.format, self.weight_operand)
 
     @property
     def layout(self) -> str:
@@ -216,9 +230,11 @@ def refusal(problem: LinearProblem) -> str | None:
         return f"{problem.source} is not converted to {problem.activation} as it is copied"
     if record.accumulator == "i32" and problem.k > LONGEST_INTEGER_SUM and group is None:
         return f"sums of {problem.k} products of bytes may leave 32 bits; use groups"
-    if problem.format.splits_signs and record.operand_bits == 8:
+    if problem.integer and (problem.stored_group or record.k) % record.k:
+        return f"groups of {group} are no steps of {record.k} columns, as {record.operand} needs"
+    if problem.format.splits_signs and (record.operand_bits == 8 or problem.integer):
         return f"a scale for each sign needs 16-bit activations, not {record.operand}"
-    if problem.activation == "i8" and problem.result not in ("f16", "bf16", "f32"):
+    if problem.integer and problem.result not in ("f16", "bf16", "f32"):
         return f"no result of {problem.result}"
     return None
 

@@ -179,7 +179,7 @@ def _padded(source: Array, groups: list[int]) -> Array:
 def _load(block: _Block, op: Any) -> Array:
     tile, (rows, count) = block.get(op.tile), tensor_of(op.fragment.type).shape
     operand = str(tensor_of(op.fragment.type).element_type)
-    if operand == "f4E2M1FN":
+    if OPERAND_TYPES[operand].bits == 4:
         padded = np.pad(tile, [(0, 0), (0, -tile.shape[1] % 4)]).view("<u4")
         tile = OPERAND_TYPES[operand].split(padded).reshape(len(tile), -1)
     start = block.get(op.k) - _first(block, op, tile.shape[1])

@@ -8,6 +8,7 @@ from ..regions import walk
 from .dialect import element_bytes, is_tile, tensor_of
 
 ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
+PACKED_CHANNELS = 32  # that four lanes exchange to make words of their own
 COPIES = ("tile.rows", "tile.patches")
 STAGES, UNROLLED = "stages", "unrolled"
 

@@ -8,6 +8,8 @@ from ..formats import parse_spelling
 from .decode_rules import decode_program
 from .dialect import Tile, tensor_of
 
+STORES = ("each", "pairs", "words")
+
 
 class ViewOp(Tile.Operation, name="view", traits=[ext.Pure]):
     """A tensor argument, now known to have `rows` rows."""
@@ -22,6 +24,8 @@ class RowsOp(Tile.Operation, name="rows"):
     tile[i, j] = source[first + i, column + j] where i < count and j is inside, else 0.
 
     Asynchronous as `tile.copy` is, unless the element type changes: f32 is rounded to f16 or bf16.
+    With `pieces` = [size, jump], columns come in pieces of `size` that lie `jump` apart in the
+    source: j stands for j / size * jump + j mod size.
     """
 
     source: Operand[Any]
@@ -30,6 +34,7 @@ class RowsOp(Tile.Operation, name="rows"):
     count: Operand[Any]
     cache: ir.StringAttr
     tile: Result[Any]
+    pieces: Any = ext.attribute(default_factory=lambda: ir.DenseI64ArrayAttr.get([]))
 
     def verify_invariants(self) -> bool:
         kinds = [str(tensor_of(each.type).element_type) for each in (self.source, self.tile)]
@@ -50,8 +55,13 @@ class PatchesOp(Tile.Operation, name="patches"):
     columns are counted with groups of `size` padded by zeros to `padded`.
 
     Channels of the source lie in blocks of `block`: [images, channels / block, height, width,
-    block]; one block is NHWC, blocks of one are NCHW. Rows of pixels are padded to a multiple of
-    `row_multiple`. The source is a view of one column.
+    block]; one block is NHWC, blocks of one are NCHW. With `images` = n, images lie in blocks too:
+    [images / n, channels / block, height, width, n, block], and so do output pixels. Rows of pixels
+    are padded to a multiple of `row_multiple`. The source is a view of one column. Where an element
+    of memory holds two channels, all numbers of channels and columns count elements.
+
+    With `image`, `top` and `left`, windows begin there: at block `image` of n images, and with
+    oy + top and ox + left in place of oy and ox.
     """
 
     source: Operand[Any]
@@ -65,6 +75,9 @@ class PatchesOp(Tile.Operation, name="patches"):
     out_width: Operand[Any]
     window: ir.DictAttr
     tile: Result[Any]
+    image: Optional[Operand[Any]] = None
+    top: Optional[Operand[Any]] = None
+    left: Optional[Operand[Any]] = None
 
 
 class PickOp(Tile.Operation, name="pick"):
@@ -86,13 +99,35 @@ class OperandOp(Tile.Operation, name="operand"):
     fragment[w, i, j] = tile[row + i, column + j], or tile[row + j, column + i] if `order` is
     "transposed" and not "straight".
 
-    An operand out of shared memory, read where it is multiplied.
+    An operand out of shared memory, read where it is multiplied. Of an operand of 4 bits, a tile of
+    bytes holds two columns in each, the first one lower; `column` counts bytes.
     """
 
     tile: Operand[Any]
     row: Operand[Any]
     column: Operand[Any]
     order: ir.StringAttr
+    fragment: Result[Any]
+
+
+class WindowsOp(Tile.Operation, name="windows"):
+    """
+    fragment[w, i, j] = tile[place(row + i) + shift, column + j]: a left operand out of pixels.
+
+    The tile holds a rectangle of pixels, `columns` wide, n = `images` side by side in each, and
+    output pixels are numbered in a rectangle `width` wide: place(m) is where the window of pixel m
+    begins, (m / (width n) * stride_y * columns + m / n mod width * stride_x) * n + m mod n, and
+    `shift` what a tap is further. Columns are as in `tile.operand`.
+    """
+
+    tile: Operand[Any]
+    row: Operand[Any]
+    shift: Operand[Any]
+    column: Operand[Any]
+    width: ir.IntegerAttr
+    columns: ir.IntegerAttr
+    images: ir.IntegerAttr
+    stride: Any
     fragment: Result[Any]
 
 
@@ -161,7 +196,16 @@ class SaveImageOp(Tile.Operation, name="save_image"):
     """
     target[image, column + j, y, x] = fragment[w, i, j]: row + i is output pixel (image, y, x).
 
-    Where row + i < limit and j < channels; the target is laid out in blocks as in `tile.patches`.
+    Where row + i < limit and j < channels; the target is laid out in blocks as in `tile.patches`,
+    with `images` of them side by side in each pixel. With `bits` = 4, two channels are in a byte,
+    the first one lower.
+
+    With `image`, `top` and `left`, row + i counts the pixels of a rectangle, `width` wide and
+    `images` deep, that begins there in an output `out_width` wide, `pixels` in all; `limit` is then
+    the number of its rows.
+
+    `store` says how lanes, which have two neighbouring channels each, write: "each" by itself,
+    "pairs" both at once, "words" those of eight channels after an exchange between four lanes.
     """
 
     fragment: Operand[Any]
@@ -173,6 +217,23 @@ class SaveImageOp(Tile.Operation, name="save_image"):
     pixels: Operand[Any]
     all_channels: ir.IntegerAttr
     block: ir.IntegerAttr
+    images: ir.IntegerAttr
+    width: ir.IntegerAttr
+    bits: ir.IntegerAttr
+    store: ir.StringAttr
+    image: Optional[Operand[Any]] = None
+    top: Optional[Operand[Any]] = None
+    left: Optional[Operand[Any]] = None
+    out_width: Optional[Operand[Any]] = None
+
+    def verify_invariants(self) -> bool:
+        if self.store.value not in STORES or self.bits.value not in (4, 8, 16, 32):
+            self.location.emit_error(
+                f"tile.save_image stores {', '.join(STORES)}, not {self.store.value!r} of "
+                f"{self.bits.value} bits"
+            )
+            return False
+        return True
 
 
 class MoveOp(Tile.Operation, name="move"):

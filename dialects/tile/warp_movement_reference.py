@@ -11,11 +11,9 @@ from ..formats.packets import LANES, PACKET_ROWS, pack_packets, unpack_packets
 from .attention_problem import KEYS
 from .decode_rules import decode_program
 from .dialect import note_of, tensor_of
+from .operand_types import OPERAND_TYPES
 from .reference import DTYPES
 from .warp_block import Array, Block, rounded, shape_of, whole_shape
-
-WINDOW_LISTS = ("taps", "stride", "padding", "dilation", "groups")
-WINDOW_NUMBERS = ("channels", "all_channels", "block", "by_tap", "k", "row_multiple")
 
 
 def _rows(block: Block, op: Any) -> Array:
@@ -23,56 +21,13 @@ def _rows(block: Block, op: Any) -> Array:
     first, column, count = (int(block.get(v)) for v in (op.first, op.column, op.count))
     rows, columns = shape_of(op.tile.type)
     tile = np.zeros((rows, columns), source.dtype)
-    part = source[first : first + max(0, min(rows, count)), column : column + columns]
+    j = np.arange(columns)
+    if size := list(ir.DenseI64ArrayAttr(op.pieces)):
+        j = j // size[0] * size[1] + j % size[0]
+    j = (column + j)[column + j < source.shape[1]]
+    part = source[first : first + max(0, min(rows, count))][:, j]
     tile[: part.shape[0], : part.shape[1]] = part
     return tile if str(tensor_of(op.source.type).element_type) == kind else rounded(tile, kind)
-
-
-def _patches(block: Block, op: Any) -> Array:
-    w = {name: list(ir.DenseI64ArrayAttr(op.window[name])) for name in WINDOW_LISTS}
-    n = {name: ir.IntegerAttr(op.window[name]).value for name in WINDOW_NUMBERS}
-    first, count, k, first_channel, height, width, out_height, out_width = (
-        int(block.get(v)) for v in list(op.operation.operands)[1:]
-    )
-    rows, columns = shape_of(op.tile.type)
-    pitch = -(-width // n["row_multiple"]) * n["row_multiple"]
-    images = block.get(op.source).reshape(
-        -1, n["all_channels"] // n["block"], height, pitch, n["block"]
-    )
-    pixel, stored = first + np.arange(rows)[:, None], k + np.arange(columns)[None]
-    at, valid = stored, (stored < n["k"]) & (np.arange(rows)[:, None] < count)
-    if w["groups"]:
-        size, padded = w["groups"]
-        at, valid = stored // padded * size + stored % padded, valid & (stored % padded < size)
-    taps = w["taps"][0] * w["taps"][1]
-    tap, channel = divmod(at, n["channels"]) if n["by_tap"] else divmod(at, taps)[::-1]
-    image, rest = divmod(pixel, out_height * out_width)
-    y = (
-        rest // out_width * w["stride"][0]
-        - w["padding"][0]
-        + tap // w["taps"][1] * w["dilation"][0]
-    )
-    x = rest % out_width * w["stride"][1] - w["padding"][1]
-    x = x + tap % w["taps"][1] * w["dilation"][1]
-    valid = valid & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    index = [np.where(valid, v, 0) for v in (image, first_channel + channel, y, x)]
-    image, channel, y, x = index
-    found = images[image, channel // n["block"], y, x, channel % n["block"]]
-    tile = np.where(valid, found, np.zeros((), images.dtype))
-    kind = str(tensor_of(op.tile.type).element_type)
-    return tile if str(tensor_of(op.source.type).element_type) == kind else rounded(tile, kind)
-
-
-def _save_image(block: Block, op: Any) -> None:
-    size, all_ = op.block.value, op.all_channels.value
-    pixels, target = int(block.get(op.pixels)), block.get(op.target)
-    images = target.reshape(-1, all_ // size, pixels, size)
-    numbers = (block.number(v) for v in (op.row, op.limit, op.column, op.channels))
-    for tile, row, limit, column, channels in zip(block.get(op.fragment), *numbers, strict=True):
-        held = tile[: max(0, limit - row), : max(0, channels)]
-        pixel = row + np.arange(held.shape[0])[:, None]
-        channel = column + np.arange(held.shape[1])[None]
-        images[pixel // pixels, channel // size, pixel % pixels, channel % size] = held
 
 
 def _window(source: Array, row: int, column: int, shape: tuple[int, ...], limit: int) -> Array:
@@ -92,15 +47,24 @@ def _pick(block: Block, op: Any) -> Array:
 
 
 def _operand(block: Block, op: Any) -> Array:
-    tile, (_, rows, columns) = block.get(op.tile), shape_of(op.fragment.type)
+    tile, (_, rows, columns) = operand_columns(block, op), shape_of(op.fragment.type)
     if op.order.value == "transposed":
         tile, rows, columns = tile, columns, rows
+    first = block.number(op.column) * (tile.shape[1] // block.get(op.tile).shape[1])
     found = [
         tile[r : r + rows, c : c + columns]
-        for r, c in zip(block.number(op.row), block.number(op.column), strict=True)
+        for r, c in zip(block.number(op.row), first, strict=True)
     ]
     stacked = np.stack(found).astype(np.float64)
     return stacked.swapaxes(1, 2) if op.order.value == "transposed" else stacked
+
+
+def operand_columns(block: Block, op: Any) -> Array:
+    """The tile of an op with a column for each element of its operand, which may be half a byte."""
+    tile, operand = block.get(op.tile), str(tensor_of(op.fragment.type).element_type)
+    if OPERAND_TYPES[operand].bits != 4:
+        return tile
+    return OPERAND_TYPES[operand].split(tile.view("<u4")).reshape(len(tile), -1)
 
 
 def _unpack(block: Block, op: Any) -> Array:
@@ -194,13 +158,11 @@ def _repack(block: Block, op: Any) -> None:
 MOVEMENT: dict[str, Callable[[Block, Any], Any]] = {
     "tile.view": lambda block, op: block.get(op.source)[: block.get(op.rows)],
     "tile.rows": _rows,
-    "tile.patches": _patches,
     "tile.pick": _pick,
     "tile.operand": _operand,
     "tile.unpack": _unpack,
     "tile.columns": _columns,
     "tile.save": _save,
-    "tile.save_image": _save_image,
     "tile.move": _move,
     "tile.repack": _repack,
 }

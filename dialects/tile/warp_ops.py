@@ -76,6 +76,8 @@ class MultiplyOp(Tile.Operation, name="multiply", traits=[ext.Pure]):
             return False
         a, b, c = (tensor_of(each.type) for each in (self.a, self.b, self.accumulator))
         uneven = a.shape[1] % record.m or b.shape[1] % 16 or b.shape[2] % record.k
+        kinds = str(a.element_type), str(b.element_type)
+        uneven = uneven or kinds != (record.operand, record.weight_operand)
         if uneven or c.shape != [a.shape[0], a.shape[1], b.shape[1]]:
             self.location.emit_error(f"tile.multiply: {record.name} does not make {c} of {a}, {b}")
             return False

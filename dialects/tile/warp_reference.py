@@ -16,6 +16,7 @@ from ..formats.scales import decode_scale
 from .dialect import tensor_of
 from .reference import DTYPES
 from .warp_block import Array, Block, rounded, whole_shape
+from .warp_images_reference import IMAGES
 from .warp_launch import argument_names
 from .warp_movement_reference import MOVEMENT
 
@@ -139,6 +140,7 @@ def _fma(a: Array, b: Array, c: Array) -> Array:
 
 MEANINGS: dict[str, Callable[[Block, Any], Any]] = {
     **MOVEMENT,
+    **IMAGES,
     "tile.index": lambda block, op: block.place[op.axis.value],
     "tile.multiply": _multiply,
     "tile.fill": _fill,

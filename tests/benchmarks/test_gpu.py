@@ -21,7 +21,8 @@ from benchmarks.gpu_groups import Group
 from benchmarks.gpu_launches import Call
 from benchmarks.gpu_table import document
 from qcc.dialects.tile.attention_problem import default_attention
-from qcc.dialects.tile.conv_problem import Window, default_convolution
+from qcc.dialects.tile.conv_problem import Window
+from qcc.dialects.tile.conv_schedule import default_convolution
 from qcc.dialects.tile.problem import LinearProblem
 
 TINY = ["--device", "emulate", "--kinds", "linear", "--weights", "nf4", "--checked", "49x391",

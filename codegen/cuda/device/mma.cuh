@@ -47,6 +47,7 @@ QCC_MMA_SHALLOW(mma_m16n8k32_s4, "m16n8k32.row.col.s32.s4.s4.s32", s32, "+r")
 QCC_MMA(mma_m16n8k64_s4, "m16n8k64.row.col.s32.s4.s4.s32", s32, "+r")
 QCC_MMA(mma_m16n8k64_u4, "m16n8k64.row.col.s32.u4.u4.s32", s32, "+r")
 QCC_MMA(mma_m16n8k64_u4s4, "m16n8k64.row.col.s32.u4.s4.s32", s32, "+r")
+QCC_MMA(mma_m16n8k64_s4u4, "m16n8k64.row.col.s32.s4.u4.s32", s32, "+r")
 
 QCC_MMA(mma_m16n8k32_e4m3, "m16n8k32.row.col.f32.e4m3.e4m3.f32", float, "+f")
 QCC_MMA(mma_m16n8k32_e5m2, "m16n8k32.row.col.f32.e5m2.e5m2.f32", float, "+f")

@@ -18,6 +18,7 @@
 #include "arithmetic.cuh"
 #include "convert.cuh"
 #include "math.cuh"
+#include "packing.cuh"
 #include "mma.cuh"
 #include "hopper.cuh"
 

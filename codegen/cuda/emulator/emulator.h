@@ -14,6 +14,7 @@
 #include "wgmma.h"
 
 #include "../device/math.cuh"
+#include "../device/packing.cuh"
 
 #define __global__
 #define __device__

@@ -231,6 +231,7 @@ QCC_MMA_INTEGER(mma_m16n8k32_s4, S4_decoder, S4_decoder, 2)
 QCC_MMA_INTEGER(mma_m16n8k64_s4, S4_decoder, S4_decoder, 4)
 QCC_MMA_INTEGER(mma_m16n8k64_u4, U4_decoder, U4_decoder, 4)
 QCC_MMA_INTEGER(mma_m16n8k64_u4s4, U4_decoder, S4_decoder, 4)
+QCC_MMA_INTEGER(mma_m16n8k64_s4u4, S4_decoder, U4_decoder, 4)
 #define QCC_MMA_MINIFLOAT(name, A, B) \
   QCC_MMA(name, mma_minifloat, A, B, Accumulator<float>, float, 4, 4)
 QCC_MMA_MINIFLOAT(mma_m16n8k32_e4m3, E4M3_decoder, E4M3_decoder)

@@ -24,6 +24,7 @@ from qcc.dialects.context import make_context
 from qcc.dialects.formats import Format
 from qcc.dialects.formats.packets import ORDERS, to_packets
 from qcc.dialects.tile.launch import Launch
+from qcc.dialects.tile.operand_types import OPERAND_TYPES
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.schedule import Schedule, shared_bytes
 from qcc.passes.linear_kernel import linear_kernel
@@ -31,7 +32,7 @@ from qcc.passes.linear_kernel import linear_kernel
 TOKENS = (1, 7, 16, 33, 65)
 DTYPES: dict[str, Any] = {
     "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
-    "f8E4M3FN": ml_dtypes.float8_e4m3fn,
+    "f8E4M3FN": ml_dtypes.float8_e4m3fn, "i4": np.int8, "ui4": np.int8,
 }  # fmt: skip
 UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
 
@@ -93,11 +94,13 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
         x, scales, wide = block_activations(rng, problem.x_format, (tokens, problem.k))
         given |= {f"x_{role}": scale for role, scale in scales.items()}
     else:
-        x = _activations(rng, problem.memory, (tokens, problem.k))
+        x = _activations(rng, problem, (tokens, problem.k))
         wide = x.astype(DTYPES[problem.activation]).astype(np.float64)
-    if problem.activation == "i8":
-        given["x_scale"] = rng.uniform(0.01, 2, tokens).astype(np.float32)
-        wide = wide * given["x_scale"][:, None].astype(np.float64)
+        x = paired(x) if problem.x_per_element == 2 else x
+    if problem.integer:
+        scale = rng.uniform(0.01, 2, 1 if problem.x_scale.tensor else tokens).astype(np.float32)
+        given["x_scale"], by = scale, scale[:, None].astype(np.float64)
+        wide = wide / by if problem.x_scale.divide else wide * by
     wanted, magnitude = wide @ weight.T, np.abs(wide) @ np.abs(weight).T
     if problem.bias is not None:
         given["bias"] = rng.normal(size=problem.n).astype(DTYPES[problem.bias])
@@ -129,10 +132,19 @@ def block_activations(
     return np.ascontiguousarray(codes), parts, wide
 
 
-def _activations(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
-    if kind == "i8":
-        return rng.integers(-128, 128, shape).astype(np.int8)
-    return rng.normal(size=shape).astype(np.float32).astype(DTYPES[kind])
+def _activations(
+    rng: np.random.Generator, problem: LinearProblem, shape: tuple[int, int]
+) -> np.ndarray:
+    if problem.integer:
+        least, most = OPERAND_TYPES[problem.activation].extremes
+        return rng.integers(least, most + 1, shape).astype(np.int8)
+    return rng.normal(size=shape).astype(np.float32).astype(DTYPES[problem.memory])
+
+
+def paired(codes: np.ndarray) -> np.ndarray:
+    """Two integers of 4 bits in a byte, the first one lower."""
+    nibbles = np.pad(codes, [(0, 0), (0, codes.shape[1] % 2)]).view(np.uint8) & 15
+    return nibbles[:, ::2] | nibbles[:, 1::2] << 4
 
 
 def launched(built_: Built, launch: Launch, given: Case, mode: Mode) -> np.ndarray:

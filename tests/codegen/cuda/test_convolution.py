@@ -24,13 +24,8 @@ from qcc.dialects.formats import Format
 from qcc.dialects.formats.stored import layout_refusal, stored_specs, to_layout
 from qcc.dialects.formats.window_packets import from_window_packets, spelled_layout
 from qcc.dialects.qcc.reference import conv2d
-from qcc.dialects.tile.conv_problem import (
-    ConvProblem,
-    ConvSchedule,
-    Window,
-    default_convolution,
-    illegal,
-)
+from qcc.dialects.tile.conv_problem import ConvProblem, Window
+from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution, illegal
 from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.warp_launch import WarpLaunch
 from qcc.dialects.tile.warp_reference import run_warps
@@ -41,6 +36,7 @@ DTYPES: dict[str, Any] = {
 }  # fmt: skip
 UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
 IMAGES, HEIGHT, WIDTH = 2, 9, 7
+BYTES = "int8<group=tensor>"
 X_SCALE, Y_SCALE = np.float32(0.02), np.float32(0.375)
 
 
@@ -64,7 +60,7 @@ CASES = {
     "depthwise": Case(ConvProblem(Window(1, 2, (3, 3), padding=(1, 1), groups=5), "fp16"), SMALL),
     # Integers, requantised; images in blocks of channels.
     "bytes": Case(ConvProblem(Window(16, 34, (3, 3)), "int8", activation="i8", result="i8",
-                              block=8, result_block=2, bias="f32"), SMALL),
+                              block=8, result_block=2, bias="f32", requantised=BYTES), SMALL),
     # Zero points, a table, 1 x 1 windows; codes padded as `qcc.quantize` stores them.
     "zeros": Case(ConvProblem(Window(24, 16, (1, 1), (2, 2)), "uint4<symmetric=false>",
                               activation="i8", row_multiple=8), SMALL),
@@ -163,7 +159,7 @@ def given(name: str) -> Given:
         wanted = np.maximum(wanted, 0)
     if p.result == "i8":
         bound = bound / Y_SCALE + 0.5
-        wanted = np.clip(wanted / Y_SCALE, -128, 127)
+        wanted = np.clip(wanted / Y_SCALE, -127, 127)
     else:
         bound = bound + UNIT[p.result] * abs(wanted)
     return Given(arguments, wanted, bound)
@@ -171,8 +167,9 @@ def given(name: str) -> Given:
 
 def grid(case: Case, wanted: np.ndarray) -> tuple[int, int, int]:
     p, s = case.problem, case.schedule
-    pixels = IMAGES * wanted.shape[2] * wanted.shape[3]
-    return -(-pixels // s.block_pixels), -(-p.strips * 16 // s.block_outputs), p.window.groups
+    extents = wanted.shape[2], wanted.shape[3]
+    tiles = s.tiles(p, IMAGES, extents)
+    return tiles, -(-p.strips * 16 // s.block_outputs), p.window.groups
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -212,7 +209,7 @@ def test_integers_are_exact(built: Built) -> None:
     sums = conv2d(images.astype(np.float64), codes).astype(np.float32)
     value = sums * parts["scale"].astype(np.float32).reshape(-1, 1, 1) * X_SCALE
     value = value + found.arguments["bias"].reshape(-1, 1, 1)
-    wanted = np.clip(np.rint(value / Y_SCALE), -128, 127)
+    wanted = np.clip(np.rint(value / Y_SCALE), -127, 127)
     values = [found.arguments[role] for role in launch.arguments]
     built.module.launch(
         launch.kernel, grid(CASES["bytes"], wanted), launch.threads, launch.shared_bytes, values,

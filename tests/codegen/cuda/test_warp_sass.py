@@ -13,7 +13,8 @@ from qcc.codegen.cuda.toolchain import Job, build_all
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.tile.attention_problem import AttentionProblem, Rows, default_attention
-from qcc.dialects.tile.conv_problem import ConvProblem, Window, default_convolution
+from qcc.dialects.tile.conv_problem import ConvProblem, Window
+from qcc.dialects.tile.conv_schedule import default_convolution
 from qcc.passes.attention_fold import attention_fold
 from qcc.passes.attention_kernel import attention_kernel
 from qcc.passes.conv_kernel import conv_kernel
@@ -33,7 +34,15 @@ ATTENTION = {
     "decode_int4": attention("int4", 8),
 }
 CONVOLUTIONS = {
-    "conv_int8": ConvProblem(LAYER, "int8", activation="i8", result="i8", block=0, result_block=0),
+    "conv_int8": ConvProblem(
+        LAYER,
+        "int8",
+        activation="i8",
+        result="i8",
+        block=0,
+        result_block=0,
+        requantised="int8<group=tensor>",
+    ),
     "conv_nchw": ConvProblem(LAYER, "int4<group=64>", source="f32", result="f32"),
 }
 Key = tuple[str, str]
