@@ -9,7 +9,6 @@ Convolutions with eight or more output channels a group hold one channel in a la
 from __future__ import annotations
 
 from ...dialects import qcc
-from ...dialects.bindings import ir
 from ...dialects.formats.panels import PANEL_ROWS
 from .call_site import CallSite, replace_op
 from .column_convolution import ColumnConvolution
@@ -18,7 +17,7 @@ from .library import grain_of
 from .padded_copy import PaddedCopy, padding_launcher
 from .panel_convolution import PanelConvolution, panels_launcher
 from .weights import weight_source
-from .window import Window, window_of
+from .window import Window, static_extent, window_of
 
 FEW_OUTPUTS = 8
 
@@ -37,7 +36,7 @@ def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
 def _by_columns(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[Val, Val]) -> None:
     batch, _, rows, columns = (site.extent(op.input, axis) for axis in range(4))
     source, parts = weight_source(site, op.weight, window.k)
-    kernel = ColumnConvolution(window, source, op.bias is not None, _static(op, 3))
+    kernel = ColumnConvolution(window, source, op.bias is not None, static_extent(op.result, 3))
     width = kernel.phase_width(columns)
     copy = _copied(site, op, PaddedCopy(window.padding, window.stride[1]), width)
     total = batch * (window.groups * kernel.channel_tiles) * window.output(rows, 0)
@@ -50,7 +49,10 @@ def _by_panels(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[V
     batch, _, rows, columns = (site.extent(op.input, axis) for axis in range(4))
     out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
     kernel = PanelConvolution.of(
-        site.library, window, op.bias is not None, (_static(op, 2), _static(op, 3))
+        site.library,
+        window,
+        op.bias is not None,
+        (static_extent(op.result, 2), static_extent(op.result, 3)),
     )
     source, parts = weight_source(site, op.weight, window.k)
     panels = site.buffer(size(kernel.panels * window.k * PANEL_ROWS))
@@ -78,9 +80,3 @@ def _copied(site: CallSite, op: qcc.Conv2dOp, copy: PaddedCopy, width: Val) -> V
     work = lines * width * copy.phases
     site.launch(padding_launcher(site.library, copy), arguments, lines, grain_of(lines, work))
     return target
-
-
-def _static(op: qcc.Conv2dOp, axis: int) -> int | None:
-    """The size of one axis of the result, None where it is not known."""
-    shaped = ir.RankedTensorType(op.result.type)
-    return None if shaped.is_dynamic_dim(axis) else shaped.shape[axis]

@@ -4,10 +4,11 @@ Convolutions of images rounded to integers: byte dot products over planes of fou
     %q = qcc.quantize %x; %d = qcc.dequantize %q; qcc.conv2d %d, %w
       =>  planes(&x, &bytes, &scales); kernel(&bytes, &scales, &y, &w.codes, …)
 
-A lane holds one output channel. Eight neighbouring output columns times a few panels of channels
-stay in registers; a word of x, four channels of one pixel, is broadcast to all lanes and meets the
-four codes of each output channel under the tap. Sums are exact in int32, as permute-weights made
-sure. At the end a tile is turned round, so that the columns of each channel lie side by side.
+A lane holds one output channel. Up to eight neighbouring output columns times a few panels of
+channels stay in registers; a word of x, four channels of one pixel, is broadcast to all lanes and
+meets the four codes of each output channel under the tap. Sums are exact in int32, as
+permute-weights made sure. At the end a tile is turned round, so that the columns of each channel
+lie side by side.
 """
 
 from __future__ import annotations
@@ -44,26 +45,27 @@ from .panel_codes import UnitCodes, wide
 from .panel_output import Columns
 from .panel_reader import PanelReader
 from .round_trip import known_of_tensor
-from .window import Window, window_of
+from .window import Window, static_extent, tile_columns, window_of
 
 COLUMNS = LANES
-PANELS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """Static facts: the geometry, the images, the weights, and how many panels a tile has."""
+    """Static facts: the geometry, the images, the weights, and the size of a tile."""
 
     window: Window
     images: BytePlanes
     weight: PanelReader
     has_bias: bool
+    columns: int
+    most_panels: int
 
     @property
     def tile_panels(self) -> int:
         of_group = self.weight.panels // self.window.groups
-        whole = self.window.groups == 1 or of_group % PANELS == 0
-        return PANELS if whole and self.weight.panels > 1 else 1
+        whole = self.window.groups == 1 or of_group % self.most_panels == 0
+        return self.most_panels if whole and self.weight.panels > 1 else 1
 
     @property
     def tiles(self) -> int:
@@ -76,7 +78,8 @@ class _Convolution:
 
     @property
     def key(self) -> str:
-        return f"byte {self.window.key} {self.images.key} {self.weight.key} {self.has_bias}"
+        facts = self.images.key, self.weight.key, self.has_bias, self.columns, self.most_panels
+        return f"byte {self.window.key} {facts}"
 
 
 class IntegerConvolutions:
@@ -93,7 +96,8 @@ class IntegerConvolutions:
         window, quantize = window_of(op), qcc.rounding_of(op.input)
         weight = _reader(site.library, op)
         images = _images(quantize, window, weight)
-        convolution = _Convolution(window, images, weight, op.bias is not None)
+        tile = _tile(site.library, static_extent(op.result, 3))
+        convolution = _Convolution(window, images, weight, op.bias is not None, *tile)
         batch, _, rows, columns = (site.extent(quantize.source, axis) for axis in range(4))
         out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
         sizes = {0: batch, 1: size(weight.rows), 2: out_rows, 3: out_columns}
@@ -116,6 +120,12 @@ class IntegerConvolutions:
             with ir.InsertionPoint(quantize), quantize.location:
                 self._planes[key] = _round(site, quantize, images)
         return self._planes[key]
+
+
+def _tile(library: KernelLibrary, columns: int | None) -> tuple[int, int]:
+    """Columns and panels whose sums the registers hold: 32, or 16 of half a panel each."""
+    most, panels = (COLUMNS, 2) if "avx512vl" in library.features else (COLUMNS // 2, 1)
+    return tile_columns(most, columns), panels
 
 
 def _round(site: CallSite, quantize: qcc.QuantizeOp, images: BytePlanes) -> tuple[Val, Val]:
@@ -217,16 +227,16 @@ class _Body:
             first_plane = first_plane + panels[0] // of_group * self.c.group_planes
         source = self.planes.at((first_plane * self.rows + top) * self.pitch)
 
-        @repeat(0, self.out_columns, COLUMNS)
+        @repeat(0, self.out_columns, self.c.columns)
         def _(column: Val) -> None:
             initial = [
                 starts.at(index * PANEL_ROWS).load(wide(i32()))
                 for index in range(len(panels))
-                for _ in range(COLUMNS)
+                for _ in range(self.c.columns)
             ]
             sums = self._taps(source.at(column * self.w.stride[1]), panels, initial)
             for index, panel in enumerate(panels):
-                of_panel = sums[index * COLUMNS : (index + 1) * COLUMNS]
+                of_panel = sums[index * self.c.columns : (index + 1) * self.c.columns]
                 values = [
                     fma(signed_to_float(one), factors[index], biases[index]) for one in of_panel
                 ]
@@ -241,7 +251,7 @@ class _Body:
         return broadcast(scale, PANEL_ROWS)
 
     def _taps(self, source: Ptr, panels: Sequence[Val], initial: list[Val]) -> list[Val]:
-        """initial + the products of all taps and channels with eight columns from `source`."""
+        """initial + the products of all taps and channels with a tile's columns from `source`."""
         units = self.c.group_planes * CHANNELS // self.c.weight.unit
 
         @repeat(0, self.w.taps[0], carry=initial)
@@ -272,16 +282,16 @@ class _Body:
         for plane in range(planes):
             pixel = source.at(((unit * planes + plane) * self.rows + row) * self.pitch + column)
             quads = [self.unit.quad(each, plane * CHANNELS) for each in codes]
-            for place in range(COLUMNS):
+            for place in range(self.c.columns):
                 word = broadcast(pixel.at(place * self.w.stride[1]).load(), PANEL_ROWS)
                 for index, quad in enumerate(quads):
-                    running[index * COLUMNS + place].add(word, quad)
+                    running[index * self.c.columns + place].add(word, quad)
 
     def _store(self, image: Val, row: Val, column: Val, panel: Val, values: list[Val]) -> None:
-        """Sixteen channels of eight columns, the columns of each side by side."""
+        """Sixteen channels of a tile's columns, the columns of each side by side."""
         rows, first = self.c.weight.rows, panel * PANEL_ROWS
         place = (image * rows + first) * self.out_rows + row
         target = self.y.at(place * self.out_columns + column)
         channels = None if rows % PANEL_ROWS == 0 else size(rows) - first
-        mask = lane_mask(self.out_columns - column)
+        mask = lane_mask(minimum(self.out_columns - column, self.c.columns))
         store_columns(target, self.out_rows * self.out_columns, channels, mask, values)

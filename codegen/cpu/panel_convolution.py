@@ -21,7 +21,7 @@ from .library import Arguments, KernelLibrary, scratch
 from .panel_codes import wide
 from .panel_output import Columns
 from .plain_panels import panel_of_rows
-from .window import Window
+from .window import Window, tile_columns
 
 COLUMNS = LANES
 STRIP = 128
@@ -58,7 +58,7 @@ class PanelConvolution:
         return cls(
             window,
             has_bias,
-            columns=min(COLUMNS if registers else 4, max(1, columns or COLUMNS)),
+            columns=tile_columns(COLUMNS if registers else 4, columns),
             tile_panels=_tile_panels(window) if registers else 1,
             one_row=one_row,
             reads_in_place=plain and columns is not None,

@@ -51,3 +51,22 @@ def window_of(op: qcc.Conv2dOp) -> Window:
 def _pair(attribute: ir.Attribute) -> tuple[int, int]:
     rows, columns = ir.DenseI64ArrayAttr(attribute)
     return rows, columns
+
+
+def static_extent(value: ir.Value, axis: int) -> int | None:
+    """The size of one axis of a tensor, None where it is not known."""
+    shaped = ir.RankedTensorType(value.type)
+    return None if shaped.is_dynamic_dim(axis) else shaped.shape[axis]
+
+
+def tile_columns(most: int, columns: int | None) -> int:
+    """
+    Of a row of `columns`: at best the tiles fill it, since the last one computes some again.
+
+    What a tile costs beside its columns is about that of one more.
+    """
+    if columns is None:
+        return most
+    if columns <= most:
+        return max(1, columns)
+    return min(range(most, most // 2, -1), key=lambda count: -(-columns // count) * (count + 1))

@@ -28,6 +28,8 @@ class Case:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     bias: bool = False
+    image: tuple[int, int] | None = None
+    """Rows and columns, where they are known as the kernel is made."""
 
 
 CASES = [
@@ -39,13 +41,17 @@ CASES = [
     Case("int5", "int8<group=tensor>", (32, 64, 3, 3), padding=(1, 2), groups=2),
     Case("int8<group=tensor>", "int8<group=tensor>", (64, 16, 1, 1), groups=4, bias=True),
     Case("int6", "int8<group=tensor>", (17, 1, 3, 3), dilation=(1, 3)),
+    Case("int8", "int8<group=tensor>", (33, 8, 3, 3), padding=(1, 1), bias=True, image=(4, 14)),
+    Case("int4", "int8<group=tensor>", (16, 12, 3, 3), padding=(1, 1), image=(5, 9)),
+    Case("int8", "int8<group=tensor>", (48, 4, 1, 1), image=(2, 3)),
 ]
 IMAGES = [(1, 9, 11), (2, 7, 8), (3, 13, 23)]
 
 
 def function(index: int, case: Case, weight: str, bias: str) -> tuple[str, str]:
     outputs, channels = case.shape[0], case.shape[1] * case.groups
-    x, y = f"tensor<?x{channels}x?x?xf32>", f"tensor<?x{outputs}x?x?xf32>"
+    seen = "x".join(map(str, case.image)) if case.image else "?x?"
+    x, y = f"tensor<?x{channels}x{seen}xf32>", f"tensor<?x{outputs}x{seen}xf32>"
     read = f'%b = "qcc.param"() {{symbol = "b{index}"}} : () -> {bias}' if case.bias else ""
     operands, types = (
         ("%d, %w, %b", f"{x}, {weight}, {bias}") if case.bias else ("%d, %w", f"{x}, {weight}")
@@ -79,7 +85,8 @@ def layers(request, make_programs, floats):
 @pytest.mark.parametrize("images", IMAGES)
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_against_the_interpreter(layers, floats, index: int, images: tuple[int, int, int]) -> None:
-    case, (count, rows, columns) = CASES[index], images
+    case, (count, *sizes) = CASES[index], images
+    rows, columns = case.image or sizes
     x = floats(count, case.shape[1] * case.groups, rows, columns, seed=rows)
     rounded = np.abs(parse_spelling(case.x).quantize(x).dequantize()).max()
     reach = np.abs(layers.decoded[f"c{index}"]).reshape(case.shape[0], -1).sum(1)
