@@ -1,5 +1,5 @@
 """
-Products of a panel of weights with rows of x, both integers times scales, in registers.
+Products of panels of weights with rows of x, both integers times scales, in registers.
 
 Products are added to int32 lanes, a row of w each. The offset that made weights unsigned and the
 zero point are taken out through the sum of x's integers. A segment's sum is exact; it is converted
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 
 from ...dialects.formats import Format
 from ...dialects.formats.panels import PANEL_ROWS
@@ -35,16 +36,19 @@ from .lookups import Lookups, looked_up_sums, tables_at
 from .panel_codes import FAR, NEAR, Ahead, wide
 from .panel_decode import STRIDE, UNROLLED
 from .panel_reader import BlockScales, PanelReader
+from .panel_streams import streams
 
 ROW_ARGUMENTS = 3
 LARGEST_SUM = 2**31 - 1
 CHAINS = 4
 SHORT_CHAINS = 2
+# Codes so wide are multiplied in less time than they are read.
+WHOLE_BYTES = 8
 # From this number of products of each byte of weights on, computing takes about as long as reading.
 MANY_PRODUCTS = 6
 
 OfSegment = Callable[[Val, int, list[Val]], list[Val]]
-Otherwise = Callable[[Val, Val, int, list[Val], list[Val]], list[Val]]
+Otherwise = Callable[[list[Val], Val, int, list[Val], list[Val]], list[Val]]
 
 
 def sums_fit(elements: IntegerElements, segment: int, digits: int) -> bool:
@@ -64,8 +68,8 @@ class IntegerSums:
     Emission of sums; `rows` are the codes, scales and sums of x, three arguments from `first`.
 
     Rows of several digits may have blocks of scale 0, which are computed by the caller's
-    `otherwise(panel, start, length, rows of x, totals)`. Where products are `found`
-    in tables, the address of those is the argument after the sums.
+    `otherwise(panels, start, length, rows of x, totals)`. Where products are `found` in tables,
+    the address of those is the argument after the sums. Totals are by panel, then by row of x.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class IntegerSums:
         assert elements is not None
         self._w, self._rows, self._elements = weight, rows, elements
         self._unit = ByteUnit(library, elements)
+        self.streams = streams(library, weight, weight.format.stored_bits >= WHOLE_BYTES)
+        """Panels that one row of x had best meet at a time."""
         self._codes = arguments.address(first, i8())
         self._scales = arguments.address(first + 1, f32())
         self._sums = arguments.address(first + 2, i32())
@@ -89,18 +95,22 @@ class IntegerSums:
             self._tables = tables_at(arguments, first + ROW_ARGUMENTS)
 
     def totals(
-        self, panel: Val, ms: list[Val], initial: list[Val], otherwise: Otherwise | None = None
+        self,
+        panels: list[Val],
+        ms: list[Val],
+        initial: list[Val],
+        otherwise: Otherwise | None = None,
     ) -> list[Val]:
-        """initial + the products of a panel with rows `ms` of x."""
+        """initial + the products of panels with rows `ms` of x."""
 
         def of_segment(segment: Val, length: int, held: list[Val]) -> list[Val]:
-            return self._segment(panel, segment, length, ms, held)
+            return self._segment(panels, segment, length, ms, held)
 
         def in_floats(start: Val, length: int, held: list[Val]) -> list[Val]:
             assert otherwise is not None
-            return otherwise(panel, start, length, ms, held)
+            return otherwise(panels, start, length, ms, held)
 
-        return self._over_segments(ms, initial, of_segment, otherwise and in_floats)
+        return self._over_segments(ms * len(panels), initial, of_segment, otherwise and in_floats)
 
     def looked_up(
         self, panels: list[Val], m: Val, initial: list[Val], otherwise: Otherwise | None = None
@@ -116,15 +126,15 @@ class IntegerSums:
 
         def in_floats(start: Val, length: int, held: list[Val]) -> list[Val]:
             assert otherwise is not None
-            each = zip(panels, held, strict=True)
-            return [otherwise(panel, start, length, [m], [one])[0] for panel, one in each]
+            return otherwise(panels, start, length, [m], held)
 
         ms = [m] * len(panels)
         return self._over_segments(ms, initial, of_segment, otherwise and in_floats)
 
-    @property
-    def _ahead(self) -> Ahead:
+    def _ahead(self, panels: int) -> Ahead | None:
         """By the products that a byte of weights takes part in."""
+        if panels > 1:
+            return None
         products = self._rows.digits * self._elements.operands * 8 // self._w.format.stored_bits
         return FAR if products >= MANY_PRODUCTS else NEAR
 
@@ -175,15 +185,17 @@ class IntegerSums:
         return found
 
     def _segment(
-        self, panel: Val, segment: Val, length: int, ms: list[Val], totals: list[Val]
+        self, panels: list[Val], segment: Val, length: int, ms: list[Val], totals: list[Val]
     ) -> list[Val]:
         start = segment * self._rows.segment
-        scales = self._w.scales(panel, start // self._w.block, self._elements.step)
-        sums = self._products(panel, segment, length, ms, scales)
+        block = start // self._w.block
+        scales = [self._w.scales(panel, block, self._elements.step) for panel in panels]
+        sums = self._products(panels, segment, length, ms, scales)
+        places = [(of_panel, m) for of_panel in scales for m in ms]
         following = []
-        for m, of_row, total in zip(ms, sums, totals, strict=True):
-            values = self._values(m, segment, of_row, scales)
-            following.append(self._scaled(values, m, start, scales, total))
+        for (of_panel, m), digits, total in zip(places, sums, totals, strict=True):
+            values = self._values(m, segment, digits, of_panel)
+            following.append(self._scaled(values, m, start, of_panel, total))
         return following
 
     def _scaled(
@@ -213,9 +225,14 @@ class IntegerSums:
         return broadcast(self._scales.at(m * self._rows.blocks + block).load(), PANEL_ROWS)
 
     def _products(
-        self, panel: Val, segment: Val, length: int, ms: list[Val], scales: BlockScales
+        self,
+        panels: list[Val],
+        segment: Val,
+        length: int,
+        ms: list[Val],
+        scales: list[BlockScales],
     ) -> list[list[list[Val]]]:
-        """For each row and each digit, the sums of products with each of the operands."""
+        """For each panel and row, by digit, the sums of products with each of the operands."""
         start = segment * self._rows.segment
         digits = [(m, digit) for m in ms for digit in range(self._rows.digits)]
         xs = [
@@ -223,34 +240,30 @@ class IntegerSums:
             for m, digit in digits
         ]
 
-        shift = None
-        if self._elements.ordinary is not None:
-            shift = self._zero_points(scales) * EVERY_BYTE
-
-        ahead = self._ahead
+        shifts = [self.shift(of_panel) for of_panel in scales]
+        ahead = self._ahead(len(panels))
 
         def add(k: Val | int, span: int, sums: Sequence[Val]) -> list[Val]:
             running = [self._unit.sum(held) for held in sums]
-            unit = (start + k) // self._w.unit
-            units = [
-                self._w.codes(panel, unit, beyond, ahead)[0]
-                for beyond in range(-(-span // self._w.unit))
+            quads = [
+                self.quads(panel, start + k, span, shift, ahead)
+                for panel, shift in zip(panels, shifts, strict=True)
             ]
             for position in range(0, span, 4):
-                codes = units[position // self._w.unit]
-                quads = self._unit.operands(codes, position % self._w.unit, shift)
+                words = [x.at(k).at(position).as_type(i32()).load(align=1) for x in xs]
+                factors = [broadcast(word, PANEL_ROWS) for word in words]
                 chain = position // 4 % chains * (len(running) // chains)
-                for i, x in enumerate(xs):
-                    word = x.at(k).at(position).as_type(i32()).load(align=1)
-                    lane = broadcast(word, PANEL_ROWS)
-                    for j, quad in enumerate(quads):
-                        running[chain + i * len(quads) + j].add(quad, lane)
+                added = iter(running[chain : chain + len(running) // chains])
+                for of_panel in quads:
+                    for factor, operand in product(factors, of_panel(position)):
+                        next(added).add(operand, factor)
             return [one.value() for one in running]
 
-        sums = [start for m, digit in digits for start in self._starts(m, segment, digit)]
+        of_panel = [start for m, digit in digits for start in self._starts(m, segment, digit)]
+        sums = of_panel * len(panels)
         # A sum alone would wait for each of its additions; short ones overlap with the next ones.
         most = CHAINS if length > UNROLLED else SHORT_CHAINS
-        chains = max(1, most // len(ms) // self._elements.operands)
+        chains = max(1, most // (len(ms) * len(panels)) // self._elements.operands)
         sums = [*sums, *[constant(0, wide(i32()))] * ((chains - 1) * len(sums))]
         done = 0
         if length > UNROLLED:
@@ -258,7 +271,24 @@ class IntegerSums:
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
         if length > done:
             sums = add(done, length - done, sums)
-        return self._by_digit(_folded(sums, chains), len(ms))
+        return self._by_digit(_folded(sums, chains), len(ms) * len(panels))
+
+    def quads(
+        self, panel: Val, start: Val, count: int, shift: Val | None, ahead: Ahead | None = NEAR
+    ) -> Callable[[int], list[Val]]:
+        """position → the operands of four k from `start` + position, out of codes."""
+        unit = self._w.unit
+        units = [
+            self._w.codes(panel, start // unit, beyond, ahead)[0]
+            for beyond in range(-(-count // unit))
+        ]
+        return lambda at: self._unit.operands(units[at // unit], at % unit, shift)
+
+    def shift(self, scales: BlockScales) -> Val | None:
+        """What ordinary codes are less in each byte, where those are some only."""
+        if self._elements.ordinary is None:
+            return None
+        return self._zero_points(scales) * EVERY_BYTE
 
     def _by_digit(self, sums: list[Val], rows: int) -> list[list[list[Val]]]:
         count, digits = self._elements.operands, self._rows.digits

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...dialects.formats.panels import PANEL_ROWS
-from .byte_dots import EVERY_BYTE
 from .emit import Ptr, Val, broadcast, i32, repeat
 from .integer_sums import IntegerSums
 from .library import scratch
@@ -120,20 +119,6 @@ class TiledSums(IntegerSums):
             done = length // STRIDE * STRIDE
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
         return add(done, length - done, sums) if length > done else list(sums)
-
-    def quads(self, panel: Val, start: Val, count: int, shift: Val | None) -> Callable[[int], list]:
-        """position → the operands of four k from `start` + position, out of codes."""
-        unit = self._w.unit
-        units = [
-            self._w.codes(panel, start // unit, beyond)[0] for beyond in range(-(-count // unit))
-        ]
-        return lambda at: self._unit.operands(units[at // unit], at % unit, shift)
-
-    def shift(self, scales: BlockScales) -> Val | None:
-        """What ordinary codes are less in each byte, where those are some only."""
-        if self._elements.ordinary is None:
-            return None
-        return self._zero_points(scales) * EVERY_BYTE
 
     @property
     def operands(self) -> int:

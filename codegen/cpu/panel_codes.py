@@ -64,7 +64,7 @@ class UnitCodes:
     """The codes of one unit of one part, sixteen rows wide; each word is loaded once."""
 
     def __init__(
-        self, address: Ptr, planes: Sequence[CodePlane], bits: int, ahead: Ahead = NEAR
+        self, address: Ptr, planes: Sequence[CodePlane], bits: int, ahead: Ahead | None = NEAR
     ) -> None:
         self._address, self._planes, self._bits, self._ahead = address, planes, bits, ahead
         self._loaded: dict[tuple[int, int], Val] = {}
@@ -88,7 +88,9 @@ class UnitCodes:
             kind = {8: i8, 16: i16, 32: i32}[plane.word_bits]()
             start = plane.start + index * PANEL_ROWS * plane.word_bits // 8
             word = self._address.at(start).load(wide(kind), align=1)
-            self._address.at(start + self._ahead.distance).prefetch(3 if self._ahead.near else 2)
+            if self._ahead is not None:
+                line = self._address.at(start + self._ahead.distance)
+                line.prefetch(3 if self._ahead.near else 2)
             self._loaded[key] = word if plane.word_bits == 32 else widen(word, i32())
         return self._loaded[key]
 
@@ -232,7 +234,7 @@ def _pair_table(library: KernelLibrary, values: np.ndarray) -> np.ndarray | None
     return np.resize((bits >> 16).astype(np.int16), PAIR_TABLE)
 
 
-def unit_codes(address: Ptr, bits: int, unit: int, ahead: Ahead = NEAR) -> UnitCodes:
+def unit_codes(address: Ptr, bits: int, unit: int, ahead: Ahead | None = NEAR) -> UnitCodes:
     return UnitCodes(address, code_planes(bits, unit), bits, ahead)
 
 

@@ -19,7 +19,7 @@ def each_element(
     span: tuple[Val, int],
     scales: BlockScales,
     use: Callable[[int, list[Val]], None],
-    ahead: Ahead = NEAR,
+    ahead: Ahead | None = NEAR,
 ) -> None:
     """`use(position, terms)` for `span` = (start, length) of k, from the beginning of a unit."""
     start, length = span

@@ -6,6 +6,7 @@ rows of activations rounded to integers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from ...dialects.cpu.schedule import LinearSchedule
 from .emit import Val, branch, f32, minimum, repeat, size
@@ -17,7 +18,8 @@ from .library import Arguments, KernelLibrary
 from .lookups import Lookups
 from .panel_output import Columns
 from .panel_reader import PanelReader
-from .panel_tiles import FEW_PANELS, each_unit
+from .panel_streams import LOOKED_UP, each_group
+from .panel_tiles import each_unit
 
 FEW_ROWS = 4
 
@@ -94,29 +96,31 @@ class _IntegerLinear:
         branch(few, lambda: self._few_rows(begin, end), many_rows)
 
     def _few_rows(self, begin: Val, end: Val) -> None:
-        @repeat(begin * FEW_PANELS, minimum(end * FEW_PANELS, self.w.panels))
-        def _(panel: Val) -> None:
-            one = self.m.compare("eq", 1)
-            branch(one, lambda: self._rows(panel, 1), lambda: self._rows(panel, FEW_ROWS))
+        one = self.m.compare("eq", 1)
+        span, streams = (begin, end), self.sums.streams
+        branch(
+            one,
+            lambda: each_group(self.w.panels, span, streams, lambda some: self._rows(some, 1)),
+            lambda: each_group(self.w.panels, span, 1, lambda some: self._rows(some, FEW_ROWS)),
+        )
 
     def look_up(self, begin: Val, end: Val) -> None:
         """The only row, by its tables."""
 
-        @repeat(begin, end)
-        def _(group: Val) -> None:
-            # A group's missing panel is its last one again, and stores the same.
-            first = group * FEW_PANELS
-            panels = [minimum(first + i, self.w.panels - 1) for i in range(FEW_PANELS)]
+        def look_up(panels: list[Val]) -> None:
             biases = [self.bias.sixteen(size(0), panel) for panel in panels]
             totals = self.sums.looked_up(panels, size(0), biases)
             for panel, total in zip(panels, totals, strict=True):
                 self.y.store(size(0), panel, total)
 
-    def _rows(self, panel: Val, count: int) -> None:
+        each_group(self.w.panels, (begin, end), LOOKED_UP, look_up)
+
+    def _rows(self, panels: list[Val], count: int) -> None:
         """Rows past the end repeat the last one, and store the same."""
         ms = [minimum(size(i), self.m - 1) for i in range(count)]
-        bias = self.bias.sixteen(size(0), panel)
-        for row, total in zip(ms, self.sums.totals(panel, ms, [bias] * count), strict=True):
+        biases = [self.bias.sixteen(size(0), panel) for panel in panels for _ in ms]
+        totals = self.sums.totals(panels, ms, biases)
+        for (panel, row), total in zip(product(panels, ms), totals, strict=True):
             self.y.store(row, panel, total)
 
     def _in_tiles(self, panels: tuple[Val, Val], rows: tuple[Val, Val], room: Bytes | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from ...dialects.cpu.schedule import LinearSchedule
 from ...dialects.formats.panels import PANEL_ROWS
@@ -35,10 +36,13 @@ from .panel_codes import FAR, wide
 from .panel_decode import STRIDE, UNROLLED, decode_panel, each_element
 from .panel_output import Columns
 from .panel_reader import BlockScales, PanelReader
-from .panel_tiles import FEW_PANELS, FloatTiles
+from .panel_streams import LOOKED_UP, each_group, streams
+from .panel_tiles import FloatTiles
 
 DIRECT_ROWS = 4
 CHAINS = 4
+# Elements so wide are decoded in less time than they are read.
+CHEAP_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def panel_linear_launcher(library: KernelLibrary, meeting: PanelMeeting) -> str:
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         sums = None if rows is None else IntegerSums(library, weight, rows, arguments, 4, found)
         weight.bind(arguments, first)
-        _PanelLinear(meeting, sums, arguments).run(begin, end)
+        _PanelLinear(library, meeting, sums, arguments).run(begin, end)
 
     return library.launcher(meeting.key, first + weight.part_count, emit)
 
@@ -84,11 +88,16 @@ class _PanelLinear:
     """Emission of one layer's body."""
 
     def __init__(
-        self, meeting: PanelMeeting, sums: IntegerSums | None, arguments: Arguments
+        self,
+        library: KernelLibrary,
+        meeting: PanelMeeting,
+        sums: IntegerSums | None,
+        arguments: Arguments,
     ) -> None:
         weight, has_bias = meeting.weight, meeting.has_bias
         self.w, self.sums, self.s = weight, sums, meeting.schedule
         self.looks_up = meeting.found is not None
+        self.streams = streams(library, weight, weight.format.stored_bits >= CHEAP_BITS)
         self.x = arguments.address(0, f32())
         self.y = Columns(arguments.address(1, f32()), weight.rows)
         self.bias = Columns(arguments.address(2, f32()), weight.rows, present=has_bias)
@@ -96,71 +105,78 @@ class _PanelLinear:
 
     def run(self, begin: Val, end: Val) -> None:
         def few_rows() -> None:
-            first = begin * FEW_PANELS
-            last = minimum(end * FEW_PANELS, self.w.panels)
-            if self.sums is not None and self.looks_up:
-                self._each_looked_up(self.sums, begin, end)
-                return
             if self.sums is not None:
-                self._each_split_row(self.sums, first, last)
+                self._each_split_row(self.sums, (begin, end))
                 return
             one = self.m.compare("eq", 1)
-            branch(one, lambda: self._each_panel(first, last, 1),
-                   lambda: self._each_panel(first, last, DIRECT_ROWS))  # fmt: skip
+            branch(one, lambda: self._each_panel((begin, end), self.streams, 1),
+                   lambda: self._each_panel((begin, end), 1, DIRECT_ROWS))  # fmt: skip
 
         few = self.m.compare("le", DIRECT_ROWS)
         branch(few, few_rows, lambda: self._many_rows().run(begin, end))
 
-    def _each_panel(self, first: Val, last: Val, rows: int) -> None:
+    def _each_panel(self, span: tuple[Val, Val], streams: int, rows: int) -> None:
         ms = [minimum(size(m), self.m - 1) for m in range(rows)]
         xs = [self.x.at(m * self.w.k) for m in ms]
 
-        @repeat(first, last)
-        def _(panel: Val) -> None:
-            initial = [self.bias.sixteen(size(0), panel) for m in ms]
-            for m, total in zip(ms, direct_sums(self.w, panel, xs, initial), strict=True):
+        def some(panels: list[Val]) -> None:
+            initial = [self.bias.sixteen(size(0), panel) for panel in panels for _ in ms]
+            totals = direct_sums(self.w, panels, xs, initial)
+            for (panel, m), total in zip(product(panels, ms), totals, strict=True):
                 self.y.store(m, panel, total)
 
-    def _each_split_row(self, sums: IntegerSums, first: Val, last: Val) -> None:
-        """Row by row: what takes the time are the products, and a panel stays in the cache."""
+        each_group(self.w.panels, span, streams, some)
 
-        @repeat(first, last)
-        def _(panel: Val) -> None:
-            @repeat(0, self.m)
-            def _(m: Val) -> None:
-                initial = [self.bias.sixteen(size(0), panel)]
-                (total,) = sums.totals(panel, [m], initial, self._in_floats())
-                self.y.store(m, panel, total)
+    def _each_split_row(self, sums: IntegerSums, span: tuple[Val, Val]) -> None:
+        """Row by row: what takes the time are the products, and panels stay in the cache."""
 
-    def _each_looked_up(self, sums: IntegerSums, begin: Val, end: Val) -> None:
-        @repeat(begin, end)
-        def _(group: Val) -> None:
-            # A group's missing panel is its last one again, and stores the same.
-            first = group * FEW_PANELS
-            panels = [minimum(first + i, self.w.panels - 1) for i in range(FEW_PANELS)]
-
+        def some(panels: list[Val]) -> None:
             @repeat(0, self.m)
             def _(m: Val) -> None:
                 initial = [self.bias.sixteen(size(0), panel) for panel in panels]
-                found = sums.looked_up(panels, m, initial, self._in_floats())
+                if self.looks_up:
+                    found = sums.looked_up(panels, m, initial, self._in_floats())
+                else:
+                    found = sums.totals(panels, [m], initial, self._in_floats())
                 for panel, total in zip(panels, found, strict=True):
                     self.y.store(m, panel, total)
 
+        each_group(self.w.panels, span, LOOKED_UP if self.looks_up else sums.streams, some)
+
     def _in_floats(self) -> Otherwise:
-        """Products with decoded weights, which are finite if any order of factors makes them so."""
+        """
+        Products with decoded weights, which are finite if any order of factors makes them so.
 
-        def add(panel: Val, start: Val, length: int, ms: list[Val], totals: list[Val]) -> list[Val]:
-            scales = self.w.scales(panel, start // self.w.block)
-            held = list(totals)
+        Few blocks need them: unit by unit, which is short, not fast.
+        """
 
-            def use(position: int, terms: list[Val]) -> None:
-                value = self.w.decoded(terms, scales)
-                for i, m in enumerate(ms):
-                    x = self.x.at(m * self.w.k + start).at(position).load()
-                    held[i] = fma(value, broadcast(x, PANEL_ROWS), held[i])
+        def add(
+            panels: list[Val], start: Val, length: int, ms: list[Val], totals: list[Val]
+        ) -> list[Val]:
+            scales = [self.w.scales(panel, start // self.w.block) for panel in panels]
 
-            each_element(self.w, panel, (start, length), scales, use)
-            return held
+            def unit(first: Val | int, count: int, totals: Sequence[Val]) -> list[Val]:
+                held = list(totals)
+                xs = [self.x.at(m * self.w.k + start + first) for m in ms]
+
+                def use_of(index: int) -> Callable[[int, list[Val]], None]:
+                    def use(position: int, terms: list[Val]) -> None:
+                        value = self.w.decoded(terms, scales[index])
+                        for i, x in enumerate(xs, index * len(xs)):
+                            factor = broadcast(x.at(position).load(), PANEL_ROWS)
+                            held[i] = fma(value, factor, held[i])
+
+                    return use
+
+                for index, panel in enumerate(panels):
+                    span = start + first, count
+                    each_element(self.w, panel, span, scales[index], use_of(index), None)
+                return held
+
+            step = self.w.unit
+            whole = length // step * step
+            held = repeat(0, whole, step, carry=totals)(lambda at, *held: unit(at, step, held))
+            return unit(whole, length - whole, held) if length > whole else held
 
         return add
 
@@ -173,15 +189,19 @@ class _PanelLinear:
 
 
 def direct_sums(
-    weight: PanelReader, panel: Val, xs: list[Ptr], initial: Sequence[Val]
+    weight: PanelReader, panels: list[Val], xs: list[Ptr], initial: Sequence[Val]
 ) -> list[Val]:
-    """`initial` + the products of a panel with each row of x, straight from packed bytes."""
+    """`initial` + the products of panels with each row of x, straight from packed bytes."""
 
     def of_block(block: Val, length: int, totals: Sequence[Val]) -> list[Val]:
         start = block * weight.block
-        scales = weight.scales(panel, block)
-        sums = _block_sums(weight, panel, start, length, [x.at(start) for x in xs], scales)
-        return [scales.apply(s, total) for s, total in zip(sums, totals, strict=True)]
+        scales = [weight.scales(panel, block) for panel in panels]
+        sums = _block_sums(weight, panels, start, length, [x.at(start) for x in xs], scales)
+        places = [of_panel for of_panel in scales for _ in xs]
+        return [
+            of_panel.apply(of_place, total)
+            for of_panel, of_place, total in zip(places, sums, totals, strict=True)
+        ]
 
     return each_block(weight, weight.k, of_block, initial)
 
@@ -211,24 +231,34 @@ def each_block(
 
 
 def _block_sums(
-    weight: PanelReader, panel: Val, start: Val, length: int, xs: list[Ptr], scales: BlockScales
+    weight: PanelReader,
+    panels: list[Val],
+    start: Val,
+    length: int,
+    xs: list[Ptr],
+    scales: list[BlockScales],
 ) -> list[list[Val]]:
-    """For each row of x, the sums over a block, one or one for each sign."""
-    chains = CHAINS if len(xs) == 1 else 1
-    count = len(xs) * weight.signs * chains
+    """For each panel and row of x, the sums over a block, one or one for each sign."""
+    chains = max(1, CHAINS // (len(xs) * len(panels)))
+    count = len(panels) * len(xs) * weight.signs * chains
+    ahead = FAR if len(panels) == 1 else None
 
     def add(k: int | Val, span: int, sums: Sequence[Val | None]) -> list[Val | None]:
         following = list(sums)
 
-        def use(position: int, terms: list[Val]) -> None:
-            for i, x in enumerate(xs):
-                factor = broadcast(x.at(k).at(position).load(), PANEL_ROWS)
-                for sign, term in enumerate(terms):
-                    slot = (i * weight.signs + sign) * chains + position % chains
-                    held = following[slot]
-                    following[slot] = term * factor if held is None else fma(term, factor, held)
+        def use_of(index: int) -> Callable[[int, list[Val]], None]:
+            def use(position: int, terms: list[Val]) -> None:
+                for i, x in enumerate(xs, index * len(xs)):
+                    factor = broadcast(x.at(k).at(position).load(), PANEL_ROWS)
+                    for sign, term in enumerate(terms):
+                        slot = (i * weight.signs + sign) * chains + position % chains
+                        held = following[slot]
+                        following[slot] = term * factor if held is None else fma(term, factor, held)
 
-        each_element(weight, panel, (start + k, span), scales, use, FAR)
+            return use
+
+        for index, panel in enumerate(panels):
+            each_element(weight, panel, (start + k, span), scales[index], use_of(index), ahead)
         return following
 
     sums: list[Val | None] = [None] * count

@@ -102,7 +102,9 @@ class PanelReader:
             for index, role in enumerate(self.parts)
         }
 
-    def codes(self, panel: Val, unit: Val, beyond: int = 0, ahead: Ahead = NEAR) -> list[UnitCodes]:
+    def codes(
+        self, panel: Val, unit: Val, beyond: int = 0, ahead: Ahead | None = NEAR
+    ) -> list[UnitCodes]:
         """The codes of a panel's unit number unit + beyond, from each part that holds some."""
         found = []
         for role in self.parts:

@@ -45,7 +45,9 @@ class RowReader(PanelReader):
 
     row: Val
 
-    def codes(self, panel: Val, unit: Val, beyond: int = 0, ahead: Ahead = NEAR) -> list[UnitCodes]:
+    def codes(
+        self, panel: Val, unit: Val, beyond: int = 0, ahead: Ahead | None = NEAR
+    ) -> list[UnitCodes]:
         found = list[UnitCodes]()
         for role in self.parts:
             if role in CODE_ROLES:

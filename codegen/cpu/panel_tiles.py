@@ -18,9 +18,7 @@ from .emit import Ptr, Val, branch, broadcast, f32, fma, minimum, repeat, select
 from .library import scratch
 from .panel_codes import wide
 from .panel_output import Columns
-
-FEW_PANELS = 2
-"""Of a unit of work with few rows."""
+from .panel_streams import FEW_PANELS
 
 Fill = Callable[[Val, tuple[Val, int], Ptr], None]
 """Write (first, length) of k of a panel to an address, [length][16]."""

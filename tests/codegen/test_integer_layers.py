@@ -21,7 +21,7 @@ FEATURES = {
     "avx2": WITHOUT_512,
 }
 CASES = [
-    ("int4<group=32>", "int8", 17, 96), ("int8", "int8", 16, 69), ("int3<group=32>", "int8", 7, 64),
+    ("int4<group=32>", "int8", 17, 96), ("int8", "int8", 85, 69), ("int3<group=32>", "int8", 7, 64),
     ("int2<group=16>", "mxint8", 40, 160), ("uint4<group=32>", "int8<group=16>", 33, 64),
     ("dint3", "int8", 16, 224), ("dint4<group=32>", "int8<group=64>", 5, 128),
     ("int8<symmetric=false>", "int8<group=tensor>", 17, 64), ("amxfp4", "int8", 20, 70),

@@ -42,7 +42,7 @@ TABLES = [
     (ODD.spelling, 17, 96),
     (SHORT.spelling, 16, 40),
 ]
-LAYERS = [("nestedfp16", 33, 64), ("mxfp6_e3m2", 18, 100), (ODD.spelling, 17, 96)]  # fmt: skip
+LAYERS = [("nestedfp16", 100, 64), ("mxfp6_e3m2", 18, 100), (ODD.spelling, 17, 96)]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=FEATURES)

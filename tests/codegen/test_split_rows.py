@@ -26,7 +26,7 @@ TENTHS = from_definition(
     }"""
 )
 CASES = [
-    ("int4<group=32>", 17, 320), ("int8", 16, 301), ("dint4<group=32>", 33, 256),
+    ("int4<group=32>", 17, 320), ("int8", 83, 301), ("dint4<group=32>", 33, 256),
     ("nvfp4<two_level=true>", 16, 400), ("amxfp4", 20, 256), ("sawb4<group=channel>", 16, 516),
     ("uint4<group=96>", 31, 288), ("mxfp6_e2m3", 16, 288), ("int2<group=16>", 1, 272),
     ("int3<group=160>", 16, 320), (TENTHS.spelling, 18, 260),
