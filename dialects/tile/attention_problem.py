@@ -219,6 +219,8 @@ def stage_bytes(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
         for role, (shape, kind) in fmt.part_specs(1, rows.depth).items():
             if role != fmt.code_part:
                 total += schedule.block_keys * shape[-1] * kind.itemsize + 16
+    if problem.keys.format is not None or problem.values.format is not None:
+        total += schedule.block_keys * 4 + 16  # the flags of rows that are not finite
     return total
 
 

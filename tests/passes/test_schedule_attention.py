@@ -8,6 +8,13 @@ from qcc.codegen.cuda.read_plan import read_function
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.tile.attention_problem import (
+    AttentionProblem,
+    Rows,
+    default_attention,
+    shared_bytes,
+)
+from qcc.passes.attention_kernel import attention_kernel
 from qcc.passes.launching import Scheduling
 from qcc.passes.schedule_attention import schedule_attention
 
@@ -95,3 +102,19 @@ def test_a_step_has_a_kernel_for_few_rows_and_one_for_many(check):
 def test_refusals_name_a_reason(text: str, reason: str) -> None:
     with make_context(), pytest.raises(UnsupportedError, match=reason):
         scheduled(text)
+
+
+@pytest.mark.parametrize("spelling", [None, "int8", "int4<group=16>", "nf4", "mxfp8_e4m3"])
+def test_shared_memory_is_foreseen(spelling: str | None) -> None:
+    """What schedules are chosen by is what kernels then take, for heads of every depth."""
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        for depth in (40, 64, 80, 96, 128, 192):
+            rows = (Rows.of(name, depth, spelling, "f16") for name in ("key", "value"))
+            problem = AttentionProblem(*rows, scale=1.0, rows=32)
+            schedule = default_attention(problem)
+            with ir.InsertionPoint(module.body):
+                made = attention_kernel(problem, schedule, f"of_{depth}", "sm_80")
+            foreseen = shared_bytes(problem, schedule)
+            assert foreseen - 1024 <= made.shared_bytes <= foreseen + 128
+        assert module.operation.verify()
