@@ -67,8 +67,8 @@ def generation(
         if golden.whole is not None and not golden.steps_agree:
             reason = (
                 f"computed token by token, its outputs differ by {golden.step_error:.2g} of their "
-                f"largest value ({golden.step_tolerance:.2g} is allowed): its tokens meet "
-                "elsewhere than in causal attention"
+                f"largest value, and roundings explain {golden.step_tolerance:.2g}: its tokens "
+                "meet elsewhere than in causal attention"
             )
             return Generation(False, reason=reason, next_step=WHOLE)
     return Generation(True)
