@@ -127,8 +127,14 @@ class IntegerLinear:
         bias: NDArray[np.float32] | None = None,
         sums: Sums | None = None,
     ) -> NDArray[np.float32]:
-        """The result [..., n] of inputs [..., k]; without `sums`, NumPy adds."""
+        """
+        The result [..., n] of inputs [..., k]; without `sums`, NumPy adds.
+
+        An input that holds a NaN or an infinity has no codes: its result is NaN.
+        """
         rows = np.ascontiguousarray(source.reshape(-1, self.k), np.float32)
+        lost = ~np.isfinite(rows).all(axis=1, keepdims=True)
+        rows = np.where(lost, np.float32(0), rows) if lost.any() else rows
         given = self.activation.encode_rows(rows, self.tensor_range)
         codes = row_codes(self.activation, given, self.k)
         total = sums(codes) if sums else self.exact_sums(weights.codes, codes)
@@ -139,6 +145,7 @@ class IntegerLinear:
             result = total[0].astype(np.float32) * factors(self.activation, given)
             result = result * weights.factors.T
         result = result if bias is None else result + bias
+        result[lost[:, 0]] = np.nan
         return result.reshape(*source.shape[:-1], self.n)
 
     def _joined(

@@ -176,6 +176,18 @@ def test_a_user_format_of_one_bit() -> None:
     assert np.allclose(layer(x, layer.held(parts)), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("activation", ["int4", "int8<group=tensor>"])
+def test_a_row_that_is_not_finite_has_no_result(activation: str, lost: float) -> None:
+    layer = IntegerLinear(8, 16, format("int4"), format(activation))
+    w, x = (np.random.default_rng(n).standard_normal((n, 16)).astype(np.float32) for n in (8, 5))
+    held, others = layer.held(format("int4").encode_rows(w)), [0, 1, 3, 4]
+    x[2, 7] = lost
+    found = layer(x, held)
+    assert np.isnan(found[2]).all()
+    assert np.array_equal(found[others], layer(x[others], held))
+
+
 @pytest.mark.parametrize(
     ("fmt", "reason"),
     [
