@@ -11,12 +11,13 @@ Tasklets take blocks of numbers in turn. Tables are loaded once and shared. Exac
 from __future__ import annotations
 
 from ..dialects import pim
-from ..dialects.bindings import arith, ir
+from ..dialects.bindings import ir
 from ..dialects.errors import UsageError
 from ..dialects.pim.device import Device
 from ..dialects.pim.dialect import mram_of, wram_of
 from ..dialects.pim.piecewise import Cells
 from .legalize_dma import legalize_dma
+from .pim_fixed_point import cell_value
 from .pim_writer import Words, Writer, number, unrolled
 
 BLOCK = 256
@@ -83,10 +84,4 @@ def _write(
 
 def _evaluate(out: Writer, cells: Cells, i: ir.Value) -> None:
     x = out.load("numbers", i)
-    cell = arith.shrui(x, out.word(cells.bits))
-    inside = arith.andi(x, out.word((1 << cells.bits) - 1))
-    low = ir.StringAttr.get("low")
-    product = pim.Mul8Op(out.load("slope", cell), inside, low, low, x.type).result
-    if cells.shift:
-        product = arith.shrsi(product, out.word(cells.shift))
-    out.store(out.add(out.load("base", cell), product), "numbers", i)
+    out.store(cell_value(out, cells, x), "numbers", i)

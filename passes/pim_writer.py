@@ -109,12 +109,14 @@ class Writer:
         step: int = 1,
         unroll: int = 1,
         carried: Sequence[ir.Value] = (),
+        names: Sequence[str] = (),
         note: str = "",
     ) -> Words:
         """
         A `pim.loop` whose body is written by `body(i, carried)`, which returns what it hands on.
 
-        A loop of one iteration is its body alone.
+        A loop of one iteration is its body alone. `names` are those of what it carries, in emitted
+        code.
         """
         if isinstance(first, int) and isinstance(last, int) and first + step >= last > first:
             return body(self.word(first), list(carried)) or []
@@ -124,6 +126,9 @@ class Writer:
             ir.StringAttr.get(variable), kinds,
         )  # fmt: skip
         annotate(op, note)
+        if names:
+            given = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in names])
+            op.operation.attributes["names"] = given
         block = op.body.blocks.append(ir.IntegerType.get_signless(32), *kinds)
         with ir.InsertionPoint(block):
             index, *values = block.arguments

@@ -1,56 +1,56 @@
 """
-Functions of single numbers go to DPUs, as piecewise-linear tables in fixed point.
+Functions go to DPUs, as piecewise-linear tables in fixed point.
 
-    y = linalg.generic { x · 0.5 · (1 + erf(x / √2)) } ins(x)
+    y = x · 0.5 · (1 + erf(x / √2)), in any ops
       =>  pim.kernel @pim_gelu_0 { … }
           y = pim.function x {function = "gelu", kernel = "pim_gelu_0", layer = "fc1.gelu", …}
+    qcc.layer_norm x, w, b   =>   pim.function x {function = "layer_norm", …};  · w + b on the host
+    qcc.attention q, k, v    =>   scores, pim.function {function = "softmax", …}, products
+                                  (split_attention.py)
 
-Approximate: `error` of the op is the largest difference to the function, of any number. The body
-of an op is held against the function in numbers, so any spelling of it is found. Opt-in, as it
-changes results.
+Approximate: `error` of the op bounds what it changes. Opt-in, as it changes results. With "auto"
+only those go that are predicted to take less time than on the host; others say what they would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
-
-from ..dialects import pim
+from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir, linalg
 from ..dialects.errors import UnsupportedError, UsageError
-from ..dialects.interpreter.rules.math import erf
-from ..dialects.pim.cost import Cost, moving_cost
 from ..dialects.pim.device import Device
-from ..dialects.pim.functions import cells_attribute, table_sizes
+from ..dialects.pim.function_forms import Form, form_attribute
 from ..dialects.pim.host import FunctionOp
-from ..dialects.pim.piecewise import FUNCTIONS, Cells, Floats
-from ..dialects.pim.slots import traces
-from ..dialects.pim.timing import simulate
+from ..dialects.pim.row_functions import MOST_COLUMNS, Norm, Softmax
+from ..dialects.pim.smooth import SMOOTH, Elementwise
 from ..dialects.regions import walk
+from .choose_pim_function import FunctionKernel, FunctionKernels
+from .elementwise import empty, generic
+from .match_functions import erase_dead, softmax_source, source_of
 from .materialize_kv_cache import STEP
 from .partition_pim import stay
-from .pim_piecewise_kernel import pim_piecewise_kernel
+from .split_attention import OPEN, score_shape, split_attention
 
-PLACEABLE = ("gelu",)
-CELLS = 256
-BLOCKS = (256, 64, 16)
-"""Numbers of one request of DMA, of which the cycle model chooses."""
-ALIKE = 5e-6
-"""How far a body may be from what it is taken for: fp32, and the erf of piecewise.py."""
-
-SCALARS: dict[str, Callable[..., Any]] = {
-    "arith.addf": np.add, "arith.subf": np.subtract, "arith.mulf": np.multiply,
-    "arith.divf": np.divide, "arith.negf": np.negative, "math.erf": erf,
-}  # fmt: skip
+NORMS = ("layer_norm", "rms_norm")
+ALL = (*SMOOTH, "softmax", *NORMS)
+GROUPS = {
+    "gelu": ("gelu", "gelu_tanh", "quick_gelu"), "norm": NORMS, "all": ALL,
+} | {name: (name,) for name in ALL if name != "gelu"}  # fmt: skip
+"""What users name, and the functions that it stands for."""
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class FunctionPlacement:
-    """`tokens` and `step_tokens` are those of PimPartition."""
+    """
+    `functions` are of GROUPS, or AUTO; `tokens` and `step_tokens` are those of PimPartition.
+
+    Softmax of an open number of columns has kernels for `tokens` of them.
+    """
 
     device: Device
     functions: tuple[str, ...]
@@ -59,169 +59,246 @@ class FunctionPlacement:
 
     def __post_init__(self) -> None:
         for name in self.functions:
-            if name not in PLACEABLE:
+            if name not in GROUPS and name != AUTO:
                 raise UsageError(
                     "pim-function", f"{name!r} is no function that DPUs compute",
-                    why="softmax and norms need sums over rows, which stay on the host",
-                    next_step=f"use {', '.join(PLACEABLE)}",
+                    next_step=f"use some of {', '.join(GROUPS)}, or {AUTO}",
                 )  # fmt: skip
+
+    @property
+    def forced(self) -> set[str]:
+        """Functions that go whatever they cost."""
+        return {each for name in self.functions if name != AUTO for each in GROUPS[name]}
+
+    @property
+    def wanted(self) -> set[str]:
+        return set(ALL) if AUTO in self.functions else self.forced
 
 
 def place_pim_functions(options: FunctionPlacement) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
-        kernels = _Kernels(module, options.device)
+        kernels = FunctionKernels(module, options.device)
+        functions = [each.operation for each in module.regions[0].blocks[0].operations]
+        names = [_name(each) for each in functions]
+        met: set[str] = set()
+        for name, function in zip(names, functions, strict=True):
+            if function.name != "pim.kernel":
+                placing = _Placing(options, kernels, name == STEP, STEP in names)
+                placing.place(function)
+                met |= placing.met
         for name in options.functions:
-            function, low, high = FUNCTIONS[name]
-            cells = Cells.of(function, low, high, CELLS)
-            found = [
-                each
-                for each in _bodies(module, options)
-                if is_function(each[0], function, low, high)
-            ]
-            if not found:
-                raise _nothing(name)
-            for op, tokens in found:
-                _place(op, name, cells, kernels, tokens)
+            if name not in (AUTO, "all") and not met & set(GROUPS[name]):
+                raise _nothing(f"no {name}")
+        if not met and AUTO not in options.functions:
+            raise _nothing("no function")
 
     return apply
 
 
-def _bodies(module: Operation, options: FunctionPlacement) -> Iterator[tuple[Any, int]]:
-    """Ops with a body of scalars, and the tokens of open sizes there."""
-    for function in list(module.regions[0].blocks[0].operations):
-        attributes = function.operation.attributes
-        name = ir.StringAttr(attributes["sym_name"]).value if "sym_name" in attributes else ""
-        for op in walk(function):
-            if isinstance(op, linalg.GenericOp):
-                yield op, options.step_tokens if name == STEP else options.tokens
-
-
-def is_function(op: Any, function: Callable[[Floats], Floats], low: float, high: float) -> bool:
-    """Whether an op applies `function` to each number of its one input, and to nothing else."""
-    inputs = list(op.inputs)
-    if len(inputs) != 1 or [each.type for each in op.outputs] != [inputs[0].type]:
-        return False
-    if str(ir.RankedTensorType(inputs[0].type).element_type) != "f32":
-        return False
-    maps = [ir.AffineMapAttr(each).value for each in op.indexing_maps]
-    if any(each != ir.AffineMap.get_identity(each.n_dims) for each in maps):
-        return False
-    x = np.linspace(2 * low, 2 * high, 1001, dtype=np.float32)
-    found = _scalars(op.operation.regions[0].blocks[0], x)
-    return found is not None and bool(np.abs(found - function(x.astype(np.float64))).max() < ALIKE)
-
-
-def _scalars(block: ir.Block, x: Floats) -> Floats | None:
-    """What a body makes of its input; None where it has other ops, or reads the output."""
-    values: dict[Any, Any] = {block.arguments[0]: x}
-    for op in block.operations:
-        operands = [values.get(each, _constant(each)) for each in op.operation.operands]
-        if any(each is None for each in operands):
-            return None
-        if op.operation.name == "linalg.yield":
-            return np.broadcast_to(operands[0], x.shape)
-        if op.operation.name in SCALARS:
-            values[op.operation.results[0]] = SCALARS[op.operation.name](*operands)
-        elif not isinstance(op, arith.ConstantOp):
-            return None
-    return None
-
-
-def _constant(value: ir.Value) -> Any:
-    """A constant of fp32, None of other values."""
-    owner: Any = value.owner
-    op = None if isinstance(owner, ir.Block) else owner.opview
-    if not isinstance(op, arith.ConstantOp) or not isinstance(op.type, ir.F32Type):
-        return None
-    return np.float32(ir.FloatAttr(op.value).value)
-
-
-def _nothing(name: str) -> UnsupportedError:
+def _nothing(what: str) -> UnsupportedError:
     return UnsupportedError(
-        "pim-function-nothing", f"the model has no {name} for DPUs",
-        why="only the exact one, of erf, in fp32 is looked for",
+        "pim-function-nothing", f"the model has {what} for DPUs",
+        why=f"functions of fp32 numbers are looked for: {', '.join(ALL)}",
         next_step="leave the function out",
     )  # fmt: skip
 
 
-def _place(op: Any, name: str, cells: Cells, kernels: _Kernels, tokens: int) -> None:
-    source = op.inputs[0]
-    type_ = ir.RankedTensorType(source.type)
-    open_ = any(type_.is_dynamic_dim(axis) for axis in range(type_.rank))
-    fixed = [type_.shape[axis] for axis in range(type_.rank) if not type_.is_dynamic_dim(axis)]
-    total = fixed[-1] * tokens if open_ and fixed else tokens if open_ else prod(fixed)
-    chosen = kernels.of(name, cells, total)
-    if chosen is None:
-        stay(op, f"{name} needs more WRAM for its table and stacks than there is")
-        return
-    with ir.InsertionPoint(op), op.location:
-        placed = FunctionOp(
-            source, ir.StringAttr.get(name), ir.StringAttr.get(chosen.name),
-            cells_attribute(cells), _number(chosen.numbers), _number(chosen.dpus),
-            ir.FloatAttr.get(ir.F64Type.get(), cells.bound(FUNCTIONS[name][0])), type_,
-        )  # fmt: skip
-    placed.operation.attributes["layer"] = ir.StringAttr.get(_layer(source, name), op.context)
-    op.results[0].replace_all_uses_with(placed.result)
-    op.operation.erase()
+@dataclass(frozen=True)
+class _Site:
+    """A function in a program, of so many rows, after a layer."""
+
+    name: str
+    form: Form
+    rows: int
+    layer: str
+
+
+class _Placing:
+    """The functions of one function of the program."""
+
+    def __init__(
+        self, options: FunctionPlacement, kernels: FunctionKernels, step: bool, has_step: bool
+    ) -> None:
+        self.options, self.kernels, self.has_step = options, kernels, has_step
+        self.tokens = options.step_tokens if step else options.tokens
+        self.met: set[str] = set()
+        self._layers: set[str] = set()
+        self._erased: set[ir.Value] = set()
+
+    def place(self, function: Operation) -> None:
+        """Smooth functions from the end, as those that they are made of are no longer there."""
+        wanted = self.options.wanted
+        for op in walk(function):
+            if isinstance(op, qcc.AttentionOp) and "softmax" in wanted:
+                self._attention(op)
+            elif isinstance(op, qcc.LayerNormOp | qcc.RmsNormOp):
+                self._norm(op)
+        smooth = [name for name in SMOOTH if name in wanted]
+        values = [op.results[0] for op in walk(function) if isinstance(op, linalg.GenericOp)]
+        for value in reversed(values):
+            if value in self._erased:
+                continue
+            if "softmax" in wanted and (source := softmax_source(value)) is not None:
+                self._plain_softmax(value, source)
+                continue
+            for name in smooth:
+                if (source := source_of(value, SMOOTH[name])) is not None:
+                    self._smooth(value, source, name)
+                    break
+
+    # ---- what is found
+
+    def _smooth(self, value: ir.Value, source: ir.Value, name: str) -> None:
+        site = _Site(name, Elementwise.of(name), self._count(value), self._layer(source, name))
+        self._replace(value, source, site)
+
+    def _plain_softmax(self, value: ir.Value, source: ir.Value) -> None:
+        *rows, columns = ir.RankedTensorType(value.type).shape
+        site = self._softmax_site(rows, columns, self._layer(source, "softmax"), zeros=False)
+        self._replace(value, source, site)
+
+    def _replace(self, value: ir.Value, source: ir.Value, site: _Site) -> None:
+        owner: Any = value.owner
+        kernel = self._chosen(site, owner.opview)
+        if kernel is None:
+            return
+        with ir.InsertionPoint(owner), owner.location:
+            value.replace_all_uses_with(_function(source, site, kernel))
+        erase_dead(value, self._erased)
+
+    def _attention(self, op: qcc.AttentionOp) -> None:
+        if self.has_step:
+            stay(op, "its softmax stays with it: in @step it reads a cache, which the host has")
+            return
+        batch, heads, length, keys = score_shape(op)
+        if OPEN in (heads, ir.RankedTensorType(op.key.type).shape[1]):
+            stay(op, "its softmax stays with it: the number of its heads is open")
+            return
+        layer = self._layer(op.query, "softmax", "attention")
+        site = self._softmax_site([batch, heads, length], keys, layer, zeros=True)
+        kernel = self._chosen(site, op)
+        if kernel is not None:
+            split_attention(op, lambda scores: _function(scores, site, kernel))
+
+    def _softmax_site(
+        self, rows: list[int], columns: int, layer: str, *, zeros: bool
+    ) -> _Site:  # fmt: skip
+        """An open number of columns is that of the tokens of @main, in @step too."""
+        columns = self.options.tokens if columns == OPEN else columns
+        form = Softmax.of(min(columns, MOST_COLUMNS), empty_rows=zeros)
+        return _Site("softmax", form, self._product(rows), layer)
+
+    def _norm(self, op: qcc.LayerNormOp | qcc.RmsNormOp) -> None:
+        centred = isinstance(op, qcc.LayerNormOp)
+        name, shape = NORMS[not centred], list(ir.RankedTensorType(op.input.type).shape)
+        axes = ir.IntegerAttr(op.axes).value
+        columns = shape[len(shape) - axes :]
+        plain = all(
+            each is None or isinstance(each.type, ir.RankedTensorType)
+            for each in (op.weight, getattr(op, "bias", None))
+        )
+        if name not in self.options.wanted or OPEN in columns or not plain:
+            return
+        form = Norm.of(prod(columns), ir.FloatAttr(op.epsilon).value, centred=centred)
+        rows = self._product(shape[: len(shape) - axes])
+        site = _Site(name, form, rows, self._layer(op.input, name, _owner(op.weight)))
+        kernel = self._chosen(site, op)
+        if kernel is not None:
+            with ir.InsertionPoint(op), op.location:
+                rows = _function(op.input, site, kernel)
+                op.result.replace_all_uses_with(_scaled(op, rows, axes))
+            op.operation.erase()
+
+    # ---- kernels
+
+    def _chosen(self, site: _Site, op: Any) -> FunctionKernel | None:
+        """None where it stays on the host, with the reason."""
+        self.met.add(site.name)
+        name, columns = site.name, site.form.columns
+        if columns >= MOST_COLUMNS:
+            stay(op, f"{name} of rows of {columns} numbers: sums of {MOST_COLUMNS - 1} fit a word")
+            return None
+        kernel = self.kernels.of(site.form, name, site.rows)
+        if kernel is None:
+            stay(op, f"{name} needs more WRAM or MRAM for tables, rows and stacks than there is")
+            return None
+        there = kernel.milliseconds(site.rows)
+        here = self.options.device.host.milliseconds(site.rows * columns)
+        if name not in self.options.forced and there >= here:
+            stay(op, f"{name} takes {there:.2f} ms on DPUs, {here:.2f} ms here by the cost model")
+            self.kernels.drop(kernel)
+            return None
+        return kernel
+
+    def _product(self, shape: list[int]) -> int:
+        """Of sizes; open ones together are the tokens of a call."""
+        fixed = prod(each for each in shape if each != OPEN)
+        return fixed * (self.tokens if OPEN in shape else 1)
+
+    def _count(self, value: ir.Value) -> int:
+        return self._product(list(ir.RankedTensorType(value.type).shape))
+
+    def _layer(self, source: ir.Value, name: str, otherwise: str = "") -> str:
+        """A name after the layer that the function follows, of no other function here."""
+        producer: Any = source.owner
+        attributes = {} if isinstance(producer, ir.Block) else producer.attributes
+        if "layer" in attributes:
+            otherwise = otherwise or ir.StringAttr(attributes["layer"]).value
+        first = found = f"{otherwise}.{name}" if otherwise else name
+        number = 2
+        while found in self._layers:
+            found, number = f"{first}_{number}", number + 1
+        self._layers.add(found)
+        return found
+
+
+def _function(source: ir.Value, site: _Site, kernel: FunctionKernel) -> ir.Value:
+    placed = FunctionOp(
+        source, ir.StringAttr.get(site.name), ir.StringAttr.get(kernel.name),
+        form_attribute(site.form), _number(kernel.rows), _number(kernel.dpus),
+        ir.FloatAttr.get(ir.F64Type.get(), _error(site)), source.type,
+    )  # fmt: skip
+    placed.operation.attributes["layer"] = ir.StringAttr.get(site.layer)
+    return placed.result
+
+
+def _error(site: _Site) -> float:
+    form = site.form
+    if isinstance(form, Elementwise):
+        return form.bound(SMOOTH[site.name])
+    assert isinstance(form, Softmax | Norm)
+    return form.error
+
+
+def _scaled(op: Any, rows: ir.Value, axes: int) -> ir.Value:
+    """The weight and bias of a norm, which are the host's, as those of a linear layer are."""
+    weight, bias = op.weight, getattr(op, "bias", None)
+    rank = ir.RankedTensorType(rows.type).rank
+    given = [(each, range(rank - axes, rank)) for each in (weight, bias) if each is not None]
+    if not given:
+        return rows
+
+    def body(number: ir.Value, *others: ir.Value) -> ir.Value:
+        rest = iter(others)
+        if weight is not None:
+            number = arith.mulf(number, next(rest))
+        return number if bias is None else arith.addf(number, next(rest))
+
+    target = empty(rows, range(rank), ir.F32Type.get()), range(rank)
+    return generic([(rows, range(rank)), *given], target, body)
+
+
+def _owner(weight: ir.Value | None) -> str:
+    """The name of the layer that a parameter is of."""
+    owner: Any = None if weight is None else weight.owner
+    if owner is None or isinstance(owner, ir.Block) or owner.name != "qcc.param":
+        return ""
+    return ir.StringAttr(owner.attributes["symbol"]).value.rpartition(".")[0]
+
+
+def _name(op: Operation) -> str:
+    return ir.StringAttr(op.attributes["sym_name"]).value if "sym_name" in op.attributes else ""
 
 
 def _number(value: int) -> ir.IntegerAttr:
     return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-
-
-def _layer(source: ir.Value, name: str) -> str:
-    """A name after the layer that the function follows."""
-    producer: Any = source.owner
-    attributes = {} if isinstance(producer, ir.Block) else producer.attributes
-    return f"{ir.StringAttr(attributes['layer']).value}.{name}" if "layer" in attributes else name
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    name: str
-    numbers: int
-    dpus: int
-
-
-@dataclass
-class _Kernels:
-    """Kernels of functions, one for each number of numbers, at the start of the module."""
-
-    module: Operation
-    device: Device
-    found: dict[tuple[str, int], _Kernel] = field(default_factory=dict)
-
-    def of(self, name: str, cells: Cells, total: int) -> _Kernel | None:
-        """The fastest kernel by the cycle model; None where WRAM is too small."""
-        if (name, total) not in self.found:
-            written = [self._write(name, cells, total, block) for block in BLOCKS]
-            timed = [each for each in written if each is not None]
-            if not timed:
-                return None
-            best = min(timed, key=lambda each: each[0].total_ms)
-            for _, op, _ in timed:
-                if op is not best[1]:
-                    op.operation.erase()
-            self.found[name, total] = best[2]
-        return self.found[name, total]
-
-    def _write(
-        self, name: str, cells: Cells, total: int, block: int
-    ) -> tuple[Cost, pim.KernelOp, _Kernel] | None:
-        device = self.device
-        tables = sum(table_sizes(cells).values())
-        tasklets = min(
-            16,
-            device.most_tasklets,
-            (device.wram - device.runtime - tables) // (2 * block + device.stack),
-        )
-        if tasklets < 1:
-            return None
-        dpus = min(device.dpus, -(-total // (tasklets * block)))
-        numbers = -(-total // (dpus * block)) * block
-        kernel = _Kernel(f"pim_{name}_{len(self.found)}", numbers, dpus)
-        with ir.InsertionPoint.at_block_begin(self.module.regions[0].blocks[0]):
-            op = pim_piecewise_kernel(cells, numbers, device, kernel.name, tasklets, block)
-        op.operation.attributes["note"] = ir.StringAttr.get(f"{name} by {len(cells.base)} cells")
-        cycles = simulate(traces(op), device).cycles
-        return moving_cost(device, dpus, 2 * numbers, 2 * numbers, cycles), op, kernel

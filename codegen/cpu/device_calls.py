@@ -3,7 +3,7 @@ Layers and functions that DPUs compute become calls of what the runtime gave the
 
     %y = pim.linear %x, %w, %b {layer = "first"}
       =>  %y = alloc; qcc_call_device(0, &x, rows, &b, &y)          the first of `calls`
-    %y = pim.function %x {layer = "first.gelu"}   =>   the same, a row for each number, no bias
+    %y = pim.function %x {layer = "first.gelu"}   =>   qcc_call_device(1, &x, numbers, columns, &y)
     pim.kernel @pim_0 { … }   =>   nothing: it is a program of its own
 
 Exact: the call gives what the op means. Calls are of the thread that called the object.
@@ -35,17 +35,18 @@ def convert_function_call(site: CallSite, op: FunctionOp) -> None:
     axes = range(ir.RankedTensorType(op.input.type).rank)
     extents = {axis: site.extent(op.input, axis) for axis in axes}
     numbers = site.extents(op.input, axes)
+    columns = extents[axes[-1]] if axes else size(1)
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, extents))
-    _call(site, op, numbers, size(0), value, address)
+    _call(site, op, numbers, columns, value, address)
 
 
 def _call(
-    site: CallSite, op: LinearOp | FunctionOp, rows: Val, bias: Val, value: ir.Value, address: Val
+    site: CallSite, op: LinearOp | FunctionOp, rows: Val, other: Val, value: ir.Value, address: Val
 ) -> None:
     if not site.device_calls:
         splice("device_calls.mlir", site.module)
     number = size(_number(site, op))
-    given = [number, site.address(op.input), rows, bias, address]
+    given = [number, site.address(op.input), rows, other, address]
     func.call([], CALL, [each.ssa for each in given])
     replace_op(op, value)
 

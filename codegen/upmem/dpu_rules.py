@@ -68,7 +68,11 @@ def multiply(text: KernelText, op: Any) -> None:
 
 def shift_left(text: KernelText, op: Any) -> None:
     value, by = (text.word(each) for each in op.operation.operands)
-    text.define(op.operation.results[0], value.times(1 << known(op, by)), hint_of(op))
+    if by.is_constant:
+        text.define(op.operation.results[0], value.times(1 << by.constant), hint_of(op))
+    else:
+        unsigned = f"{value.constant}u" if value.is_constant else grouped(value)
+        define_term(text, op, f"({unsigned} << {grouped(by)})")
 
 
 def operator(symbol: str) -> Rule:
@@ -83,12 +87,31 @@ def operator(symbol: str) -> Rule:
 
 def shift_right_signed(text: KernelText, op: Any) -> None:
     value, by = (text.word(each) for each in op.operation.operands)
-    define_term(text, op, f"(uint32_t)((int32_t){grouped(value)} >> {known(op, by)})")
+    define_term(text, op, f"(uint32_t)((int32_t){grouped(value)} >> {grouped(by)})")
 
 
-def minimum(text: KernelText, op: Any) -> None:
-    left, right = (grouped(text.word(each)) for each in op.operation.operands)
-    define_term(text, op, f"({left} < {right} ? {left} : {right})")
+def choice(symbol: str) -> Rule:
+    """The one of two words that compares so; both have names, as each stands twice."""
+
+    def rule(text: KernelText, op: Any) -> None:
+        left, right = (named(text, each) for each in op.operation.operands)
+        define_term(text, op, f"({left} {symbol} {right} ? {left} : {right})")
+
+    return rule
+
+
+def named(text: KernelText, value: Any) -> str:
+    """A word as a constant or a variable of its own."""
+    word, owner = text.word(value), value.owner
+    if word.is_constant or (word.is_name and str(word).isidentifier()):
+        return str(word)
+    hint = "value" if isinstance(owner, ir.Block) else hint_of(owner.opview)
+    return str(text.declare(f"const uint32_t {text.fresh(hint)}", unwrapped(str(word))))
+
+
+def leading_zeros(text: KernelText, op: Any) -> None:
+    value = grouped(text.word(op.operation.operands[0]))
+    define_term(text, op, f"qcc_leading_zeros({value})")
 
 
 def hint_of(op: Any, otherwise: str = "value") -> str:
@@ -119,14 +142,6 @@ def unwrapped(term: str) -> str:
         if depth == 0:
             return term[1:-1] if letter == ")" and place == len(term) - 1 else term
     return term
-
-
-def known(op: Any, word: Word) -> int:
-    if not word.is_constant:
-        raise UnsupportedError(
-            "pim-shift", f"{op.operation.name} by a number that is not known", where="upmem"
-        )
-    return word.constant
 
 
 # ---- memory
@@ -261,7 +276,13 @@ def carry(text: KernelText, op: Any, i: int) -> Word:
     word = text.word(initial)
     if text.may_replace(initial):
         return word
-    return text.changeable(str(word), "sum")
+    return text.changeable(str(word), carried_name(op, i))
+
+
+def carried_name(op: Any, i: int) -> str:
+    """What the kernel's writer calls what a loop carries, in an attribute `names`."""
+    attributes = op.operation.attributes
+    return ir.StringAttr(attributes["names"][i]).value if "names" in attributes else "sum"
 
 
 def iteration(text: KernelText, block: Any, index: Word, carried: list[Word]) -> None:
@@ -303,7 +324,10 @@ RULES = Rules(
         "arith.andi": operator("&"),
         "arith.ori": operator("|"),
         "arith.xori": operator("^"),
-        "arith.minui": minimum,
+        "arith.minui": choice("<"),
+        "arith.maxui": choice(">"),
+        "arith.divui": operator("/"),
+        "math.ctlz": leading_zeros,
         "pim.wram_alloc": nothing,
         "pim.tasklet": tasklet,
         "pim.load": load,

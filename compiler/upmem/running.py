@@ -95,16 +95,20 @@ class UpmemRunning(Running):
         with self._context:
             self._resident.run(layer, arrays)
 
-    def _answer(self, number: int, input: int, rows: int, bias: int, result: int) -> None:
-        """A call of the host's code; arrays are at these addresses."""
+    def _answer(self, number: int, input: int, rows: int, other: int, result: int) -> None:
+        """
+        A call of the host's code; arrays are at these addresses. `other` is that of a bias or 0,
+        of a function the columns, and `rows` its numbers.
+        """
         place = self.code.host.device_calls[number]
         if not rows:
             return
         if place in self._functions:
-            _floats(result, rows)[:] = self._functions(place, _floats(input, rows))
+            shape = rows // other, other
+            _floats(result, *shape)[:] = self._functions(place, _floats(input, *shape))
             return
         linear = self._linear[place]
-        given = _floats(bias, linear.n) if bias else None
+        given = _floats(other, linear.n) if other else None
         found = self._layers(place, _floats(input, rows, linear.k), given)
         _floats(result, rows, linear.n)[:] = found
 

@@ -62,10 +62,15 @@ def range_of(value: ir.Value) -> Range:
         loop = _loop_of(value)
         if loop is None:
             return EVERYTHING
-        return range_of(loop.first)[0], max(range_of(loop.last)[1] - 1, 0)
+        return range_of(loop.first)[0], _last_index(loop)
     if owner.name == "pim.tasklet":
         return 0, _kernel_of(owner).tasklets.value - 1
     return _combined(owner)
+
+
+def _last_index(loop: Any) -> int:
+    first, most = constant_of(loop.first), max(range_of(loop.last)[1] - 1, 0)
+    return most if first is None else max(most - (most - first) % loop.step.value, 0)
 
 
 def _combined(owner: Any) -> Range:
@@ -86,6 +91,7 @@ _RANGES: dict[str, Any] = {
     "arith.shli": lambda a, b: (a[0] << b[0], a[1] << min(b[1], 32)),
     "arith.andi": lambda a, b: (0, min(a[1], b[1])),
     "arith.minui": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+    "arith.maxui": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "arith.shrui": lambda a, b: (a[0] >> b[1], a[1] >> b[0]),
 }
 

@@ -1,9 +1,4 @@
-"""
-Functions of single numbers on DPUs, piecewise linear in fixed point (piecewise.py).
-
-The host rounds numbers to 16 bits, DPUs evaluate cells, the host scales. Beyond the table the host
-gives max(x, 0), which is what GELU is there to 1.5e-6.
-"""
+"""Functions of a plan: their kernels, their arrays in MRAM, what they cost; who evaluates them."""
 
 from __future__ import annotations
 
@@ -18,46 +13,24 @@ from numpy.typing import NDArray
 from ..bindings import ir
 from .cost import Cost, moving_cost
 from .device import Device
+from .function_forms import Form, form_of
 from .host import FunctionOp
 from .layer import STEP
-from .piecewise import Cells
+from .lookup_tables import DTYPES
+from .schedule import WIDTH, padded
 from .timing import Timing
 
 Floats = NDArray[np.float32]
-Codes = NDArray[np.int16]
 Array = NDArray[Any]
-Evaluation = Callable[[Codes], Codes]
-"""What DPUs, or NumPy, make of a flat array of inputs."""
+Evaluation = Callable[[Array], Array]
+"""What DPUs, or NumPy, make of rows of codes [rows, width]."""
 
 
-def cells_attribute(cells: Cells) -> ir.DictAttr:
-    """The table as it stands in the IR, so that other versions of it do not change a program."""
-    double, word = ir.F64Type.get(), ir.IntegerType.get_signless(64)
-    return ir.DictAttr.get({
-        "low": ir.FloatAttr.get(double, cells.low), "step": ir.FloatAttr.get(double, cells.step),
-        "unit": ir.FloatAttr.get(double, cells.unit), "bits": ir.IntegerAttr.get(word, cells.bits),
-        "shift": ir.IntegerAttr.get(word, cells.shift),
-        "base": ir.DenseI16ArrayAttr.get(cells.base.tolist()),
-        "slope": ir.DenseI8ArrayAttr.get(cells.slope.tolist()),
-    })  # fmt: skip
-
-
-def cells_of(attribute: ir.Attribute) -> Cells:
-    given = ir.DictAttr(attribute)
-    low, step, unit = (ir.FloatAttr(given[name]).value for name in ("low", "step", "unit"))
-    bits, shift = (ir.IntegerAttr(given[name]).value for name in ("bits", "shift"))
-    base = np.array(list(ir.DenseI16ArrayAttr(given["base"])), np.int16)
-    slope = np.array(list(ir.DenseI8ArrayAttr(given["slope"])), np.int8)
-    return Cells(low, step, unit, bits, shift, base, slope)
-
-
-def evaluated(cells: Cells, x: Floats, evaluate: Evaluation | None = None) -> Floats:
+def evaluated(form: Form, x: Floats, evaluate: Evaluation | None = None) -> Floats:
     """`pim.function` on x; without `evaluate` NumPy does what DPUs would, with the same result."""
-    high = cells.low + cells.step * (len(cells.base) << cells.bits)
-    inside = (x >= cells.low) & (x < high)
-    codes = cells.encode(np.where(inside, x, np.float32(cells.low)))
-    found = (evaluate or cells)(codes.reshape(-1)).reshape(x.shape)
-    return np.where(inside, cells.decode(found), np.maximum(x, 0)).astype(np.float32)
+    rows = form.rows_of(x)
+    found = form.decode((evaluate or form)(form.encode(rows)), rows)
+    return found.reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -65,15 +38,16 @@ class PlacedFunction:
     """
     A function by a kernel, and what that costs: to a plan what a Layer is.
 
-    `width` numbers are a token's.
+    Each of `dpus` takes `rows` rows, of one number where it is a function of single ones; `width`
+    numbers are a token's.
     """
 
     name: str
     layer: str
     function: str
     kernel: str
-    cells: Cells
-    numbers: int
+    form: Form
+    rows: int
     dpus: int
     width: int
     timing: Timing
@@ -81,15 +55,13 @@ class PlacedFunction:
 
     @staticmethod
     def of(op: FunctionOp, name: str, on: Device, timing: Timing) -> PlacedFunction:
-        cells, numbers, dpus = cells_of(op.cells), op.numbers.value, op.dpus.value
+        form, rows, dpus = form_of(op.form), op.rows.value, op.dpus.value
         last = ir.RankedTensorType(op.result.type).shape[-1:]
         width = last[0] if last and last[0] > 0 else 1
-        tables = sum(table_sizes(cells).values())
-        moved = 2 * numbers
-        cost = moving_cost(on, dpus, moved, moved, timing.cycles, table_bytes=tables)
+        cost = function_cost(form, rows, dpus, on, timing.cycles)
         layer, function = op.place
         return PlacedFunction(
-            name, layer, function, op.kernel.value, cells, numbers, dpus, width, timing, cost
+            name, layer, function, op.kernel.value, form, rows, dpus, width, timing, cost
         )
 
     @property
@@ -104,21 +76,24 @@ class PlacedFunction:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Bytes of each array of one DPU."""
-        moved = 2 * self.numbers
-        return table_sizes(self.cells) | {"inputs": moved, "results": moved}
+        inputs, results = row_bytes(self.form)
+        moved = {"inputs": self.rows * inputs, "results": self.rows * results}
+        return table_sizes(self.form) | moved
 
     @property
     def table_key(self) -> tuple[Any, ...]:
-        return "piecewise", self.function, self.cells.base.tobytes(), self.cells.slope.tobytes()
+        base, slope = joined_tables(self.form)
+        return "piecewise", base.tobytes(), slope.tobytes()
 
     @property
     def parts(self) -> int:
-        """What its numbers are split into."""
+        """What its rows are split into."""
         return self.dpus
 
     @property
     def schedule(self) -> dict[str, Any]:
-        return {"method": "piecewise", "dpus": self.dpus, "numbers": self.numbers}
+        method = self.form.method
+        return {"method": method, "dpus": self.dpus, "numbers": self.rows * self.form.columns}
 
     @property
     def parameter(self) -> str:
@@ -127,52 +102,84 @@ class PlacedFunction:
 
     @property
     def summary(self) -> tuple[str, ...]:
+        what = "numbers" if self.form.columns == 1 else f"rows of {self.form.columns}"
+        cells = sum(len(each.base) for each in self.form.tables)
         return (
-            f"{self.name}: {self.function} of {self.numbers} numbers on each of {self.dpus} DPUs,",
-            f"{len(self.cells.base)} cells.",
+            f"{self.name}: {self.function} of {self.rows} {what} on each of {self.dpus} DPUs,",
+            f"{cells} cells.",
         )
 
-    def milliseconds(self, numbers: int) -> float:
-        """Of as many launches as so many numbers take."""
-        return -(-numbers // (self.numbers * self.dpus)) * self.cost.total_ms
+    def milliseconds(self, rows: int) -> float:
+        """Of as many launches as so many rows take."""
+        return -(-rows // (self.rows * self.dpus)) * self.cost.total_ms
 
     def row(self) -> dict[str, Any]:
         """The part of a report's row that layers have otherwise."""
-        tokens = self.numbers * self.dpus // self.width
-        return {"for_tokens": tokens, "method": "piecewise", "p": 1, "residency": "resident",
-                "rows": self.numbers, "tokens": 1}  # fmt: skip
+        tokens = self.rows * self.dpus
+        if self.form.method == "piecewise":
+            tokens //= self.width
+        return {"for_tokens": tokens, "method": self.form.method, "p": 1,
+                "residency": "resident", "rows": self.rows, "tokens": 1}  # fmt: skip
 
     def constants(self) -> dict[str, Array]:
         """Tables of all DPUs."""
-        tables = {"base": self.cells.base, "slope": self.cells.slope}
-        padded = {
-            name: np.zeros(size // tables[name].itemsize, tables[name].dtype)
-            for name, size in table_sizes(self.cells).items()
-        }
-        for name, table in tables.items():
-            padded[name][: len(table)] = table
-        return {name: np.broadcast_to(each, (self.dpus, *each.shape))
-                for name, each in padded.items()}  # fmt: skip
+        made = {}
+        for (name, size), table in zip(
+            table_sizes(self.form).items(), joined_tables(self.form), strict=True
+        ):
+            filled = np.zeros(size // table.itemsize, table.dtype)
+            filled[: len(table)] = table
+            made[name] = np.broadcast_to(filled, (self.dpus, *filled.shape))
+        return made
 
     def by(self, run: Callable[[Mapping[str, Array]], object]) -> Evaluation:
-        """What launches of a kernel make of inputs, the last launch filled up."""
-        constants, shape = self.constants(), (self.dpus, self.numbers)
+        """
+        What launches of a kernel make of rows, the last launch filled up.
 
-        def evaluate(codes: Codes) -> Codes:
-            launches = -(-len(codes) // (self.dpus * self.numbers))
-            filled = np.zeros((launches, *shape), np.int16)
-            filled.reshape(-1)[: len(codes)] = codes
-            results = np.zeros_like(filled)
+        Rows that are longer than the kernel's are the host's, with the same bits.
+        """
+        constants, (inward, outward) = self.constants(), self.form.widths
+        kinds = [DTYPES[each] for each in self.form.kinds]
+
+        def evaluate(codes: Array) -> Array:
+            if codes.shape[1] > inward:
+                return self.form(codes)
+            launches = -(-len(codes) // (self.dpus * self.rows))
+            filled = np.zeros((launches, self.dpus, self.rows, inward), kinds[0])
+            filled.reshape(-1, inward)[: len(codes)] = codes
+            results = np.zeros((launches, self.dpus, self.rows, outward), kinds[1])
             for given, found in zip(filled, results, strict=True):
                 run(constants | {"inputs": given, "results": found})
-            return results.reshape(-1)[: len(codes)]
+            return results.reshape(-1, outward)[: len(codes)]
 
         return evaluate
 
 
-def table_sizes(cells: Cells) -> dict[str, int]:
+def joined_tables(form: Form) -> tuple[Array, Array]:
+    """`base` and `slope` of a kernel: those of its tables, one after another."""
+    tables = form.tables
+    return np.concatenate([t.base for t in tables]), np.concatenate([t.slope for t in tables])
+
+
+def table_sizes(form: Form) -> dict[str, int]:
     """Bytes of the tables, whole units of DMA."""
-    return {"base": -(-cells.base.nbytes // 8) * 8, "slope": -(-cells.slope.nbytes // 8) * 8}
+    base, slope = joined_tables(form)
+    return {"base": -(-base.nbytes // 8) * 8, "slope": -(-slope.nbytes // 8) * 8}
+
+
+def row_bytes(form: Form) -> tuple[int, int]:
+    """Bytes of a row as it goes to a DPU and comes back."""
+    inward, outward = (
+        width * WIDTH[kind] for width, kind in zip(form.widths, form.kinds, strict=True)
+    )
+    return inward, outward
+
+
+def function_cost(form: Form, rows: int, dpus: int, device: Device, cycles: float) -> Cost:
+    """Of a launch of `rows` rows for each DPU."""
+    moved = [padded(rows * each, 1) for each in row_bytes(form)]
+    tables = sum(table_sizes(form).values())
+    return moving_cost(device, dpus, *moved, cycles, table_bytes=tables)
 
 
 class PlacedFunctions:
@@ -197,5 +204,6 @@ class PlacedFunctions:
         return place in self._functions
 
     def __call__(self, place: tuple[str, str], x: Floats) -> Floats:
-        found = min(self._functions[place], key=lambda each: each.milliseconds(x.size))
-        return evaluated(found.cells, x, self._evaluation(found.name))
+        rows = len(self._functions[place][0].form.rows_of(x))
+        found = min(self._functions[place], key=lambda each: each.milliseconds(rows))
+        return evaluated(found.form, x, self._evaluation(found.name))

@@ -50,17 +50,18 @@ class LinearOp(Pim.Operation, name="linear"):
 
 class FunctionOp(Pim.Operation, name="function"):
     """
-    The function `function` of each number of a tensor of f32, by `cells`: see functions.py.
+    The function `function` of each number, or of each row, of a tensor of f32, by the integers of
+    `form`: see function_forms.py.
 
-    `dpus` DPUs take `numbers` each in a launch of `pim.kernel @kernel`; more are several launches.
-    `error` is the largest difference to the function, of any number.
+    `dpus` DPUs take `rows` each in a launch of `pim.kernel @kernel`; more are several launches.
+    `error` is the largest difference to the function: of any number, or as row_functions.py says.
     """
 
     input: Operand[Any]
     function: ir.StringAttr
     kernel: ir.StringAttr
-    cells: Any
-    numbers: ir.IntegerAttr
+    form: Any
+    rows: ir.IntegerAttr
     dpus: ir.IntegerAttr
     error: Any
     result: Result[Any]

@@ -121,9 +121,12 @@ class Cells:
     slope: NDArray[np.int8]
 
     @staticmethod
-    def of(function: Function, low: float, high: float, cells: int = 128) -> Cells:
+    def of(
+        function: Function, low: float, high: float, cells: int = 128, unit: float | None = None
+    ) -> Cells:
         """
-        The cells that join the function's values at their ends.
+        The cells that join the function's values at their ends; `unit` is chosen where none is
+        given.
 
         UsageError where so many inputs exceed 16 bits.
         """
@@ -131,7 +134,7 @@ class Cells:
             raise UsageError("pim-piecewise", f"{cells} cells; a table has 1 to 256")
         step = (high - low) / (cells << CELL_BITS)
         ends = function(np.linspace(low, high, cells + 1))
-        unit = float(np.abs(ends).max()) / LARGEST or 1.0
+        unit = unit or float(np.abs(ends).max()) / LARGEST or 1.0
         levels = np.rint(ends / unit)
         rise = np.diff(levels) / (1 << CELL_BITS)
         steepest = float(np.abs(rise).max())
@@ -166,25 +169,3 @@ class Cells:
         """The largest error of any number in the range: of the table, and of rounding inputs."""
         steepest = float(np.abs(self.slope.astype(np.int32)).max()) * self.unit / 2**self.shift
         return self.errors(function)[1] + steepest / 2
-
-
-def softmax(scores: Floats, exponential: Cells, reciprocal: Callable[[Floats], Floats]) -> Floats:
-    """Rows of exp(x - max) over their sum; below its range exp gives 0 (methods.md §9)."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    powers = exponential.decode(exponential(exponential.encode(shifted)))
-    powers = np.where(shifted < exponential.low, 0.0, powers)
-    return powers * reciprocal(powers.sum(axis=-1, keepdims=True))
-
-
-def by_mantissa(cells: Cells, period: int, power: float) -> Function:
-    """
-    x^power = m^power · period^(power · e) for x = m · period^e with m in [1, period), from the
-    table of one period: its relative error everywhere.
-    """
-
-    def evaluate(x: Floats) -> Floats:
-        exponent = np.floor(np.log2(x) / log2(period))
-        mantissa = x / float(period) ** exponent
-        return cells.decode(cells(cells.encode(mantissa))) * float(period) ** (power * exponent)
-
-    return evaluate

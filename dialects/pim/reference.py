@@ -237,6 +237,29 @@ def _product(left: Word, right: Word) -> Word:
     return np.multiply(left, right, dtype=np.uint64).astype(np.uint32)
 
 
+def _least(left: Word, right: Word) -> Word:
+    both = isinstance(left, int) and isinstance(right, int)
+    return min(left, right) if both else np.minimum(left, right).astype(np.uint32)
+
+
+def _most(left: Word, right: Word) -> Word:
+    both = isinstance(left, int) and isinstance(right, int)
+    return max(left, right) if both else np.maximum(left, right).astype(np.uint32)
+
+
+def _shifted_signed(value: Word, by: Word) -> Word:
+    if isinstance(value, int) and isinstance(by, int):
+        return word_of(signed(value) >> by)
+    return word_of(np.asarray(signed(value), np.int64) >> np.asarray(by, np.int64))
+
+
+def _leading_zeros(word: Word) -> Word:
+    """32 of a word that is 0; doubles hold words exactly."""
+    if isinstance(word, int):
+        return 32 - word.bit_length()
+    return (32 - np.frexp(word.astype(np.float64))[1]).astype(np.uint32)
+
+
 def _place(buffer: Array, index: Word) -> tuple[Any, Any]:
     """Where an element is, in all DPUs."""
     if isinstance(index, int):
@@ -327,10 +350,14 @@ MEANINGS: dict[str, Callable[[Any], Any]] = {
     "arith.muli": _binary(_product),
     "arith.shli": _binary(lambda a, b: (a << b) & MASK),
     "arith.shrui": _binary(lambda a, b: a >> b),
-    "arith.shrsi": _binary(lambda a, b: word_of(signed(a) >> b)),
+    "arith.shrsi": _binary(_shifted_signed),
     "arith.andi": _binary(lambda a, b: a & b),
     "arith.ori": _binary(lambda a, b: a | b),
-    "arith.minui": _binary(lambda a, b: min(a, b) if isinstance(a, int) else np.minimum(a, b)),
+    "arith.xori": _binary(lambda a, b: a ^ b),
+    "arith.minui": _binary(_least),
+    "arith.maxui": _binary(_most),
+    "arith.divui": _binary(lambda a, b: a // b),
+    "math.ctlz": lambda op: lambda tasklet, word: _leading_zeros(word),
     "pim.tasklet": lambda op: lambda tasklet: tasklet.number,
     "pim.load": _load,
     "pim.store": _store,

@@ -22,7 +22,10 @@ from .timing import Event
 
 ADDRESS_USERS = {"pim.load": (1,), "pim.store": (2,), "pim.lookup_accumulate": (3, 5)}
 """Operands of ops that are indices."""
-SLOTS = {"pim.load": 1, "pim.store": 1, "pim.mul8": 1, "arith.constant": 0, "pim.tasklet": 0}
+SLOTS = {
+    "pim.load": 1, "pim.store": 1, "pim.mul8": 1, "arith.constant": 0, "pim.tasklet": 0,
+    "arith.maxui": 2, "arith.minui": 2, "arith.divui": 24, "math.ctlz": 1,
+}  # fmt: skip
 DMA_SLOTS = 6
 """Three of the instruction and its set-up (§2.2), three for addresses and length."""
 BARRIER_SLOTS = 15

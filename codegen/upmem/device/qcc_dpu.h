@@ -43,6 +43,13 @@ static inline void qcc_write(const void *from, __mram_ptr void *to, uint32_t byt
 /* A narrow element as a word, its sign extended. (gcc warns where a sum has a cast in its place.) */
 static inline uint32_t qcc_word(int32_t element) { return (uint32_t)element; }
 
+/* Bits above the highest that is set, 32 of 0: one instruction. */
+static inline uint32_t qcc_leading_zeros(uint32_t word) {
+    int32_t count;
+    __builtin_clz_rr(count, word);
+    return (uint32_t)count;
+}
+
 /*
  * The signed product of two bytes, the low or the high ones of the low halfwords: one instruction,
  * whatever the other bits are. Words wrap, so they are unsigned.
