@@ -22,12 +22,17 @@ from ..dialects.pim.slots import traces
 from ..dialects.pim.smooth import Elementwise
 from ..dialects.pim.timing import simulate
 from .pim_piecewise_kernel import pim_piecewise_kernel
-from .pim_row_kernel import RowShare, pim_row_kernel
+from .pim_row_kernel import pim_row_kernel
+from .pim_row_sweeps import RowShare
 
 BLOCKS = (256, 64, 16)
 """Numbers of one request of DMA, for functions of single ones."""
 ROWS = (1, 4, 11, 16)
 """Rows of a DPU, where there are DPUs for all: 11 tasklets fill its pipeline."""
+TOGETHER = (16, 12, 8)
+"""Tasklets that share a row."""
+PART = 4
+"""Numbers of a unit of DMA, in and out: parts of a shared row are multiples."""
 CHUNKS = (512, 256, 128, 64)
 """Numbers of a row in WRAM at a time, where it does not hold the row."""
 MOST_TASKLETS = 16
@@ -53,6 +58,7 @@ class _Candidate:
     tasklets: int
     size: int
     """Numbers of a block or of a chunk."""
+    together: bool = False
 
 
 @dataclass
@@ -108,6 +114,11 @@ class FunctionKernels:
                 tasklets = min(each, self._tasklets(form, _private(form, chunk)))
                 if tasklets:
                     yield _Candidate(each, dpus, tasklets, chunk)
+            for tasklets in TOGETHER:
+                part, rest = divmod(form.columns, PART * tasklets)
+                most = self._tasklets(form, _private(form, PART * part)) if part and not rest else 0
+                if tasklets <= most:
+                    yield _Candidate(each, dpus, tasklets, PART * part, together=True)
 
     def _tasklets(self, form: Form, private: int) -> int:
         """How many have room for their buffers."""
@@ -135,7 +146,9 @@ class FunctionKernels:
 
 def _share(form: Form, candidate: _Candidate) -> RowShare:
     assert isinstance(form, Softmax | Norm)
-    return RowShare(form, candidate.rows, candidate.tasklets, candidate.size)
+    return RowShare(
+        form, candidate.rows, candidate.tasklets, candidate.size, candidate.together
+    )  # fmt: skip
 
 
 def _private(form: Form, chunk: int) -> int:

@@ -27,6 +27,8 @@ Array = NDArray[Any]
 SCALARS = arith_rules.RULES | math_rules.RULES
 ALIKE = 5e-6
 """How far a value may be from what it is taken for: fp32, and the erf of piecewise.py."""
+COMPUTING = ("linalg", "arith", "tensor")
+"""Dialects of ops that functions are spelled in."""
 MOST_OPS = 48
 """Between a function and its number; mish in the words of torch takes 24."""
 
@@ -241,12 +243,28 @@ def _is_body(op: Any, *names: str, reads_output: bool = False) -> bool:
     return chained and (first == arguments or (reads_output and first == arguments[::-1]))
 
 
+def between(value: ir.Value, source: ir.Value) -> set[ir.Value]:
+    """What a value is made of, up to its source."""
+    found, waiting = set[ir.Value](), [value]
+    while waiting:
+        each = waiting.pop()
+        owner: Any = each.owner
+        if each == source or each in found or isinstance(owner, ir.Block):
+            continue
+        found.add(each)
+        if owner.name.partition(".")[0] in COMPUTING:
+            waiting += owner.operands
+    return found
+
+
 def erase_dead(value: ir.Value, erased: set[ir.Value]) -> None:
     """The op of a value that nothing reads, and those that only it read; their values go along."""
+    if value in erased:
+        return
     owner: Any = value.owner
     if isinstance(owner, ir.Block) or any(any(each.uses) for each in owner.results):
         return
-    if owner.name.partition(".")[0] not in ("linalg", "arith", "tensor"):
+    if owner.name.partition(".")[0] not in COMPUTING:
         return
     operands = dict.fromkeys(owner.operands)
     erased.update(owner.results)

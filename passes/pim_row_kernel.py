@@ -4,63 +4,21 @@ Kernels of functions of rows (dialects/pim/row_functions.py): softmax, and norms
     Softmax or Norm of `columns` numbers, rows of a DPU
       =>  pim.kernel: results[row] = function(inputs[row])
 
-Tasklets take rows in turn, tables are loaded once and shared. A row that WRAM holds is read once;
-of a longer one, each sweep reads a chunk at a time, and what a sweep makes of the numbers goes back
-over them in MRAM. Exact: equals the function's meaning in NumPy.
+Tasklets take rows in turn, or parts of one row (pim_row_sweeps.py); tables are loaded once and
+shared. Exact: equals the function's meaning in NumPy.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..dialects import pim
 from ..dialects.bindings import arith, ir
 from ..dialects.pim.device import Device
 from ..dialects.pim.dialect import mram_of, wram_of
-from ..dialects.pim.row_functions import INDEX_BITS, Norm, Softmax, whole
+from ..dialects.pim.row_functions import INDEX_BITS, Norm, Softmax
 from .legalize_dma import legalize_dma
 from .pim_fixed_point import Halfword, Normalized, called, cell_value, half_of, shifted_right
-from .pim_writer import Words, Writer, number, unrolled
-
-Carried = dict[str, ir.Value]
-"""What goes from number to number, by its name in emitted code."""
-Sweep = Callable[[int, Carried], Words]
-"""Ops on so many elements of `numbers`, and on what goes on to the next chunk."""
-UNROLLED = 4
-SUMMED = 128
-"""Numbers of 24 bits whose sum is a word."""
-SQUARED = 8
-"""Squares of 28 bits whose sum is a word."""
-
-
-@dataclass(frozen=True)
-class RowShare:
-    """What a DPU does: `rows`, by so many tasklets, `chunk` numbers of a row in WRAM at a time."""
-
-    function: Softmax | Norm
-    rows: int
-    tasklets: int
-    chunk: int
-
-    @property
-    def streams(self) -> bool:
-        return self.chunk < self.function.columns
-
-    @property
-    def buffers(self) -> dict[str, tuple[int, str, str]]:
-        """Extent, element and scope of each buffer in WRAM."""
-        function, cells = self.function, sum(len(each.base) for each in self.function.tables)
-        held = self.chunk if self.streams else function.widths[0]
-        made = {
-            "base": (whole(cells, 4), "si16", "shared"),
-            "slope": (whole(cells, 8), "si8", "shared"),
-            "numbers": (whole(held, 2), function.kinds[0], "private"),
-            "found": (whole(self.chunk, 4), function.kinds[1], "private"),
-        }
-        if self.streams and isinstance(function, Norm):
-            made["ends"] = (2, function.kinds[0], "private")
-        return made
+from .pim_row_sweeps import SQUARED, SUMMED, RowShare, RowSweeps
+from .pim_writer import Words, Writer, number
 
 
 def pim_row_kernel(share: RowShare, device: Device, name: str) -> pim.KernelOp:
@@ -79,18 +37,18 @@ def pim_row_kernel(share: RowShare, device: Device, name: str) -> pim.KernelOp:
     kinds = [mram_of(shape, element) for shape, element in arrays.values()]
     with ir.InsertionPoint(kernel.body.blocks.append(*kinds)):
         given = zip(arrays, kernel.body.blocks[0].arguments, strict=True)
-        _write(_Rows(Writer(arrays=dict(given)), share), cells)
+        _write(Writer(arrays=dict(given)), share, cells)
         pim.ReturnOp()
     legalize_dma(kernel.operation)
     return kernel
 
 
-def _write(rows: _Rows, cells: int) -> None:
-    out, share = rows.out, rows.share
+def _write(out: Writer, share: RowShare, cells: int) -> None:
     for name, (extent, element, scope) in share.buffers.items():
         kind = wram_of([extent], element, scope)
         out.buffers[name] = pim.WramAllocOp(ir.StringAttr.get(name), kind).buffer
     me = pim.TaskletOp(ir.IntegerType.get_signless(32)).index
+    rows = RowSweeps(out, share, me)
 
     def load(_: ir.Value, __: Words) -> None:
         out.copy_in("base", 0, "base", 0, cells, "tables, once")
@@ -103,115 +61,14 @@ def _write(rows: _Rows, cells: int) -> None:
     def row(index: ir.Value, _: Words) -> None:
         write(rows, index)
 
-    out.loop("row", me, share.rows, row, step=share.tasklets)
-
-
-@dataclass
-class _Rows:
-    """Writes sweeps over a row."""
-
-    out: Writer
-    share: RowShare
-
-    def begin(self, row: ir.Value) -> None:
-        """Bring a row that WRAM holds."""
-        if not self.share.streams:
-            width = self.share.function.widths[0]
-            self.out.copy_in("inputs", self.out.times(row, width), "numbers", 0, width, "a row")
-
-    def sweep(
-        self, row: ir.Value, body: Sweep, carried: Carried | None = None, note: str = "",
-        *, changes: bool = False, ends: bool = False,
-    ) -> Words:  # fmt: skip
-        """
-        All numbers of a row; with `changes` the body replaces them, with `ends` it makes results.
-        """
-        share, out = self.share, self.out
-        columns, (width, found_width) = share.function.columns, share.function.widths
-        names, start = list(carried or {}), list((carried or {}).values())
-
-        def part(at: ir.Value | int, count: int, values: Words) -> Words:
-            first = out.add(out.times(row, width), at)
-            if share.streams:
-                out.copy_in("inputs", first, "numbers", 0, count)
-            values = body(count, dict(zip(names, values, strict=True)))
-            if changes and share.streams:
-                out.copy_out("numbers", 0, "inputs", first, count)
-            if ends:
-                out.copy_out("found", 0, "results", out.add(out.times(row, found_width), at), count)
-            return values
-
-        if not share.streams:
-            return part(0, columns, start)
-
-        def chunk(index: ir.Value, values: Words) -> Words:
-            return part(out.times(index, share.chunk), share.chunk, values)
-
-        chunks, rest = divmod(columns, share.chunk)
-        found = out.loop("chunk", 0, chunks, chunk, carried=start, names=names, note=note)
-        return part(chunks * share.chunk, rest, found) if rest else found
-
-    def each(
-        self, count: int, body: Callable[[ir.Value, Words], Words], carried: Carried, note: str = ""
-    ) -> Words:
-        """Elements one by one, unrolled; those that make no whole turn follow."""
-        turns = count - count % UNROLLED
-        values = list(carried.values())
-        if turns:
-            values = self.out.loop(
-                "i", 0, turns, body, unroll=UNROLLED, carried=values, names=list(carried),
-                note="" if self.share.streams else note,
-            )  # fmt: skip
-        for i in range(turns, count):
-            values = body(self.out.word(i), values)
-        return values
-
-    def long_sum(
-        self, count: int, size: int, term: Callable[[ir.Value], ir.Value], carried: Carried,
-        note: str = "",
-    ) -> Words:  # fmt: skip
-        """Sums of terms in two words, 2^16 · high + low: of `size` terms a word is enough."""
-        out = self.out
-
-        def group(first: ir.Value | int, terms: int, values: Words) -> Words:
-            def add(i: ir.Value, sums: Words) -> Words:
-                return [out.add(sums[0], term(out.add(first, i)))]
-
-            (total,) = out.loop(
-                "i", 0, terms, add, unroll=unrolled(terms, SQUARED), carried=[out.word(0)]
-            )
-            high, low = values
-            return [
-                out.add(high, shifted_right(out, total, 16)),
-                out.add(low, arith.andi(total, out.word(0xFFFF))),
-            ]
-
-        values, rest = list(carried.values()), count % size
-        if count >= size:
-            values = out.loop(
-                "group", 0, count - rest, lambda i, values: group(i, size, values), step=size,
-                carried=values, names=list(carried), note="" if self.share.streams else note,
-            )  # fmt: skip
-        return group(count - rest, rest, values) if rest else values
-
-    def scaled(self, row: ir.Value, factor: ir.Value, shift: ir.Value, guard: int = 0) -> None:
-        """The last sweep: results are numbers >> guard, times a factor, shifted and rounded."""
-        out, note = self.out, "numbers times the factor"
-        by, half = Halfword.of(out, factor, "factor_raised"), half_of(out, shift, "half")
-
-        def one(i: ir.Value, _: Words) -> Words:
-            value = called(shifted_right(out, out.load("numbers", i), guard), "value")
-            product = Halfword.of(out, value).times(by, out)
-            out.store(arith.shrsi(out.add(product, half), shift), "found", i)
-            return []
-
-        self.sweep(row, lambda n, _: self.each(n, one, {}, note), note=note, ends=True)
+    first, step = (0, 1) if share.together else (me, share.tasklets)
+    out.loop("row", first, share.rows, row, step=step)
 
 
 # ---- softmax
 
 
-def _softmax(rows: _Rows, row: ir.Value) -> None:
+def _softmax(rows: RowSweeps, row: ir.Value) -> None:
     out, function = rows.out, rows.share.function
     assert isinstance(function, Softmax)
     rows.begin(row)
@@ -221,8 +78,9 @@ def _softmax(rows: _Rows, row: ir.Value) -> None:
 
     note = "the largest number"
     (top,) = rows.sweep(
-        row, lambda n, tops: rows.each(n, larger, tops, note), {"top": out.word(0)}, note
-    )
+        row, lambda n, tops: rows.each(n, larger, tops, note), {"top": out.word(0)}, note,
+        join=arith.maxui,
+    )  # fmt: skip
 
     def power(i: ir.Value, totals: Words) -> Words:
         down = called(arith.subi(top, out.load("numbers", i)), "down")
@@ -248,7 +106,7 @@ def _softmax(rows: _Rows, row: ir.Value) -> None:
 # ---- norms
 
 
-def _norm(rows: _Rows, row: ir.Value) -> None:
+def _norm(rows: RowSweeps, row: ir.Value) -> None:
     out, function = rows.out, rows.share.function
     assert isinstance(function, Norm)
     rows.begin(row)
@@ -270,17 +128,17 @@ def _norm(rows: _Rows, row: ir.Value) -> None:
     rows.scaled(row, factor, called(shifted_right(out, exponent, 1), "root_shift"))
 
 
-def _row_word(rows: _Rows, row: ir.Value) -> ir.Value:
+def _row_word(rows: RowSweeps, row: ir.Value) -> ir.Value:
     """The exponent that the host put behind the row."""
     out, columns, width = rows.out, rows.share.function.columns, rows.share.function.widths[0]
-    if not rows.share.streams:
+    if "ends" not in out.buffers:
         return called(out.load("numbers", columns), "row_exponent")
     start = out.add(out.times(row, width), columns - columns % 2)
     out.copy_in("inputs", start, "ends", 0, 2, "what stands behind the row")
     return called(out.load("ends", columns % 2), "row_exponent")
 
 
-def _middle(rows: _Rows, row: ir.Value, function: Norm) -> tuple[ir.Value, ir.Value]:
+def _middle(rows: RowSweeps, row: ir.Value, function: Norm) -> tuple[ir.Value, ir.Value]:
     """What is taken from numbers, and how far the rest is shifted to have VALUE_BITS."""
     out = rows.out
     if not function.centred:
@@ -294,22 +152,24 @@ def _middle(rows: _Rows, row: ir.Value, function: Norm) -> tuple[ir.Value, ir.Va
 
     note = "the bits of distances from the mean"
     (wide,) = rows.sweep(
-        row, lambda n, wide: rows.each(n, gather, wide, note), {"wide": out.word(1)}, note
-    )
+        row, lambda n, wide: rows.each(n, gather, wide, note), {"wide": out.word(1)}, note,
+        join=arith.ori,
+    )  # fmt: skip
     bits = called(Normalized.of(wide).bit(out, 1), "bits")
     least = out.word(function.VALUE_BITS)
     return mean, arith.subi(arith.maxui(bits, least), least)
 
 
-def _mean(rows: _Rows, row: ir.Value) -> ir.Value:
+def _mean(rows: RowSweeps, row: ir.Value) -> ir.Value:
     """The sum, and half of the count, over the count: 48 bits by two quotients."""
     out, columns = rows.out, rows.share.function.columns
     count, note = out.word(columns), "the sum, in two words"
     high, low = rows.sweep(
         row,
         lambda n, sums: rows.long_sum(n, SUMMED, lambda i: out.load("numbers", i), sums, note),
-        {"high": out.word(0), "low": out.word(columns // 2)}, note,
+        {"high": out.word(0), "low": out.word(0)}, note,
     )  # fmt: skip
+    low = called(out.add(low, columns // 2), "rounded_low")
     high = called(out.add(high, shifted_right(out, low, 16)), "sum_high")
     upper = called(arith.divui(high, count), "mean_high")
     rest = arith.subi(high, arith.muli(upper, count))
@@ -317,7 +177,7 @@ def _mean(rows: _Rows, row: ir.Value) -> ir.Value:
     return called(out.add(out.shifted(upper, 16), arith.divui(lower, count)), "mean")
 
 
-def _squares(rows: _Rows, row: ir.Value, middle: ir.Value, shift: ir.Value) -> Words:
+def _squares(rows: RowSweeps, row: ir.Value, middle: ir.Value, shift: ir.Value) -> Words:
     """The sum of squares, high and low word; numbers become distances, shifted and rounded."""
     out = rows.out
     origin = called(arith.subi(middle, half_of(out, shift, "half")), "origin")

@@ -30,7 +30,7 @@ from ..dialects.pim.smooth import SMOOTH, Elementwise
 from ..dialects.regions import walk
 from .choose_pim_function import FunctionKernel, FunctionKernels
 from .elementwise import empty, generic
-from .match_functions import erase_dead, softmax_source, source_of
+from .match_functions import between, erase_dead, softmax_source, source_of
 from .materialize_kv_cache import STEP
 from .partition_pim import stay
 from .split_attention import OPEN, score_shape, split_attention
@@ -42,6 +42,8 @@ GROUPS = {
 } | {name: (name,) for name in ALL if name != "gelu"}  # fmt: skip
 """What users name, and the functions that it stands for."""
 AUTO = "auto"
+MOST_MOVES = 8
+"""Ops between a layer and the function that is named after it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class _Placing:
         self.tokens = options.step_tokens if step else options.tokens
         self.met: set[str] = set()
         self._layers: set[str] = set()
-        self._erased: set[ir.Value] = set()
+        self._settled: set[ir.Value] = set()
 
     def place(self, function: Operation) -> None:
         """Smooth functions from the end, as those that they are made of are no longer there."""
@@ -136,7 +138,7 @@ class _Placing:
         smooth = [name for name in SMOOTH if name in wanted]
         values = [op.results[0] for op in walk(function) if isinstance(op, linalg.GenericOp)]
         for value in reversed(values):
-            if value in self._erased:
+            if value in self._settled:
                 continue
             if "softmax" in wanted and (source := softmax_source(value)) is not None:
                 self._plain_softmax(value, source)
@@ -161,10 +163,11 @@ class _Placing:
         owner: Any = value.owner
         kernel = self._chosen(site, owner.opview)
         if kernel is None:
+            self._settled |= between(value, source)
             return
         with ir.InsertionPoint(owner), owner.location:
             value.replace_all_uses_with(_function(source, site, kernel))
-        erase_dead(value, self._erased)
+        erase_dead(value, self._settled)
 
     def _attention(self, op: qcc.AttentionOp) -> None:
         if self.has_step:
@@ -174,7 +177,7 @@ class _Placing:
         if OPEN in (heads, ir.RankedTensorType(op.key.type).shape[1]):
             stay(op, "its softmax stays with it: the number of its heads is open")
             return
-        layer = self._layer(op.query, "softmax", "attention")
+        layer = self._layer(op.query, "softmax", _own_layer(op))
         site = self._softmax_site([batch, heads, length], keys, layer, zeros=True)
         kernel = self._chosen(site, op)
         if kernel is not None:
@@ -240,11 +243,8 @@ class _Placing:
 
     def _layer(self, source: ir.Value, name: str, otherwise: str = "") -> str:
         """A name after the layer that the function follows, of no other function here."""
-        producer: Any = source.owner
-        attributes = {} if isinstance(producer, ir.Block) else producer.attributes
-        if "layer" in attributes:
-            otherwise = otherwise or ir.StringAttr(attributes["layer"]).value
-        first = found = f"{otherwise}.{name}" if otherwise else name
+        before = otherwise or _layer_before(source)
+        first = found = f"{before}.{name}" if before else name
         number = 2
         while found in self._layers:
             found, number = f"{first}_{number}", number + 1
@@ -286,6 +286,25 @@ def _scaled(op: Any, rows: ir.Value, axes: int) -> ir.Value:
 
     target = empty(rows, range(rank), ir.F32Type.get()), range(rank)
     return generic([(rows, range(rank)), *given], target, body)
+
+
+def _own_layer(op: Any) -> str:
+    attributes = op.attributes
+    return ir.StringAttr(attributes["layer"]).value if "layer" in attributes else ""
+
+
+def _layer_before(source: ir.Value) -> str:
+    """The layer whose result a value is, moved or joined with others at most."""
+    for _ in range(MOST_MOVES):
+        owner: Any = source.owner
+        if isinstance(owner, ir.Block):
+            return ""
+        if found := _own_layer(owner):
+            return found
+        if owner.name.partition(".")[0] not in ("tensor", "linalg") or not len(owner.operands):
+            return ""
+        source = owner.operands[0]
+    return ""
 
 
 def _owner(weight: ir.Value | None) -> str:

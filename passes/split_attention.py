@@ -11,7 +11,7 @@ Heads that share keys are rows of one product. Exact but for the order of fp32 s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from ..dialects import qcc
@@ -120,11 +120,11 @@ def _collapsed(value: ir.Value, groups: Sequence[Sequence[int]]) -> ir.Value:
 
 def _view(
     name: str, kind: ir.Type, operands: list[ir.Value], groups: Sequence[Sequence[int]],
-    attributes: dict[str, ir.Attribute],
+    attributes: Mapping[str, ir.Attribute],
 ) -> ir.Value:  # fmt: skip
     index = ir.IntegerType.get_signless(64)
     axes = [ir.ArrayAttr.get([ir.IntegerAttr.get(index, a) for a in group]) for group in groups]
-    joined = attributes | {"reassociation": ir.ArrayAttr.get(axes)}
+    joined = {**attributes, "reassociation": ir.ArrayAttr.get(axes)}
     made = ir.Operation.create(name, results=[kind], operands=operands, attributes=joined)
     return made.results[0]
 

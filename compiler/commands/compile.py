@@ -46,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="v1A", metavar="D", help="upmem: v1A (default), v1B or a profile.toml")
     add("--dpus", type=count, metavar="N", help="upmem: use so many DPUs (default: all)")
     add("--tokens", type=count, default=128, metavar="N", help="upmem: choose kernels for N rows")
-    add("--functions", default="", metavar="F,…", help="upmem: run these on DPUs by tables: gelu")
+    add(
+        "--functions",
+        default="",
+        metavar="F,…",
+        help="upmem: run these on DPUs by tables: gelu, silu, softmax, norm, …, all, or auto",
+    )
     add("--schedules", metavar="F", type=Path, help="what `qcc tune` found: a database")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")

@@ -177,9 +177,9 @@ def row_bytes(form: Form) -> tuple[int, int]:
 
 def function_cost(form: Form, rows: int, dpus: int, device: Device, cycles: float) -> Cost:
     """Of a launch of `rows` rows for each DPU."""
-    moved = [padded(rows * each, 1) for each in row_bytes(form)]
+    inputs, results = (padded(rows * each, 1) for each in row_bytes(form))
     tables = sum(table_sizes(form).values())
-    return moving_cost(device, dpus, *moved, cycles, table_bytes=tables)
+    return moving_cost(device, dpus, inputs, results, cycles, table_bytes=tables)
 
 
 class PlacedFunctions:

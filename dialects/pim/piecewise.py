@@ -150,7 +150,7 @@ class Cells:
         most = (len(self.base) << self.bits) - 1
         return np.clip(np.rint((x - self.low) / self.step), 0, most).astype(np.int16)
 
-    def __call__(self, x: NDArray[np.int16]) -> NDArray[np.int16]:
+    def __call__(self, x: NDArray[np.integer]) -> NDArray[np.int16]:
         """What a DPU computes."""
         cell, inside = x >> self.bits, x.astype(np.int32) & ((1 << self.bits) - 1)
         product = self.slope[cell].astype(np.int32) * inside

@@ -112,7 +112,8 @@ class Softmax:
     def encode(self, x: Floats) -> NDArray[np.uint32]:
         rows, count = x.shape
         codes = np.zeros((rows, max(self.widths[0], count)), np.uint32)
-        steps = np.rint(np.nan_to_num(x.astype(np.float64), nan=0.0) / self.STEP) + self.ZERO
+        near = np.clip(np.nan_to_num(x.astype(np.float64), nan=0.0), -1e6, 1e6)
+        steps = np.rint(near / self.STEP) + self.ZERO
         codes[:, :count] = np.clip(steps, self.LEAST, 2.0**32 - 1)
         codes[:, :count][np.isneginf(x)] = 0
         return codes

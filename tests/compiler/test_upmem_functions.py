@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +111,70 @@ def test_a_step_has_a_kernel_for_one_token() -> None:
     assert names == {"", "(DPUs alone)", "(token by token)"}
     rows = [row for row in made.report["upmem"]["layers"] if row["method"] == "piecewise"]
     assert [(row["layer"], row["for_tokens"] < 8) for row in rows] == [
-        ("gelu", False), ("gelu.step", True),
+        ("attention.0.gelu", False), ("attention.0.gelu.step", True),
     ]  # fmt: skip
 
 
 def test_functions_are_of_this_target(exported: Path) -> None:
     with pytest.raises(QccError, match="takes no functions"):
         qcc.compile(exported, functions=["gelu"])
-    with pytest.raises(QccError, match="'norm' is no function"):
+    with pytest.raises(QccError, match="the model has no norm for DPUs"):
         qcc.compile(exported, target="upmem", functions=["norm"], **SMALL)
+
+
+class Block(nn.Module):
+    """A block of a transformer whose every function DPUs have, keys shared by two heads each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(16, 16), nn.Linear(16, 8), nn.Linear(16, 8)
+        self.gate, self.up, self.down = nn.Linear(16, 24), nn.Linear(16, 24), nn.Linear(24, 16)
+        self.first, self.second = nn.LayerNorm(16), nn.RMSNorm(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        heads = [
+            each(y).unflatten(-1, (-1, 4)).transpose(1, 2) for each in (self.q, self.k, self.v)
+        ]
+        attend = nn.functional.scaled_dot_product_attention
+        x = x + attend(*heads, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(2)
+        y = self.second(x)
+        x = x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+        return torch.softmax(nn.functional.gelu(x, approximate="tanh"), -1)
+
+
+@pytest.fixture(scope="module")
+def block() -> Callable[..., qcc.Module]:
+    """The block, compiled with options."""
+    torch.manual_seed(0)
+    sizes = ({1: Dim("time", min=2, max=64)},)
+    model, inputs = Block().eval().requires_grad_(False), (torch.randn(2, 7, 16),)
+    return partial(
+        qcc.compile, model, inputs, dynamic_shapes=sizes, target="upmem", recipe="w8a8", dpus=4,
+        tokens=14,
+    )  # fmt: skip
+
+
+def test_a_whole_block(block: Callable[..., qcc.Module]) -> None:
+    """Rows of more keys than kernels are for, too: the same bits, near the model without."""
+    made = block(functions=["all"])
+    result = made.verify()
+    assert result["passed"]
+    assert result["outputs"][1]["max_abs_error"] == 0
+    rows = {row["layer"]: row["method"] for row in made.report["upmem"]["layers"]}
+    assert {layer for layer, method in rows.items() if method in ("rows", "piecewise")} == {
+        "first.layer_norm", "attention.0.softmax", "second.rms_norm", "gate.silu", "gelu_tanh",
+        "softmax",
+    }  # fmt: skip
+    assert made.report["upmem"]["host"] == []
+    plain = block(golden=False)
+    for time in (7, 20):
+        x = np.random.default_rng(time).standard_normal((2, time, 16), np.float32)
+        (found,), (expected,) = made.run([x]), plain.run([x])
+        assert 0 < np.abs(found - expected).max() < 0.01 * np.abs(expected).max()
+
+
+def test_auto_says_what_it_left(block: Callable[..., qcc.Module]) -> None:
+    made = block(functions=["auto"], golden=False)
+    reasons = [each["reason"] for each in made.report["upmem"]["host"]]
+    assert sum("ms on DPUs" in each for each in reasons) == 6

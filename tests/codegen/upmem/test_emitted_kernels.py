@@ -139,7 +139,7 @@ def test_lines_are_short_and_types_are_fixed(module: ir.Module) -> None:
 UNKNOWN = """
 "pim.kernel"() ({
 ^bb0(%y: !pim.mram<tensor<2xui32>>, %n: i32):
-  %x = "arith.divui"(%n, %n) : (i32, i32) -> i32
+  %x = "arith.remui"(%n, %n) : (i32, i32) -> i32
   "pim.return"() : () -> ()
 }) {symbol = "k", device = "v1A", tasklets = 1 : i64, stack = 1024 : i64, arguments = ["y", "n"]}
   : () -> ()
@@ -149,7 +149,7 @@ UNKNOWN = """
 def test_an_op_without_a_rule_is_named(module: ir.Module) -> None:
     parsed = ir.Module.parse(UNKNOWN, module.context)
     (kernel,) = parsed.body.operations
-    with pytest.raises(UnsupportedError, match=r"no rule for arith\.divui"):
+    with pytest.raises(UnsupportedError, match=r"no rule for arith\.remui"):
         emit_dpu(kernel)
 
 

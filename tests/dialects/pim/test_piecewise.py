@@ -9,7 +9,7 @@ from qcc.dialects import pim
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import QccError
-from qcc.dialects.pim.piecewise import FUNCTIONS, Cells, PiecewiseLinear, by_mantissa, softmax
+from qcc.dialects.pim.piecewise import FUNCTIONS, Cells, PiecewiseLinear
 from qcc.dialects.pim.reference import run_kernel
 from qcc.passes.pim_piecewise_kernel import pim_piecewise_kernel
 
@@ -59,26 +59,6 @@ def test_fits_reach_the_published_errors(name: str, mean: float, most: float) ->
 def test_cells_in_fixed_point(name: str, most: float) -> None:
     function, low, high = FUNCTIONS[name]
     assert Cells.of(function, low, high).errors(function)[1] < most
-
-
-def test_powers_by_their_mantissa() -> None:
-    """Relative errors over twelve orders of magnitude are those of one period."""
-    x = np.geomspace(1e-6, 1e6, 5000)
-    root = by_mantissa(Cells.of(FUNCTIONS["rsqrt"][0], 1.0, 4.0), 4, -0.5)
-    inverse = by_mantissa(Cells.of(FUNCTIONS["reciprocal"][0], 1.0, 2.0), 2, -1.0)
-    assert np.abs(root(x) * np.sqrt(x) - 1).max() < 2e-3
-    assert np.abs(inverse(x) * x - 1).max() < 2e-3
-
-
-def test_softmax() -> None:
-    scores = np.random.default_rng(0).standard_normal((8, 64)) * 5
-    scores[0, 1:] = -1e9
-    inverse = by_mantissa(Cells.of(FUNCTIONS["reciprocal"][0], 1.0, 2.0), 2, -1.0)
-    found = softmax(scores, Cells.of(*FUNCTIONS["exp"], cells=256), inverse)
-    exact = np.exp(scores - scores.max(axis=1, keepdims=True))
-    exact /= exact.sum(axis=1, keepdims=True)
-    assert np.abs(found - exact).max() < 2e-3
-    assert (found[0, 1:] == 0).all()
 
 
 def test_a_kernel_computes_the_cells() -> None:
