@@ -27,7 +27,7 @@ class CompileOptions:
     `operands` is the type that matrix units of a GPU multiply, "f16" or "bf16".
     `device`, `dpus` and `tokens` are those of target upmem: a built-in device or a TOML file, how
     many of its DPUs, and the rows that kernels are chosen for where the program leaves them open;
-    `functions` are those that DPUs compute too, by tables: "gelu", "softmax", "norm", "all", "auto", … (docs/pim.md).
+    `functions` are those that DPUs compute too, by tables: "gelu", "norm", "all", … (docs/pim.md).
     `schedules` is a tuning database, whose schedules layers of target cpu take.
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """

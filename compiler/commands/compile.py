@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--functions",
         default="",
         metavar="F,…",
-        help="upmem: run these on DPUs by tables: gelu, silu, softmax, norm, …, all, or auto",
+        help="upmem: on DPUs too: gelu, norm, …, all, auto",
     )
     add("--schedules", metavar="F", type=Path, help="what `qcc tune` found: a database")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
