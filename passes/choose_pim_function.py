@@ -14,10 +14,10 @@ from ..dialects import pim
 from ..dialects.bindings import Operation, ir
 from ..dialects.pim.cost import Cost
 from ..dialects.pim.device import Device
+from ..dialects.pim.footprint import WIDTH
 from ..dialects.pim.function_forms import Form
 from ..dialects.pim.functions import function_cost, table_sizes
 from ..dialects.pim.row_functions import Norm, Softmax
-from ..dialects.pim.schedule import WIDTH
 from ..dialects.pim.slots import traces
 from ..dialects.pim.smooth import Elementwise
 from ..dialects.pim.timing import simulate

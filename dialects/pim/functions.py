@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ..bindings import ir
 from .cost import Cost, moving_cost
 from .device import Device
+from .footprint import WIDTH, padded
 from .function_forms import Form, form_of
 from .host import FunctionOp
 from .layer import STEP
 from .lookup_tables import DTYPES
-from .schedule import WIDTH, padded
 from .timing import Timing
 
 Floats = NDArray[np.float32]
