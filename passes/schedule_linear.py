@@ -26,13 +26,11 @@ from ..dialects.bindings import Operation, arith, ir, scf
 from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.regions import walk
-from ..dialects.tile.default_schedule import default_schedule
-from ..dialects.tile.hardware import is_native
+from ..dialects.tile.default_schedule import default_schedule, multiplies_any_tokens
 from ..dialects.tile.integer_activations import OF_TOKENS, integer_operands, integer_scale
 from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import (
     CONVERTED,
-    INSTRUCTION_OF,
     INTEGERS,
     LinearProblem,
     refusal,
@@ -251,11 +249,13 @@ def multiplied_codes(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str 
     decoded: Any = op.input.owner
     codes = decoded.operands[0]
     spelling = qcc.format_spelling(codes.type) or ""
+    n, k = qcc.logical_type(op.weight.type).shape
     for kind in FLOAT_ACTIVATIONS.get(spelling) or integer_operands(spelling):
-        if _multiplies(kind, weight, target):
+        if _multiplies(LinearProblem(n, k, 1, weight, kind), target):
             return codes, kind, None
     operand = BLOCK_OPERANDS.get(parse_spelling(spelling).bits)
-    if operand is None or not _multiplies_blocks(operand, weight, spelling, target):
+    problem = LinearProblem(n, k, 1, weight, operand or "", blocks=spelling)
+    if operand is None or not _multiplies(problem, target):
         return None
     return codes, operand, spelling
 
@@ -266,26 +266,18 @@ def producer_name(value: ir.Value) -> str:
     return "" if isinstance(owner, ir.Block) else owner.name
 
 
-def _multiplies(kind: str, weight: str, target: str) -> bool:
+def _multiplies(problem: LinearProblem, target: str) -> bool:
     """
-    Whether the target has the instruction, and the weight decodes to its operands.
+    Whether the target has an instruction for both operands, with their scales if they are blocks.
 
     Groups that packets for it would pad to twice their size are rather decoded to halves.
     """
-    problem = LinearProblem(1, 1, 1, weight, kind)
     try:
-        if not is_native(target, INSTRUCTION_OF[kind]) or refusal(problem):
+        if refusal(problem):
             return False
-        return (problem.stored_group or 1) < 2 * (problem.group or 1)
-    except UnsupportedError:
-        return False
-
-
-def _multiplies_blocks(operand: str, weight: str, x: str, target: str) -> bool:
-    """Whether the target has an instruction for blocks of both formats with their scales."""
-    problem = LinearProblem(1, 1, 1, weight, operand, blocks=x)
-    try:
-        return is_native(target, problem.instruction) and not refusal(problem)
+        if problem.blocks is None and (problem.stored_group or 1) >= 2 * (problem.group or 1):
+            return False
+        return multiplies_any_tokens(problem, target)
     except UnsupportedError:
         return False
 

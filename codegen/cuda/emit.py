@@ -9,7 +9,7 @@ from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.tile.decode_program import TABLE_STRIDE
 from ...dialects.tile.schedule import STREAMING_BLOCKS, Schedule
-from . import stream_rules, warp_group_rules
+from . import stream_rules, tensor_rules, warp_group_rules
 from .control_rules import (
     Rule,
     block_offset,
@@ -40,6 +40,8 @@ class Rules(dict[str, Rule]):
 
 def pipeline_of(schedule: Schedule) -> Callable[[KernelText, Any, dict[str, Rule]], None]:
     """Who fetches, and where to: each family of schedules has its way."""
+    if schedule.record.in_tensor_memory:
+        return tensor_rules.pipeline
     if schedule.groups:
         return warp_group_rules.pipeline
     return stream_rules.pipeline if schedule.streams else pipeline
@@ -59,6 +61,10 @@ RULES = Rules(
         "tile.load_scales": load_scales,
         "tile.mma_scaled": mma_scaled,
         "tile.rescale": rescale,
+        "tile.tmem_allocate": tensor_rules.allocate,
+        "tile.tmem_view": tensor_rules.view,
+        "tile.tmem_load": tensor_rules.load_sums,
+        "tile.tmem_release": tensor_rules.release,
         "tile.combine": combine,
         "tile.map": map_,
         "tile.store": store,
@@ -136,6 +142,10 @@ def _say_what(text: KernelText) -> None:
     out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
                 f"{held}")  # fmt: skip
     shared = f"; {s.splits} blocks share K" if s.splits > 1 else ""
+    if s.record.in_tensor_memory:
+        out.comment(f"Its warp groups: {s.groups} that make operands and take sums, one of which "
+                    f"a thread fetches and a thread multiplies{shared}")  # fmt: skip
+        return
     if s.groups:
         out.comment(f"Its warp groups: {s.groups} of 64 channels each, one that fetches{shared}")
         return
@@ -148,7 +158,10 @@ def _who_am_i(text: KernelText) -> None:
     out.line("const int thread = threadIdx.x, lane = thread % 32;")
     if s.warps_n * s.warps_m * s.warps_k > 1:
         out.line("const int warp = thread / 32;")
-    if s.warps_n > 1:
+    if s.record.in_tensor_memory:
+        out.comment("A warp may read a quarter of the lanes of tensor memory, a row of sums each")
+        out.line("const int warp_n = warp % 4 * 2 + warp / 4;")
+    elif s.warps_n > 1:
         out.line(f"const int warp_n = warp % {s.warps_n};")
     if s.warps_m > 1:
         out.line(f"const int warp_m = warp / {s.warps_n} % {s.warps_m};")

@@ -14,6 +14,7 @@ from ...dialects.tile.decode_program import DecodeProgram
 from ...dialects.tile.dialect import element_bytes, tensor_of
 from ...dialects.tile.launch import SharedPlan, program_of, shared_plan, tensor_boxes
 from ...dialects.tile.schedule import Schedule
+from ...dialects.tile.tensor_memory import placed_operands
 from .decode_text import function_name
 from .printer import Printer, divided, linear
 
@@ -108,6 +109,7 @@ class KernelText:
     names: dict[Any, str] = field(default_factory=dict)
     stage_offsets: dict[Any, int] = field(default_factory=dict)
     walk: Walk = field(default_factory=lambda: Walk(1, 1, 1))
+    operand_offsets: dict[Any, int] = field(default_factory=dict)
     element_body: Any = None
 
     @staticmethod
@@ -117,6 +119,8 @@ class KernelText:
             text.names[argument] = ir.StringAttr(name).value
         for copy, offset in zip(shared_copies(op), text.plan.offsets, strict=True):
             text.stage_offsets[copy.tile] = offset
+        for (value, _), offset in zip(placed_operands(op), text.plan.operands, strict=True):
+            text.operand_offsets[value] = offset
         return text
 
     def name(self, value: ir.Value) -> str:

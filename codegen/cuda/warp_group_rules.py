@@ -15,6 +15,7 @@ from math import prod
 from typing import Any
 
 from ...dialects.bindings import ir
+from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.dialect import BANK_ROW, element_bytes, tensor_of
 from ...dialects.tile.schedule import CONSUMER_REGISTERS, PRODUCER_REGISTERS
 from .control_rules import Rule
@@ -22,6 +23,9 @@ from .copy_rules import declare_stage_tile, origins
 from .kernel_text import KernelText
 from .operand_rules import walk_block
 from .printer import linear
+
+Bytes = int | tuple[int, str]
+"""A number, or one times a name."""
 
 
 def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
@@ -41,7 +45,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
         out.line(f"decrease_registers<{PRODUCER_REGISTERS}>();")
         with out.block(f"if (thread == {s.workers})"), _ring(text, step):
             out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
-            _fetch(text, copies)
+            fetch(text, copies)
         out.line("return;")
     out.line(f"increase_registers<{CONSUMER_REGISTERS}>();")
     out.line()
@@ -81,22 +85,33 @@ def _declare_barriers(text: KernelText) -> None:
     out.line("sync_threads();")
 
 
-def _fetch(text: KernelText, copies: list[Any]) -> None:
+def fetch(text: KernelText, copies: list[Any]) -> None:
     """All copies of a stage; the barrier is told their bytes before."""
     texts = [_tensor_copy(text, each) if text.name(each.source) == "x"
              else _packet_copy(text, each) if len(tensor_of(each.tile.type).shape) == 3
              else _row_copy(text, each) for each in copies]  # fmt: skip
-    text.out.line(f"mbarrier_expect(full.at(stage), {sum(size for size, _ in texts)});")
+    if partial := next(filter(None, map(_packets_left, copies)), ""):
+        text.out.line(f"const int packets = {partial};")
+    bytes_ = linear(*(size for size, _ in texts))
+    text.out.line(f"mbarrier_expect(full.at(stage), {bytes_});")
     for _, lines in texts:
         lines()
 
 
-def _tensor_copy(text: KernelText, op: Any) -> tuple[int, Any]:
+def _packets_left(copy: Any) -> str:
+    """How many packets along K a step has, where the last one has fewer."""
+    tile, source = tensor_of(copy.tile.type), tensor_of(copy.source.type)
+    if len(tile.shape) != 3 or source.shape[1] % tile.shape[1] == 0:
+        return ""
+    return f"minimum({tile.shape[1]}, {source.shape[1]} - k / {PACKET_COLUMNS})"
+
+
+def _tensor_copy(text: KernelText, op: Any) -> tuple[Bytes, Any]:
     """Boxes of 128 bytes of K by all tokens of the block; zeros outside of the tensor."""
     out, tile = text.out, tensor_of(op.tile.type)
     size = element_bytes(tile.element_type)
     width, boxes = BANK_ROW // size, tile.shape[1] * size // BANK_ROW
-    row, column = (text.name(offset) for offset in op.offsets)
+    row, column = origins(text, op)
 
     def lines() -> None:
         with out.loop("box", boxes) as box:
@@ -107,27 +122,36 @@ def _tensor_copy(text: KernelText, op: Any) -> tuple[int, Any]:
     return prod(tile.shape) * size, lines
 
 
-def _packet_copy(text: KernelText, op: Any) -> tuple[int, Any]:
-    """Packets of a strip lie one behind the other along K."""
+def _packet_copy(text: KernelText, op: Any) -> tuple[Bytes, Any]:
+    """Packets of a strip lie one behind the other along K; the last strip again beyond it."""
     out, tile, source = text.out, tensor_of(op.tile.type), tensor_of(op.source.type)
     words, name = prod(tile.shape[1:]), text.name(op.source)
     row, column = origins(text, op)
+    size, left = str(4 * words), bool(_packets_left(op))
+    if left:
+        size = linear((4 * tile.shape[2], "packets"))
 
     def lines() -> None:
         with out.loop("strip", tile.shape[0]) as strip:
-            from_ = linear((prod(source.shape[1:]), f"s64({linear(row, strip)})"), column)
+            at = linear(row, strip)
+            if source.shape[0] < tile.shape[0]:
+                at = f"minimum({at}, {source.shape[0] - 1})"
+            from_ = linear((prod(source.shape[1:]), f"s64({at})"), column)
             to = f"{text.stage_tile(op.tile)}.at({linear((words, strip))})"
-            out.line(f"copy_bulk({to}, {name}.at({from_}), {4 * words}, full.at(stage));")
+            out.line(f"copy_bulk({to}, {name}.at({from_}), {size}, full.at(stage));")
 
-    return tile.shape[0] * words * 4, lines
+    if left:
+        return (4 * tile.shape[0] * tile.shape[2], "packets"), lines
+    return 4 * tile.shape[0] * words, lines
 
 
-def _row_copy(text: KernelText, op: Any) -> tuple[int, Any]:
+def _row_copy(text: KernelText, op: Any) -> tuple[Bytes, Any]:
     """Numbers of the channels, a row for each group; the last one again where there is none."""
     out, tile, source = text.out, tensor_of(op.tile.type), tensor_of(op.source.type)
     size, name = element_bytes(tile.element_type), text.name(op.source)
     (rows, width), (count, pitch) = tile.shape, source.shape
     row, column = origins(text, op)
+    bytes_ = size * min(width, pitch)
 
     def lines() -> None:
         with out.loop("row", rows) as each:
@@ -136,9 +160,9 @@ def _row_copy(text: KernelText, op: Any) -> tuple[int, Any]:
                 at = f"minimum({at}, {count - 1})"
             from_ = linear((pitch, f"s64({at})"), column)
             to = f"{text.stage_tile(op.tile)}.at({linear((width, each))})"
-            out.line(f"copy_bulk({to}, {name}.at({from_}), {size * width}, full.at(stage));")
+            out.line(f"copy_bulk({to}, {name}.at({from_}), {bytes_}, full.at(stage));")
 
-    return rows * size * width, lines
+    return rows * bytes_, lines
 
 
 def _last_row(text: KernelText, op: Any) -> int:

@@ -27,6 +27,15 @@ from .host_ops import CacheOp, CapacityOp, LaunchOp
 from .movement import CopyOp, FetchOp, LoadOp, ReadOp, StoreOp
 from .problem import LinearProblem
 from .schedule import Schedule, illegal
+from .tensor_memory import (
+    PlaceOp,
+    TensorMemoryType,
+    TmemAllocateOp,
+    TmemCopyOp,
+    TmemLoadOp,
+    TmemReleaseOp,
+    TmemViewOp,
+)
 from .warp_movement import (
     ColumnsOp,
     MoveOp,
@@ -92,6 +101,7 @@ __all__ = [
     "PatchesOp",
     "PickOp",
     "PipelineOp",
+    "PlaceOp",
     "PositionOp",
     "ReadOp",
     "ReduceOp",
@@ -107,7 +117,13 @@ __all__ = [
     "StepsOp",
     "StoreOp",
     "SyncOp",
+    "TensorMemoryType",
     "Tile",
+    "TmemAllocateOp",
+    "TmemCopyOp",
+    "TmemLoadOp",
+    "TmemReleaseOp",
+    "TmemViewOp",
     "UnpackOp",
     "ViewOp",
     "WarpKernelOp",

@@ -6,7 +6,7 @@ from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from ..formats import parse_spelling
 from .decode_rules import decode_program
-from .dialect import Tile, tensor_of
+from .dialect import Tile, is_tile, tensor_of
 from .fragments import INSTRUCTIONS, Instruction
 
 
@@ -75,7 +75,8 @@ class LoadScalesOp(Tile.Operation, name="load_scales", traits=[ext.Pure]):
 
     `side` "a": tile[group of the column, i], of weights; "b": tile[i mod rows, group], of
     activations. A group has `group` columns, of which the tile's first is in that of `first` (see
-    `tile.load`); `block` is that of the instruction, and divides it.
+    `tile.load`); `block` is that of the instruction, and divides it. With `row`, `tile` is in
+    global memory, and i counts from there. The result may be in shared memory, order "scales".
     """
 
     tile: Operand[Any]
@@ -85,6 +86,7 @@ class LoadScalesOp(Tile.Operation, name="load_scales", traits=[ext.Pure]):
     block: ir.IntegerAttr
     fragment: Result[Any]
     first: Optional[Operand[Any]] = None
+    row: Optional[Operand[Any]] = None
 
     def verify_invariants(self) -> bool:
         if self.side.value not in ("a", "b") or self.group.value % self.block.value:
@@ -185,5 +187,11 @@ def _multiplies(op: MmaOp | MmaScaledOp, record: Instruction) -> bool:
     wrong = kinds != (record.weight_operand, record.operand)
     if uneven or a.shape[1] != b.shape[1] or wrong:
         op.location.emit_error(f"{op.operation.name}: {record.name} does not multiply {a} by {b}")
+        return False
+    placed = is_tile(op.a.type, "shared"), is_tile(op.accumulator.type, "tmem")
+    if placed != (record.in_tensor_memory,) * 2:
+        op.location.emit_error(
+            f"{op.operation.name}: {record.name} does not add {op.a.type} to {op.accumulator.type}"
+        )
         return False
     return True

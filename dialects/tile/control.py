@@ -7,8 +7,9 @@ from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from ..regions import walk
 from .dialect import Tile, shared_size
-from .hardware import machine, require_native
+from .hardware import is_native, machine, require_native
 from .schedule import Schedule
+from .tensor_memory import COLUMNS, placed_operands
 
 UNBOUNDED = 1 << 30
 """Larger than every index."""
@@ -114,6 +115,21 @@ def shared_copies(kernel: Any) -> list[Any]:
     return [op for op in walk(kernel) if op.operation.name == "tile.copy"]
 
 
+def _tensor_memory_fault(op: KernelOp) -> str:
+    """What is wrong with a kernel's allocations of tensor memory, if anything."""
+    allocations = [each for each in walk(op) if each.operation.name == "tile.tmem_allocate"]
+    if allocations and not is_native(op.target.value, "tcgen05.f16"):
+        return f"{op.target.value} has no tensor memory"
+    columns = sum(each.columns.value for each in allocations)
+    if columns > COLUMNS:
+        return f"{columns} columns of tensor memory exceed the {COLUMNS} there are"
+    for each in allocations:
+        users = [use.owner.name for use in each.memory.uses]
+        if users.count("tile.tmem_release") != 1:
+            return f"{each.columns.value} columns of tensor memory are not released once"
+    return ""
+
+
 def _schedule_is_whole(op: KernelOp) -> bool:
     try:
         Schedule.of(op.schedule)
@@ -133,8 +149,12 @@ def _fits(op: KernelOp) -> bool:
     except QccError as error:
         op.location.emit_error(f"tile.kernel: {error.what}; {error.next_step}")
         return False
+    if reason := _tensor_memory_fault(op):
+        op.location.emit_error(f"tile.kernel: {reason}")
+        return False
     accumulators = schedule.workers * 4 * schedule.strips * schedule.columns
-    stages = schedule.buffers * sum(shared_size(copy.tile.type) for copy in shared_copies(op))
+    stage = sum(shared_size(copy.tile.type) for copy in shared_copies(op))
+    stages = schedule.buffers * (stage + sum(size for _, size in placed_operands(op)))
     for what, need, most in (
         ("threads", schedule.threads, device.threads_per_block),
         ("accumulators", accumulators, device.registers_per_processor),

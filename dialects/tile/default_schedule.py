@@ -37,9 +37,10 @@ def default_schedule(
     checked(problem)
     device = machine(target)
     name = problem.instruction
-    grouped = _of_warp_groups(problem, device) if tensor_maps and not problem.blocks else ()
+    grouped = _of_warp_groups(problem, device) if tensor_maps else ()
+    tensor = _in_tensor_memory(problem, device) if tensor_maps else ()
     streams = _streams(problem, name, device)
-    for candidate in (*grouped, *streams, *_preferred(problem, name)):
+    for candidate in (*tensor, *grouped, *streams, *_preferred(problem, name)):
         fitted = _fitted(problem, candidate)
         splits = fitted.splits if fitted.streams else _splits(problem, fitted, device)
         fitted = replace(fitted, splits=splits)
@@ -53,29 +54,69 @@ def default_schedule(
     )
 
 
+def multiplies_any_tokens(problem: LinearProblem, target: str) -> bool:
+    """
+    Whether a machine multiplies the operands of a problem as they are, few tokens and many.
+
+    Where single warps do not, tensor copies must be able to bring the activations.
+    """
+    if is_native(target, problem.instruction):
+        return True
+    device = machine(target)
+    few = replace(problem, tokens=1)
+    candidates = (*_of_warp_groups(few, device), *_in_tensor_memory(few, device))
+    return any(not any(illegal(few, each, device)) for each in candidates)
+
+
 def _of_warp_groups(problem: LinearProblem, device: Machine) -> Iterator[Schedule]:
     """
-    Where the machine has them, and tokens are enough to keep them busy.
+    Where the machine has them, and tokens are enough to keep them busy, or warps do not multiply.
 
     Two groups of 64 channels: while one decodes or rescales, the other one multiplies. Wide tiles
     read shared memory least, as long as there are as many of them as multiprocessors.
     """
-    name = WARP_GROUP_INSTRUCTION_OF.get(problem.activation)
-    if name is None or not is_native(device.name, name) or problem.tokens <= FEW_TOKENS:
+    name = WARP_GROUP_INSTRUCTION_OF.get(problem.activation, "")
+    if problem.blocks or not name or not is_native(device.name, name) or _is_few(problem, device):
         return
     row = 8 * BANK_ROW // INSTRUCTIONS[name].operand_bits  # columns of 128 bytes of activations
     rescaled_bytes = problem.group is not None and problem.operand.bits == 8
     depths = (row,) if rescaled_bytes else (2 * row, row)
     # Integer sums of short groups are converted and rescaled often: wide tiles of them spill.
     short = rescaled_bytes and chunk_of(problem) < PACKET_COLUMNS
-    for tokens in (64, 32) if short else (256, 128, 64, 32):
+    least = 32 if problem.tokens > FEW_TOKENS else 16
+    for tokens in (64, 32, 16) if short else (256, 128, 64, 32, 16):
         tiles = -(-problem.n // 128) * -(-problem.tokens // tokens)
-        if tokens == 32 or (
+        if tokens == least or (
             problem.tokens > tokens // 2 and (tokens < 256 or tiles >= MULTIPROCESSORS[device.name])
         ):
             for depth in depths:
                 for stages in (6, 5, 4, 3):
                     yield Schedule(name, 128, tokens, depth, 8, 1, 1, stages)
+
+
+def _is_few(problem: LinearProblem, device: Machine) -> bool:
+    """Whether the tokens are too few to keep more than single warps busy, which can multiply."""
+    return problem.tokens <= FEW_TOKENS and is_native(device.name, problem.instruction)
+
+
+def _in_tensor_memory(problem: LinearProblem, device: Machine) -> Iterator[Schedule]:
+    """
+    Where the machine has it, for more than few tokens, or for what warps do not multiply.
+
+    As wide as there are tokens, or narrower where sums of groups need the columns and registers.
+    """
+    name = problem.tensor_instruction
+    if not name or _is_few(problem, device) or not is_native(device.name, name):
+        return
+    row = 8 * BANK_ROW // INSTRUCTIONS[name].operand_bits  # columns of 128 bytes
+    widest = min(256, max(16, 1 << (problem.tokens - 1).bit_length()))
+    tiles = -(-problem.n // 128) * -(-problem.tokens // widest)
+    if widest == 256 and tiles < MULTIPROCESSORS[device.name]:
+        widest = 128
+    for tokens in (each for each in (256, 128, 64, 32, 16) if each <= widest):
+        for depth in (2 * row, row) if problem.operand.bits == 16 else (row,):
+            for stages in (6, 5, 4, 3, 2):
+                yield Schedule(name, 128, tokens, depth, 8, 1, 1, stages)
 
 
 def _streams(problem: LinearProblem, name: str, device: Machine) -> Iterator[Schedule]:

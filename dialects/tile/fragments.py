@@ -9,8 +9,10 @@ t = lane & 3, e elements in a 32-bit register and K = 8e:
     C [16, 8]    row = g + 8 (v >> 1)        n = 2t + (v & 1)                   v < 4
 
 B is given as [n, k], the orientation of a linear layer's weight. `wgmma` has four warps, each
-with 16 rows of A and C in the same form. Scales of blocks are bytes of one register: a lane whose
-t is 0 or 1 holds those of row g + 8t of A, every lane those of row g of B (spec cuda.md §2).
+with 16 rows of A and C in the same form. `tcgen05` takes both operands from shared memory and adds
+in tensor memory; what a warp loads of its sums is C in the same form. Scales of blocks are bytes of
+one register: a lane whose t is 0 or 1 holds those of row g + 8t of A, every lane those of row g of
+B (spec cuda.md §2).
 """
 
 from __future__ import annotations
@@ -54,8 +56,20 @@ class Instruction:
         return self.m == 64
 
     @property
+    def in_tensor_memory(self) -> bool:
+        """Whether one thread issues it for 128 rows, and sums are in tensor memory."""
+        return self.m == 128
+
+    @property
+    def kind(self) -> str:
+        """Of those in tensor memory: the `Tensor_kind` of the device header."""
+        return TENSOR_KINDS[self.name]
+
+    @property
     def function(self) -> str:
         """The name of the device header's function."""
+        if self.in_tensor_memory:
+            return f"tensor_mma_{self.kind}"
         if not self.of_warp_group:
             return self.name.replace(".", "_")
         return f"wgmma_m64k{self.k}_{self.name.removeprefix('wgmma.')}"
@@ -103,6 +117,16 @@ def _wgmma(name: str, k: int, operand: str, bits: int, accumulator: str) -> Inst
     return Instruction(name, 64, 8, k, operand, bits, accumulator)
 
 
+def _tcgen05(
+    name: str, k: int, operand: str, bits: int, accumulator: str, block: int = 0, scale: str = ""
+) -> Instruction:
+    return Instruction(name, 128, 8, k, operand, bits, accumulator, block, scale)
+
+
+TENSOR_KINDS = {
+    "tcgen05.f16": "f16", "tcgen05.bf16": "bf16", "tcgen05.i8": "s8", "tcgen05.f8f6f4": "e4m3",
+    "tcgen05.mxf8f6f4": "mxf8", "tcgen05.mxf4": "mxf4", "tcgen05.mxf4nvf4": "nvf4",
+}  # fmt: skip
 INSTRUCTIONS: dict[str, Instruction] = {
     each.name: each
     for each in (
@@ -121,6 +145,13 @@ INSTRUCTIONS: dict[str, Instruction] = {
         _wgmma("wgmma.bf16", 16, "bf16", 16, "f32"),
         _wgmma("wgmma.s8", 32, "i8", 8, "i32"),
         _wgmma("wgmma.e4m3", 32, "f8E4M3FN", 8, "f32"),
+        _tcgen05("tcgen05.f16", 16, "f16", 16, "f32"),
+        _tcgen05("tcgen05.bf16", 16, "bf16", 16, "f32"),
+        _tcgen05("tcgen05.i8", 32, "i8", 8, "i32"),
+        _tcgen05("tcgen05.f8f6f4", 32, "f8E4M3FN", 8, "f32"),
+        _tcgen05("tcgen05.mxf8f6f4", 32, "f8E4M3FN", 8, "f32", 32, "e8m0"),
+        _tcgen05("tcgen05.mxf4", 64, "f4E2M1FN", 4, "f32", 32, "e8m0"),
+        _tcgen05("tcgen05.mxf4nvf4", 64, "f4E2M1FN", 4, "f32", 16, "e4m3"),
     )
 }
 """Instructions by name; which machine has which is in hardware.py."""

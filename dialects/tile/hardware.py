@@ -131,6 +131,7 @@ wgmma.s8                         -  -  -  N  -  -  IGMMA               mma.m16n8
 wgmma.u8s8                       -  -  -  N  -  -  IGMMA               mma.m16n8k32.u8s8
 wgmma.b1.and                     -  -  -  N  -  -  BGMMA               mma.m16n8k256.b1.and
 tcgen05.f16                      -  -  -  -  N  -  UTCHMMA             mma.m16n8k16.f16
+tcgen05.bf16                     -  -  -  -  N  -  UTCHMMA             mma.m16n8k16.bf16
 tcgen05.f8f6f4                   -  -  -  -  N  -  UTCQMMA             mma.m16n8k32.f8f6f4
 tcgen05.i8                       -  -  -  -  N  -  UTCIMMA             mma.m16n8k32.s8
 tcgen05.mxf8f6f4                 -  -  -  -  N  -  UTCQMMA             mma.m16n8k32.mxf8

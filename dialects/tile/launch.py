@@ -13,6 +13,7 @@ from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .dialect import BANK_ROW, element_bytes, shared_size, tensor_of
 from .schedule import TENSOR_ALIGNMENT, Schedule, barrier_bytes
+from .tensor_memory import placed_operands
 
 PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
 
@@ -103,10 +104,12 @@ class SharedPlan:
     Where a block's shared memory goes: stages one behind the other, then the table of decoding.
 
     Barriers of the stages, for warp groups, come before the table. The epilogue reuses the
-    stages. `offsets` are those of the copied tiles in a stage.
+    stages. `offsets` are those of the copied tiles in a stage, `operands` of what the tensor unit
+    reads beside them (`placed_operands`).
     """
 
     offsets: tuple[int, ...]
+    operands: tuple[int, ...]
     stage_bytes: int
     barriers: int
     table: int
@@ -120,12 +123,21 @@ def shared_plan(kernel: Any) -> SharedPlan:
         stage += shared_size(copy.tile.type)
     if s.groups:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+    operands = []
+    for _, size in placed_operands(kernel):
+        operands.append(stage)
+        stage += size
+    if operands:
+        stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
     tokens = s.padded_tokens
     epilogue = max(1, s.warps_k - 1) * s.channels * tokens * 4 + tokens * PAD_BYTES
     barriers = max(stage * s.buffers, epilogue)
     table = barriers + barrier_bytes(s)
     entries = max((len(program.table) for program in programs(kernel)), default=0)
-    return SharedPlan(tuple(offsets), stage, barriers, table, table + (entries << TABLE_STRIDE))
+    return SharedPlan(
+        tuple(offsets), tuple(operands), stage, barriers, table,
+        table + (entries << TABLE_STRIDE),
+    )  # fmt: skip
 
 
 def tensor_boxes(kernel: Any) -> tuple[TensorBox, ...]:

@@ -38,6 +38,16 @@ INSTRUCTION_OF = {
 WARP_GROUP_INSTRUCTION_OF = {
     "f16": "wgmma.f16", "bf16": "wgmma.bf16", "i8": "wgmma.s8", "f8E4M3FN": "wgmma.e4m3",
 }  # fmt: skip
+TENSOR_INSTRUCTION_OF = {
+    "mma.m16n8k16.f16": "tcgen05.f16",
+    "mma.m16n8k16.bf16": "tcgen05.bf16",
+    "mma.m16n8k32.s8": "tcgen05.i8",
+    "mma.m16n8k32.e4m3": "tcgen05.f8f6f4",
+    "mma.m16n8k32.mxf8": "tcgen05.mxf8f6f4",
+    "mma.m16n8k64.mxf4": "tcgen05.mxf4",
+    "mma.m16n8k64.nvf4": "tcgen05.mxf4nvf4",
+}
+"""What multiplies the same operands in tensor memory, by a warp's instruction."""
 CONVERTED = {"f16": ("f32",), "bf16": ("f32",)}
 """Types of activations in memory that are rounded to those of the key as they are copied."""
 SCALE_ELEMENTS = {"float32": ("f32", 4), "uint8": ("ui8", 1), "int8": ("si8", 1)}
@@ -91,6 +101,11 @@ class LinearProblem:
     @property
     def integer(self) -> bool:
         return self.activation in INTEGERS
+
+    @property
+    def tensor_instruction(self) -> str:
+        """What multiplies the same in tensor memory, if anything."""
+        return TENSOR_INSTRUCTION_OF.get(self.instruction, "")
 
     @cached_property
     def program(self) -> DecodeProgram:
@@ -183,7 +198,11 @@ def block_instruction(weight: Format, x: Format, operand: str) -> str:
 
     Raises UnsupportedError where none does.
     """
-    records = [each for each in INSTRUCTIONS.values() if each.block and each.operand == operand]
+    records = [
+        each
+        for each in INSTRUCTIONS.values()
+        if each.block and each.operand == operand and not each.in_tensor_memory
+    ]
     reasons = {each.name: list(_unlike(each, (weight, x))) for each in records}
     for name, found in reasons.items():
         if not found:

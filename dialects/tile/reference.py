@@ -198,6 +198,12 @@ def _load_scales(block: _Block, op: Any) -> Array:
     stored = block.get(op.tile).T if op.side.value == "a" else block.get(op.tile)
     rows, blocks = tensor_of(op.fragment.type).shape
     columns = op.block.value * np.arange(blocks)
+    if op.row is not None:
+        part = stored[block.get(op.row) : block.get(op.row) + rows]
+        groups = (block.get(op.k) + columns) // op.group.value
+        padded = np.zeros((rows, max(groups) + 1), np.uint8)
+        padded[: len(part), : part.shape[1]] = part[:, : padded.shape[1]]
+        return padded[:, groups]
     at = block.get(op.k) - _first(block, op, stored.shape[1] * op.group.value) + columns
     return stored[np.arange(rows) % len(stored)][:, at // op.group.value]
 
@@ -248,6 +254,15 @@ def _group(k: int, group: int, first: int) -> int:
 def _mma(block: _Block, op: Any) -> Array:
     total = block.get(op.accumulator)
     return (total + block.get(op.a) @ block.get(op.b).T).astype(total.dtype)
+
+
+def _same(value: str) -> Callable[[_Block, Any], Array]:
+    """Ops that only move what an operand holds."""
+    return lambda block, op: block.get(getattr(op, value))
+
+
+def _tmem_view(_: _Block, op: Any) -> Array:
+    return np.zeros(tensor_of(op.piece.type).shape, _dtype(op.piece.type))
 
 
 def _rescale(block: _Block, op: Any) -> Array:
@@ -312,6 +327,12 @@ MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
     "tile.mma": _mma,
     "tile.load_scales": _load_scales,
     "tile.mma_scaled": _mma_scaled,
+    "tile.tmem_allocate": lambda block, op: 0,
+    "tile.tmem_view": _tmem_view,
+    "tile.tmem_release": lambda block, op: None,
+    "tile.place": _same("fragment"),
+    "tile.tmem_copy": _same("source"),
+    "tile.tmem_load": _same("piece"),
     "tile.rescale": _rescale,
     "tile.map": _map,
     "tile.read": _read,

@@ -18,11 +18,14 @@ from .dialect import BANK_ROW
 from .fragments import INSTRUCTIONS, Instruction
 from .hardware import Machine, is_native
 from .problem import SCALE_ELEMENTS, LinearProblem, row_roles, x_roles
+from .tensor_tiles import operand_bytes, unfit_for_tensor_memory
 
 MOST_REGISTERS = 254
 WARP_GROUP = 128
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 24, 240
 """Of a thread, as two warp groups that multiply and one that fetches share 64 Ki registers."""
+TENSOR_PRODUCER_REGISTERS, TENSOR_CONSUMER_REGISTERS = 72, 216
+"""The same where a thread of the group that fetches multiplies in tensor memory."""
 MOST_BOX = 256
 STREAMING_BLOCKS = 2
 """Blocks of a multiprocessor that share its registers when schedules stream."""
@@ -48,6 +51,8 @@ class Schedule:
 
     With an instruction of warp groups, each group of four warps makes 64 channels, and one more
     group fetches: activations by tensor copies, the rest by bulk copies, into a ring of stages.
+    So with one in tensor memory, where the groups make operands of what was fetched, and a thread
+    of the last one multiplies them.
     """
 
     instruction: str
@@ -68,8 +73,9 @@ class Schedule:
 
     @property
     def groups(self) -> int:
-        """Warp groups that multiply; 0 where every warp multiplies by itself."""
-        return self.warps // 4 if self.record.of_warp_group else 0
+        """Warp groups that compute; 0 where every warp fetches and multiplies by itself."""
+        of_groups = self.record.of_warp_group or self.record.in_tensor_memory
+        return self.warps // 4 if of_groups else 0
 
     @property
     def workers(self) -> int:
@@ -157,7 +163,7 @@ def stage_tiles(problem: LinearProblem, schedule: Schedule) -> list[SharedTile]:
     columns = s.share(problem.stored_k) if s.streams else s.depth
     element = "ui8" if operand.bits == 4 else operand.name
     tiles = [SharedTile("x", s.tokens, problem.x_columns(columns), element, -(-operand.bits // 8))]
-    if problem.x_format is not None:
+    if problem.x_format is not None and not s.record.in_tensor_memory:
         size = problem.x_format.block_size
         assert isinstance(size, int)
         blocks = columns // size
@@ -192,6 +198,9 @@ def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
     stage = sum(-(-tile.bytes // BANK_ROW) * BANK_ROW for tile in stage_tiles(problem, schedule))
     if schedule.groups:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+    if schedule.record.in_tensor_memory:
+        made = operand_bytes(problem, schedule)
+        stage += -(-made // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
     tile = schedule.channels * schedule.padded_tokens * 4
     epilogue = max(1, schedule.warps_k - 1) * tile + schedule.padded_tokens * 16
     table = len(problem.program.table) << TABLE_STRIDE
@@ -199,8 +208,14 @@ def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
 
 
 def barrier_bytes(schedule: Schedule) -> int:
-    """Of the two barriers of each stage, in whole rows of banks."""
+    """
+    Of the two barriers of each stage, in whole rows of banks.
+
+    In tensor memory there are three, one for the end, two for sums of groups, and its address.
+    """
     barriers = 2 * BARRIER_BYTES * schedule.stages
+    if schedule.record.in_tensor_memory:
+        barriers = BARRIER_BYTES * (3 * schedule.stages + 6)
     return -(-barriers // BANK_ROW) * BANK_ROW * (schedule.groups > 0)
 
 
@@ -239,8 +254,10 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     blocks = STREAMING_BLOCKS if schedule.streams else 1
     most = min(MOST_REGISTERS, device.registers_per_processor // (blocks * threads))
     if schedule.groups:
-        yield from _unfit_for_groups(problem, schedule)
-        most = CONSUMER_REGISTERS
+        in_tensor_memory = record.in_tensor_memory
+        unfit = unfit_for_tensor_memory if in_tensor_memory else _unfit_for_groups
+        yield from unfit(problem, schedule)
+        most = TENSOR_CONSUMER_REGISTERS if in_tensor_memory else CONSUMER_REGISTERS
     for what, need, most_ in (
         ("threads", schedule.threads, device.threads_per_block),
         ("bytes of shared memory", shared_bytes(problem, schedule), device.shared_per_block),

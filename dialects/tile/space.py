@@ -51,9 +51,10 @@ def schedule_of(values: Mapping[str, Value]) -> Schedule:
 
 
 def _instructions(problem: LinearProblem, device: Machine) -> tuple[Value, ...]:
-    grouped = WARP_GROUP_INSTRUCTION_OF.get(problem.activation)
-    usable = grouped and not problem.blocks and is_native(device.name, grouped)
-    return (problem.instruction, grouped) if grouped and usable else (problem.instruction,)
+    grouped = "" if problem.blocks else WARP_GROUP_INSTRUCTION_OF.get(problem.activation, "")
+    others = (grouped, problem.tensor_instruction)
+    usable = (each for each in others if each and is_native(device.name, each))
+    return (problem.instruction, *usable)
 
 
 def _estimate(problem: LinearProblem, device: Machine, schedule: Schedule) -> Estimate:

@@ -103,18 +103,22 @@ def test_sizes_are_dynamic(path: Path, model: nn.Module, shape: tuple[int, int])
     assert (y - model(x)).norm() < 0.2 * model(x).norm()
 
 
-def test_blocks_of_both_sides(tmp_path: Path) -> None:
-    """Multiplied natively on sm_120a: the reference multiplies the very same numbers."""
+@pytest.mark.parametrize(
+    ("machine", "k", "product"),
+    [("sm_120a", K - 1, b"mma_m16n8k64_mxf4"), ("sm_100a", 96, b"tensor_mma_mxf4")],
+)
+def test_blocks_of_both_sides(tmp_path: Path, machine: str, k: int, product: bytes) -> None:
+    """Multiplied natively: the reference multiplies the very same numbers."""
     side = {"format": "amxfp4", "scale": "pot"}
     recipe = {"default": {"weights": side, "activations": side}}
-    layer, x = nn.Linear(K - 1, N), torch.randn(5, K - 1)
-    made = qcc.compile(layer, (x,), recipe=recipe, target="cuda:emulate:sm_120a")
+    layer, x = nn.Linear(k, N), torch.randn(5, k)
+    made = qcc.compile(layer, (x,), recipe=recipe, target=f"cuda:emulate:{machine}")
     result = made.verify()
     assert result["passed"]
     assert all(output["max_rel_error"] < 1e-5 for output in result["outputs"])
     made.save(tmp_path / "layer.qcc")
     with zipfile.ZipFile(tmp_path / "layer.qcc") as archive:
-        assert b"mma_m16n8k64_mxf4" in archive.read("kernels/cuda/linear.cu")
+        assert product in archive.read("kernels/cuda/linear.cu")
 
 
 def test_members_tell_what_runs(path: Path) -> None:

@@ -81,22 +81,38 @@ def test_fp8_is_decoded_where_it_cannot(check):
     check(scheduled(text, LinearScheduling("sm_90a")))
 
 
+@pytest.mark.parametrize(("target", "group"), [("sm_90a", "wgmma.e4m3"), ("sm_100a", "tcgen05.")])
+def test_fp8_of_enough_channels_is_multiplied_by_groups_of_warps(target, group):
+    """Few tokens and many, where tensor copies bring the rows; else both are decoded to halves."""
+    text = ROUNDED.replace('"int8"', '"fp8_e4m3"').replace("W", "fp8_e4m3").replace("48", "144")
+    assert f'instruction = "{group}' in scheduled(text, LinearScheduling(target))
+    odd = text.replace("x128x", "x120x")
+    assert "mma.m16n8k16.f16" in scheduled(odd, LinearScheduling(target))
+
+
 @pytest.mark.parametrize(
-    ("weight", "x", "instruction"),
+    ("weight", "x", "instruction", "in_tensor_memory"),
     [
-        ("mxfp4", "mxfp4", "mma.m16n8k64.mxf4"),
-        ("amxfp4<scale=pot>", "amxfp4<scale=potr>", "mma.m16n8k64.mxf4"),
-        ("nvfp4<two_level=true>", "nvfp4", "mma.m16n8k64.nvf4"),
-        ("mxfp6_e2m3", "mxfp8_e4m3", "mma.m16n8k32.mxf8"),
+        ("mxfp4", "mxfp4", "mma.m16n8k64.mxf4", "mxf4"),
+        ("amxfp4<scale=pot>", "amxfp4<scale=potr>", "mma.m16n8k64.mxf4", "mxf4"),
+        ("nvfp4<two_level=true>", "nvfp4", "mma.m16n8k64.nvf4", "mxf4nvf4"),
+        ("mxfp6_e2m3", "mxfp8_e4m3", "mma.m16n8k32.mxf8", "mxf8f6f4"),
     ],
 )
-def test_blocks_are_multiplied_with_their_scales_where_the_target_can(weight, x, instruction):
+def test_blocks_are_multiplied_with_their_scales_where_the_target_can(
+    weight, x, instruction, in_tensor_memory
+):
     """Elsewhere, and with scales that no instruction takes, both are decoded to f16."""
     text = ROUNDED.replace('"int8"', f'"{x}"').replace("W", weight)
     native = scheduled(text, LinearScheduling("sm_120a"))
     assert f'instruction = "{instruction}"' in native
     assert ('layout = "pairs"' in native) == ("k64" in instruction)
-    for target in ("sm_80", "sm_89", "sm_90a", "sm_100a"):
+    copied = scheduled(text, LinearScheduling("sm_100a"))
+    assert f'instruction = "tcgen05.{in_tensor_memory}"' in copied
+    assert "tile.tensor_map" in copied
+    odd = text.replace("x128x", "x72x")  # rows that tensor copies do not bring
+    assert "tile.mma_scaled" not in scheduled(odd, LinearScheduling("sm_100a"))
+    for target in ("sm_80", "sm_89", "sm_90a"):
         assert "tile.mma_scaled" not in scheduled(text, LinearScheduling(target))
     other = text.replace(f'"{x}"', '"amxfp4"')
     assert "mma.m16n8k16.f16" in scheduled(other, LinearScheduling("sm_120a"))

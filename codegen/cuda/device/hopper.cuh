@@ -2,6 +2,7 @@
 #pragma once
 
 #include "memory.cuh"
+#include "register_lists.cuh"
 
 namespace qcc {
 
@@ -118,30 +119,6 @@ QCC_DEVICE void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-// The names of the accumulators, and their operands with the constraint c ("+f" or "+r").
-#define QCC_4 "%0, %1, %2, %3"
-#define QCC_8 QCC_4 ", %4, %5, %6, %7"
-#define QCC_16 QCC_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
-#define QCC_32 \
-  QCC_16       \
-  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define QCC_64                                                                                   \
-  QCC_32                                                                                         \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
-  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define QCC_128                                                                                  \
-  QCC_64                                                                                         \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
-  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "   \
-  "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, "   \
-  "%115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define QCC_D4(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
-#define QCC_D8(c, i) QCC_D4(c, i), QCC_D4(c, i + 4)
-#define QCC_D16(c, i) QCC_D8(c, i), QCC_D8(c, i + 8)
-#define QCC_D32(c, i) QCC_D16(c, i), QCC_D16(c, i + 16)
-#define QCC_D64(c, i) QCC_D32(c, i), QCC_D32(c, i + 32)
-#define QCC_D128(c, i) QCC_D64(c, i), QCC_D64(c, i + 64)
-
 // One instruction for `count` accumulators; `n` is its width, the rest are names of operands.
 #define QCC_FROM_REGISTERS(count, n, operands, b, flag, types, c, ends)                                 \
   if constexpr (accumulators == count)                                                            \
@@ -194,17 +171,5 @@ QCC_WGMMA(u8s8, 32, "k32.s32.u8.s8", s32, "+r", "", "")
 #undef QCC_WGMMA
 #undef QCC_FROM_SHARED
 #undef QCC_FROM_REGISTERS
-#undef QCC_4
-#undef QCC_8
-#undef QCC_16
-#undef QCC_32
-#undef QCC_64
-#undef QCC_128
-#undef QCC_D4
-#undef QCC_D8
-#undef QCC_D16
-#undef QCC_D32
-#undef QCC_D64
-#undef QCC_D128
 
 }  // namespace qcc

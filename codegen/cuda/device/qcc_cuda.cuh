@@ -21,6 +21,7 @@
 #include "packing.cuh"
 #include "mma.cuh"
 #include "hopper.cuh"
+#include "tensor_memory.cuh"
 
 #else
 #include "../emulator/emulator.h"

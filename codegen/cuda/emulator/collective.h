@@ -147,8 +147,17 @@ inline void check_barrier(int id, int threads, int line) {
          living);
 }
 
+// A thread that signals has ordered what it did in tensor memory before that.
+inline void check_tensor_order(const char* instruction, int line) {
+  if (current->tensor_ahead)
+    fail(Fault::race, line, "%s after reading tensor memory, without tensor_fence_before",
+         instruction);
+}
+
 // The warp arrives at barrier `id` and, if it is to wait, sleeps until all the others have.
 inline void arrive(int id, u32 expected, bool wait, const char* instruction, int line) {
+  check_tensor_order(instruction, line);
+  current->tensor_behind |= wait;
   if (!gather(instruction, line, nullptr)) return;
   Machine& machine = *current->machine;
   Warp& warp = *current->warp;

@@ -9,6 +9,7 @@
 #include "mma.h"
 #include "schedule.h"
 #include "tensor_copies.h"
+#include "tensor_memory.h"
 #include "views.h"
 #include "warp.h"
 #include "wgmma.h"

@@ -16,7 +16,7 @@ namespace qcc::emulator {
   counter(mma_integer) counter(mma_minifloat) counter(mma_warpgroup) counter(multiply_adds)    \
   counter(shuffles) counter(votes) counter(block_syncs) counter(warp_syncs) counter(atomics)   \
   counter(conversions) counter(half_arithmetic) counter(bit_operations) counter(dot_products)  \
-  counter(special_functions) counter(tensor_copies)
+  counter(special_functions) counter(tensor_copies) counter(mma_tensor)
 
 enum class Counter {
 #define counter(name) name,

@@ -96,6 +96,45 @@ struct Product {
   void* d[lanes];
 };
 
+// What the tensor unit was asked for and has not been seen to finish: a product, a copy of scales,
+// or (`execute` is null) a commit, whose barrier receives an arrival when all before it is done.
+struct Tensor_work {
+  void (*execute)(Machine&, const Tensor_work&);
+  int line;
+  Moment issued;
+  u32 barrier;
+  u32 d, columns;  // where it writes
+  u32 instruction, a_scales, b_scales;
+  bool add;
+  u64 a, b;  // descriptors
+  u32 rows;  // that it reads of b
+  Knowledge brought;  // of a commit: what came before it
+};
+
+// The last accesses of 16 lanes of a column of tensor memory.
+struct Tensor_tag {
+  Moment write, read;
+  int write_line, read_line;
+};
+
+constexpr u32 tensor_lanes = 128, tensor_columns = 512, tensor_slice = 32;
+
+// Empty until the block allocates.
+struct Tensor_memory {
+  std::vector<u32> words;
+  std::vector<Tensor_tag> tags;
+  std::vector<Tensor_work> work;
+  std::vector<u32> operand;  // of the product that is executed
+  u32 owner[tensor_columns / tensor_slice];  // 1 + the first column of the allocation; 0: free
+  bool relinquished;
+
+  void clear() {
+    words.clear(), tags.clear(), work.clear();
+    memset(owner, 0, sizeof owner);
+    relinquished = false;
+  }
+};
+
 struct Thread {
   Fiber fiber;
   Machine* machine;
@@ -107,6 +146,8 @@ struct Thread {
   int line;
   u32 copy_groups;
   u32 fenced;  // up to this time its writes are seen by tensor copies and products
+  bool tensor_behind;  // waited at a barrier, with no tensor_fence_after since
+  bool tensor_ahead;   // read tensor memory, with no tensor_fence_before since
   std::vector<Copy> copies;
   std::vector<Access_record> accesses;
 };
@@ -150,6 +191,7 @@ struct Machine {
   Barrier barriers[16];
   std::vector<Transfer> transfers;
   std::vector<Mbarrier> mbarriers;
+  Tensor_memory tensor;
   std::vector<u8> shared;
   std::vector<Tag> tags;
   u64 counters[counter_count];

@@ -42,6 +42,7 @@ inline void bring(Knowledge& brought) {
 }
 
 inline void arrive_at(Mbarrier& barrier, u32 bytes, int line) {
+  check_tensor_order("mbarrier_arrive", line);
   if (!barrier.pending)
     fail(Fault::misuse, line, "more than %u arrivals in a phase of the mbarrier at byte %u",
          barrier.expected, barrier.offset);
@@ -52,6 +53,7 @@ inline void arrive_at(Mbarrier& barrier, u32 bytes, int line) {
 }
 
 inline void wait_at(u32 offset, u32 parity, int line) {
+  current->tensor_behind = true;
   for (;;) {
     Mbarrier& barrier = known_mbarrier(offset, line);
     if (barrier.phase != (parity & 1)) {

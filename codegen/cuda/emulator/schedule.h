@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "mbarriers.h"
+#include "tensor_unit.h"
 #include "traffic.h"
 
 namespace qcc::emulator {
@@ -47,6 +47,7 @@ inline void prepare_warp(Machine& machine, int number) {
     thread.exited = false;
     thread.waiting = nullptr;
     thread.copy_groups = thread.fenced = 0;
+    thread.tensor_behind = thread.tensor_ahead = false;
     thread.copies.clear();
     thread.accesses.clear();
     prepare_fiber(thread.fiber, machine.stacks->stack(index), enter_thread);
@@ -100,6 +101,7 @@ inline void run_block(Machine& machine, Index3 block) {
   machine.spins = 0;
   machine.transfers.clear();
   machine.mbarriers.clear();
+  machine.tensor.clear();
   for (Barrier& barrier : machine.barriers) barrier = Barrier{};
   // All ones are NaN in every floating-point format: what was never written shows in the results.
   machine.shared.assign(launch.shared_bytes, 0xff);
@@ -110,8 +112,8 @@ inline void run_block(Machine& machine, Index3 block) {
       current = &next_thread(*warp);
       switch_fiber(machine.home, current->fiber);
     } else if (!machine.living_warps) {
-      return;
-    } else if (!land_first(machine)) {
+      return report_tensor_leaks(machine);
+    } else if (!land_first(machine) && !finish_tensor_work(machine)) {
       return report_deadlock(machine);
     }
   }

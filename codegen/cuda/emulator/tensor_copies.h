@@ -81,6 +81,24 @@ inline u32 swizzled(u32 address, u32 span) {
   return span ? address ^ ((address >> 7 & (span / 16 - 1)) << 4) : address;
 }
 
+// A product of the async proxy reads the 16 bytes at `address`.
+inline void read_by_product(u32 address, int line) {
+  Machine& machine = *current->machine;
+  if (address + 16 > machine.shared.size())
+    fail(Fault::out_of_bounds, line, "a product reads byte %u of shared memory, which has %zu",
+         address, machine.shared.size());
+  tag_read(address, 16, line);
+  for (u32 byte = address; byte < address + 16 && !machine.tags.empty(); ++byte) {
+    const Tag& tag = machine.tags[byte];
+    const Thread& writer = machine.threads[thread_of(tag.write)];
+    if (!tag.async && time_of(tag.write) > writer.fenced)
+      fail(Fault::race, line,
+           "a product reads byte %u of shared memory, which thread %u wrote (line %u) without "
+           "fence_async_proxy",
+           byte, writer.number, tag.write_line);
+  }
+}
+
 inline Transfer tensor_transfer(const Tensor& tensor, u32 to, const s32 (&at)[5], int line) {
   Transfer transfer{};
   transfer.to = 0;

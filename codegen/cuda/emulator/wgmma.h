@@ -37,23 +37,9 @@ namespace emulator {
 inline const u8* operand_bytes(u64 descriptor, int row, int k, int line) {
   const u32 start = (descriptor & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
   const u32 mode = descriptor >> 62, span = mode == 1 ? 128 : mode == 2 ? 64 : 32;
-  const u32 linear = start + row / 8 * stride + row % 8 * span + k;
-  const u32 address = swizzled(linear, span);
-  Machine& machine = *current->machine;
-  if (address + 16 > machine.shared.size())
-    fail(Fault::out_of_bounds, line, "a product reads byte %u of shared memory, which has %zu",
-         address, machine.shared.size());
-  tag_read(address, 16, line);
-  for (u32 byte = address; byte < address + 16 && !machine.tags.empty(); ++byte) {
-    const Tag& tag = machine.tags[byte];
-    const Thread& writer = machine.threads[thread_of(tag.write)];
-    if (!tag.async && time_of(tag.write) > writer.fenced)
-      fail(Fault::race, line,
-           "a product reads byte %u of shared memory, which thread %u wrote (line %u) without "
-           "fence_async_proxy",
-           byte, writer.number, tag.write_line);
-  }
-  return &machine.shared[address];
+  const u32 address = swizzled(start + row / 8 * stride + row % 8 * span + k, span);
+  read_by_product(address, line);
+  return &current->machine->shared[address];
 }
 
 // One column of the 16 rows of a warp.

@@ -43,6 +43,15 @@ BLOCKS = {
     ),
     "prefill_mxfp8": LinearProblem(4096, 4096, 512, "mxfp8_e4m3", "f8E4M3FN", blocks="mxfp8_e4m3"),
 }
+TENSOR = {
+    name: problem
+    for name, problem in (DEFAULTS | HOPPER | BLOCKS).items()
+    if "odd" not in name and (problem.tokens > 16 or problem.blocks)
+}
+TENSOR_OPCODE = {
+    "f16": "UTCHMMA", "bf16": "UTCHMMA", "i8": "UTCIMMA", "f8E4M3FN": "UTCQMMA",
+    "f4E2M1FN": "UTCOMMA",
+}  # fmt: skip
 GROUP_OPCODE = {"f16": "HGMMA", "bf16": "HGMMA", "i8": "IGMMA", "f8E4M3FN": "QGMMA"}
 OPCODE = {"f16": "HMMA.16816.F32", "bf16": "HMMA.16816.F32.BF16", "i8": "IMMA.16832.S8.S8"}
 
@@ -71,7 +80,7 @@ def test_source(golden: Callable[[str, str], None], name: str, target: str) -> N
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Resources]]:
     """By machine, then by kernel: what they cost."""
-    given = {"sm_80": DEFAULTS, "sm_90a": DEFAULTS | HOPPER, "sm_120a": BLOCKS}
+    given = {"sm_80": DEFAULTS, "sm_90a": DEFAULTS | HOPPER, "sm_100a": TENSOR, "sm_120a": BLOCKS}
     jobs = [Job("linear", source_of(each, target), target) for target, each in given.items()]
     folder: Path = tmp_path_factory.mktemp("cubins")
     cubins = build_all(jobs, folder, compiler=find_compiler())
@@ -104,6 +113,26 @@ def test_default_schedules_spill_nothing(
     count = found.count(OPCODE[problem.activation])
     assert count == found.count("HMMA", "IMMA")
     assert count % products == 0 if s.streams else count == products  # nvcc peels its loop
+
+
+@pytest.mark.parametrize("name", TENSOR)
+def test_tensor_memory(built: dict[str, dict[str, Resources]], name: str) -> None:
+    """One product for each 32 bytes of K and pair of signs, by one thread; nothing is spilled."""
+    found, problem = built["sm_100a"][name], TENSOR[name]
+    s = default_schedule(problem, "sm_100a")
+    assert s.instruction == problem.tensor_instruction
+    assert not found.spills
+    assert not found.warnings
+    pairs = 1 + problem.format.splits_signs
+    if problem.x_format is not None:
+        pairs *= 1 + problem.x_format.splits_signs
+        assert found.count("UTCCP") > 0
+    products = s.depth // s.record.k * pairs
+    count = found.count(TENSOR_OPCODE[problem.activation])
+    assert count
+    assert count % products == 0  # nvcc may peel its loop
+    assert found.count("LDTM") > 0
+    assert found.count("HMMA", "IMMA", "QMMA", "OMMA") == 0
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -37,7 +37,8 @@ def test_fragments_hold_every_element_once(instruction):
     assert instruction.a.shape == (16, instruction.k)
     assert instruction.b.shape == (instruction.n, instruction.k)
     assert instruction.c.shape == (16, instruction.n)
-    assert instruction.m == (64 if instruction.of_warp_group else 16)  # four warps, 16 rows each
+    warps = 8 if instruction.in_tensor_memory else 4 if instruction.of_warp_group else 1
+    assert instruction.m == 16 * warps
 
 
 shapes = st.tuples(st.integers(0, 4), st.integers(0, 4)).map(lambda e: (1 << e[0], 1 << e[1]))

@@ -1,0 +1,318 @@
+"""
+Rules for kernels whose sums are in tensor memory (sm_100a): one thread fetches, two warp groups
+make operands, one thread multiplies, and the groups take the sums.
+
+Of each stage, `full` counts the bytes of its copies, `ready` the warps that have made operands and
+scales of them (tensor_operand_rules.py), `empty` the end of the products, and where sums of groups
+are rescaled also the warps that have done so. Those sums have two sets of columns: while one is
+multiplied into (`made` is signalled at the end), the other is rescaled (then `taken` is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...dialects.bindings import ir
+from ...dialects.regions import walk
+from ...dialects.tile.dialect import BANK_ROW, element_bytes, note_of, tensor_of
+from ...dialects.tile.schedule import (
+    BARRIER_BYTES,
+    TENSOR_CONSUMER_REGISTERS,
+    TENSOR_PRODUCER_REGISTERS,
+)
+from ...dialects.tile.tensor_memory import LANES
+from ...dialects.tile.tensor_tiles import COPY_BYTES, COPY_COLUMNS, SCALES_AT_ONCE
+from .control_rules import Rule
+from .copy_rules import declare_stage_tile
+from .kernel_text import KernelText, c_type
+from .printer import divided, grouped, linear
+from .tensor_operand_rules import declare_operands, fetch_scales_ahead, make_operands
+from .warp_group_rules import fetch
+
+PIECE = 32
+"""Bytes of a row of K that an instruction multiplies."""
+
+
+def allocate(text: KernelText, op: Any) -> None:
+    """By the first warp; the address is read after the barrier that publishes it."""
+    out, s, columns = text.out, text.schedule, op.columns.value
+    place = text.plan.barriers + BARRIER_BYTES * (3 * s.stages + 5)
+    out.line()
+    out.comment(f"{columns} columns of tensor memory")
+    out.line(f"const Shared<u32> tensor_address({place}, 1);")
+    with out.block("if (warp == 0)"):
+        out.line(f"tensor_allocate(tensor_address, {columns});")
+        out.line("tensor_relinquish();")
+    text.names[op.memory] = "tensor"
+
+
+def view(text: KernelText, op: Any) -> None:
+    """A name for its first column; declared behind the barrier, by `pipeline`."""
+    if note_of(op.piece.type) == "sums":
+        text.names[op.piece] = text.out.fresh("sums")
+        return
+    (copy,) = (use.owner for use in op.piece.uses)
+    source: Any = copy.operands[0].owner
+    tile = source.operands[0]
+    name = text.name(tile if isinstance(tile.owner, ir.Block) else tile.owner.operands[0])
+    text.names[op.piece] = f"{name}_columns"
+
+
+def release(text: KernelText, op: Any) -> None:
+    """All warps have what they wanted."""
+    columns = op.memory.owner.attributes["columns"].value
+    text.out.line("tensor_fence_before();")
+    text.out.line(text.sync)
+    with text.out.block("if (warp == 0)"):
+        text.out.line("tensor_fence_after();")
+        text.out.line(f"tensor_release(tensor, {columns});")
+
+
+def load_sums(text: KernelText, op: Any) -> None:
+    """The sums of all of K."""
+    out = text.out
+    name = text.names[op.fragment] = "total"
+    out.line("mbarrier_wait(done, 0);")
+    out.line("tensor_fence_after();")
+    _load(text, op, name, text.name(op.piece))
+
+
+def _load(text: KernelText, op: Any, name: str, piece: str) -> None:
+    kind = c_type(tensor_of(op.fragment.type).element_type)
+    text.out.line(f"{kind} {name}{text.declared_sums()};")
+    text.out.line(f"tensor_load({name}, {piece} + (16 * warp_n << 16));")
+
+
+def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
+    """The ring: its barriers, the thread that fetches, the one that multiplies, the others."""
+    out, s, step = text.out, text.schedule, op.step.value
+    block = op.body.blocks[0]
+    k, carried = block.arguments
+    text.names[k], text.names[carried] = "k", text.name(op.initial)
+    text.names[op.result] = text.name(op.initial)
+    copies = [each for each in block.operations if each.operation.name == "tile.copy"]
+    (steps,) = (each for each in block.operations if each.operation.name == "tile.steps")
+    for each in copies:
+        declare_stage_tile(text, each)
+    declare_operands(text, steps)
+    _declare_barriers(text, steps)
+    out.line()
+    with out.block(f"if (thread >= {s.workers})"):
+        out.line(f"decrease_registers<{TENSOR_PRODUCER_REGISTERS}>();")
+        out.comment("The producer: one thread of the last warp group")
+        with out.block(f"if (thread == {s.workers})"), _ring(text, step):
+            out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
+            fetch(text, copies)
+        out.comment("One thread of another warp multiplies")
+        with out.block(f"if (thread == {s.workers + 32})"):
+            _multiply_all(text, steps, step)
+        out.line("return;")
+    out.line(f"increase_registers<{TENSOR_CONSUMER_REGISTERS}>();")
+    out.line()
+    _work(text, steps, step, rules)
+
+
+def _work(text: KernelText, steps: Any, step: int, rules: dict[str, Rule]) -> None:
+    """What the warp groups do with each stage."""
+    out, rescaled = text.out, _loads(steps)
+    out.comment("The warp groups: operands of what has arrived, 16 channels of each warp")
+    if rescaled:
+        _declare_take(text, steps, rules)
+        out.line("int k = first, stage = 0, phase = 0, step = 0;")
+    fetch_scales_ahead(text, steps)
+    with _ring(text, step, declared=bool(rescaled)):
+        out.line("mbarrier_wait(full.at(stage), phase);")
+        make_operands(text, steps, rules)
+        out.line("fence_async_proxy();")
+        out.line("sync_warp();  // all lanes have made their part")
+        out.line("if (lane == 0) mbarrier_arrive(ready.at(stage));")
+        if rescaled:
+            out.line(f"if (step > 0) take(k - {step}, {_before(text)}, step - 1);")
+            out.line("++step;")
+    if rescaled:
+        out.line(f"take(k - {step}, {_before(text)}, step - 1);")
+
+
+def _before(text: KernelText) -> str:
+    return f"stage == 0 ? {text.schedule.stages - 1} : stage - 1"
+
+
+def _declare_take(text: KernelText, steps: Any, rules: dict[str, Rule]) -> None:
+    """Rescales what a step made of each group, chunk by chunk."""
+    out, block = text.out, steps.body.blocks[0]
+    text.names[block.arguments[0]] = "column"
+    text.names[block.arguments[1]] = text.names[steps.result] = text.name(steps.initial)
+    out.comment("Adds the sums that step `step` made of its groups, each times its scale")
+    with out.block("const auto take = [&](int k, int stage, int step)", "};"):
+        out.line("mbarrier_wait(made.at(step & 1), step >> 1 & 1);")
+        out.line("tensor_fence_after();")
+        count, chunk = steps.count.value, steps.step.value
+        with out.loop("chunk", count) as index:
+            for op in block.operations:
+                if op.operation.name == "tile.tmem_load":
+                    name = text.names[op.fragment] = out.fresh("part")
+                    _load(text, op, name, _buffer(text, op.piece.owner, count, index, "step & 1"))
+                elif op.operation.name == "tile.rescale":
+                    text.walk.chunk, text.walk.packet = index, "0"
+                    text.walk.chunk_columns = chunk
+                    rules["tile.rescale"](text, op)
+        out.line("tensor_fence_before();")
+        out.line("sync_warp();")
+        with out.block("if (lane == 0)"):
+            out.line("mbarrier_arrive(taken.at(step & 1));")
+            out.line("mbarrier_arrive(empty.at(stage));")
+
+
+def _buffer(text: KernelText, mma: Any, count: int, chunk: str, parity: str) -> str:
+    """The first column of the sums of a chunk: those of two steps, in turn."""
+    tokens = text.schedule.tokens
+    sums = text.name(mma.operands[2])
+    return linear(sums, (tokens * count, f"({parity})"), (tokens, chunk))
+
+
+def _loads(steps: Any) -> list[Any]:
+    return [op for op in steps.body.blocks[0].operations
+            if op.operation.name == "tile.tmem_load"]  # fmt: skip
+
+
+@contextmanager
+def _ring(text: KernelText, step: int, declared: bool = False) -> Iterator[None]:
+    """A loop over the steps of K, with the stage of each and the phase of its barriers."""
+    out = text.out
+    start = "" if declared else "int k = first, stage = 0, phase = 0"
+    with out.block(f"for ({start}; k < last; k += {step})"):
+        yield
+        out.line(f"if (++stage == {text.schedule.stages}) stage = 0, phase ^= 1;")
+
+
+def _declare_barriers(text: KernelText, steps: Any) -> None:
+    out, s, plan = text.out, text.schedule, text.plan
+    rescaled = bool(_loads(steps))
+    ends = ("made", "taken") if rescaled else ("done",)
+    names = {"full": s.stages, "ready": s.stages, "empty": s.stages}
+    names |= {"made": 2, "taken": 2} if rescaled else {"done": 1}
+    arrivals = {"full": 1, "ready": s.warps, "empty": 1 + s.warps * rescaled}
+    arrivals |= {"made": 1, "taken": s.warps, "done": 1}
+    out.line()
+    out.comment("Barriers of a stage: its bytes have arrived; operands are made; it is free again")
+    place = plan.barriers
+    for name, count in names.items():
+        if name == ends[0]:
+            out.comment("Sums of a step are made, and taken" if rescaled else "All sums are made")
+        out.line(f"const Shared<u64> {name}({place}, {count});")
+        place += BARRIER_BYTES * count
+    with out.block("if (thread == 0)"):
+        with out.loop("stage", s.stages) as stage:
+            for name in ("full", "ready", "empty"):
+                out.line(f"mbarrier_init({name}.at({stage}), {arrivals[name]});")
+        for name in ends:
+            for index in range(names[name]):
+                out.line(f"mbarrier_init({name}.at({index}), {arrivals[name]});")
+        out.line("fence_mbarrier_init();")
+    out.line("tensor_fence_before();")
+    out.line("sync_threads();")
+    out.line("tensor_fence_after();")
+    out.line("const u32 tensor = tensor_address.load(0);")
+    for op in walk(text.op):
+        if op.operation.name == "tile.tmem_view":
+            at = linear("tensor", op.column.value)
+            out.line(f"const u32 {text.name(op.piece)} = {at};")
+
+
+def _multiply_all(text: KernelText, steps: Any, step: int) -> None:
+    """Copies of scales and products of each stage, in the order of the program."""
+    out, rescaled = text.out, _loads(steps)
+    count = ", step = 0" if rescaled else ""
+    with out.block(f"for (int k = first, stage = 0, phase = 0{count}; k < last; k += {step})"):
+        out.line("mbarrier_wait(ready.at(stage), phase);")
+        if rescaled:
+            out.line("if (step > 1) mbarrier_wait(taken.at(step & 1), step >> 1 & 1 ^ 1);")
+        out.line("tensor_fence_after();")
+        for op in steps.body.blocks[0].operations:
+            if op.operation.name == "tile.tmem_copy":
+                _copy_scales(text, op)
+        _products(text, steps)
+        out.line("tensor_commit(empty.at(stage));")
+        if rescaled:
+            out.line("tensor_commit(made.at(step & 1));")
+            out.line("++step;")
+        out.line(f"if (++stage == {text.schedule.stages}) stage = 0, phase ^= 1;")
+    if not rescaled:
+        out.line("tensor_commit(done);")
+
+
+def _copy_scales(text: KernelText, op: Any) -> None:
+    """512 bytes are four scales of 128 rows."""
+    rows, blocks = tensor_of(op.source.type).shape
+    copies = -(-rows // LANES) * blocks // SCALES_AT_ONCE
+    with text.out.loop("piece", copies) as piece:
+        to = linear(text.name(op.to), (COPY_COLUMNS, piece))
+        from_ = f"{text.name(op.source)}(stage).at({linear((COPY_BYTES // 4, piece))})"
+        text.out.line(f"tensor_copy_scales({to}, {from_});")
+    text.names[op.scales] = text.name(op.to)
+
+
+def _products(text: KernelText, steps: Any) -> None:
+    out, s, record = text.out, text.schedule, text.schedule.record
+    pieces = steps.step.value * record.operand_bits // 8 // PIECE
+    count = steps.count.value
+    products = [op for op in steps.body.blocks[0].operations
+                if op.operation.name in ("tile.mma", "tile.mma_scaled")]  # fmt: skip
+    kind = f"Tensor_kind::{record.kind}, {s.tokens}"
+    out.comment(f"{len(products) * count * pieces} products, {record.k} columns of K each")
+    with out.loop("chunk", count) as chunk, out.loop("piece", pieces) as piece:
+        at = linear((pieces, chunk), piece)
+        scale = _scale_byte(record, at)
+        out.line(f"const u32 instruction = tensor_instruction<{kind}>({scale});")
+        for index, op in enumerate(products):
+            a, b = (_operand(text, each, at) for each in (op.a, op.b))
+            scales = ""
+            if record.block:
+                scales = "".join(
+                    f", {_scale_columns(text, each, at)}" for each in (op.a_scales, op.b_scales)
+                )
+            sums, add = text.name(steps.initial), _adds(index, piece)
+            if op.operation.name == "tile.mma" and _loads(steps):
+                sums = _buffer(text, op, count, chunk, "step & 1")
+                add = f"{piece} > 0" if piece != "0" else "0"
+            arguments = f"{sums}, {a}, {b}, instruction{scales}, {add}"
+            out.line(f"{record.function}({arguments});")
+
+
+def _adds(index: int, piece: str) -> str:
+    """The first product of all overwrites what tensor memory holds."""
+    if index:
+        return "1"
+    return "k > first" if piece == "0" else f"k > first || {piece} > 0"
+
+
+def _scale_byte(record: Any, piece: str) -> str:
+    """The byte of a word of scales with which those of a piece begin."""
+    taken = record.k // record.block if record.block else SCALES_AT_ONCE
+    if taken == SCALES_AT_ONCE or piece == "0":
+        return ""
+    return linear((taken, f"({grouped(piece)} % {SCALES_AT_ONCE // taken})"))
+
+
+def _scale_columns(text: KernelText, scales: Any, piece: str) -> str:
+    record = text.schedule.record
+    rows = tensor_of(scales.type).shape[0]
+    words = SCALES_AT_ONCE * record.block // record.k  # pieces that share a word
+    return linear(text.name(scales), (COPY_COLUMNS * -(-rows // LANES), divided(piece, words)))
+
+
+def _operand(text: KernelText, value: Any, piece: str) -> str:
+    """Boxes of 128 bytes of K, all rows of each; in a box, pieces of 32 bytes."""
+    if value.owner.name == "tile.load":  # as it was copied
+        tile = value.owner.operands[0]
+        tensor = tensor_of(tile.type)
+        rows, width = tensor.shape[0], element_bytes(tensor.element_type)
+    else:
+        tile, rows, width = value, tensor_of(value.type).shape[0], 4
+    of_box = BANK_ROW // PIECE
+    box = divided(piece, of_box)
+    within = f"({grouped(piece)} % {of_box})" if piece != "0" else "0"
+    at = linear((rows * BANK_ROW // width, box), (PIECE // width, within))
+    return f"tensor_operand<{BANK_ROW}>({text.name(tile)}(stage).at({at}))"
