@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu_attention_reference import Read, exact
 from benchmarks.gpu_cases import DTYPES
 from benchmarks.gpu_launches import SCRATCH, Call, Trial, worst
 from qcc.codegen.cuda.emit_warps import emit_warps
+from qcc.compiler.tuning.attention_reference import Seen, exact
+from qcc.compiler.tuning.one_attention import stored_rows
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.tile.attention_problem import (
@@ -22,7 +23,6 @@ from qcc.dialects.tile.attention_problem import (
     Rows,
     default_attention,
 )
-from qcc.dialects.tile.cache_layout import cache_parts
 from qcc.dialects.tile.warp_launch import WarpLaunch
 from qcc.passes.attention_fold import FOLD_ROWS, attention_fold
 from qcc.passes.attention_kernel import attention_kernel
@@ -102,9 +102,9 @@ class Attention:
         count = min(self.queries, SAMPLED_QUERIES) if sampled else self.queries
         picked = np.unique(np.linspace(0, self.queries - 1, count).astype(int))
         by_query = query.reshape(self.planes, self.group, self.queries, -1)
-        read = Read(by_query[planes][:, :, picked], key[planes % len(key), : self.keys],
+        seen = Seen(by_query[planes][:, :, picked], key[planes % len(key), : self.keys],
                     value[planes % len(value), : self.keys], self.past + picked)  # fmt: skip
-        wanted, bound = exact(p, read)
+        wanted, bound = exact(p, seen)
 
         def error(result: np.ndarray) -> float:
             found = result.reshape(by_query.shape)[planes][:, :, picked]
@@ -143,21 +143,12 @@ class Attention:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """A cache's arguments, and the values in its distinct planes [planes, capacity, depth]."""
         distinct = min(self.planes, DISTINCT_PLANES)
-        shape = (distinct * self.capacity, rows.depth)
-        values = rng.standard_normal(shape, np.float32)
+        held, values = stored_rows(rng, problem, rows, distinct, self.capacity)
         program, tables = problem.program(rows), {}
-        if rows.format is None or program is None:
-            held = {rows.name: values.astype(DTYPES[rows.element])}
-            wide = held[rows.name].astype(np.float64)
-        else:
-            encoded = rows.format.encode_rows(values)
-            wide = rows.format.decode_rows(encoded, rows.depth).astype(np.float64)
-            stored = cache_parts(rows, program.order, encoded)
-            held = {f"{rows.name}_{role}": part for role, part in stored.items()}
-            if table := problem.table_name(rows):
-                tables[table] = np.array(program.table, np.uint32)
+        if program is not None and (table := problem.table_name(rows)):
+            tables[table] = np.array(program.table, np.uint32)
         given = {role: self._planes(part, distinct) for role, part in held.items()} | tables
-        return given, wide.reshape(distinct, self.capacity, -1)
+        return given, values
 
     def _planes(self, part: np.ndarray, distinct: int) -> np.ndarray:
         """The distinct planes, again and again."""

@@ -14,7 +14,6 @@ from ..codegen.cpu.code import build_code
 from ..dialects.bindings import ir
 from ..dialects.pim.device import Device
 from ..passes.assign_schedules import remove_schedules
-from ..passes.choosers import Choosers
 from ..passes.select_view import ViewSelection, select_view
 from .backends import AnyCode
 from .cuda.binaries import with_binaries
@@ -78,7 +77,7 @@ def _program(precision: Precision, module: ir.Module, target: Target, stores: St
         choices = tuple(found.apply(module)) if found else ()
         return Program(precision, module, parameters_of(module), build_code(module), choices)
     stored = StoredCudaSchedules(stores)
-    code = build_cuda(module, target, Choosers(linear=stored.choose))
+    code = build_cuda(module, target, stored.choosers)
     if not target.emulated:
         code = with_binaries(code)
     choices = tuple(stored.choices)

@@ -24,6 +24,10 @@ class Refused(Exception):
     """The verifier of the kernel does not accept these values."""
 
 
+class DeviceLost(Exception):
+    """A candidate left the device so that nothing works in this process any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """`disturbed`: the device did other work meanwhile, as far as can be seen."""
@@ -47,7 +51,7 @@ class Kernel(Protocol):
 class Backend(Protocol):
     """
     Any exception from `build` is a failure to compile (Refused: constraints), any from a kernel
-    one of running it.
+    one of running it; after a DeviceLost the process that ran it is replaced.
     """
 
     modelled: bool

@@ -49,17 +49,22 @@ class Built(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
-    """Of one request; a failure to build as well."""
+    """Of one request; a failure to build as well. With `lost` the worker ends after it."""
 
     measurement: Measurement
+    lost: bool = False
 
 
 class Compared(msgspec.Struct, frozen=True, tag=True):
-    """`seconds` of each candidate in each round, [rounds][candidates], unless one `failed`."""
+    """
+    `seconds` of each candidate in each round, [rounds][candidates], unless one `failed`; `lost` as
+    of Measured.
+    """
 
     seconds: list[list[float]] = []
     failed: Measurement | None = None
     why: str = ""
+    lost: bool = False
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -22,7 +22,7 @@ import msgspec
 
 from ...dialects.errors import QccError
 from ..measurement import Measurement
-from .backend import Backend, BackendName, Kernel, Refused, make_backend
+from .backend import Backend, BackendName, DeviceLost, Kernel, Refused, make_backend
 from .messages import (
     Broken,
     Build,
@@ -61,6 +61,8 @@ def main(words: Sequence[str]) -> int:
         request, sizes = request_of(line)
         reply, data = _answered(backend, request, attached(requests, sizes))
         _send(replies, reply, data)
+        if isinstance(reply, Measured | Compared) and reply.lost:
+            return 0
     return 0
 
 
@@ -85,7 +87,7 @@ def _answered(
         return _built(backend, request)
     if isinstance(request, Compare):
         return _compared(backend, request, data), ()
-    return Measured(_measured(backend, request, data[0])), ()
+    return _measured(backend, request, data[0]), ()
 
 
 def _prepared(backend: Backend, request: Prepare) -> Reply:
@@ -107,7 +109,7 @@ def _built(backend: Backend, request: Build) -> tuple[Reply, Sequence[bytes]]:
     return Built(time.perf_counter() - start), [built]
 
 
-def _measured(backend: Backend, request: Measure, built: bytes) -> Measurement:
+def _measured(backend: Backend, request: Measure, built: bytes) -> Measured:
     start = time.perf_counter()
     try:
         with closing(backend.load(request.task, built)) as kernel:
@@ -115,20 +117,23 @@ def _measured(backend: Backend, request: Measure, built: bytes) -> Measurement:
             checked = time.perf_counter()
             cost = {"validation": checked - start}
             if wrong:
-                return _failed(request, "correctness", wrong, cost)
+                return Measured(_failed(request, "correctness", wrong, cost))
             found = sampled(kernel.run, request.sampling)
     except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
         cost = {"benchmark": time.perf_counter() - start}
-        return _failed(request, "runtime", _told(error), cost)
-    return Measurement(
-        values=request.values,
-        seconds=found.median,
-        spread=found.spread,
-        samples=len(found.seconds),
-        contended=found.contended,
-        checked=True,
-        modelled=backend.modelled,
-        cost=cost | {"benchmark": time.perf_counter() - checked},
+        failed = _failed(request, "runtime", _told(error), cost)
+        return Measured(failed, lost=isinstance(error, DeviceLost))
+    return Measured(
+        Measurement(
+            values=request.values,
+            seconds=found.median,
+            spread=found.spread,
+            samples=len(found.seconds),
+            contended=found.contended,
+            checked=True,
+            modelled=backend.modelled,
+            cost=cost | {"benchmark": time.perf_counter() - checked},
+        )
     )
 
 
@@ -137,6 +142,7 @@ def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared
     Those that are compared were built anew, so they are checked. Each round begins with another
     candidate, so that none always follows the same one.
     """
+    lost = False
     with ExitStack() as stack:
         kernels: list[Kernel] = []
         for values, one in zip(request.configs, data, strict=True):
@@ -146,9 +152,10 @@ def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared
                 if not detail:
                     kernels[-1].run()
             except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
-                failure, detail = "runtime", _told(error)
+                failure, detail, lost = "runtime", _told(error), isinstance(error, DeviceLost)
             if detail:
-                return Compared(failed=Measurement(values=values, failure=failure, detail=detail))
+                failed = Measurement(values=values, failure=failure, detail=detail)
+                return Compared(failed=failed, lost=lost)
         return Compared([_round(kernels, number) for number in range(request.rounds)])
 
 
@@ -168,7 +175,7 @@ def _failed(
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | DeviceLost):
         return str(error)
     return f"{type(error).__name__}: {error}"
 

@@ -102,6 +102,14 @@ class Driver(Protocol):
 
     def replay(self, graph: Any) -> None: ...
 
+    def seconds(self, graph: Any) -> float:
+        """Replay a graph, wait for it, and tell how long the device was at work on it."""
+        ...
+
+    def cache_bytes(self) -> int:
+        """Of the L2 cache."""
+        ...
+
     def drop(self, graph: Any) -> None: ...
 
     def synchronize(self) -> None: ...
@@ -310,6 +318,24 @@ class CudaBindings:
     def replay(self, graph: Any) -> None:
         self._current()
         self._call("cuGraphLaunch", graph, self._stream, doing="launching a graph")
+
+    def seconds(self, graph: Any) -> float:
+        self._current()
+        events = [self._call("cuEventCreate", self._api.CUevent_flags.CU_EVENT_DEFAULT)]
+        try:
+            events.append(self._call("cuEventCreate", self._api.CUevent_flags.CU_EVENT_DEFAULT))
+            self._call("cuEventRecord", events[0], self._stream)
+            self.replay(graph)
+            self._call("cuEventRecord", events[1], self._stream)
+            self._call("cuEventSynchronize", events[1], doing="waiting for kernels")
+            return self._call("cuEventElapsedTime", *events) / 1e3
+        finally:
+            for event in events:
+                self.forget(event)
+
+    def cache_bytes(self) -> int:
+        attribute = self._api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE
+        return self._call("cuDeviceGetAttribute", attribute, self._device)
 
     def drop(self, graph: Any) -> None:
         self._current()

@@ -164,6 +164,10 @@ class GpuDevice:
     def replay(self, graph: Any) -> None:
         self.driver.replay(graph)
 
+    def seconds(self, graph: Any) -> float:
+        """That the device takes to replay it; waits."""
+        return self.driver.seconds(graph)
+
     def drop(self, graph: Any) -> None:
         self.driver.drop(graph)
 

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--allow-pickle", action="store_true", help="read pickled weights in a child process")
     add("--tokens", type=count, default=128, metavar="N", help="rows where the model leaves them")
+    add("--measure", choices=["auto", "gpu", "static"], default="auto", help="cuda: see the docs")
+    add("--context", type=count, default=4096, metavar="N", help="cuda: keys of a decoding step")
     add("--database", type=Path, metavar="F", help="by default the user's own")
     add("--resume", action="store_true", help="go on: trials in the database count")
     add("--trials", type=count, default=64, metavar="N", help="of each task (default: 64)")
@@ -200,16 +202,19 @@ def _tunable(args: argparse.Namespace, progress: Progress) -> Tunable:
         args.allow_pickle,
         args.threads,
         progress,
+        args.context,
+        args.measure,
     )
 
 
 def _options(args: argparse.Namespace) -> CompileOptions:
     """Ranges of static activations change no schedule: random samples do."""
     from ..options import CompileOptions
+    from ..tuning.gpu_choice import target_here
 
     return CompileOptions(
         recipe={"default": {"weights": args.format}} if args.format else args.recipe,
-        target=args.target,
+        target=target_here(args.target),
         calibration="random",
         tokens=args.tokens,
         operands=args.operands,

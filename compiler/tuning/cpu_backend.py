@@ -19,7 +19,8 @@ from ...dialects.cpu.space import schedule_of
 from ...passes.assign_schedules import assign_schedules
 from ...passes.permute_weights import permute_weights
 from ..running import RunningCode
-from .one_linear import LinearData, OneLinear
+from .layer_data import LayerData
+from .one_linear import OneLinear
 
 
 def cpu_linear(task: Task) -> tuple[OneLinear, LinearProblem]:
@@ -37,12 +38,12 @@ class CpuBackend:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._data: LinearData | None = None
+        self._data: LayerData | None = None
 
     def prepare(self, task: Task) -> None:
         layer, _ = cpu_linear(task)
         with make_context(), ir.Location.unknown():
-            self._data = LinearData(layer, _module(layer, None))
+            self._data = layer.data(_module(layer, None))
 
     def build(self, task: Task, values: Values) -> bytes:
         (layer, problem), schedule = cpu_linear(task), schedule_of(values)
@@ -60,18 +61,18 @@ class CpuBackend:
 
 
 class CpuKernel:
-    def __init__(self, code: Code, data: LinearData, threads: int) -> None:
+    def __init__(self, code: Code, data: LayerData, threads: int) -> None:
         self._data = data
         self._running = RunningCode(code, data.stored.__getitem__, threads)
 
     def check(self) -> str:
         """Every result within what fp32 sums of any order may differ."""
-        return self._data.wrong(self._running.call([self._data.x])[0])
+        return self._data.wrong(self._running.call(self._data.inputs)[0])
 
     def run(self) -> Run:
         before = _switches()
         start = time.perf_counter()
-        self._running.call([self._data.x])
+        self._running.call(self._data.inputs)
         seconds = time.perf_counter() - start
         return Run(seconds, disturbed=_switches() > before)
 

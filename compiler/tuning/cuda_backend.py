@@ -1,47 +1,55 @@
 """
-Linear layers on tensor cores without a GPU: kernels are built for the machine, checked on the
-emulator, and judged by what ptxas says of them and the roofline of what they move.
+Kernels for tensor cores without a GPU: built for the machine, checked on the emulator, and judged
+by what ptxas says of them and the roofline of what they move.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from ...autotune.measure.backend import Refused, Run, Values
 from ...autotune.task import Task
-from ...dialects.bindings import ir
-from ...dialects.context import make_context
+from ...codegen.cuda.program import CudaCode
 from ...dialects.tile.hardware import machine
-from ...dialects.tile.problem import LinearProblem
-from ...dialects.tile.schedule import Schedule, illegal
-from ...dialects.tile.space import estimate, schedule_of
-from ...passes.choosers import Choosers
-from ...passes.round_operands import Rounding, round_operands
 from ..backends import start
 from ..cuda.binaries import with_binaries
-from ..cuda.build import build_cuda
 from ..cuda.report import cuda_report
 from ..targets import Target, require_target
-from .one_linear import LinearData, OneLinear
+from .cuda_families import FAMILIES, Family, Layer
 
-EXCERPT = 2
-"""Blocks along channels and tokens of what is checked."""
 SPILL_SECONDS = 1e-8
 """What a spilled byte of a thread costs; spilling kernels are rarely good."""
-
-
-def cuda_layer(task: Task) -> OneLinear:
-    """Of a task of the kernel `cuda.linear`."""
-    n, k, tokens = (int(task.problem[name]) for name in ("n", "k", "tokens"))
-    weights, _, activations = task.format.partition(" x ")
-    return OneLinear(n, k, tokens, weights, activations)
 
 
 class _Built(msgspec.Struct, frozen=True):
     values: dict[str, int | str]
     seconds: float
+
+
+def built_code(
+    task: Task, values: Values, target: Target, operands: str
+) -> tuple[CudaCode, Any, Any]:
+    """
+    The code of one layer with the schedule of `values`, its problem and the schedule.
+
+    Raises Refused for a schedule that cannot be built.
+    """
+    family, device = FAMILIES[task.kernel], machine(target.machine)
+    schedule = family.schedule_of(values)
+    found: list[Any] = []
+
+    def choose(problem: Any, _: str) -> Any:
+        found.append(problem)
+        reasons = list(family.illegal(problem, schedule, device))
+        if reasons:
+            raise Refused("; ".join(reasons))
+        return schedule
+
+    code = family.layer(task).code(choose, target, operands)
+    return with_binaries(code), found[0], schedule
 
 
 class CudaBackend:
@@ -56,54 +64,44 @@ class CudaBackend:
         """What is checked differs between candidates."""
 
     def build(self, task: Task, values: Values) -> bytes:
-        schedule, device = schedule_of(values), machine(self._target.machine)
-        found: list[LinearProblem] = []
-
-        def choose(problem: LinearProblem, _: str) -> Schedule:
-            found.append(problem)
-            reasons = list(illegal(problem, schedule, device))
-            if reasons:
-                raise Refused("; ".join(reasons))
-            return schedule
-
-        with make_context(), ir.Location.unknown():
-            module = layer_module(cuda_layer(task), self._target, self._operands)
-            code = with_binaries(build_cuda(module, self._target, Choosers(linear=choose)))
-        report = cuda_report({"": code}, self._target) or {"kernels": []}
-        linear = [row for row in report["kernels"] if row["family"] == "linear"]
-        registers = max((row.get("registers") or 0 for row in linear), default=0)
-        spilled = sum(row.get("spill_bytes") or 0 for row in linear)
-        made = estimate(found[0], schedule, device, registers or None)
+        family, device = FAMILIES[task.kernel], machine(self._target.machine)
+        code, problem, schedule = built_code(task, values, self._target, self._operands)
+        registers, spilled = tuned_resources(code, family, self._target)
+        made = family.estimate(problem, task, schedule, device, registers)
         plain = {name: value for name, value in values.items() if isinstance(value, int | str)}
         seconds = made.estimated_s + SPILL_SECONDS * spilled
         return msgspec.json.encode(_Built(plain, seconds))
 
     def load(self, task: Task, built: bytes) -> CudaKernel:
-        made = msgspec.json.decode(built, type=_Built)
-        schedule = schedule_of(made.values)
-        layer = excerpt(cuda_layer(task), schedule)
+        made, family = msgspec.json.decode(built, type=_Built), FAMILIES[task.kernel]
+        schedule = family.schedule_of(made.values)
+        found: list[Any] = []
+
+        def choose(problem: Any, _: str) -> Any:
+            found.append(problem)
+            return schedule
+
+        layer = family.layer(task)
+        layer.code(choose, self._target, self._operands)
+        excerpt = layer.excerpt(found[0], schedule)
         emulated = replace(self._target, emulated=True)
-        return CudaKernel(layer, schedule, emulated, self._operands, made.seconds)
+        return CudaKernel(excerpt, schedule, emulated, self._operands, made.seconds)
 
 
 class CudaKernel:
     def __init__(
-        self, layer: OneLinear, schedule: Schedule, target: Target, operands: str, seconds: float
+        self, layer: Layer, schedule: Any, target: Target, operands: str, seconds: float
     ) -> None:
         self._layer, self._schedule, self._target = layer, schedule, target
         self._operands, self._seconds = operands, seconds
 
     def check(self) -> str:
         """The results of an excerpt, by the emulator."""
-        with make_context(), ir.Location.unknown():
-            module = layer_module(self._layer, self._target, self._operands)
-            chosen = Choosers(linear=lambda problem, _: self._schedule)
-            code = build_cuda(module, self._target, chosen)
-            unit = 2.0**-11 if self._operands == "f16" else 2.0**-8
-            data = LinearData(self._layer, module, unit)
+        code = self._layer.code(lambda *_: self._schedule, self._target, self._operands)
+        data = self._layer.data(self._target, self._operands)
         running = start(code, self._target, data.stored.__getitem__, 1)
         try:
-            return data.wrong(running.call([data.x])[0])
+            return data.wrong(running.call(data.inputs)[0])
         finally:
             running.close()
 
@@ -114,19 +112,9 @@ class CudaKernel:
         """Nothing is held."""
 
 
-def layer_module(layer: OneLinear, target: Target, operands: str) -> ir.Module:
-    """In the current context, rounded as in a compiled model."""
-    module = ir.Module.parse(layer.text)
-    round_operands(Rounding(operands, target.machine))(module.operation, None)
-    return module
-
-
-def excerpt(layer: OneLinear, schedule: Schedule) -> OneLinear:
-    """A few blocks of a layer, and of K a few turns of the ring of stages."""
-    steps = schedule.splits * (schedule.stages + 1)
-    return replace(
-        layer,
-        n=min(layer.n, EXCERPT * schedule.channels),
-        k=min(layer.k, steps * schedule.depth),
-        m=min(layer.m, EXCERPT * schedule.tokens),
-    )
+def tuned_resources(code: CudaCode, family: Family, target: Target) -> tuple[int | None, int]:
+    """The most registers of a thread, None where nobody counted, and bytes that spilled."""
+    report = cuda_report({"": code}, target) or {"kernels": []}
+    rows = [row for row in report["kernels"] if row["kernel"].startswith(family.steps)]
+    registers = max((row.get("registers") or 0 for row in rows), default=0)
+    return registers or None, sum(row.get("spill_bytes") or 0 for row in rows)

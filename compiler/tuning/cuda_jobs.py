@@ -1,54 +1,70 @@
-"""What `qcc tune` does for targets cuda:…: a task for each kind of linear layer."""
+"""What `qcc tune` does for targets cuda:…: a task for each kind of tuned kernel."""
 
 from __future__ import annotations
 
-from ... import __version__
+from collections.abc import Callable
+from typing import Any
+
 from ...autotune.measure.backend import BackendName
 from ...autotune.task import Task
 from ...autotune.tune import Job
+from ...codegen.cuda.gpu import Gpu
 from ...dialects.bindings import ir
-from ...dialects.knobs import Value
-from ...dialects.tile.default_schedule import default_schedule
-from ...dialects.tile.problem import LinearProblem
-from ...dialects.tile.schedule import Schedule
-from ...dialects.tile.space import ESTIMATE, KERNEL, linear_space, values_of
+from ...dialects.tile.estimate import ESTIMATE
 from ...passes.choosers import Choosers
 from ..cuda.build import lower_to_launches
 from ..targets import Target
+from .cuda_families import FAMILIES, Family, device_text, values
 from .model_jobs import ModelJob, Tunable
 
 BACKEND = "qcc.compiler.tuning.cuda_backend:CudaBackend"
-CODES = {"i8": "int8", "f8E4M3FN": "fp8_e4m3"}
-"""The format of activations whose codes are multiplied, by the type of the operands."""
+GPU_BACKEND = "qcc.compiler.tuning.gpu_backend:GpuBackend"
 
 
-def tunable_cuda(module: ir.Module, target: Target, operands: str) -> Tunable:
-    """The linear layers of a module that has its formats."""
-    found: dict[LinearProblem, Schedule] = {}
+def tunable_cuda(
+    module: ir.Module, target: Target, operands: str, context: int, gpu: Gpu | None = None
+) -> Tunable:
+    """
+    The layers of a module, which has its formats, whose kernels are tuned; attention of few rows
+    sees `context` keys. Without a `gpu` they are judged by what is known of the machine.
+    """
+    device = device_text(target.machine, "" if gpu is None else gpu.name)
+    jobs = cuda_jobs(module, target, context, device)
+    options = {"target": target.name, "operands": operands}
+    if gpu is None:
+        backend = BackendName(BACKEND, options, exclusive=False)
+        return Tunable(f"static {target.machine}", backend, jobs, modelled=True)
+    backend = BackendName(GPU_BACKEND, {**options, "gpu": gpu.name}, exclusive=False)
+    return Tunable(lock_name(gpu), backend, jobs)
 
-    def choose(problem: LinearProblem, name: str) -> Schedule:
-        found[problem] = default_schedule(problem, name)
-        return found[problem]
 
-    lower_to_launches(module, target.machine, Choosers(linear=choose))
+def lock_name(gpu: Gpu) -> str:
+    """What tuners take turns on."""
+    return f"gpu {gpu.identity}"
+
+
+def cuda_jobs(module: ir.Module, target: Target, context: int, device: str) -> list[ModelJob]:
+    """The most work first; kernels that differ in what no schedule depends on are one job."""
+    found: dict[str, dict[Any, Any]] = {family.name: {} for family in FAMILIES.values()}
+
+    def noting(family: Family) -> Callable[[Any, str], Any]:
+        def choose(problem: Any, name: str) -> Any:
+            found[family.name][problem] = family.default(problem, name)
+            return found[family.name][problem]
+
+        return choose
+
+    choosers = Choosers(**{family.name: noting(family) for family in FAMILIES.values()})
+    lower_to_launches(module, target.machine, choosers)
     jobs: dict[Task, ModelJob] = {}
-    for problem, schedule in found.items():
-        # Layers that differ in bias and the types around them are one task.
-        task = cuda_task(problem, target.machine)
-        work = problem.n * problem.k * problem.tokens
-        jobs.setdefault(task, ModelJob(_job(task, problem, schedule, target.machine), (), work))
-    backend = BackendName(BACKEND, {"target": target.name, "operands": operands}, exclusive=False)
-    most_first = sorted(jobs.values(), key=lambda each: -each.work)
-    return Tunable(f"static {target.machine}", backend, most_first, modelled=True)
+    for family in FAMILIES.values():
+        for problem, schedule in found[family.name].items():
+            task = family.task(problem, device, context)
+            made = _job(family, task, problem, schedule, target.machine)
+            jobs.setdefault(task, ModelJob(made, (), family.work(problem, task)))
+    return sorted(jobs.values(), key=lambda each: -each.work)
 
 
-def cuda_task(problem: LinearProblem, name: str) -> Task:
-    activations = problem.blocks or CODES.get(problem.activation, "")
-    formats = f"{problem.weight} x {activations}" if activations else problem.weight
-    sizes: dict[str, Value] = {"n": problem.n, "k": problem.k, "tokens": problem.tokens}
-    return Task(KERNEL, sizes, formats, f"{name}, no GPU", f"qcc {__version__}")
-
-
-def _job(task: Task, problem: LinearProblem, default: Schedule, name: str) -> Job:
-    space = linear_space(problem, name, include=[default])
-    return Job(task, space, values_of(default), prior=ESTIMATE)
+def _job(family: Family, task: Task, problem: Any, default: Any, machine: str) -> Job:
+    space = family.space(problem, task, machine, [default])
+    return Job(task, space, values(default), prior=ESTIMATE)

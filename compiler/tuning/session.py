@@ -28,11 +28,13 @@ from ...autotune.related import Related, related
 from ...autotune.search.base import Strategy
 from ...autotune.stop import Confident
 from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
+from ...codegen.cuda.gpu import find_gpu
 from ...dialects.errors import UnsupportedError, UsageError
 from ..cache_folder import cache_folder
 from ..console import Progress
 from ..doctor import cpu_model
 from ..tuning_database import USER
+from .cuda_jobs import GPU_BACKEND, lock_name
 from .model_jobs import ModelJob, Tunable
 
 NEIGHBOURS = 4
@@ -71,7 +73,7 @@ def run_session(
         for number, model_job in enumerate(tunable.jobs):
             progress.stage(f"{number + 1}/{len(tunable.jobs)} {_name(model_job)}")
             left = None if end is None else _share(end, len(tunable.jobs) - number)
-            job = _informed(model_job.job, database, strategy)
+            job = _informed(model_job.job, database, strategy, modelled=tunable.modelled)
             stop = _rules(job, left, options)
             search = with_prior(strategy, job.prior, [each.trials for each in job.others])
             told = _teller(progress, options.trials, options.resume)
@@ -90,7 +92,7 @@ def make_executor(tunable: Tunable, options: SessionOptions) -> Executor:
         return DirectoryExecutor(SharedFolder(Path(rest)), tunable.backend)
     if kind == "ray" and (rest or options.executor == "ray"):
         make = partial(node_executor, tunable.backend, tunable.device, options)
-        return RayExecutor(make, rest or None)
+        return RayExecutor(make, rest or None, gpu=tunable.backend.factory == GPU_BACKEND)
     raise UsageError(
         "executor-unknown",
         f"there is no executor '{options.executor}'",
@@ -110,6 +112,8 @@ def local_executor(backend: BackendName, device: str, options: SessionOptions) -
 
 def node_executor(backend: BackendName, device: str, options: SessionOptions) -> LocalExecutor:
     """On another machine than the tuner's: UnsupportedError where its times would mislead."""
+    if backend.factory == GPU_BACKEND:
+        return local_executor(backend, _node_gpu(backend), options)
     here = f"cpu {cpu_model()}"
     if backend.exclusive and device != here:
         raise UnsupportedError(
@@ -119,6 +123,19 @@ def node_executor(backend: BackendName, device: str, options: SessionOptions) ->
             next_step="tune on nodes with the tuner's model of processor",
         )
     return local_executor(backend, device, options)
+
+
+def _node_gpu(backend: BackendName) -> str:
+    """The lock of a node's GPU, which is the tuner's product."""
+    gpu, wanted = find_gpu(), backend.options["gpu"]
+    if gpu is None or gpu.name != wanted:
+        raise UnsupportedError(
+            "tune-node",
+            f"a node has no '{wanted}'",
+            why=f"it has '{gpu.name}'" if gpu else "no CUDA driver answers there",
+            next_step="tune on nodes with the tuner's model of GPU",
+        )
+    return lock_name(gpu)
 
 
 def device_lock(device: str) -> DeviceLock:
@@ -132,16 +149,16 @@ def default_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 * 3
 
 
-def _informed(job: Job, database: Database, strategy: Strategy) -> Job:
+def _informed(job: Job, database: Database, strategy: Strategy, *, modelled: bool) -> Job:
     """
     The best that is known, the shipped one too, is tried first, then that of similar tasks; all
-    trials of these teach searches that learn, but where an estimate is the model that times.
+    trials of these teach searches that learn, but where an estimate is near the model that times.
     """
     stores = [(USER, database), (SHIPPED, shipped())]
     known = Lookup(stores)
     found = [known.best(job.task), *known.neighbours(job.task, NEIGHBOURS)]
     others: tuple[Related, ...] = ()
-    if learns(strategy) and not job.prior:
+    if learns(strategy) and not (modelled and job.prior):
         others = related(job.task, job.space, [store for _, store in stores])
     starts = tuple(each.measurement.values for each in found if each)
     return replace(job, starts=starts, others=others)

@@ -11,6 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from qcc.codegen.cuda.emulator.launch import EmulatedModule, Mode, device_array,
 OWN_STREAM = 1
 MOST_BLOCKS = ((1 << 31) - 1, 65535, 65535)
 MOST_THREADS = 1024
+CACHE = 1 << 16
 MOST_SHARED = {8: 163 << 10, 9: 227 << 10, 12: 99 << 10}
 """Bytes a block may ask for, by the major number of the compute capability."""
 
@@ -223,6 +225,15 @@ class RecordedDriver:
         self.calls.append(("replay", len(graph)))
         for call in graph:
             self.launch(*call)
+
+    def seconds(self, graph: list[tuple[Any, ...]]) -> float:
+        """A microsecond for each block; the replay is waited for."""
+        self._use(waits=True)
+        self.replay(graph)
+        return 1e-6 * sum(prod(grid) for _, grid, *_ in graph)
+
+    def cache_bytes(self) -> int:
+        return CACHE
 
     def drop(self, graph: list[tuple[Any, ...]]) -> None:
         assert any(graph is each for each in self.graphs), "CUDA_ERROR_INVALID_HANDLE"

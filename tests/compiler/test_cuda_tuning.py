@@ -16,14 +16,17 @@ from qcc.autotune.measure.backend import Refused
 from qcc.autotune.measurement import Measurement
 from qcc.compiler.tuning import cuda_backend
 from qcc.compiler.tuning.cuda_backend import CudaBackend
-from qcc.compiler.tuning.cuda_jobs import cuda_task
+from qcc.compiler.tuning.cuda_families import FAMILIES, device_text, linear_task
 from qcc.compiler.tuning.stored_cuda_schedules import StoredCudaSchedules
+from qcc.dialects.tile.attention_problem import AttentionProblem, AttentionSchedule, Rows
+from qcc.dialects.tile.conv_problem import ConvProblem, ConvSchedule, Window
 from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.space import values_of
 
 PROBLEM = LinearProblem(64, 128, 8, "int8")
-TASK = cuda_task(PROBLEM, "sm_80")
+TASK = linear_task(PROBLEM, device_text("sm_80"))
+LINEAR = FAMILIES["cuda.linear"]
 DEFAULT = default_schedule(PROBLEM, "sm_80")
 OTHER = replace(DEFAULT, warps_k=1, depth=128, streams=False, stages=2)
 
@@ -46,11 +49,57 @@ def test_a_candidate_is_refused_or_built_checked_and_judged():
 def test_layers_take_what_was_tuned_for_their_problem():
     took = Measurement(values=values_of(OTHER), seconds=1e-6, checked=True, modelled=True)
     stored = StoredCudaSchedules([("kept", Collection([Entry(TASK, took)]))])
-    assert stored.choose(PROBLEM, "sm_80") == OTHER
-    assert stored.choose(replace(PROBLEM, bias="f16"), "sm_80") == OTHER
-    assert stored.choose(replace(PROBLEM, tokens=9), "sm_80") != OTHER
-    assert stored.choose(PROBLEM, "sm_90a") == default_schedule(PROBLEM, "sm_90a")
+    assert stored.choose(LINEAR, PROBLEM, "sm_80") == OTHER
+    assert stored.choose(LINEAR, replace(PROBLEM, bias="f16"), "sm_80") == OTHER
+    assert stored.choose(LINEAR, replace(PROBLEM, tokens=9), "sm_80") != OTHER
+    assert stored.choose(LINEAR, PROBLEM, "sm_90a") == default_schedule(PROBLEM, "sm_90a")
     assert [each.source for each in stored.choices] == ["kept", "kept", "default", "default"]
+
+
+CONV = ConvProblem(Window(8, 24, (3, 3), padding=(1, 1)), "int8", 30)
+PROMPT = AttentionProblem(Rows.of("key", 32, None), Rows.of("value", 32, None), 0.2, 2, 66, 2)
+NARROW = ConvSchedule(1, 1, 16, 16, 64, 3)
+SHARED = AttentionSchedule(2, 16, 32, 3, splits=2, share_keys=True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "problem", "schedule"),
+    [("cuda.conv2d", CONV, NARROW), ("cuda.attention", PROMPT, SHARED)],
+)
+def test_convolutions_and_attention_likewise(kernel, problem, schedule):
+    family = FAMILIES[kernel]
+    task = family.task(problem, device_text("sm_80"), 100)
+    backend = CudaBackend("cuda:sm_80", "f16")
+    with pytest.raises(Refused, match="stage"):
+        backend.build(task, values_of(replace(schedule, stages=1)))
+    kernel = backend.load(task, backend.build(task, values_of(schedule)))
+    assert kernel.run().seconds > 0
+    assert kernel.check() == ""
+
+    took = Measurement(values=values_of(schedule), seconds=1e-6, checked=True, modelled=True)
+    stored = StoredCudaSchedules([("kept", Collection([Entry(task, took)]))])
+    assert stored.choose(family, problem, "sm_80") == schedule
+    # Neither what is around a layer nor how many keys there were changes what it takes.
+    assert stored.choose(family, replace(problem, result="f32"), "sm_80") == schedule
+    other = family.task(problem, device_text("sm_80"), 7)
+    assert (
+        StoredCudaSchedules([("kept", Collection([Entry(other, took)]))]).choose(
+            family, problem, "sm_80"
+        )
+        == schedule
+    )
+    assert stored.choose(family, problem, "sm_90a") == family.default(problem, "sm_90a")
+
+
+def test_what_a_gpu_was_asked_counts_before_what_was_judged():
+    judged = Measurement(values=values_of(OTHER), seconds=1e-9, checked=True, modelled=True)
+    asked = Measurement(values=values_of(DEFAULT), seconds=1e-6, checked=True)
+    on_gpu = linear_task(PROBLEM, device_text("sm_80", "A100"))
+    other_machine = linear_task(PROBLEM, device_text("sm_86", "A10"))
+    entries = [Entry(TASK, judged), Entry(other_machine, judged), Entry(on_gpu, asked)]
+    stored = StoredCudaSchedules([("kept", Collection(entries))])
+    assert stored.choose(LINEAR, PROBLEM, "sm_80") == DEFAULT
+    assert stored.choices[-1].source == "kept"
 
 
 def test_compile_takes_them(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ class LocalExecutor:
         except Lost as lost:
             return NotCompared(str(lost))
         assert isinstance(reply, Compared)
+        self._restart_if(reply.lost)
         return NotCompared.of(reply.failed) if reply.failed else reply.seconds
 
     def close(self) -> None:
@@ -131,8 +132,14 @@ class LocalExecutor:
         except Lost as lost:
             return _lost(values, lost, "runtime", self._patience.run)
         assert isinstance(reply, Measured)
+        self._restart_if(reply.lost)
         cost = {"compilation": built.seconds, **reply.measurement.cost}
         return msgspec.structs.replace(reply.measurement, cost=cost)
+
+    def _restart_if(self, lost: bool) -> None:
+        """Nothing more runs in the process: the next question starts another."""
+        if lost:
+            self._device.kill()
 
     def _prepare(self, task: Task) -> None:
         """What was prepared is gone with the process that had it."""

@@ -76,15 +76,24 @@ class RayExecutor:
     `make` is called on each node, and raises a QccError where the node is no use; it is pickled.
 
     `address` is that of ray.init: None is the cluster of this machine, or one made of it alone.
-    Raises UnsupportedError without Ray, ResourceError where there is no cluster.
+    With `gpu` an actor is lent one GPU of its node, and nodes without one are left alone. Raises
+    UnsupportedError without Ray, ResourceError where there is no cluster.
     """
 
-    def __init__(self, make: Make, address: str | None = None, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        make: Make,
+        address: str | None = None,
+        patience: float = PATIENCE,
+        *,
+        gpu: bool = False,
+    ) -> None:
         self._ray = _connected(address)
         self._affinity = import_module(
             "ray.util.scheduling_strategies"
         ).NodeAffinitySchedulingStrategy
         self._make, self._patience = make, patience
+        self._lent = {"num_gpus": 1} if gpu else {}
         self._hosts: dict[str, Any] = {}
         self._starting: dict[Any, str] = {}
         self._ready: list[str] = []
@@ -153,16 +162,17 @@ class RayExecutor:
                 num_cpus=processors,
                 max_restarts=0,
                 scheduling_strategy=self._affinity(name, soft=False),
+                **self._lent,
             )
             self._hosts[name] = host.remote(self._make)
             self._starting[self._hosts[name].start.remote()] = name
 
     def _living(self) -> dict[str, float]:
-        """Processors of each node; the head of a cluster may lend none."""
+        """Processors of each node that lends what is needed; the head may lend none."""
         lent = {
             node["NodeID"]: node["Resources"].get("CPU", 0)
             for node in self._ray.nodes()
-            if node["Alive"]
+            if node["Alive"] and (not self._lent or node["Resources"].get("GPU", 0) >= 1)
         }
         return {node: processors for node, processors in lent.items() if processors}
 

@@ -26,6 +26,7 @@ class Dies(BaseException):
 @dataclass
 class Node:
     processors: float
+    gpus: float = 0
     alive: bool = True
     actors: list[Actor] = field(default_factory=list)
 
@@ -102,15 +103,22 @@ class Cluster(ModuleType):
             {
                 "NodeID": name,
                 "Alive": node.alive,
-                "Resources": {"CPU": node.processors} if node.processors else {},
+                "Resources": {
+                    name: count
+                    for name, count in (("CPU", node.processors), ("GPU", node.gpus))
+                    if count
+                },
             }
             for name, node in self.named.items()
         ]
 
     def remote(self, kind: type) -> SimpleNamespace:
-        def options(num_cpus: float, max_restarts: int, scheduling_strategy: str) -> Any:
+        def options(
+            num_cpus: float, max_restarts: int, scheduling_strategy: str, num_gpus: float = 0
+        ) -> Any:
             node = self.named[scheduling_strategy]
             assert max_restarts == 0
+            assert num_gpus <= node.gpus
 
             def place(*words: Any) -> Actor:
                 sent = pickle.dumps((kind, words))

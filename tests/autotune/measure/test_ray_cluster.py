@@ -180,6 +180,14 @@ def test_other_processors_are_no_use_to_a_tuner_of_this_one():
         make()
 
 
+def test_for_a_gpu_each_actor_is_lent_one_and_other_nodes_are_left_alone(cluster):
+    cluster.named["b"].gpus = 2
+    executor = RayExecutor(Formula, "auto", gpu=True)
+    assert len(dict(executor.measure(TASK, [{"time": 1}, {"time": 2}]))) == 2
+    assert actors(cluster) == {"head": 0, "a": 0, "b": 1, "c": 0}
+    executor.close()
+
+
 @pytest.mark.parametrize("error", [ConnectionError("Failed to connect"), RayError("no token")])
 def test_a_cluster_that_wants_a_token_says_what_to_set(cluster, monkeypatch, error: Exception):
     def refuse(**options: object) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import pytest
 
 from qcc.autotune.draw import draw
+from qcc.dialects.tile import attention_problem, conv_problem
+from qcc.dialects.tile.attention_problem import AttentionProblem, Rows, default_attention
+from qcc.dialects.tile.attention_space import attention_schedule_of, attention_space
+from qcc.dialects.tile.attention_space import estimate as attention_estimate
+from qcc.dialects.tile.conv_problem import ConvProblem, Window, default_convolution
+from qcc.dialects.tile.conv_space import conv_schedule_of, conv_space
 from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.hardware import MACHINES, machine
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.schedule import illegal
+from qcc.dialects.tile.schedule_space import ScheduleSpace, schedule_from
 from qcc.dialects.tile.space import ESTIMATE, estimate, linear_space, schedule_of, values_of
 
 PROBLEM = LinearProblem(512, 1024, 64, "int4<group=128>")
@@ -53,3 +60,68 @@ def test_estimates_follow_what_they_count():
     assert twice["products"] == 2 * plain["products"]
     assert estimate(PROBLEM, schedule, device, measured=255).warps <= plain["warps"]
     assert estimate(PROBLEM, schedule, device, measured=255).registers == 255
+
+
+CONV = ConvProblem(Window(64, 96, (3, 3), padding=(1, 1)), "int4", 3136)
+DECODE = AttentionProblem(Rows.of("key", 128, "int4"), Rows.of("value", 128, "int8"), 0.1, 4, 4, 8)
+OTHERS = {
+    "conv2d": (CONV, default_convolution, conv_problem.illegal, conv_space, conv_schedule_of),
+    "attention": (
+        DECODE,
+        default_attention,
+        attention_problem.illegal,
+        lambda problem, target, include: attention_space(problem, 4096, target, include),
+        attention_schedule_of,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("target", ["sm_80", "sm_120a"])
+def test_other_kernels_have_the_fields_of_their_schedules_and_their_verifiers(kind, target):
+    problem, default_of, illegal_, space_of, made_of = OTHERS[kind]
+    default = default_of(problem, target)
+    space = space_of(problem, target, [default])
+    assert set(space.names) == {each.name for each in fields(default)}
+    assert made_of(values_of(default)) == default
+    rng = np.random.default_rng(0)
+    configs = np.stack([rng.integers(len(k.values), size=200) for k in space.knobs], axis=1)
+    configs = np.concatenate([configs, [space.config(values_of(default))], draw(space, rng, 20)])
+    legal = [not any(illegal_(problem, made_of(space.values(c)), machine(target))) for c in configs]
+    np.testing.assert_array_equal(space.legal(configs), legal)
+    assert all(legal[200:])
+    assert not all(legal)
+    assert space.derive is not None
+    numbers = space.derive(space.columns(configs[200:]))
+    assert all((column > 0).all() for column in numbers.values())
+    assert np.ptp(numbers[ESTIMATE]) > 0
+
+
+def test_attention_costs_more_with_more_keys_and_less_in_packets():
+    schedule, device = default_attention(DECODE, "sm_80"), machine("sm_80")
+    few, many = (attention_estimate(DECODE, keys, schedule, device) for keys in (1024, 65536))
+    assert many.products > 8 * few.products  # blocks take whole steps, however few the keys
+    assert many.estimated_s > few.estimated_s
+    plain = replace(DECODE, keys=Rows("key", 128), values=Rows("value", 128))
+    schedule = default_attention(plain, "sm_80")
+    assert attention_estimate(plain, 65536, schedule, device).dram > 2 * many.dram
+
+
+@dataclass(frozen=True)
+class Gaining:
+    """A schedule that gained fields since its space was written."""
+
+    rows: int
+    fast: bool = False
+    order: str = field(default="kc", metadata={"values": ("kc", "ck")})
+    kept: int = 3
+
+
+def test_a_field_that_a_schedule_gains_becomes_a_knob():
+    def estimated(schedule: Gaining):
+        return attention_estimate(DECODE, 64, default_attention(DECODE), machine("sm_80"))
+
+    made = ScheduleSpace(Gaining, {"rows": (1, 2)}, lambda _: (), estimated, [Gaining(8)])
+    knobs = {knob.name: knob.values for knob in made.space("gaining").knobs}
+    assert knobs == {"rows": (1, 2, 8), "fast": (0, 1), "order": ("kc", "ck"), "kept": (3,)}
+    assert schedule_from(Gaining, {"rows": 2, "fast": 1}) == Gaining(2, fast=True)

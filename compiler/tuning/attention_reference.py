@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.gpu_cases import UNIT
-from qcc.dialects.tile.attention_problem import AttentionProblem
+from ...dialects.tile.attention_problem import AttentionProblem
 
+UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
 SINGLE = UNIT["f32"]
 
 
 @dataclass(frozen=True)
-class Read:
+class Seen:
     """
     query [planes, group, queries, depth]; key, value [planes, keys, depth].
 
@@ -26,20 +26,20 @@ class Read:
     positions: np.ndarray
 
 
-def exact(problem: AttentionProblem, read: Read) -> tuple[np.ndarray, np.ndarray]:
+def exact(problem: AttentionProblem, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
     """
-    The causal result [planes, group, queries, depth], and its bound.
+    The result [planes, group, queries, depth], and its bound.
 
     Weights w = e^score / total: an error e of a score is a factor e^±e, twice with the total's.
     Weights are rounded to the operand type, absolutely where they are subnormal; scales of values
     cost four more roundings.
     """
-    p, keys = problem, read.key.shape[1]
-    q = read.query.astype(np.float64)
-    k, v = read.key[:, None], read.value[:, None]
+    p, keys = problem, seen.key.shape[1]
+    q = seen.query.astype(np.float64)
+    k, v = seen.key[:, None], seen.value[:, None]
     across = k.swapaxes(-1, -2)
     scores, size = q @ across * p.scale, np.abs(q) @ np.abs(across) * p.scale
-    visible = np.arange(keys) <= read.positions[:, None]
+    visible = np.arange(keys) <= seen.positions[:, None]
     magnitude = np.where(visible, np.abs(scores), 0)
     scores = np.where(visible, scores, -np.inf)
     powers = np.exp(scores - scores.max(-1, keepdims=True))
