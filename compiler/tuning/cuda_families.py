@@ -17,10 +17,11 @@ from ...codegen.cuda.program import CudaCode
 from ...dialects.bindings import ir
 from ...dialects.context import make_context
 from ...dialects.knobs import Space, Value
-from ...dialects.tile import attention_problem, attention_space, conv_problem, conv_space, space
+from ...dialects.tile import attention_problem, attention_space, conv_schedule, conv_space, space
 from ...dialects.tile import schedule as linear_schedule
 from ...dialects.tile.attention_problem import FEW_ROWS, AttentionProblem, Rows, default_attention
-from ...dialects.tile.conv_problem import ConvProblem, Window, default_convolution
+from ...dialects.tile.conv_problem import ConvProblem, Window
+from ...dialects.tile.conv_schedule import default_convolution
 from ...dialects.tile.default_schedule import default_schedule
 from ...dialects.tile.estimate import Estimate
 from ...dialects.tile.hardware import Machine
@@ -35,9 +36,9 @@ from .one_attention import OneAttention
 from .one_convolution import OneConvolution
 from .one_linear import OneLinear
 
-CODES = {"i8": "int8", "f8E4M3FN": "fp8_e4m3"}
+CODES = {"i8": "int8", "i4": "int4", "ui4": "uint4", "f8E4M3FN": "fp8_e4m3"}
 """The format of activations whose codes a linear layer multiplies, by the type of its operands."""
-IMAGE_CODES = {"i8": "int8<group=tensor>"}
+IMAGE_CODES = {operand: f"{CODES[operand]}<group=tensor>" for operand in ("i8", "i4", "ui4")}
 """Likewise of a convolution."""
 PAIRS = ("taps", "stride", "padding", "dilation")
 HALF_UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8}
@@ -242,7 +243,7 @@ FAMILIES: dict[str, Family] = {
             ("conv",),
             default_convolution,
             conv_space.conv_schedule_of,
-            conv_problem.illegal,
+            conv_schedule.illegal,
             lambda problem, _, machine, include: conv_space.conv_space(problem, machine, include),
             lambda problem, _, schedule, device, registers: conv_space.estimate(
                 problem, schedule, device, registers

@@ -8,7 +8,8 @@ from math import gcd, isqrt, lcm
 
 from ...dialects.bindings import ir
 from ...dialects.qcc.reference import conv2d
-from ...dialects.tile.conv_problem import ConvProblem, ConvSchedule, Window
+from ...dialects.tile.conv_problem import ConvProblem, Window
+from ...dialects.tile.conv_schedule import ConvSchedule
 from .layer_data import HALF_ULP, LayerData, layer_data
 from .one_linear import rounding_text
 

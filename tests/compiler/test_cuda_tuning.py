@@ -19,7 +19,8 @@ from qcc.compiler.tuning.cuda_backend import CudaBackend
 from qcc.compiler.tuning.cuda_families import FAMILIES, device_text, linear_task
 from qcc.compiler.tuning.stored_cuda_schedules import StoredCudaSchedules
 from qcc.dialects.tile.attention_problem import AttentionProblem, AttentionSchedule, Rows
-from qcc.dialects.tile.conv_problem import ConvProblem, ConvSchedule, Window
+from qcc.dialects.tile.conv_problem import ConvProblem, Window
+from qcc.dialects.tile.conv_schedule import ConvSchedule
 from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.space import values_of

@@ -28,7 +28,8 @@ from qcc.compiler.tuning.gpu_timing import LEAST_LAUNCHES
 from qcc.compiler.tuning.opening import open_tunable
 from qcc.dialects.errors import ResourceError, UnsupportedError
 from qcc.dialects.tile.attention_problem import AttentionProblem, AttentionSchedule, Rows
-from qcc.dialects.tile.conv_problem import ConvProblem, ConvSchedule, Window
+from qcc.dialects.tile.conv_problem import ConvProblem, Window
+from qcc.dialects.tile.conv_schedule import ConvSchedule
 from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.problem import LinearProblem
 from tests.compiler import recorded_gpu

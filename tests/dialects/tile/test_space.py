@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from qcc.autotune.draw import draw
-from qcc.dialects.tile import attention_problem, conv_problem
+from qcc.dialects.tile import attention_problem, conv_schedule
 from qcc.dialects.tile.attention_problem import AttentionProblem, Rows, default_attention
 from qcc.dialects.tile.attention_space import attention_schedule_of, attention_space
 from qcc.dialects.tile.attention_space import estimate as attention_estimate
-from qcc.dialects.tile.conv_problem import ConvProblem, Window, default_convolution
+from qcc.dialects.tile.conv_problem import ConvProblem, Window
+from qcc.dialects.tile.conv_schedule import default_convolution
 from qcc.dialects.tile.conv_space import conv_schedule_of, conv_space
 from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.hardware import MACHINES, machine
@@ -65,7 +66,7 @@ def test_estimates_follow_what_they_count():
 CONV = ConvProblem(Window(64, 96, (3, 3), padding=(1, 1)), "int4", 3136)
 DECODE = AttentionProblem(Rows.of("key", 128, "int4"), Rows.of("value", 128, "int8"), 0.1, 4, 4, 8)
 OTHERS = {
-    "conv2d": (CONV, default_convolution, conv_problem.illegal, conv_space, conv_schedule_of),
+    "conv2d": (CONV, default_convolution, conv_schedule.illegal, conv_space, conv_schedule_of),
     "attention": (
         DECODE,
         default_attention,
