@@ -3,11 +3,13 @@ The cycle model of DPUs against times measured on hardware, and the speed of the
 
     python -m benchmarks.pim --validate [--device PROFILE.toml] [--cache FOLDER]
     python -m benchmarks.pim --kernels
+    python -m benchmarks.pim --models [--only minilm:w4a4,…] [--tokens 8] [--json PATH]
     python -m benchmarks.pim --speed
 
 --validate runs qcc's own expressions of the measured kernels in the RV32 emulator, checks their
 results against NumPy, and prints each row of the tables with its error. docs/pim.md says what to
 expect. --kernels compares emitted kernels in the emulator with what the search takes them for.
+--models runs whole models on emulated DPUs and compares every sum (pim_models.py; minutes).
 It needs a clang for RV32 (`pip install 'qcc[pim-emu]'`).
 """
 
@@ -20,7 +22,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from benchmarks import pim_kernels
+from benchmarks import pim_kernels, pim_models
 from benchmarks.pim_subjects import PRIM, TASKLETS, Bench, arithmetic, dma, lut
 from benchmarks.pim_tables import Row, lines, mean_error, read, summary
 from qcc.dialects.errors import QccError
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.speed:
             print_speed(bench)
             return 0
+        if options.models:
+            return run_models(options)
         if options.kernels:
             say(*pim_kernels.lines(list(pim_kernels.compared(bench))))
             return 0
@@ -71,6 +75,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--validate", action="store_true", help="the model against hardware")
     what.add_argument("--kernels", action="store_true", help="emitted kernels against the search")
     what.add_argument("--speed", action="store_true", help="instructions a second, emulated")
+    what.add_argument("--models", action="store_true", help="real models on emulated DPUs")
+    parser.add_argument("--only", default=",".join(pim_models.CASES), help="of --models")
+    parser.add_argument("--tokens", type=int, default=8, help="of --models: chosen for so many")
+    parser.add_argument("--json", type=Path, help="of --models: every layer's row")
     parser.add_argument("--device", type=Path, help="a profile other than v1A")
     parser.add_argument("--cache", type=Path, default=Path("build/pim"), help="built programs")
     return parser.parse_args(arguments)
@@ -79,6 +87,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def say(*texts: str) -> None:
     for text in texts:
         print(text, flush=True)  # noqa: T201
+
+
+def run_models(options: argparse.Namespace) -> int:
+    """Print a table for each model; 1 where an output differs."""
+    reports = []
+    for each in pim_models.run_models(options.only.split(","), options.tokens, options.cache):
+        say(*pim_models.lines(each), "")
+        reports.append(each)
+    if options.json:
+        pim_models.write_reports(reports, options.json)
+    return int(not all(each["equal"] for each in reports))
 
 
 def validate(bench: Bench) -> int:

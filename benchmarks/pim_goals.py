@@ -14,12 +14,13 @@ which `benchmarks.pim --validate` holds against hardware; kernels only, unless -
 decoding of a batch, 4096 a batch of 32 sequences of 128.
 
 --exhaustive simulates every schedule of a smaller space and prints how far the choice is from the
-best. --sizes prints tables of spec pim.md §1.7, and what ties save.
+best. --sizes prints tables of spec pim.md §1.7, whether they are those, and what ties save.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -41,12 +42,25 @@ MODELS = {  # layers of one block: (outputs, inputs) and how many
     "OPT-125M": ((SQUARE, 4), (UP, 1), (DOWN, 1)),
     "ViT-B": (((2304, 768), 1), (SQUARE, 1), (UP, 1), (DOWN, 1)),
 }
+SIZED = {**FORMATS, "W1A1": (1, 1), "W2A4": (2, 4), "W3A3": (3, 3)}
+PUBLISHED = {  # columns, bytes of the canonical and of the full reordering table: spec pim.md §1.7
+    ("W1A3", 5): (792, 25344, 3840), ("W1A3", 6): (1716, 109824, 46080),
+    ("W1A3", 7): (3432, 439296, 645120), ("W1A3", 8): (6435, 1647360, 10321920),
+    ("W1A4", 3): (816, 6528, 48), ("W1A4", 7): (170544, 21829632, 645120),
+    ("W2A2", 4): (35, 8960, 6144), ("W2A2", 5): (56, 57344, 245760),
+    ("W2A2", 6): (84, 344064, 5898240), ("W2A4", 5): (15504, 15876096, 245760),
+    ("W4A4", 2): (136, 69632, 512), ("W4A4", 3): (816, 6684672, 49152),
+}  # fmt: skip
+FEASIBLE = {  # largest p: packed in WRAM and MRAM, canonical in WRAM and MRAM, likewise
+    "W1A3": (3, 6, 5, 8), "W1A4": (3, 5, 3, 7), "W2A2": (3, 6, 4, 6), "W2A4": (2, 4, 2, 5),
+    "W3A3": (2, 4, 2, 4), "W4A4": (1, 3, 1, 3),
+}  # fmt: skip
 BASELINES = ("fly", "packed")
-COLUMNS = (32, 128, 512, 4096)
+COLUMNS = (32, 64, 128, 256, 512, 4096)
 GOALS = {"best of fly and packed": 1.9, "multiply, W1A3": 4.7}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m benchmarks.pim_goals", description=__doc__,
                                      formatter_class=raw)  # fmt: skip
@@ -59,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     target = read_profile(options.device) if options.device else device("v1A")
     if options.sizes:
-        print_sizes()
-    elif options.exhaustive:
+        return print_sizes()
+    if options.exhaustive:
         print_exhaustive(target, options.formats.split(","))
     else:
         columns = [int(each) for each in options.columns.split(",")]
         print_goals(target, options.formats.split(","), columns, options.objective)
+    return 0
 
 
 def say(text: str = "") -> None:
@@ -171,19 +186,50 @@ def print_exhaustive(target: Device, formats: Sequence[str]) -> None:
     say(f"worst {100 * (worst - 1):.2f} % from the best")
 
 
-def print_sizes() -> None:
+def print_sizes() -> int:
+    """Sizes of tables, held against those of spec pim.md §1.7; 1 where one differs."""
     say(f"{'format':6} {'p':>2} {'packed B':>14} {'columns':>8} {'canonical B':>12} "
-        f"{'reduction':>10} {'reorder p!':>12} {'with ties':>12} {'smaller':>8}")  # fmt: skip
-    for name, (weights, activations) in {**FORMATS, "W1A1": (1, 1), "W2A4": (2, 4)}.items():
+        f"{'reduction':>10} {'reorder p!':>12} {'with ties':>12} {'smaller':>8} "
+        f"{'pim.md':>7}")  # fmt: skip
+    differ = 0
+    for name, (weights, activations) in SIZED.items():
         for p in range(2, 9):
             if p * weights > 16:
                 continue
             t = TablePair(BOOKS[weights], BOOKS[activations], p)
             full, ties = t.bytes("full reorder"), t.bytes("reorder")
             ratio = t.bytes("packed") / t.bytes("canonical")
+            given = PUBLISHED.get((name, p), (t.columns, t.bytes("canonical"), full))
+            same = given == (t.columns, t.bytes("canonical"), full)
+            differ += not same
+            told = ("equal" if same else "DIFFERS") if (name, p) in PUBLISHED else ""
             say(f"{name:6} {p:2} {t.bytes('packed'):14} {t.columns:8} {t.bytes('canonical'):12} "
-                f"{ratio:9.2f}x {full:12} {ties:12} {full / ties:7.1f}x")  # fmt: skip
+                f"{ratio:9.2f}x {full:12} {ties:12} {full / ties:7.1f}x {told:>7}")  # fmt: skip
+    say()
+    say(f"largest p of 32 KiB of WRAM / 32 MiB of MRAM{'packed':>10}{'canonical':>12}{'pim.md':>9}")
+    for name, expected in FEASIBLE.items():
+        found = tuple(
+            largest_p(name, kind, share)
+            for kind in ("packed", "canonical")
+            for share in (32 << 10, 32 << 20)
+        )
+        differ += found != expected
+        told = "equal" if found == expected else "DIFFERS"
+        say(f"{name:44}{found[0]:6} / {found[1]}{found[2]:8} / {found[3]}{told:>9}")
+    return int(differ > 0)
+
+
+def largest_p(name: str, kind: str, share: int) -> int:
+    """Of tables that fit some bytes; canonical ones with their full reordering table."""
+    weights, activations = SIZED[name]
+    best = 0
+    for p in range(1, 1 + min(8, 16 // weights)):
+        t = TablePair(BOOKS[weights], BOOKS[activations], p)
+        reorder = t.bytes("full reorder") if kind == "canonical" and t.needs_reorder else 0
+        if t.bytes(kind) + reorder <= share:
+            best = p
+    return best
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

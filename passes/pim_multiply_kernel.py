@@ -92,6 +92,7 @@ class _Multiply:
                         out.add(total, multiplied(rows[r], tokens[t], byte))
                         for total, (r, t) in zip(totals, cells, strict=True)
                     ]
+            pim.OrderOp()
             return totals
 
         unroll = unrolled(s.groups, max(1, 8 // len(cells)))

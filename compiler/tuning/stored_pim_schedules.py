@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 
 from ...autotune.database import Store, best_of
 from ...dialects.errors import QccError
@@ -51,10 +52,12 @@ class StoredPimSchedules:
             reasons = reasons_against(
                 values, schedule_of, lambda made: illegal(Share(problem, made), device)
             )
-            if not reasons:
-                share = Share(problem, schedule_of(values))
+            share = Share(problem, schedule_of(values)) if not reasons else None
+            cycles = simulated_cycles(share, device) if share else inf
+            if share and cycles == inf:
+                reasons = [f"the program exceeds {device.iram} instructions of IRAM"]
+            elif share:
                 self._choices[problem] = LayerChoice(layer, values, source)
-                cycles = simulated_cycles(share, device)
                 cost = cost_of(share, device, cycles)
                 return Choice(share, cost, cycles, estimated_cycles(share, device), 1)
         made = choose_schedule(problem, device, layer=layer)

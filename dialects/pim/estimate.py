@@ -18,7 +18,7 @@ from math import ceil
 from .device import Device
 from .footprint import WIDTH, low_split, padded, reorders, table_parts
 from .schedule import Share
-from .slots import BARRIER_SLOTS, DMA_SLOTS, PLACES_IN_REGISTERS, REACH
+from .slots import BARRIER_SLOTS, DMA_SLOTS, PLACES_IN_REGISTERS, far_slots
 
 LOOP = 3
 """Slots of starting a loop, and of one more round of it."""
@@ -110,8 +110,9 @@ def _adding(share: Share, device: Device) -> Phase:
     s = share.schedule
     lookups = s.groups * (1 + 1 + 2 * s.words)
     emptied = 5 * s.words * -(-s.groups // share.burst) if s.lanes == 4 else 0
-    near = ceil(REACH / (share.tables.rows * s.words * WIDTH[share.entry]))
-    row = 2 * s.sums + lookups + max(0, s.groups - near) + emptied + LOOP
+    table = share.tables.rows * s.words * WIDTH[share.entry]
+    far = far_slots(group * table for group in range(s.groups))
+    row = 2 * s.sums + lookups + far + emptied + LOOP
     slots = DMA_SLOTS + 5 + LOOP + s.row_block * row
     size = s.row_block * s.groups * WIDTH[share.tables.code]
     return Phase(slots, device.dma.busy(size), share.rows // s.row_block, s.tasklets)

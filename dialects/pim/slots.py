@@ -10,7 +10,7 @@ the trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,13 @@ BARRIER_SLOTS = 15
 START_SLOTS = 40
 REACH = 2048
 """
-Bytes that a load reaches from a register in RV32, the machine that the model was validated with. A
-DPU's loads reach all of WRAM, so kernels with large tables are a little faster than counted.
+Bytes that a load reaches, on both sides of a register, in RV32, the machine that the model was
+validated with. A DPU's loads reach all of WRAM, so kernels with large tables are a little faster
+than counted.
 """
 
-
+UNROLLED = 150
+"""Slots of a loop that compilers write out: LLVM's threshold of full unrolling under -O2."""
 DEEPEST = 16
 """Additions and shifts from a word to an address; a longer chain adds numbers."""
 PLACES_IN_REGISTERS = 4
@@ -93,7 +95,8 @@ def program_of(block: Any) -> tuple[Node, ...]:
                 nodes[-1] = Work(nodes[-1].slots + node.slots)
             elif not isinstance(node, Work) or node.slots:
                 nodes.append(node)
-    return tuple(nodes)
+    far = _far_tables(block)
+    return (*nodes, Work(far)) if far else tuple(nodes)
 
 
 def _nodes(op: Any) -> list[Node]:
@@ -117,7 +120,7 @@ def slots_of(op: Any) -> float:
     if name == "pim.lookup_accumulate":
         if _shares_entry(op):
             return 2
-        return 3 + (2 if op.reorder is not None else 0) + _is_far(op)
+        return 3 + (2 if op.reorder is not None else 0)
     if not name.startswith("arith."):
         return 0
     if _only_addresses(op.operation) or _part_of_addition(op.operation):
@@ -130,10 +133,28 @@ def _shares_entry(op: Any) -> bool:
     return op.stride.value > 1 and op.displacement.value > 0
 
 
-def _is_far(op: Any) -> bool:
-    """Whether the constant place of a slice takes an addition more."""
-    place = constant_of(op.at)
-    return place is not None and place * element_bytes(op.table.type) >= REACH
+def far_slots(places: Iterable[int]) -> int:
+    """
+    Additions for tables at these bytes of a buffer: one each up to the next window, one for all of
+    a window further on.
+
+    >>> far_slots([0, 1024, 2048, 3072, 4096, 5120, 6144, 7168, 8192])
+    4
+    """
+    places = list(places)
+    windows = {(each + REACH) // (2 * REACH) for each in places if each >= 2 * REACH}
+    return len(windows) + sum(REACH <= each < 2 * REACH for each in places)
+
+
+def _far_tables(block: Any) -> int:
+    """The additions of a block for tables at constant places, beyond what loads reach."""
+    places = []
+    for op in block.operations:
+        if op.operation.name == "pim.lookup_accumulate" and not _shares_entry(op):
+            place = constant_of(op.at)
+            if place is not None:
+                places.append(place * element_bytes(op.table.type))
+    return far_slots(places)
 
 
 def _only_addresses(op: Any, steps: int = DEEPEST) -> bool:
@@ -161,6 +182,9 @@ def _part_of_addition(op: Any) -> bool:
 def _loop(op: Any) -> list[Node]:
     body = program_of(op.body.blocks[0])
     trips = trip_count(op)
+    if trips is not None and _is_unrolled(op, body, trips):
+        inside = sum(node.slots for node in body if isinstance(node, Work))
+        return [Work(trips * (inside - _forwarded(op)))]
     each = 0.0
     if op.unroll.value:
         each = (1 + _pointers(op)) / op.unroll.value
@@ -169,6 +193,32 @@ def _loop(op: Any) -> list[Node]:
         return [Work(2 + trips * (inside + each))]
     index = op.body.blocks[0].arguments[0]
     return [Work(2), Repeat(index, op.first, op.last, op.step.value, each, body)]
+
+
+def _is_unrolled(loop: Any, body: tuple[Node, ...], trips: int) -> bool:
+    """Whether compilers leave no loop: computation alone, and little of it."""
+    if not all(isinstance(node, Work) for node in body):
+        return False
+    return trips * sum(node.slots for node in body if isinstance(node, Work)) <= UNROLLED
+
+
+def _forwarded(loop: Any) -> int:
+    """
+    Loads, in an unrolled loop, of what the straight code around it has just stored: compilers keep
+    it in registers.
+    """
+    stored = set()
+    for op in loop.operation.parent.regions[0].blocks[0].operations:
+        if op.operation == loop.operation:
+            break
+        inner = op.body.blocks[0].operations if op.operation.name == "pim.loop" else (op,)
+        stored |= {each.buffer for each in inner if each.operation.name == "pim.store"}
+    own = {each.buffer for each in loop.body.blocks[0].operations
+           if each.operation.name == "pim.store"}  # fmt: skip
+    return sum(
+        each.operation.name == "pim.load" and each.buffer in stored & own
+        for each in loop.body.blocks[0].operations
+    )
 
 
 def _pointers(loop: Any) -> int:

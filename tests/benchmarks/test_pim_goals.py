@@ -7,9 +7,10 @@ from qcc.dialects.pim.device import device
 
 
 def test_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    pim_goals.main(["--sizes"])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert pim_goals.main(["--sizes"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
     table = {(row[0], row[1]): row for row in rows[1:]}
+    assert table["W2A2", "6"][-1] == table["W3A3", "2"][-1] == "equal"
     assert table["W1A3", "7"][5] == "611.06x"
     assert table["W1A1", "8"][-1] == "162.6x"
     assert table["W1A3", "8"][2:5] == ["4294967296", "6435", "1647360"]

@@ -61,6 +61,7 @@ int main(void) {
                     sum_2 += qcc_mul_ll(code_2_high, input_high);
                     sum += qcc_mul_hh(code_high, input_high);
                     sum_2 += qcc_mul_hh(code_2_high, input_high);
+                    qcc_in_order();
                     const uint32_t code_3 = codes[i_2 + 1];
                     const uint32_t code_4 = codes[i_2 + 97];
                     const uint32_t input_2 = inputs[i_2 + 1];
@@ -75,6 +76,7 @@ int main(void) {
                     sum_2 += qcc_mul_ll(code_4_high, input_2_high);
                     sum += qcc_mul_hh(code_3_high, input_2_high);
                     sum_2 += qcc_mul_hh(code_4_high, input_2_high);
+                    qcc_in_order();
                     const uint32_t code_5 = codes[i_2 + 2];
                     const uint32_t code_6 = codes[i_2 + 98];
                     const uint32_t input_3 = inputs[i_2 + 2];
@@ -89,6 +91,7 @@ int main(void) {
                     sum_2 += qcc_mul_ll(code_6_high, input_3_high);
                     sum += qcc_mul_hh(code_5_high, input_3_high);
                     sum_2 += qcc_mul_hh(code_6_high, input_3_high);
+                    qcc_in_order();
                     const uint32_t code_7 = codes[i_2 + 3];
                     const uint32_t code_8 = codes[i_2 + 99];
                     const uint32_t input_4 = inputs[i_2 + 3];
@@ -103,6 +106,7 @@ int main(void) {
                     sum_2 += qcc_mul_ll(code_8_high, input_4_high);
                     sum += qcc_mul_hh(code_7_high, input_4_high);
                     sum_2 += qcc_mul_hh(code_8_high, input_4_high);
+                    qcc_in_order();
                 }
                 sums[2 * block] = (int32_t)sum;
                 sums[2 * block + 1] = (int32_t)sum_2;
