@@ -133,7 +133,7 @@ class IntegerLinear:
         An input that holds a NaN or an infinity has no codes: its result is NaN.
         """
         rows = np.ascontiguousarray(source.reshape(-1, self.k), np.float32)
-        lost = ~np.isfinite(rows).all(axis=1, keepdims=True)
+        lost = ~np.all(np.isfinite(rows), axis=1, keepdims=True)
         rows = np.where(lost, np.float32(0), rows) if lost.any() else rows
         given = self.activation.encode_rows(rows, self.tensor_range)
         codes = row_codes(self.activation, given, self.k)
