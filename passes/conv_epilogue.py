@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..dialects import tile
 from ..dialects.bindings import arith, ir, math
 from ..dialects.formats.packets import PACKET_ROWS
+from ..dialects.tile.conv_ending import Ending
 from ..dialects.tile.conv_problem import ConvProblem
 from ..dialects.tile.conv_schedule import ConvSchedule
 from ..dialects.tile.dialect import tensor_of
@@ -33,21 +35,25 @@ class Epilogue:
                 inputs.append(self.per_channel(role))
                 steps.append("times")
         if p.bias is not None:
-            inputs.append(self.bias())
+            inputs.append(self.by_channel("bias"))
             steps.append("plus")
+        factors = len(steps)
+        inputs += self.of_channels()
 
         def finished(value: ir.Value, *others: ir.Value) -> ir.Value:
             if sum_type == "i32":
                 value = arith.sitofp(ir.F32Type.get(), value)
             if p.group is None and not p.row_scales() and p.program.factor != 1:
                 value = arith.mulf(value, single(p.program.factor))
-            for other, step in zip(others, steps, strict=True):
+            for other, step in zip(others[:factors], steps, strict=True):
                 if step == "plus":
                     value = self.of_tensor(value)
                     value = arith.addf(value, other)
                 else:
                     value = arith.mulf(value, other)
             value = value if "plus" in steps else self.of_tensor(value)
+            if p.ending is not None:
+                value = ended(p.ending, value, others[factors:])
             return self.narrowed(value)
 
         element = "i8" if p.requantised else p.result
@@ -101,17 +107,68 @@ class Epilogue:
 
         return each([], self.per_output(), read, "factor")
 
-    def bias(self) -> ir.Value:
-        p, view = self.problem, self.views["bias"]
+    def by_channel(self, name: str) -> ir.Value:
+        """Numbers of this warp's outputs, in fp32."""
+        p, view = self.problem, self.views[name]
         element = tensor_of(view.type).element_type
 
         def read() -> ir.Value:
             row = (Number(position("column")) + self.output).least(p.window.outputs - 1)
             at = self.of_group * p.window.outputs + row
             value = tile.ElementOp(view, at.value, element).element
-            return value if p.bias == "f32" else arith.extf(ir.F32Type.get(), value)
+            return value if str(element) == "f32" else arith.extf(ir.F32Type.get(), value)
 
-        return each([], self.per_output(), read, "bias_of_output")
+        return each([], self.per_output(), read, f"{name}_of_output")
+
+    def of_channels(self) -> list[ir.Value]:
+        """What the ending reads of each output: computed once, not for every pixel."""
+        ending = self.problem.ending
+        if ending is None:
+            return []
+        names = channel_numbers(self.problem)
+        numbers = [self.by_channel(name) for name in names]
+        made = []
+        for value in ending.of_channels:
+            if value <= ending.channels:
+                made.append(numbers[value - 1])
+                continue
+
+            def body(*given: ir.Value, value: int = value) -> ir.Value:
+                return evaluated(ending, value, dict(enumerate(given, 1)))
+
+            made.append(each(numbers, self.per_output(), body, "of_channel"))
+        return made
 
     def per_output(self) -> ir.Type:
         return fragment([self.schedule.warps, self.schedule.outputs], "f32", "columns")
+
+
+def channel_numbers(problem: ConvProblem) -> list[str]:
+    """The arguments that hold a number for each output channel, for the ending."""
+    return [f"channel{i}" for i in range(problem.ending.channels if problem.ending else 0)]
+
+
+def ended(ending: Ending, value: ir.Value, of_channels: Sequence[ir.Value]) -> ir.Value:
+    """The steps of an ending as scalar ops, in fp32 again at the end."""
+    if ending.result != "f32":
+        value = arith.truncf(ir.Type.parse(ending.result), value)
+    known = {0: value, **dict(zip(ending.of_channels, of_channels, strict=True))}
+    found, f32 = evaluated(ending, ending.value, known), ir.F32Type.get()
+    return found if found.type == f32 else arith.extf(f32, found)
+
+
+def evaluated(ending: Ending, value: int, known: dict[int, ir.Value]) -> ir.Value:
+    """A value of an ending, and those that it is made of, as scalar ops."""
+    if value in known:
+        return known[value]
+    step = ending.steps[value - 1 - ending.channels]
+    operands = [evaluated(ending, each_, known) for each_ in step.operands]
+    kind = ir.Type.parse(step.type)
+    if step.operation == "arith.constant":
+        known[value] = arith.constant(kind, step.attribute)
+    elif step.operation == "arith.cmpf":
+        known[value] = arith.cmpf(step.attribute, *operands)
+    else:
+        made = ir.Operation.create(step.operation, results=[kind], operands=operands)
+        known[value] = made.results[0]
+    return known[value]

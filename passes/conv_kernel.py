@@ -25,7 +25,7 @@ from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.fragments import INSTRUCTIONS
 from ..dialects.tile.problem import chunk_columns
 from ..dialects.tile.warp_launch import WarpLaunch
-from .conv_epilogue import Epilogue
+from .conv_epilogue import Epilogue, channel_numbers
 from .tile_builder import (
     Number,
     each,
@@ -54,7 +54,7 @@ def conv_kernel(
     group, groups).
 
     Arguments: "x", the parts of the weight (window_packets.py), "x_scale" of integer images,
-    "bias", "table", "y_scale" of an integer result, "y", then images, height, width, out_height,
+    "bias", "table", "y_scale" of an integer result, "channel0" … of its ending, "y", then images, height, width, out_height,
     out_width.
     """
     writer = _Convolution(problem, schedule)
@@ -87,6 +87,7 @@ class _Convolution:
             kinds["table"] = rows_of(1, "ui32")
         if p.requantised is not None:
             kinds["y_scale"] = rows_of(1, "f32")
+        kinds |= {name: rows_of(1, "f32") for name in channel_numbers(p)}
         kinds["y"] = rows_of(1, "i8" if p.requantised else p.result)
         return kinds | dict.fromkeys(NUMBERS, ir.IndexType.get())
 
@@ -152,6 +153,7 @@ class _Convolution:
             "y": images * self.image_pixels * outputs,
             "table": Number(len(p.program.table)),
         }  # fmt: skip
+        sizes |= dict.fromkeys(channel_numbers(p), Number(p.outputs))
         sizes |= {role: Number(p.scale_rows if role != "zero_point" or p.group else 1)
                   for role in p.row_parts()}  # fmt: skip
         return {

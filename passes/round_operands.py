@@ -19,6 +19,7 @@ from typing import Any
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.regions import walk
+from .conv_layers import reads_codes
 from .float_casts import cast_to
 from .narrow_operands import HALVES, narrow
 from .schedule_linear import multiplied_codes
@@ -58,6 +59,8 @@ def _round(op: Any, index: int, element: str, target: str) -> None:
     if _element(value) != "f32" or narrow(value) != value:
         return
     if isinstance(op, qcc.LinearOp) and multiplied_codes(op, target) is not None:
+        return
+    if isinstance(op, qcc.Conv2dOp) and reads_codes(op, target):
         return
     with ir.InsertionPoint(op), op.location:
         half = cast_to(value, ir.Type.parse(element))

@@ -6,26 +6,28 @@ Convolutions become launches of kernels that gather windows as they copy them.
           y = tile.launch @conv_int4_0 (x, w, b)
 
 Images are f16, bf16 or f32 (rounded to f16 as they are copied), or the codes of a `qcc.quantize` to
-int8 with one scale for the tensor, whose products with integer weights are exact. Layers of equal
-shapes and formats share a kernel.
+integers with one scale for the tensor, whose products with integer weights are exact. A result that
+is only rounded to such integers, with a scale known before, for other convolutions is stored as
+those (requantised_results.py). Layers of equal shapes and formats share a kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..dialects import qcc
 from ..dialects.bindings import Operation, arith, ir
-from ..dialects.errors import UnsupportedError
-from ..dialects.formats import parse_spelling
 from ..dialects.formats.window_packets import spelled_layout
 from ..dialects.regions import walk
-from ..dialects.tile.conv_problem import ConvProblem, Window, refusal
+from ..dialects.rounding.scales import static_numbers
+from ..dialects.tile.conv_problem import ConvProblem, Window, per_element, refusal
 from ..dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_kernel import conv_kernel
+from .conv_layers import NHWC, conv_problem
+from .expand_roundings import CAST
 from .launching import (
     Argument,
     Kernels,
@@ -40,15 +42,9 @@ from .launching import (
     pieces,
     product,
     size_of,
-    unsupported,
     words,
 )
-from .require_decoded import require_decoded
-from .schedule_linear import producer_name
-
-MANY_PIXELS = 4096
-"""What kernels for an unknown number of output pixels are chosen for."""
-
+from .requantised_results import Requantised, requantised
 
 Chooser = Callable[[ConvProblem, str], ConvSchedule]
 
@@ -58,16 +54,78 @@ def schedule_conv2d(
 ) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         kernels: Kernels[WarpLaunch] = Kernels(module, options.target)
+        layers = []
         for op in walk(module):
             if isinstance(op, qcc.Conv2dOp):
-                with ir.InsertionPoint(op), op.location:
-                    _replace(op, kernels, choose)
+                layers.append(_Layer(op, *conv_problem(op, options.target)))
+        for layer in layers:
+            _requantise(layer, layers, options.target)
+        for layer in layers:
+            with ir.InsertionPoint(layer.op), layer.op.location:
+                sizes = _sizes(layer, layers)
+            with ir.InsertionPoint(layer.place), layer.op.location:
+                _launch(layer, sizes, kernels, choose)
+        for layer in reversed(layers):
+            _erase(layer)
 
     return apply
 
 
-def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch], choose: Chooser) -> None:
-    problem, codes = conv_problem(op, kernels.target)
+@dataclass
+class _Layer:
+    """
+    A convolution; `made` takes the place of its result, or of the codes it becomes, and the
+    result's [N, C, H, W] are `extents`.
+    """
+
+    op: qcc.Conv2dOp
+    problem: ConvProblem
+    codes: ir.Value | None
+    requantised: Requantised | None = None
+    made: ir.Value | None = None
+    extents: list[Size] = field(default_factory=list)
+
+    @property
+    def place(self) -> Any:
+        """The op before which all is there that the kernel reads."""
+        return self.op if self.requantised is None else self.requantised.quantize
+
+
+def _requantise(layer: _Layer, layers: list[_Layer], target: str) -> None:
+    """Lets a layer store codes, where its result is nothing else to anybody."""
+    found = requantised(layer.op.result)
+    if found is None:
+        return
+    readers = _readers(found.quantize.codes, layers)
+    if readers is None or len({each.problem.activation for each in readers}) != 1:
+        return
+    problem = replace(
+        layer.problem, result=readers[0].problem.activation, result_block=NHWC,
+        requantised=qcc.format_of(found.quantize.codes).spelling, ending=found.ending,
+    )  # fmt: skip
+    if refusal(problem, target) is None:
+        layer.problem, layer.requantised = problem, found
+
+
+def _readers(codes: ir.Value, layers: list[_Layer]) -> list[_Layer] | None:
+    """The convolutions that multiply codes as such, None if anything else reads them."""
+    readers = []
+    for use in codes.uses:
+        decoded: Any = use.owner
+        if not isinstance(decoded, qcc.DequantizeOp):
+            return None
+        for each in decoded.value.uses:
+            found = [layer for layer in layers if layer.op == each.owner and layer.codes == codes]
+            if not found:
+                return None
+            readers += found
+    return readers
+
+
+def _launch(
+    layer: _Layer, sizes: dict[str, Size], kernels: Kernels[WarpLaunch], choose: Chooser
+) -> None:
+    op, problem = layer.op, layer.problem
     schedule = choose(problem, kernels.target)
     kernel = kernels.once(
         problem,
@@ -78,47 +136,135 @@ def _replace(op: qcc.Conv2dOp, kernels: Kernels[WarpLaunch], choose: Chooser) ->
     parameter: Any = op.weight.owner
     layout = spelled_layout(problem.program.order.name, problem.by_tap, window.groups)
     parameter.attributes[qcc.LAYOUT_ATTRIBUTE] = ir.StringAttr.get(layout)
-    images, height, width = (size_of(op.input, axis) for axis in (0, 2, 3))
-    out_height, out_width = (
-        _output(window, size, axis) for axis, size in enumerate((height, width))
-    )
-    sizes = {"images": images, "height": height, "width": width,
-             "out_height": out_height, "out_width": out_width}  # fmt: skip
     known: dict[str, Argument] = {name: Number(size) for name, size in sizes.items()}
-    known |= {"y": Write(0), "x": Read(op.input)}
-    if codes is not None:
-        known |= {"x": Read(codes, "codes"), "x_scale": Read(codes, "scale")}
-    if op.bias is not None:
-        known["bias"] = Read(op.bias)
-    known |= {name: Read(words(table)) for name, table in kernel.tables.items()}
-    outputs = problem.strips * 16
+    known |= _read(layer) | {name: Read(words(table)) for name, table in kernel.tables.items()}
     grid = (
-        _tiles(problem, schedule, images, (out_height, out_width)),
-        -(-outputs // schedule.block_outputs),
+        _tiles(problem, schedule, layer.extents),
+        -(-problem.strips * 16 // schedule.block_outputs),
         window.groups,
     )
     shape = Shape(grid, kernel.threads, kernel.shared_bytes)
     arguments = [known.get(name) or Read(op.weight, name) for name in kernel.arguments]
-    dynamic = ir.RankedTensorType(op.result.type)
-    extents = [
-        size
-        for axis, size in enumerate((images, problem.outputs, out_height, out_width))
-        if dynamic.is_dynamic_dim(axis)
-    ]
-    made = Made(op.result.type, tuple(extents))
-    [result] = launch(kernel.kernel, shape, arguments, [made], op.operation)
-    op.result.replace_all_uses_with(result)
+    [result] = launch(kernel.kernel, shape, arguments, [_made(layer)], op.operation)
+    layer.made = _packed(layer, result)
+
+
+def _read(layer: _Layer) -> dict[str, Argument]:
+    """Arguments that the kernel of a layer reads, and its result."""
+    op, codes, found = layer.op, layer.codes, layer.requantised
+    known: dict[str, Argument] = {"y": Write(0), "x": Read(op.input)}
+    if codes is not None:
+        role = layer.problem.x_scale.role
+        known |= {"x": Read(codes, "codes"), "x_scale": Read(codes, role)}
+    if op.bias is not None:
+        known["bias"] = Read(op.bias)
+    if found is not None:
+        known["y_scale"] = Read(_numbers(_static(found)[:1]))
+        known |= {f"channel{i}": Read(each) for i, each in enumerate(found.channels)}
+    return known
+
+
+def _static(found: Requantised) -> list[float]:
+    """What values are divided or multiplied by, and the scale that is stored."""
+    tensor_range = qcc.tensor_range_of(found.quantize)
+    assert tensor_range is not None
+    return static_numbers(qcc.format_of(found.quantize.codes), tensor_range)
+
+
+def _numbers(values: list[float]) -> ir.Value:
+    kind = ir.RankedTensorType.get([len(values)], ir.F32Type.get())
+    elements = [ir.FloatAttr.get(ir.F32Type.get(), each) for each in values]
+    return arith.constant(kind, ir.DenseElementsAttr.get(elements, kind))
+
+
+def _sizes(layer: _Layer, layers: list[_Layer]) -> dict[str, Size]:
+    """The numbers that a kernel is given; and the extents of the layer's result."""
+    images, height, width = _images(layer, layers)
+    problem = layer.problem
+    across = [_output(problem.window, size, axis) for axis, size in enumerate((height, width))]
+    layer.extents = [images, problem.outputs, *across]
+    return {"images": images, "height": height, "width": width, "out_height": across[0],
+            "out_width": across[1]}  # fmt: skip
+
+
+def _images(layer: _Layer, layers: list[_Layer]) -> list[Size]:
+    """How many images a layer reads, their rows and columns."""
+    for other in layers:
+        if other.requantised is not None and other.requantised.quantize.codes == layer.codes:
+            return [other.extents[axis] for axis in (0, 2, 3)]
+    return [size_of(layer.op.input, axis) for axis in (0, 2, 3)]
+
+
+def _made(layer: _Layer) -> Made:
+    """The result as the model has it, or codes with the channels of a pixel side by side."""
+    extents, kind = layer.extents, ir.RankedTensorType(layer.op.result.type)
+    if layer.requantised is None:
+        open_ = [size for axis, size in enumerate(extents) if kind.is_dynamic_dim(axis)]
+        return Made(kind, tuple(open_))
+    order, by = (0, 2, 3, 1), per_element(layer.problem.result)
+    shape = [kind.shape[axis] for axis in order[:3]] + [kind.shape[1] // by]
+    open_ = [extents[axis] for axis in order if kind.is_dynamic_dim(axis)]
+    byte = ir.IntegerType.get_signless(8)
+    return Made(ir.RankedTensorType.get(shape, byte), tuple(open_))
+
+
+def _packed(layer: _Layer, result: ir.Value) -> ir.Value:
+    """The result; codes become a packed value, with their scale."""
+    found = layer.requantised
+    if found is None:
+        return result
+    fmt = qcc.format_of(found.quantize.codes)
+    parts = [result if role == fmt.code_part else _numbers(_static(found)[1:2])
+             for role in fmt.part_specs(1, 1)]  # fmt: skip
+    return ir.Operation.create(
+        CAST, results=[found.quantize.codes.type], operands=parts
+    ).results[0]  # fmt: skip
+
+
+def _erase(layer: _Layer) -> None:
+    """The layer, and what its kernel does in place of other ops; those behind it are gone."""
+    found, op = layer.requantised, layer.op
+    assert layer.made is not None
+    if found is None:
+        op.result.replace_all_uses_with(layer.made)
+    else:
+        decoded = [use.owner for use in found.quantize.codes.uses]
+        for each in decoded:
+            if isinstance(each, qcc.DequantizeOp):
+                _replace_sizes(each.value, layer.extents)
+                each.operation.erase()
+        found.quantize.codes.replace_all_uses_with(layer.made)
+        found.quantize.operation.erase()
+        for generic in reversed(found.generics):
+            _replace_sizes(generic.operation.results[0], layer.extents)
+            generic.operation.erase()
+        _replace_sizes(op.result, layer.extents)
     op.operation.erase()
 
 
+def _replace_sizes(value: ir.Value, extents: Sequence[Size]) -> None:
+    """Extents that are asked of a tensor which will not exist."""
+    for use in list(value.uses):
+        asked: Any = use.owner
+        if asked.operation.name != "tensor.dim":
+            continue
+        axis = ir.IntegerAttr(asked.operation.operands[1].owner.attributes["value"]).value
+        with ir.InsertionPoint(asked), asked.location:
+            size = extents[axis]
+            size = arith.constant(ir.IndexType.get(), size) if isinstance(size, int) else size
+        asked.operation.results[0].replace_all_uses_with(size)
+        asked.operation.erase()
+
+
 def _tiles(
-    problem: ConvProblem, schedule: ConvSchedule, images: Size, extents: tuple[Size, Size]
+    problem: ConvProblem, schedule: ConvSchedule, extents: Sequence[Size]
 ) -> Size:
-    """Blocks that cover the pixels of the result, by `ConvSchedule.tiles`."""
+    """Blocks that cover the pixels of a result [N, C, H, W], by `ConvSchedule.tiles`."""
+    images, _, height, width = extents
     if not schedule.width:
-        return pieces(product([images, *extents]), schedule.block_pixels)
-    rows = pieces(extents[0], schedule.height(problem))
-    return product([images, rows, pieces(extents[1], schedule.width)])
+        return pieces(product([images, height, width]), schedule.block_pixels)
+    rows = pieces(height, schedule.height(problem))
+    return product([images, rows, pieces(width, schedule.width)])
 
 
 def _output(window: Window, size: Size, axis: int) -> Size:
@@ -130,55 +276,3 @@ def _output(window: Window, size: Size, axis: int) -> Size:
     moved = arith.addi(size, arith.constant(kind, 2 * window.padding[axis] - span))
     steps = arith.divsi(moved, arith.constant(kind, window.stride[axis]))
     return arith.addi(steps, arith.constant(kind, 1))
-
-
-def conv_problem(op: qcc.Conv2dOp, target: str) -> tuple[ConvProblem, ir.Value | None]:
-    """What a layer computes, and the codes that its kernel reads in place of the input."""
-    spelling = qcc.format_spelling(op.weight.type)
-    if spelling is None or producer_name(op.weight) != "qcc.param":
-        raise _refused(op, f"its weight is {op.weight.type}", "give the parameter a format")
-    outputs, channels, *taps = qcc.logical_type(op.weight.type).shape
-    groups = ir.IntegerAttr(op.groups).value
-    stride, padding, dilation = (_pair(each) for each in (op.stride, op.padding, op.dilation))
-    shape = channels, outputs // groups, (taps[0], taps[1])
-    window = Window(*shape, stride, padding, dilation, groups)
-    result = ir.RankedTensorType(op.result.type)
-    known = all(not result.is_dynamic_dim(axis) for axis in (0, 2, 3))
-    pixels = result.shape[0] * result.shape[2] * result.shape[3] if known else MANY_PIXELS
-    element = str(ir.RankedTensorType(op.input.type).element_type)
-    activation = element if element in ("f16", "bf16") else "f16"
-    bias = None if op.bias is None else str(ir.RankedTensorType(op.bias.type).element_type)
-    problem = ConvProblem(
-        window, spelling, pixels, activation, None if element == activation else element,
-        str(result.element_type), bias,
-    )  # fmt: skip
-    codes = multiplied_codes(op, problem, target)
-    if codes is not None:
-        problem = replace(problem, activation="i8", source=None)
-    else:
-        require_decoded(op, "conv2d", "a convolution", problem.format, activation)
-    return problem, codes
-
-
-def multiplied_codes(op: qcc.Conv2dOp, problem: ConvProblem, target: str) -> ir.Value | None:
-    """The codes of rounded images that are multiplied as such, if they and the weight can."""
-    quantize = qcc.rounding_of(op.input)
-    spelling = None if quantize is None else qcc.format_spelling(quantize.codes.type)
-    if quantize is None or spelling is None:
-        return None
-    fmt = parse_spelling(spelling)
-    exact = fmt.name == "int8" and fmt.block_size == "tensor" and fmt.zero_point is None
-    try:
-        refused = refusal(replace(problem, activation="i8", source=None), target)
-    except UnsupportedError:
-        return None
-    return quantize.codes if exact and not refused else None
-
-
-def _pair(values: Any) -> tuple[int, int]:
-    first, second = ir.DenseI64ArrayAttr(values)
-    return first, second
-
-
-def _refused(op: qcc.Conv2dOp, why: str, next_step: str) -> UnsupportedError:
-    return unsupported(op, "conv2d", "a convolution", why, next_step)

@@ -15,8 +15,12 @@ COMPARISONS = {
     "arith.cmpi": {int(P.eq): "==", int(P.ne): "!=", int(P.slt): "<", int(P.sle): "<=",
                    int(P.sgt): ">", int(P.sge): ">="},
     "arith.cmpf": {int(arith.CmpFPredicate.OEQ): "==", int(arith.CmpFPredicate.OLT): "<",
-                   int(arith.CmpFPredicate.OGT): ">", int(arith.CmpFPredicate.OGE): ">="},
+                   int(arith.CmpFPredicate.OGT): ">", int(arith.CmpFPredicate.OGE): ">=",
+                   int(arith.CmpFPredicate.UNE): "!="},
 }  # fmt: skip
+U = arith.CmpFPredicate
+UNLESS = {int(U.UGT): "<=", int(U.UGE): "<", int(U.ULT): ">=", int(U.ULE): ">"}
+"""Comparisons that hold of NaNs too: where the opposite does not."""
 
 
 def expression(op: Any, given: Given) -> str:
@@ -49,6 +53,8 @@ def _called(function: str) -> Callable[[Any, Given], str]:
 
 def _compared(op: Any, given: Given) -> str:
     predicate = ir.IntegerAttr(op.operation.attributes["predicate"]).value
+    if op.operation.name == "arith.cmpf" and predicate in UNLESS:
+        return f"!({grouped(given[0])} {UNLESS[predicate]} {grouped(given[1])})"
     symbol = COMPARISONS[op.operation.name][predicate]
     return f"{grouped(given[0])} {symbol} {grouped(given[1])}"
 
@@ -112,6 +118,7 @@ SCALARS: dict[str, Callable[[Any, Given], str]] = {
         f"s64({given[0]})" if str(op.operation.results[0].type) == "i64" else given[0]
     ),
     "math.exp2": _called("exp2_approx"),
+    "math.rsqrt": _called("math::rsqrt"),
     "math.fma": _called("fma"),
     "tile.scale": lambda op, given: scaled(op.kind.value, "multiply", given[0], 1.0),
 }

@@ -7,6 +7,7 @@ from math import gcd, prod
 
 from ..formats import Format, parse_spelling
 from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, stored_group, stored_width
+from .conv_ending import Ending
 from .decode_program import DecodeProgram
 from .decode_rules import decode_program
 from .fragments import INSTRUCTIONS
@@ -58,7 +59,7 @@ class ConvProblem:
 
     `requantised` spells the format of a result that is stored as integers, two of at most 4 bits in
     a byte: `result` is then their operand type, and "y_scale" what values are divided or multiplied
-    by.
+    by. `ending` is what the model does before, with arguments "channel0", "channel1" …
     """
 
     window: Window
@@ -75,6 +76,7 @@ class ConvProblem:
     x_scale: IntegerScale = OF_TENSOR
     requantised: str | None = None
     images: int = 1
+    ending: Ending | None = None
 
     @property
     def format(self) -> Format:

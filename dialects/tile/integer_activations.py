@@ -77,7 +77,6 @@ class Requantisation:
     low: int
     high: int
     multiplies: bool
-    operand: str
 
     @staticmethod
     def of(spelling: str) -> Requantisation:
@@ -87,9 +86,7 @@ class Requantisation:
         if not requantises(spelling) or not isinstance(element, Integer) or blocks is None:
             raise ValueError(f"{spelling} has no integers with one scale")
         (scale,) = blocks.scales
-        return Requantisation(
-            int(element.low), int(element.high), scale.multiply, integer_operands(spelling)[0]
-        )
+        return Requantisation(int(element.low), int(element.high), scale.multiply)
 
 
 def requantises(spelling: str) -> bool:

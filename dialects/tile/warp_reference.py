@@ -119,6 +119,11 @@ def _truncated(block: Block, op: Any) -> Array:
     return value.astype(DTYPES[str(op.operation.results[0].type)])
 
 
+def _unless(comparison: Callable[..., Any]) -> Callable[..., Any]:
+    """The opposite, which holds of NaNs too."""
+    return lambda a, b: ~comparison(a, b)
+
+
 P, F = arith.CmpIPredicate, arith.CmpFPredicate
 COMPARISONS: dict[str, dict[int, Callable[..., Any]]] = {
     "arith.cmpi": {
@@ -126,7 +131,9 @@ COMPARISONS: dict[str, dict[int, Callable[..., Any]]] = {
         int(P.sle): np.less_equal, int(P.sgt): np.greater, int(P.sge): np.greater_equal,
     },
     "arith.cmpf": {int(F.OEQ): np.equal, int(F.OLT): np.less, int(F.OGT): np.greater,
-                   int(F.OGE): np.greater_equal},
+                   int(F.OGE): np.greater_equal, int(F.UNE): np.not_equal,
+                   int(F.UGT): _unless(np.less_equal), int(F.UGE): _unless(np.less),
+                   int(F.ULT): _unless(np.greater_equal), int(F.ULE): _unless(np.greater)},
 }  # fmt: skip
 
 
@@ -182,6 +189,7 @@ MEANINGS: dict[str, Callable[[Block, Any], Any]] = {
     "math.roundeven": _scalar(np.rint),
     "arith.fptosi": _truncated,
     "math.exp2": _scalar(np.exp2),
+    "math.rsqrt": _scalar(lambda value: 1 / np.sqrt(value)),
     "math.fma": _scalar(_fma),
 }
 """What each op makes of a block's values. Counts are never negative where they are divided."""
