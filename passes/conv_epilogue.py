@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..dialects import tile
 from ..dialects.bindings import arith, ir, math
@@ -12,6 +13,7 @@ from ..dialects.tile.conv_ending import Ending
 from ..dialects.tile.conv_problem import ConvProblem
 from ..dialects.tile.conv_schedule import ConvSchedule
 from ..dialects.tile.dialect import tensor_of
+from ..dialects.tile.integer_activations import Requantisation
 from .tile_builder import Number, each, fragment, position, single, text
 
 Values = dict[str, ir.Value]
@@ -39,40 +41,58 @@ class Epilogue:
             steps.append("plus")
         factors = len(steps)
         inputs += self.of_channels()
+        inverses = self.inverses()
+        inputs += inverses.values()
 
         def finished(value: ir.Value, *others: ir.Value) -> ir.Value:
+            given = dict(zip(inverses, others[len(others) - len(inverses) :], strict=True))
             if sum_type == "i32":
                 value = arith.sitofp(ir.F32Type.get(), value)
             if p.group is None and not p.row_scales() and p.program.factor != 1:
                 value = arith.mulf(value, single(p.program.factor))
             for other, step in zip(others[:factors], steps, strict=True):
                 if step == "plus":
-                    value = self.of_tensor(value)
+                    value = self.of_tensor(value, given)
                     value = arith.addf(value, other)
                 else:
                     value = arith.mulf(value, other)
-            value = value if "plus" in steps else self.of_tensor(value)
+            value = value if "plus" in steps else self.of_tensor(value, given)
             if p.ending is not None:
-                value = ended(p.ending, value, others[factors:])
-            return self.narrowed(value)
+                channels = others[factors : len(others) - len(inverses)]
+                value = ended(p.ending, value, channels)
+            return self.narrowed(value, given)
 
         element = "i8" if p.requantised else p.result
         kind = fragment([s.warps, s.pixels, s.outputs], element, "c")
         return each(inputs, kind, finished, "results")
 
-    def of_tensor(self, value: ir.Value) -> ir.Value:
+    def inverses(self) -> Values:
+        """Reciprocals of what results are divided by: one division, not one for each of them."""
+        p, rounding = self.problem, self.problem.rounding
+        roles = ["x_scale"] * (p.integer and p.x_scale.divide)
+        roles += ["y_scale"] * (rounding is not None and not rounding.multiplies)
+        one = fragment([self.schedule.warps], "f32", "one")
+        return {
+            role: each([], one, partial(self.inverse, role), f"inverse_{role}") for role in roles
+        }
+
+    def inverse(self, role: str) -> ir.Value:
+        return arith.divf(single(1.0), self.number(role))
+
+    def of_tensor(self, value: ir.Value, inverses: Values) -> ir.Value:
         """Times the scales of the whole weight, and of the images."""
         p = self.problem
-        for role in [*p.tensor_factors(), *(["x_scale"] * ("x_scale" in self.views))]:
-            factor = self.number(role)
-            decoding = p.x_scale if role == "x_scale" else p.format.scale_decoding(role)
-            value = arith.divf(value, factor) if decoding.divide else arith.mulf(value, factor)
-        return value
+        for role in p.tensor_factors():
+            factor, divide = self.number(role), p.format.scale_decoding(role).divide
+            value = arith.divf(value, factor) if divide else arith.mulf(value, factor)
+        if "x_scale" not in self.views:
+            return value
+        return arith.mulf(value, inverses.get("x_scale") or self.number("x_scale"))
 
     def number(self, role: str) -> ir.Value:
         return tile.ElementOp(self.views[role], Number(0).value, ir.F32Type.get()).element
 
-    def narrowed(self, value: ir.Value) -> ir.Value:
+    def narrowed(self, value: ir.Value, inverses: Values) -> ir.Value:
         """Below, the arithmetic is that of the encoders (dialects/rounding)."""
         p = self.problem
         if p.relu:
@@ -81,7 +101,10 @@ class Epilogue:
         if rounding is None:
             return value if p.result == "f32" else arith.truncf(ir.Type.parse(p.result), value)
         scale = self.number("y_scale")
-        value = arith.mulf(value, scale) if rounding.multiplies else arith.divf(value, scale)
+        if rounding.multiplies:
+            value = arith.mulf(value, scale)
+        else:
+            value = divided(value, scale, inverses["y_scale"], rounding)
         value = arith.maxnumf(math.roundeven(value), single(float(rounding.low)))
         value = arith.minnumf(value, single(float(rounding.high)))
         return arith.fptosi(ir.IntegerType.get_signless(8), value)
@@ -141,6 +164,24 @@ class Epilogue:
 
     def per_output(self) -> ir.Type:
         return fragment([self.schedule.warps, self.schedule.outputs], "f32", "columns")
+
+
+def divided(
+    value: ir.Value, scale: ir.Value, inverse: ir.Value, rounding: Requantisation
+) -> ir.Value:
+    """
+    value / scale, as division rounds it where that matters, by the reciprocal of the scale.
+
+    What lies beyond the ends is cut off first, as it would be after rounding, so nothing overflows.
+    A quotient by the rounded reciprocal and one correction by the exact remainder is the rounded
+    quotient (Markstein 1990).
+    """
+    ends = (arith.mulf(scale, single(float(end)))
+            for end in (rounding.low - 1, rounding.high + 1))  # fmt: skip
+    bounded = arith.minnumf(arith.maxnumf(value, next(ends)), next(ends))
+    quotient = arith.mulf(bounded, inverse)
+    rest = math.fma(arith.negf(quotient), scale, bounded)
+    return math.fma(rest, inverse, quotient)
 
 
 def channel_numbers(problem: ConvProblem) -> list[str]:

@@ -54,8 +54,8 @@ def conv_kernel(
     group, groups).
 
     Arguments: "x", the parts of the weight (window_packets.py), "x_scale" of integer images,
-    "bias", "table", "y_scale" of an integer result, "channel0" … of its ending, "y", then images, height, width, out_height,
-    out_width.
+    "bias", "table", "y_scale" of an integer result, "channel0" … of its ending, "y", then images,
+    height, width, out_height, out_width.
     """
     writer = _Convolution(problem, schedule)
     kinds = writer.argument_types()

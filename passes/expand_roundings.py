@@ -105,21 +105,27 @@ def _laid_out(codes: ir.Value, fmt: Format, layout: str | None) -> ir.Value:
     """As the layout of a `qcc.quantize` says (dialects/qcc/storage.py)."""
     if layout is None:
         return codes
-    if isinstance(fmt.element, Integer) and fmt.element.signed and fmt.bits < BYTE:
-        codes = _signed(codes, fmt.bits)
+    pairs = layout in (qcc.PAIRS, qcc.PAIRED_PIXELS)
+    if isinstance(fmt.element, Integer) and fmt.element.signed:
+        codes = _signed(codes, fmt.bits, NIBBLE if pairs else BYTE)
     if layout in (qcc.PIXELS, qcc.PAIRED_PIXELS):
         codes = _channels_last(codes)
-    return paired(codes) if layout in (qcc.PAIRS, qcc.PAIRED_PIXELS) else codes
+    return paired(codes) if pairs else codes
 
 
-def _signed(codes: ir.Value, bits: int) -> ir.Value:
-    """The integers that codes of two's complement are, in bytes."""
+def _signed(codes: ir.Value, bits: int, wider: int) -> ir.Value:
+    """Codes of two's complement in so many more bits, the rest of the byte zeros."""
+    if bits == wider:
+        return codes
     element = ir.RankedTensorType(codes.type).element_type
     axes = range(ir.RankedTensorType(codes.type).rank)
 
     def body(code: ir.Value) -> ir.Value:
         spare = arith.constant(element, BYTE - bits)
-        return arith.shrsi(arith.shli(code, spare), spare)
+        whole = arith.shrsi(arith.shli(code, spare), spare)
+        if wider == BYTE:
+            return whole
+        return arith.andi(whole, arith.constant(element, (1 << wider) - 1))
 
     return generic([(codes, axes)], (empty(codes, axes, element), axes), body)
 
@@ -141,8 +147,7 @@ def paired(codes: ir.Value) -> ir.Value:
     halves = [(_part(pairs, column, index), [*axes, None]) for index in range(2)]
 
     def body(first: ir.Value, second: ir.Value) -> ir.Value:
-        lower = arith.andi(first, arith.constant(element, (1 << NIBBLE) - 1))
-        return arith.ori(lower, arith.shli(second, arith.constant(element, NIBBLE)))
+        return arith.ori(first, arith.shli(second, arith.constant(element, NIBBLE)))
 
     return generic(halves, (empty(pairs, axes, element), axes), body)
 

@@ -182,6 +182,7 @@ def _is_by_channel(map_: ir.AffineMap, operand: ir.Value) -> bool:
     results = list(map_.results)
     if any(each not in (channel, zero) for each in results) or results.count(channel) != 1:
         return False
-    return all(
-        size == 1 for size, each in zip(shape, results, strict=True) if each != channel
-    ) and str(ir.RankedTensorType(operand.type).element_type) == "f32"
+    return (
+        all(size == 1 for size, each in zip(shape, results, strict=True) if each != channel)
+        and str(ir.RankedTensorType(operand.type).element_type) == "f32"
+    )

@@ -256,9 +256,7 @@ def _replace_sizes(value: ir.Value, extents: Sequence[Size]) -> None:
         asked.operation.erase()
 
 
-def _tiles(
-    problem: ConvProblem, schedule: ConvSchedule, extents: Sequence[Size]
-) -> Size:
+def _tiles(problem: ConvProblem, schedule: ConvSchedule, extents: Sequence[Size]) -> Size:
     """Blocks that cover the pixels of a result [N, C, H, W], by `ConvSchedule.tiles`."""
     images, _, height, width = extents
     if not schedule.width:
