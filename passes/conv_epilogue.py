@@ -206,7 +206,7 @@ def evaluated(ending: Ending, value: int, known: dict[int, ir.Value]) -> ir.Valu
     operands = [evaluated(ending, each_, known) for each_ in step.operands]
     kind = ir.Type.parse(step.type)
     if step.operation == "arith.constant":
-        known[value] = arith.constant(kind, step.attribute)
+        known[value] = arith.constant(kind, step.attribute or 0.0)
     elif step.operation == "arith.cmpf":
         known[value] = arith.cmpf(step.attribute, *operands)
     else:
