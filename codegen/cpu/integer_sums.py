@@ -34,7 +34,7 @@ from .integer_rows import IntegerRows
 from .library import Arguments, KernelLibrary
 from .lookups import Lookups, looked_up_sums, tables_at
 from .panel_codes import FAR, NEAR, Ahead, wide
-from .panel_decode import STRIDE, UNROLLED
+from .panel_decode import STRIDE, UNROLLED, written_out
 from .panel_reader import BlockScales, PanelReader
 from .panel_streams import streams
 
@@ -266,7 +266,7 @@ class IntegerSums:
         chains = max(1, most // (len(ms) * len(panels)) // self._elements.operands)
         sums = [*sums, *[constant(0, wide(i32()))] * ((chains - 1) * len(sums))]
         done = 0
-        if length > UNROLLED:
+        if not written_out(length, len(ms) * len(panels)):
             done = length // STRIDE * STRIDE
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
         if length > done:

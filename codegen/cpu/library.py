@@ -67,6 +67,11 @@ class KernelLibrary:
             self._launchers[key] = name
         return self._launchers[key]
 
+    @property
+    def functions(self) -> frozenset[str]:
+        """The names of launchers and bodies."""
+        return frozenset(n for name in self._launchers.values() for n in (name, f"{name}.body"))
+
     def link(self) -> None:
         """Move the kernels into the main module, in place of their declarations."""
         for op in list(self._main.body.operations):

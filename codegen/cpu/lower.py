@@ -7,13 +7,14 @@ its last use, turn the remaining linalg into loops, compute half precision in fp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ...dialects.bindings import Operation, ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.pipeline import FUSE, run_passes
 from ...dialects.regions import walk
 from ...dialects.source_line import source_line
+from .build import LOOKED_UP
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .expand_exponentials import expand_exponentials
@@ -45,6 +46,8 @@ MAIN = (
     "convert-math-to-funcs{min-width-of-fpowi-exponent=33},convert-scf-to-cf,"
     "convert-math-to-llvm,convert-math-to-libm,convert-complex-to-llvm"
 )
+# Of functions that the runtime calls (runtime.py).
+CALLED = ("qcc_", "_mlir_ciface_")
 # What kernels and the main function are left with. Buffers apart, since they ask for functions.
 LLVM = (
     "convert-scf-to-cf,convert-vector-to-llvm,finalize-memref-to-llvm{use-generic-functions=1},"
@@ -78,13 +81,14 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     site.library.link()
     run_passes(module, LLVM, "cpu")
     _keep_private(module)
-    refuse_remaining(module)
+    refuse_remaining(module, site.library.functions)
     return site
 
 
-def refuse_remaining(module: ir.Module) -> None:
-    """Raise UnsupportedError for the first op that has not become LLVM's."""
-    for op in (each.operation for each in walk(module)):
+def refuse_remaining(module: ir.Module, known: Collection[str] = ()) -> None:
+    """Raise UnsupportedError for the first op, outside functions `known`, that is not LLVM's."""
+    unknown = [op for op in module.body.operations if _symbol(op) not in known]
+    for op in (each.operation for outer in unknown for each in (outer, *walk(outer))):
         if not op.name.startswith(("llvm.", "builtin.module")):
             raise UnsupportedError(
                 "cpu-lowering",
@@ -96,20 +100,43 @@ def refuse_remaining(module: ir.Module) -> None:
 
 def _keep_private(module: ir.Module) -> None:
     """
-    Give functions that only the object calls internal linkage, and keep loops out of line.
+    Give functions internal linkage, those that are called from outside an alias, and keep loops
+    out of line.
 
-    The conversion to LLVM drops both. A loop that is inlined at each of its calls takes most of
-    the time of compilation, and its copies fall out of the instruction cache.
+    The engine that builds the object wraps each public function, but no alias, in another one:
+    together these take as long as the pool of threads. A loop that is inlined at each of its calls
+    takes most of the time of compilation, and its copies fall out of the instruction cache.
     """
     internal = ir.Attribute.parse("#llvm.linkage<internal>")
-    for op in module.body.operations:
-        function = op.operation
-        if function.name != "llvm.func" or "sym_visibility" not in function.attributes:
+    for op in list(module.body.operations):
+        function, name = op.operation, _symbol(op)
+        if function.name != "llvm.func" or not function.regions[0].blocks:
             continue
-        if function.regions[0].blocks:
-            function.attributes["linkage"] = internal
-            if ir.StringAttr(function.attributes["sym_name"]).value.startswith(LOOP_NAMES):
-                function.attributes["no_inline"] = ir.UnitAttr.get()
+        if name == LOOKED_UP:
+            continue
+        if function.attributes["linkage"] != internal and name.startswith(CALLED):
+            _give_alias(module, name)
+        function.attributes["linkage"] = internal
+        if name.startswith(LOOP_NAMES):
+            function.attributes["no_inline"] = ir.UnitAttr.get()
+
+
+def _give_alias(module: ir.Module, name: str) -> None:
+    inner = f"{name}.code"
+    ir.SymbolTable.replace_all_symbol_uses(name, inner, module.operation)
+    ir.SymbolTable(module.operation)[name].attributes["sym_name"] = ir.StringAttr.get(inner)
+    text = f"""llvm.mlir.alias external @{name} : !llvm.func<void ()> {{
+      %code = llvm.mlir.addressof @{inner} : !llvm.ptr
+      llvm.return %code : !llvm.ptr
+    }}
+    llvm.func @{inner}()"""
+    named = ir.Module.parse(text, module.context)
+    named.body.operations[0].operation.clone(ip=ir.InsertionPoint(module.body))
+
+
+def _symbol(op: ir.OpView) -> str:
+    named = op.operation.attributes
+    return ir.StringAttr(named["sym_name"]).value if "sym_name" in named else ""
 
 
 def _give_entry_a_c_interface(module: ir.Module) -> None:

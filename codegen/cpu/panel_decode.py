@@ -13,6 +13,14 @@ STRIDE = 32
 UNROLLED = 96
 
 
+def written_out(length: int, meetings: int = 1) -> bool:
+    """
+    Whether code for `length` k, each of which meets so many rows or panels, stands one after the
+    other; else it is a loop over `STRIDE`, for long code takes long to build.
+    """
+    return length <= STRIDE or length * meetings <= UNROLLED
+
+
 def each_element(
     weight: PanelReader,
     panel: Val,
@@ -52,7 +60,7 @@ def decode_panel(weight: PanelReader, panel: Val, span: tuple[Val, int], target:
             each_element(weight, panel, (k + at, many), scales, keep)
 
         done = 0
-        if count > UNROLLED:
+        if count > STRIDE:
             done = count // STRIDE * STRIDE
 
             @repeat(0, done, STRIDE)

@@ -33,7 +33,7 @@ from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
 from .library import Arguments, KernelLibrary
 from .lookups import Lookups
 from .panel_codes import FAR, wide
-from .panel_decode import STRIDE, UNROLLED, decode_panel, each_element
+from .panel_decode import STRIDE, decode_panel, each_element, written_out
 from .panel_output import Columns
 from .panel_reader import BlockScales, PanelReader
 from .panel_streams import LOOKED_UP, each_group, streams
@@ -263,7 +263,7 @@ def _block_sums(
 
     sums: list[Val | None] = [None] * count
     done = 0
-    if length > UNROLLED:
+    if not written_out(length, len(xs) * len(panels)):
         done = length // STRIDE * STRIDE
         zeros = [constant(0, wide(f32()))] * count
         sums = list(repeat(0, done, STRIDE, carry=zeros)(lambda k, *values: add(k, STRIDE, values)))
