@@ -45,6 +45,7 @@ from qcc.dialects.errors import QccError
 from qcc.dialects.tile.problem import LinearProblem
 
 RESULTS = Path(__file__).parent / "results"
+CLEAN = "clean"
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 Work = Callable[[], object]
 
@@ -122,7 +123,7 @@ class Suite:
     """What there is to do, and what was found; see the head of this file."""
 
     def __init__(self, device: Device, options: argparse.Namespace) -> None:
-        self.device, self.options = device, options
+        self.device, self.options, self.start = device, options, time.monotonic()
         self.path = options.results / f"{device.slug}.json"
         self.torch = Torch(device._torch, device.timed) if isinstance(device, Gpu) else None
         self.state = self.read()
@@ -153,7 +154,7 @@ class Suite:
         yield from self.checks()
         if options.sanitize:
             yield from (partial(self.sanitize, tool) for tool in SANITIZERS
-                        if tool not in self.state["sanitizer"])  # fmt: skip
+                        if self.sanitized(tool) not in self.state["sanitizer"])  # fmt: skip
         if not options.check_only:
             yield from self.comparisons()
             yield from self.measurements()
@@ -239,20 +240,32 @@ class Suite:
             "peer": self.torch.seconds_of(make, trial.moved) if self.torch and make else None,
         }  # fmt: skip
 
+    def sanitized(self, tool: str) -> str:
+        """What is said of a tool is of the kernels that were asked for."""
+        chosen = () if self.options.kinds == KINDS else self.options.kinds
+        return " ".join(filter(None, (tool, ",".join(chosen), self.options.weights)))
+
     def sanitize(self, tool: str) -> None:
-        """The checks again in a process of their own, watched."""
-        program = shutil.which("compute-sanitizer")
+        """
+        The checks again in a process of their own, watched, for as long as this call has left.
+
+        What it has done is kept in a folder beside the results, where the next call goes on.
+        """
+        program, name = shutil.which("compute-sanitizer"), self.sanitized(tool)
         if program is None:
-            self.state["sanitizer"][tool] = "not installed"
+            self.state["sanitizer"][name] = "not installed"
             return
-        with tempfile.TemporaryDirectory() as folder:
-            command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m",
-                       "benchmarks.gpu", "--check-only", "--checked", "49x391,160x1040",
-                       "--minutes", "7", "--results", folder]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ.copy())
-        said = [line for line in done.stdout.splitlines() if "ERROR SUMMARY" in line]
-        clean = "clean" if done.returncode == 0 else f"exit {done.returncode}"
-        self.state["sanitizer"][tool] = said[-1].strip("= ") if said else clean
+        folder = self.path.parent / f"{self.device.slug} {name}"
+        command = sanitizer_command(program, tool, self.options, folder, self.minutes_left())
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ.copy())
+        found = summary(done.stdout, done.returncode)
+        if found == CLEAN and " 0 left" not in done.stderr:
+            return
+        self.state["sanitizer"][name] = found
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def minutes_left(self) -> float:
+        return max(0.0, self.options.minutes - (time.monotonic() - self.start) / 60)
 
     def measure_ceilings(self) -> None:
         assert self.torch
@@ -286,6 +299,30 @@ class Suite:
 
 def spelled(subject: Subject) -> str:
     return f"{subject.kind} {subject.name}"
+
+
+def sanitizer_command(
+    program: str, tool: str, options: argparse.Namespace, folder: Path, minutes: float
+) -> list[str]:
+    """The checks of the same kernels, small ones, under a tool."""
+    return [
+        program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "benchmarks.gpu",
+        "--check-only", "--checked", "49x391,160x1040", "--kinds", ",".join(options.kinds),
+        f"--weights={options.weights}", "--minutes", f"{minutes:.2f}", "--results", str(folder),
+    ]  # fmt: skip
+
+
+def summary(text: str, status: int) -> str:
+    """
+    What compute-sanitizer found.
+
+    >>> summary("========= ERROR SUMMARY: 2 errors", 9), summary("", 0), summary("", 3)
+    ('ERROR SUMMARY: 2 errors', 'clean', 'exit 3')
+    """
+    if status == 0:
+        return CLEAN
+    said = [line.strip("= ") for line in text.splitlines() if "ERROR SUMMARY" in line]
+    return said[-1] if said else f"exit {status}"
 
 
 def say(text: str) -> None:

@@ -53,8 +53,8 @@ class LinearWriter:
         for role, kind in row_roles(p).items():
             kinds[role] = global_tensor([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
         kinds |= {role: global_tensor([1], "f32") for role in self.tensor_factors()}
-        if p.integer:
-            kinds["x_scale"] = global_tensor([1 if p.x_scale.tensor else DYNAMIC], "f32")
+        if p.token_scale is not None:
+            kinds["x_scale"] = global_tensor([1 if p.token_scale.tensor else DYNAMIC], "f32")
         if p.bias is not None:
             kinds["bias"] = global_tensor([p.n], p.bias)
         if p.program.table:
@@ -274,7 +274,8 @@ class LinearWriter:
         p = self.problem
         factors = [] if p.group is not None else [(role, "n") for role in self.row_scales()]
         factors += [(role, "one") for role in self.tensor_factors()]
-        factors += [("x_scale", "one" if p.x_scale.tensor else "m")] * p.integer
+        if p.token_scale is not None:
+            factors.append(("x_scale", "one" if p.token_scale.tensor else "m"))
         factors += [("bias", "n")] * ("bias" in given)
         result = fragment([self.schedule.channels, self.schedule.padded_tokens], p.result, "c")
         mapped = tile.MapOp(whole, result)
@@ -298,7 +299,8 @@ class LinearWriter:
         p = self.problem
         if role == "bias":
             return arith.addf(value, factor if p.bias == "f32" else arith.extf(value.type, factor))
-        divide = p.x_scale.divide if role == "x_scale" else p.format.scale_decoding(role).divide
+        decoding = p.token_scale if role == "x_scale" else p.format.scale_decoding(role)
+        divide = decoding is not None and decoding.divide
         return arith.divf(value, factor) if divide else arith.mulf(value, factor)
 
     def tensor_factors(self) -> list[str]:

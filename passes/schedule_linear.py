@@ -27,7 +27,7 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.regions import walk
 from ..dialects.tile.default_schedule import default_schedule, multiplies_any_tokens
-from ..dialects.tile.integer_activations import OF_TOKENS, integer_operands, integer_scale
+from ..dialects.tile.integer_activations import code_scale, float_operands, integer_operands
 from ..dialects.tile.launch import Launch
 from ..dialects.tile.problem import (
     CONVERTED,
@@ -63,8 +63,6 @@ FEW, MANY = 16, 256
 """Tokens of decoding, and what kernels for more than those are chosen for."""
 WORTH_TWO = 1 << 16
 """Weights of a layer from which on it has a kernel for each."""
-FLOAT_ACTIVATIONS = {"fp8_e4m3": ("f8E4M3FN",)}
-"""What a layer's input may be rounded to beside integers, and the operands that its codes are."""
 BLOCK_OPERANDS = {8: "f8E4M3FN", 4: "f4E2M1FN"}
 """The operands that codes of so many bits may be, where they have a scale for each block."""
 
@@ -166,8 +164,8 @@ def _launched(
     if packed:
         scales = [scale.role for scale in qcc.format_of(source).block_scales]
         known |= {f"x_{role}": Read(source, role) for role in scales}
-        if problem.integer:
-            known["x_scale"] = Read(source, problem.x_scale.role)
+        if problem.token_scale is not None:
+            known["x_scale"] = Read(source, problem.token_scale.role)
     if op.bias is not None:
         known["bias"] = Read(op.bias)
     if kernel.table:
@@ -190,7 +188,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
         raise _refused(op, f"its weight is {op.weight.type}", "give the parameter a format")
     n, k = qcc.logical_type(op.weight.type).shape
     source, activation, blocks = _activation(op, options.target)
-    scale = integer_scale(qcc.format_of(source)) if qcc.is_packed(source.type) else None
+    scale = code_scale(qcc.format_of(source)) if qcc.is_packed(source.type) else None
     result = ir.RankedTensorType(op.result.type)
     rows = [result.shape[axis] for axis in range(result.rank - 1)]
     known = 1
@@ -202,7 +200,7 @@ def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearP
     converted = not qcc.is_packed(source.type) and memory != activation
     problem = LinearProblem(
         n, k, count, spelling, activation, str(result.element_type), bias,
-        memory if converted else None, blocks, scale or OF_TOKENS,
+        memory if converted else None, blocks, scale,
     )  # fmt: skip
     if not qcc.is_packed(source.type):
         require_decoded(op, "linear", "a linear layer", problem.format, activation)
@@ -250,7 +248,7 @@ def multiplied_codes(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str 
     codes = decoded.operands[0]
     spelling = qcc.format_spelling(codes.type) or ""
     n, k = qcc.logical_type(op.weight.type).shape
-    for kind in FLOAT_ACTIVATIONS.get(spelling) or integer_operands(spelling):
+    for kind in float_operands(spelling) or integer_operands(spelling):
         if _multiplies(LinearProblem(n, k, 1, weight, kind), target):
             return codes, kind, None
     operand = BLOCK_OPERANDS.get(parse_spelling(spelling).bits)

@@ -1,4 +1,4 @@
-"""Activations whose codes are integers times one scale, and how matrix units can take them."""
+"""Activations whose codes are numbers times one scale, and how matrix units can take them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ NIBBLE, BYTE = 4, 8
 @dataclass(frozen=True)
 class IntegerScale:
     """
-    The fp32 scale of integer activations: one for each token, or for the whole `tensor`.
+    The fp32 scale of activations: one for each token, or for the whole `tensor`.
 
-    Values are integers times the scale, or over it with `divide`; `role` is its part of the format.
+    Values are integers, or small floats, times the scale, or over it with `divide`; `role` is its
+    part of the format.
     """
 
     role: str = "scale"
@@ -40,6 +41,11 @@ def integer_scale(fmt: Format) -> IntegerScale | None:
     element = fmt.element
     if not isinstance(element, Integer) or element.offset != 0 or element.bits > BYTE:
         return None
+    return code_scale(fmt)
+
+
+def code_scale(fmt: Format) -> IntegerScale | None:
+    """The scale of a format whose values are its elements times one number of a row or tensor."""
     single = len(fmt.block_scales) == 1 and fmt.second_level is None and fmt.zero_point is None
     if not single or isinstance(fmt.block_size, int):
         return None
@@ -48,6 +54,21 @@ def integer_scale(fmt: Format) -> IntegerScale | None:
     if decoding.kind != "fp32":
         return None
     return IntegerScale(scale.role, fmt.block_size == "tensor", decoding.divide)
+
+
+def float_operands(spelling: str) -> tuple[str, ...]:
+    """
+    The operand that codes of a format of small floats can be, with one scale or none.
+
+    >>> float_operands("fp8_e4m3"), float_operands("fp8_e4m3<group=channel>")
+    (('f8E4M3FN',), ('f8E4M3FN',))
+    >>> float_operands("mxfp8_e4m3"), float_operands("int8")
+    ((), ())
+    """
+    fmt = parse_spelling(spelling)
+    if fmt.element != parse_spelling("fp8_e4m3").element:
+        return ()
+    return ("f8E4M3FN",) if not fmt.block_scales or code_scale(fmt) is not None else ()
 
 
 def integer_operands(spelling: str) -> tuple[str, ...]:

@@ -61,9 +61,10 @@ class LinearProblem:
 
     `tokens` is what the schedule is chosen for; kernels take any number. `weight` spells a
     format; `activation`, `result` and `bias` are element types. Activations of i8, i4 and ui4 come
-    with one fp32 scale for each token, or as `x_scale` says. `source` is their type in memory where
-    it is another one: f32 is rounded to f16 or bf16 as it is copied. `blocks` spells the format of
-    activations that have a scale for each block of columns, which the instruction multiplies by.
+    with one fp32 scale for each token, or as `x_scale` says; others with one if it says so.
+    `source` is their type in memory where it is another one: f32 is rounded to f16 or bf16 as it is
+    copied. `blocks` spells the format of activations that have a scale for each block of columns,
+    which the instruction multiplies by.
     Operands of 4 bits lie two in a byte, the first one lower.
     """
 
@@ -76,7 +77,7 @@ class LinearProblem:
     bias: str | None = None
     source: str | None = None
     blocks: str | None = None
-    x_scale: IntegerScale = OF_TOKENS
+    x_scale: IntegerScale | None = None
 
     @cached_property
     def format(self) -> Format:
@@ -101,6 +102,11 @@ class LinearProblem:
     @property
     def integer(self) -> bool:
         return self.activation in INTEGERS
+
+    @property
+    def token_scale(self) -> IntegerScale | None:
+        """The scale that codes of activations come with, if any."""
+        return self.x_scale or (OF_TOKENS if self.integer else None)
 
     @property
     def tensor_instruction(self) -> str:

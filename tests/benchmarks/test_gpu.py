@@ -77,6 +77,34 @@ def test_other_kernels_are_measured_again(
     assert state_of(tmp_path)["checks"] == {}
 
 
+SANITIZER = """#!/bin/sh
+shift 4
+echo "$@" >> "{folder}/calls"
+test -e "{folder}/again" && echo "2 pieces done, 0 left" >&2 && exit {status}
+touch "{folder}/again"
+echo "1 pieces done, 1 left; call again to go on" >&2
+"""
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, "clean"), (9, "exit 9")])
+def test_sanitizers_go_on_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    """They check the kernels that were asked for, and a call has no more time than it was given."""
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(SANITIZER.format(folder=tmp_path, status=status))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(gpu, "SANITIZERS", ("memcheck",))
+    monkeypatch.setattr(gpu, "CHECKED_TOKENS", ())
+    for sanitizer in ({}, {"memcheck linear nf4": said}):
+        gpu.main([*TINY, "--results", str(tmp_path), "--check-only", "--sanitize"])
+        assert state_of(tmp_path)["sanitizer"] == sanitizer
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert "--kinds linear --weights=nf4 --minutes 8.00" in first
+    assert first.split("--results")[1] == second.split("--results")[1]
+
+
 def test_a_piece_ends_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main([*TINY, "--results", str(tmp_path), "--minutes", "0"])
     assert "left; call again to go on" in capsys.readouterr().err

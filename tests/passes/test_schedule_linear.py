@@ -90,6 +90,16 @@ def test_fp8_of_enough_channels_is_multiplied_by_groups_of_warps(target, group):
     assert "mma.m16n8k16.f16" in scheduled(odd, LinearScheduling(target))
 
 
+@pytest.mark.parametrize(("group", "scales"), [("channel", "?"), ("tensor", "1")])
+def test_fp8_may_have_a_scale(group, scales):
+    """NestedFP's upper half times codes in fp8, whose scale the epilogue multiplies by."""
+    text = ROUNDED.replace('"int8"', f'"fp8_e4m3<group={group}>"')
+    made = scheduled(text.replace("W", "nestedfp16<view=fp8_e4m3>"), LinearScheduling("sm_89"))
+    assert "mma.m16n8k32.e4m3" in made
+    assert 'arguments = ["x", "upper", "x_scale", "y"' in made
+    assert f"!tile.global<tensor<{scales}xf32>>" in made
+
+
 @pytest.mark.parametrize(
     ("weight", "x", "instruction", "in_tensor_memory"),
     [

@@ -97,10 +97,10 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
         x = _activations(rng, problem, (tokens, problem.k))
         wide = x.astype(DTYPES[problem.activation]).astype(np.float64)
         x = paired(x) if problem.x_per_element == 2 else x
-    if problem.integer:
-        scale = rng.uniform(0.01, 2, 1 if problem.x_scale.tensor else tokens).astype(np.float32)
+    if problem.token_scale is not None:
+        scale = rng.uniform(0.01, 2, 1 if problem.token_scale.tensor else tokens).astype(np.float32)
         given["x_scale"], by = scale, scale[:, None].astype(np.float64)
-        wide = wide / by if problem.x_scale.divide else wide * by
+        wide = wide / by if problem.token_scale.divide else wide * by
     wanted, magnitude = wide @ weight.T, np.abs(wide) @ np.abs(weight).T
     if problem.bias is not None:
         given["bias"] = rng.normal(size=problem.n).astype(DTYPES[problem.bias])

@@ -16,6 +16,7 @@ from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.tile.default_schedule import default_schedule
+from qcc.dialects.tile.integer_activations import OF_TENSOR, OF_TOKENS
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.schedule import Schedule
 from qcc.passes.linear_kernel import linear_kernel
@@ -26,6 +27,7 @@ N, K = 83, 336
 WARPS = (64, 16, 128, 1, 1, 2, 2, 2)
 STREAMS = (32, 4, 128, 1, 1, 2, 2, 2)
 GROUPS = (64, 32, 128, 4, 1, 1, 2, 2)
+SCALES = {"mma": None, "streams": OF_TENSOR, "wgmma": OF_TOKENS}
 KINDS = (("mma", "sm_89", WARPS), ("streams", "sm_89", STREAMS), ("wgmma", "sm_90a", GROUPS))
 
 
@@ -41,7 +43,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
         schedules = [Schedule(name, *shape, streams=kind == "streams") for name in names]
         problems = [
             LinearProblem(N, K, 16, HALVES, bias="f16"),
-            LinearProblem(N, K, 16, BYTES, "f8E4M3FN", bias="f16"),
+            LinearProblem(N, K, 16, BYTES, "f8E4M3FN", bias="f16", x_scale=SCALES[kind]),
         ]
         made[kind] = built(list(zip(problems, schedules, strict=True)), folder, target)
     return made

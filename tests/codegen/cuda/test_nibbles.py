@@ -87,7 +87,7 @@ def test_sums_are_exact(built: Built, name: str) -> None:
     x = np.where(x > 7, x - 16, x) if problem.activation == "i4" else x
     value = (x @ steps.T).astype(np.float32) * np.float32(factor) * parts["scale"].reshape(1, -1)
     scale = given.arguments["x_scale"][:, None]
-    value = value / scale if problem.x_scale.divide else value * scale
+    value = value / scale if problem.token_scale.divide else value * scale
     wanted = value if problem.bias is None else value + given.arguments["bias"]
     np.testing.assert_array_equal(launched(built, launch, given, Mode()), wanted)
 

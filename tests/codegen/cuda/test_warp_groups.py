@@ -19,12 +19,11 @@ from qcc.dialects.tile.schedule import Schedule, illegal
 from qcc.passes.linear_kernel import linear_kernel
 from tests.codegen.cuda.linear_cases import Built, built, case, check, fails
 
-F16 = ["int4", "int4<group=128>", "int3<group=64>", "int4<group=32,symmetric=false>", "dint4",
-       "nf4<group=64>", "mxfp4", "mxfp6_e2m3", "nvfp4", "amxfp4", "fp8_e4m3", "int5<group=96>",
-       "fp16", "uint4<group=tensor>", "int8"]  # fmt: skip
-BF16 = ["int4<group=32>", "mxfp8_e5m2", "int8"]
-I8 = ["int8", "int8<group=128>", "dint4", "dint4<group=64>", "int4<group=32>", "mxfp4"]
-F8 = ["fp8_e4m3", "mxfp4", "fp8_e4m3<group=64>"]
+F16 = ["int4", "int3<group=64>", "int4<group=32,symmetric=false>", "nf4<group=64>", "amxfp4",
+       "mxfp6_e2m3", "int5<group=96>", "fp16", "uint4<group=tensor>"]  # fmt: skip
+BF16 = ["int4<group=32>", "int8"]
+I8 = ["int8", "dint4<group=64>", "int4<group=32>", "mxfp4"]
+F8 = ["fp8_e4m3", "mxfp4"]
 # Warp groups, tokens, packets of K in a step, stages, splits
 SHAPES = ((2, 16, 1, 2, 1), (1, 32, 2, 3, 2), (2, 8, 2, 2, 3), (1, 64, 1, 4, 1))
 
