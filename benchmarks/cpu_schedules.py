@@ -2,7 +2,7 @@
 Tuned schedules of linear layers on this processor against the defaults, for shapes of models.
 
     python -m benchmarks.cpu_schedules [--trials 32] [--threads 1] [--models SmolLM2-135M,GPT-2]
-        [--formats "int4<group=32>"] [--tokens 128] [--database F]
+        [--formats "int4<group=32>"] [--tokens 6,12,20,128] [--database F]
 
 Each layer is tuned as `qcc tune` tunes it. Then default and winner run in turns once more, which
 the tuner has not seen: printed is the median of the default's seconds over the winner's in each
@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--formats", nargs="+", default=["int4<group=32>", "int8 x int8"])
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", default="6,12,20,128", help="rows of x, one table each")
     parser.add_argument("--database", type=Path, default=Path("cpu-schedules.db"))
     parser.add_argument("--builders", type=int, default=0)
     options = parser.parse_args(words)
@@ -83,13 +83,25 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"no models {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
     console = Console()
     backend = BackendName(BACKEND, {"threads": options.threads}, exclusive=True)
-    jobs = cpu_jobs(
-        layers(models, options.formats, options.tokens), options.tokens, options.threads
-    )
-    tunable = Tunable(f"cpu {cpu_model()}", backend, jobs)
     how = SessionOptions(trials=options.trials, resume=True, builders=options.builders)
     database = Database(options.database, console.print, create=True)
-    given = f"{options.tokens} rows, {options.threads} threads, {options.trials} trials"
+    gains: list[float] = []
+    for rows in map(int, options.tokens.split(",")):
+        found = layers(models, options.formats, rows)
+        jobs = cpu_jobs(found, rows, options.threads)
+        tunable = Tunable(f"cpu {cpu_model()}", backend, jobs)
+        given = f"{rows} rows, {options.threads} threads, {options.trials} trials"
+        gains += tabled(tunable, database, how, given, console)
+    console.print(
+        f"geometric mean of all gains {mean(gains):.3f}; worst {min(gains):.3f}, goal {GOAL}"
+    )
+    return 0
+
+
+def tabled(
+    tunable: Tunable, database: Database, how: SessionOptions, given: str, console: Console
+) -> list[float]:
+    """Tunes, compares and prints; the gain of each kind of layer."""
     shown = Table(title=f"tuned against default schedules, {given}, {cpu_model()}")
     for column in ("layer", "formats", "of", "default ms", "gain", "quartiles", "schedule"):
         shown.add_column(column)
@@ -122,9 +134,12 @@ def main(words: Sequence[str] | None = None) -> int:
                 *cells, _milliseconds(seconds), f"{median:.3f}", f"{low:.3f}, {high:.3f}", changes
             )
     console.print(shown)
-    mean = exp(sum(map(log, gains)) / max(1, len(gains)))
-    console.print(f"geometric mean of gains {mean:.3f}; worst {min(gains):.3f}, goal {GOAL}")
-    return 0
+    console.print(f"geometric mean of gains {mean(gains):.3f}; worst {min(gains):.3f}")
+    return gains
+
+
+def mean(gains: Sequence[float]) -> float:
+    return exp(sum(map(log, gains)) / max(1, len(gains)))
 
 
 def _milliseconds(seconds: float | None) -> str:

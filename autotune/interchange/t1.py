@@ -17,10 +17,12 @@ import numpy as np
 
 from ...dialects.errors import IntegrityError, QccError, UsageError
 from ...dialects.knobs import Constraint, Knob, Space, Value
+from ..draw import draw
 from ..task import Task
 from .expression import Expression, Written, parse
 from .trace import expression_of, membership
 
+SAMPLE = 1024
 LONGEST_MEMBERS = 1 << 17
 
 
@@ -157,8 +159,19 @@ def _conditions(space: Space) -> list[Condition]:
 
 def left_out(space: Space) -> list[str]:
     """The rules that cannot be written as expressions: what breaks them fails when measured."""
-    knobs = {knob.name: knob for knob in space.knobs}
-    return [rule.reason for rule in space.constraints if expression_of(rule, knobs) is None]
+    return [rule.reason for rule in space.constraints if not _is_written(rule, space)]
+
+
+def refused_share(space: Space) -> float:
+    """Of the configs that a T1 file of `space` allows, those that the rules left out refuse."""
+    written = tuple(rule for rule in space.constraints if _is_written(rule, space))
+    allowed = Space(space.name, space.knobs, written)
+    sample = draw(allowed, np.random.default_rng(0), SAMPLE)
+    return 1 - float(space.legal(sample).mean())
+
+
+def _is_written(rule: Constraint, space: Space) -> bool:
+    return expression_of(rule, {knob.name: knob for knob in space.knobs}) is not None
 
 
 def _condition(text: str, names: tuple[str, ...]) -> Condition:

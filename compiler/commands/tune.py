@@ -81,7 +81,10 @@ def _write_spaces(args: argparse.Namespace, console: Console) -> int:
         rows = write_spaces(_tunable(args, progress), args.spaces)
     for row in rows:
         for rule in row["left_out"]:
-            console.note(f"{row['file']}: no expression for the rule '{rule}'; it was left out")
+            console.note(
+                f"{row['file']}: no expression for the rule '{rule}'; it was left out, and refuses "
+                f"{row['refused']:.0%} of what the others allow"
+            )
     console.result(rows, table(rows, ["file", "points", "task"]))
     return 0
 
@@ -269,9 +272,13 @@ def _learnt(tuned: Tuned) -> list[dict[str, Any]]:
     ]
 
 
-def _learnt_text(tuned: Tuned) -> str:
-    tasks = ", ".join(f"{each.task.key} ({len(each.trials)})" for each in tuned.job.others)
-    return f"{tuned.job.task.key} began with the trials of {tasks}"
+def _learnt_text(done: list[Tuned]) -> list[str]:
+    """A line of what searches began with; none where nothing was known."""
+    others = {each.task.key: len(each.trials) for tuned in done for each in tuned.job.others}
+    if not others:
+        return []
+    tasks = f"{len(others)} similar task{'s' if len(others) > 1 else ''}"
+    return [f"searches began with {sum(others.values())} trials of {tasks}: {', '.join(others)}"]
 
 
 def _mean(done: list[Tuned]) -> float:
@@ -282,11 +289,11 @@ def _mean(done: list[Tuned]) -> float:
 def _text(model: str, database: Path, done: list[tuple[ModelJob, Tuned]], *, modelled: bool) -> str:
     rows = [_shown(model_job, tuned) for model_job, tuned in done]
     mean = _mean([tuned for _, tuned in done])
-    learnt = [_learnt_text(tuned) for _, tuned in done if tuned.job.others]
+    learnt = _learnt_text([tuned for _, tuned in done if tuned.measured])
     return "\n".join(
         [
             table(rows, list(COLUMNS)),
-            *dict.fromkeys(learnt),
+            *learnt,
             f"geometric mean of speedups {mean:.3f}{', by a model' if modelled else ''}",
             f"next: qcc compile {model} --schedules {database} …",
         ]

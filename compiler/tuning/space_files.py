@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...autotune.interchange.t1 import KernelFile, encode_t1, left_out
+from ...autotune.interchange.t1 import KernelFile, encode_t1, left_out, refused_share
 from ..publish import make_folder, publish_bytes
 from .model_jobs import ModelJob, Tunable
 
@@ -14,7 +14,8 @@ def write_spaces(tunable: Tunable, folder: Path) -> list[dict[str, Any]]:
     """
     One file a task into `folder`, named by kernel and key, with the default schedule as default.
 
-    Rules that cannot be written as expressions are `left_out` (t1.py).
+    Rules that cannot be written as expressions are `left_out` (t1.py); `refused` is the share of
+    what the others allow that these refuse.
     """
     make_folder(folder)
     return [_write(model_job, folder) for model_job in tunable.jobs]
@@ -25,9 +26,11 @@ def _write(model_job: ModelJob, folder: Path) -> dict[str, Any]:
     path = folder / f"{job.task.kernel}-{job.task.key}.json"
     kernel = KernelFile.of(job.task, path.name, default=job.default)
     publish_bytes(path, encode_t1(job.space, kernel))
+    missing = left_out(job.space)
     return {
         "file": str(path),
         "task": job.task.text,
         "points": job.space.points,
-        "left_out": left_out(job.space),
+        "left_out": missing,
+        "refused": refused_share(job.space) if missing else 0.0,
     }

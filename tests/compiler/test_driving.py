@@ -66,8 +66,10 @@ def test_rules_that_only_a_verifier_knows_are_named(tmp_path: Path) -> None:
     tunable = Tunable("DPUs", BackendName("none"), [ModelJob(job, ("fc",), 1)])
     [row] = write_spaces(tunable, tmp_path / "new")
     assert row["left_out"] == ["the verifier of schedules"]
+    assert 0 < row["refused"] < 1
     space = decode_t1(Path(row["file"]).read_bytes(), row["file"])
     configs = draw(space, np.random.default_rng(0), 64)
     kept = [rule for rule in job.space.constraints if rule.reason not in row["left_out"]]
     assert len(kept) == 3
     assert Space("kept", job.space.knobs, tuple(kept)).legal(configs).all()
+    assert 1 - job.space.legal(configs).mean() == pytest.approx(row["refused"], abs=0.2)
