@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...autotune.database import Database, Lookup
+from ...autotune.database import Database, Lookup, Store
 from ...autotune.database.shipped import NAME as SHIPPED
-from ...autotune.database.shipped import shipped
+from ...autotune.database.shipped import shipped, shipped_trials
 from ...autotune.measure.backend import BackendName
 from ...autotune.measure.device_lock import DeviceLock
 from ...autotune.measure.executors.base import Executor
@@ -154,9 +154,10 @@ def _informed(job: Job, database: Database, strategy: Strategy, *, modelled: boo
     The best that is known, the shipped one too, is tried first, then that of similar tasks; all
     trials of these teach searches that learn, but where an estimate is near the model that times.
     """
-    stores = [(USER, database), (SHIPPED, shipped())]
-    known = Lookup(stores)
-    found = [known.best(job.task), *known.neighbours(job.task, NEIGHBOURS)]
+    stores: list[tuple[str, Store]] = [(USER, database), (SHIPPED, shipped())]
+    best = Lookup(stores).best(job.task)
+    stores.append((SHIPPED, shipped_trials()))
+    found = [best, *Lookup(stores).neighbours(job.task, NEIGHBOURS)]
     others: tuple[Related, ...] = ()
     if learns(strategy) and not (modelled and job.prior):
         others = related(job.task, job.space, [store for _, store in stores])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import cpu_schedules, pim_tuning
+from benchmarks import shipped_trials as benchmark_trials
 from benchmarks.pim_goals import problem
+from qcc.autotune.database import Database
+from qcc.autotune.database.shipped import shipped_trials
 from qcc.compiler.tuning.cpu_jobs import cpu_jobs
 from qcc.dialects.pim.device import device
 from qcc.dialects.pim.space import ESTIMATE
@@ -35,3 +40,19 @@ def test_a_search_of_all_schedules_finds_the_best(name):
     most = len(times)
     found = pim_tuning.tuned(space, times, pim_tuning.MAKERS[name], seed=0, most=most)
     assert found == pytest.approx(min(times.values()))
+
+
+def test_shipped_trials_rank_those_of_a_task_that_they_leave_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one format, and a few tasks of it, in a database of their own."""
+    database = Database(tmp_path / "some.db", create=True)
+    store = shipped_trials()
+    tasks = [task for task in store.tasks() if task.format == "int8 x int8"]
+    for task in [task for task in tasks if task.problem["m"] == 12][:4]:
+        database.add(task, store.measurements(task))
+    assert benchmark_trials.main(["--database", str(tmp_path / "some.db")]) == 0
+    _, row, whole = capsys.readouterr().out.splitlines()
+    *_, tasks, correlation, first, any_ = row.split()
+    assert (tasks, float(correlation) > 0.3, float(first) < float(any_)) == ("4", True, True)
+    assert whole.split()[1:] == [tasks, correlation, first, any_]
