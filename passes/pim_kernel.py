@@ -16,8 +16,10 @@ from ..dialects.bindings import ir
 from ..dialects.pim.device import Device
 from ..dialects.pim.dialect import mram_of, wram_of
 from ..dialects.pim.footprint import arrays, buffers
+from ..dialects.pim.fused import FusedFunction, fused_arrays
 from ..dialects.pim.schedule import Share
 from .legalize_dma import legalize_dma
+from .pim_epilogue import write_epilogue
 from .pim_fly_kernel import write_fly
 from .pim_multiply_kernel import write_multiply
 from .pim_table_kernel import write_tables
@@ -32,9 +34,14 @@ BODIES: dict[str, Callable[[Writer, Share], None]] = {
 }
 
 
-def pim_kernel(share: Share, device: Device, name: str) -> pim.KernelOp:
-    """Write `pim.kernel @name`, with legal DMA, at the insertion point."""
-    given = arrays(share)
+def pim_kernel(
+    share: Share, device: Device, name: str, function: FusedFunction | None = None
+) -> pim.KernelOp:
+    """
+    Write `pim.kernel @name`, with legal DMA, at the insertion point; a function of its results is
+    computed behind a barrier, of sums in an array of their own.
+    """
+    given = fused_arrays(share, function) if function else arrays(share)
     names = ir.ArrayAttr.get([ir.StringAttr.get(each) for each in given])
     kernel = pim.KernelOp(
         ir.StringAttr.get(name), ir.StringAttr.get(device.spelling),
@@ -44,11 +51,14 @@ def pim_kernel(share: Share, device: Device, name: str) -> pim.KernelOp:
     kinds = [mram_of(list(shape), element) for shape, element in given.values()]
     block = kernel.body.blocks.append(*kinds)
     with ir.InsertionPoint(block):
-        writer = Writer(arrays=dict(zip(given, block.arguments, strict=True)))
+        named: dict[str, ir.Value] = dict(zip(given, block.arguments, strict=True))
+        writer = Writer(arrays=named | ({"results": named["sums"]} if function else {}))
         for each, (shape, element, scope) in buffers(share).items():
             kind = wram_of(list(shape), element, scope)
             writer.buffers[each] = pim.WramAllocOp(ir.StringAttr.get(each), kind).buffer
         BODIES[share.schedule.method](writer, share)
+        if function:
+            write_epilogue(Writer(arrays=named), share, function)
         pim.ReturnOp()
     legalize_dma(kernel.operation)
     return kernel

@@ -19,17 +19,19 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from ..dialects import qcc
+from ..dialects import pim, qcc
 from ..dialects.bindings import Operation, arith, ir, linalg
 from ..dialects.errors import UnsupportedError, UsageError
 from ..dialects.pim.device import Device
 from ..dialects.pim.function_forms import Form, form_attribute
-from ..dialects.pim.host import FunctionOp
+from ..dialects.pim.fused import FusedFunction
+from ..dialects.pim.host import FunctionOp, LinearOp
 from ..dialects.pim.row_functions import MOST_COLUMNS, Norm, Softmax
 from ..dialects.pim.smooth import SMOOTH, Elementwise
 from ..dialects.regions import walk
 from .choose_pim_function import FunctionKernel, FunctionKernels
 from .elementwise import empty, generic
+from .fuse_pim_function import FusedKernels, fuse, fused_layer
 from .match_functions import between, erase_dead, softmax_source, source_of
 from .materialize_kv_cache import STEP
 from .partition_pim import stay
@@ -80,14 +82,16 @@ class FunctionPlacement:
 def place_pim_functions(options: FunctionPlacement) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         kernels = FunctionKernels(module, options.device)
+        fused = FusedKernels(module, options.device)
         functions = [each.operation for each in module.regions[0].blocks[0].operations]
         names = [_name(each) for each in functions]
         met: set[str] = set()
         for name, function in zip(names, functions, strict=True):
             if function.name != "pim.kernel":
-                placing = _Placing(options, kernels, name == STEP, STEP in names)
+                placing = _Placing(options, kernels, fused, name == STEP, STEP in names)
                 placing.place(function)
                 met |= placing.met
+        _erase_unused(module)
         for name in options.functions:
             if name not in (AUTO, "all") and not met & set(GROUPS[name]):
                 raise _nothing(f"no {name}")
@@ -105,6 +109,14 @@ def _nothing(what: str) -> UnsupportedError:
     )  # fmt: skip
 
 
+def _erase_unused(module: Operation) -> None:
+    """Kernels of layers that have others now."""
+    used = {op.kernel.value for op in walk(module) if isinstance(op, LinearOp | FunctionOp)}
+    for op in list(module.regions[0].blocks[0].operations):
+        if isinstance(op, pim.KernelOp) and op.symbol.value not in used:
+            op.operation.erase()
+
+
 @dataclass(frozen=True)
 class _Site:
     """A function in a program, of so many rows, after a layer."""
@@ -119,9 +131,11 @@ class _Placing:
     """The functions of one function of the program."""
 
     def __init__(
-        self, options: FunctionPlacement, kernels: FunctionKernels, step: bool, has_step: bool
-    ) -> None:
+        self, options: FunctionPlacement, kernels: FunctionKernels, fused: FusedKernels,
+        step: bool, has_step: bool,
+    ) -> None:  # fmt: skip
         self.options, self.kernels, self.has_step = options, kernels, has_step
+        self.fused = fused
         self.tokens = options.step_tokens if step else options.tokens
         self.met: set[str] = set()
         self._layers: set[str] = set()
@@ -151,8 +165,28 @@ class _Placing:
     # ---- what is found
 
     def _smooth(self, value: ir.Value, source: ir.Value, name: str) -> None:
+        if self._fuses(value, source, name):
+            return
         site = _Site(name, Elementwise.of(name), self._count(value), self._layer(source, name))
         self._replace(value, source, site)
+
+    def _fuses(self, value: ir.Value, source: ir.Value, name: str) -> bool:
+        """Whether the layer before takes the function into its kernel."""
+        layer = fused_layer(source, value)
+        if layer is None:
+            return False
+        function = FusedFunction(name, Elementwise.of(name))
+        kernel = self.fused.of(layer, function)
+        here = self.options.device.host.milliseconds(self._count(value))
+        if kernel is None or (name not in self.options.forced and kernel.milliseconds >= here):
+            return False
+        self.met.add(name)
+        made = fuse(layer, kernel, function)
+        value.replace_all_uses_with(made)
+        erase_dead(value, self._settled)
+        source.replace_all_uses_with(made)
+        layer.operation.erase()
+        return True
 
     def _plain_softmax(self, value: ir.Value, source: ir.Value) -> None:
         *rows, columns = ir.RankedTensorType(value.type).shape

@@ -20,11 +20,14 @@ from ...dialects.interpreter import interpret
 from ...dialects.interpreter.pim_function import function_rule
 from ...dialects.interpreter.pim_linear import linear_rule
 from ...dialects.pim.execute import kernel_sums
-from ...dialects.pim.functions import Evaluation, PlacedFunction, PlacedFunctions
+from ...dialects.pim.function_forms import Evaluation
+from ...dialects.pim.functions import PlacedFunction, PlacedFunctions
+from ...dialects.pim.fused import Evaluation as FusedEvaluation
+from ...dialects.pim.fused import FusedLinear, Words, fused_constants, fused_evaluation
 from ...dialects.pim.layer import Layer
 from ...dialects.pim.layout import constant_arrays
 from ...dialects.pim.linear import HeldWeights, Sums
-from ...dialects.pim.placed_layers import Adding, PlacedLayers
+from ...dialects.pim.placed_layers import Adding, Evaluating, PlacedLayers
 from ...dialects.pim.plan import Launched, Plan
 from ..pack import decoded_parameter, parameters_of
 from ..running import Caches, Running, RunningCode
@@ -35,7 +38,9 @@ MOST_RESIDENT = 64
 """DPUs that are emulated each by itself, with all that the plan keeps in their MRAM."""
 
 
-def placed_layers(plan: Plan, tensor: Tensor, adding: Adding | None = None) -> PlacedLayers:
+def placed_layers(
+    plan: Plan, tensor: Tensor, adding: Adding | None = None, evaluating: Evaluating | None = None
+) -> PlacedLayers:
     """The layers of DPUs on stored tensors."""
     formats = {layer.parameter: layer.linear for layer in plan.layers}
 
@@ -44,7 +49,7 @@ def placed_layers(plan: Plan, tensor: Tensor, adding: Adding | None = None) -> P
         roles = linear.weight.part_specs(linear.n, linear.k)
         return {role: tensor(f"{symbol}/{role}") for role in roles}
 
-    return PlacedLayers(plan, parts, adding)
+    return PlacedLayers(plan, parts, adding, evaluating)
 
 
 class UpmemRunning(Running):
@@ -70,7 +75,7 @@ class UpmemRunning(Running):
         self._emulated, self._resident = emulated, None
         if code.rung == "rv32" and code.plan.dpus <= MOST_RESIDENT:
             self._resident = EmulatedPlan(code.plan, kernels, folder, workers)
-        self._layers = placed_layers(code.plan, tensor, self._sums)
+        self._layers = placed_layers(code.plan, tensor, self._sums, self._fused)
         self._functions = PlacedFunctions(code.plan.functions, self._function)
         self._linear = {(each.layer, each.parameter): each.linear for each in code.plan.layers}
         self._host = RunningCode(code.host, tensor, workers, self._answer)
@@ -82,6 +87,17 @@ class UpmemRunning(Running):
                 dpus.load(layer, constant_arrays(layer.share, weights.codes))
             return kernel_sums(layer.share, partial(self._launch, layer), weights.codes)
         return kernel_sums(layer.share, self._emulated(layer.kernel), weights.codes)
+
+    def _fused(
+        self, layer: Layer, fused: FusedLinear, weights: HeldWeights, rows: Words
+    ) -> FusedEvaluation:
+        if self._resident is None:
+            run = self._emulated(layer.kernel)
+            return fused_evaluation(layer.share, fused, run, weights, rows)
+        with self._context:
+            self._resident.load(layer, fused_constants(layer.share, fused, weights, rows))
+        run = partial(self._launch, layer)
+        return fused_evaluation(layer.share, fused, run, weights, rows)
 
     def _function(self, function: PlacedFunction) -> Evaluation:
         if self._resident is None:

@@ -8,12 +8,11 @@ results. Energy is power times time: host transfers at the host's, kernels at th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
 from .device import Device
-from .footprint import WIDTH, arrays, padded
+from .footprint import arrays, sizes_of
 from .schedule import Share
 
 MIB = 1 << 20
@@ -40,10 +39,7 @@ class Cost:
 
 def cost_of(share: Share, device: Device, cycles: float) -> Cost:
     """The cost of a call whose kernel takes `cycles`."""
-    sizes = {
-        name: padded(prod(shape), WIDTH[element]) * WIDTH[element]
-        for name, (shape, element) in arrays(share).items()
-    }
+    sizes = sizes_of(arrays(share))
     inputs = sizes.get("inputs", 0) + sizes.get("places", 0)
     held = sizes["weights"] * share.schedule.dpus, sizes.get("table", 0) + sizes.get("reorder", 0)
     return moving_cost(device, share.schedule.dpus, inputs, sizes["results"], cycles, *held)

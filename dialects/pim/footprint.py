@@ -6,6 +6,7 @@ Kernels, transfers, the host's layout of codes and the cost model all read them 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 from .schedule import Share
@@ -144,8 +145,13 @@ def arrays(share: Share) -> dict[str, tuple[tuple[int, ...], str]]:
     }
 
 
+def sizes_of(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, int]:
+    """Bytes of arrays by name, whole units of DMA."""
+    return {
+        name: padded(prod(shape), WIDTH[element]) * WIDTH[element]
+        for name, (shape, element) in arrays.items()
+    }
+
+
 def mram_need(share: Share) -> int:
-    return sum(
-        padded(prod(shape), WIDTH[element]) * WIDTH[element]
-        for shape, element in arrays(share).values()
-    )
+    return sum(sizes_of(arrays(share)).values())

@@ -6,6 +6,7 @@ So other tables in another version of qcc do not change a program.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,9 @@ from .row_functions import Norm, Softmax
 from .smooth import Elementwise
 
 Array = NDArray[Any]
+Floats = NDArray[np.float32]
+Evaluation = Callable[[Array], Array]
+"""What DPUs, or NumPy, make of rows of codes [rows, width]."""
 
 
 class Form(Protocol):
@@ -44,17 +48,36 @@ class Form(Protocol):
         """The elements of rows in and out."""
         ...
 
-    def rows_of(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def rows_of(self, x: Floats) -> Floats:
         """The rows [rows, columns] of a tensor."""
         ...
 
-    def encode(self, x: NDArray[np.float32]) -> Array: ...
+    def encode(self, x: Floats) -> Array: ...
 
     def __call__(self, codes: Array) -> Array:
         """What DPUs compute."""
         ...
 
-    def decode(self, found: Array, x: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def decode(self, found: Array, x: Floats) -> Floats: ...
+
+
+def evaluated(form: Form, x: Floats, evaluate: Evaluation | None = None) -> Floats:
+    """`pim.function` on x; without `evaluate` NumPy does what DPUs would, with the same result."""
+    rows = form.rows_of(x)
+    found = form.decode((evaluate or form)(form.encode(rows)), rows)
+    return found.reshape(x.shape)
+
+
+def joined_tables(form: Form) -> tuple[Array, Array]:
+    """`base` and `slope` of a kernel: those of its tables, one after another."""
+    tables = form.tables
+    return np.concatenate([t.base for t in tables]), np.concatenate([t.slope for t in tables])
+
+
+def table_sizes(form: Form) -> dict[str, int]:
+    """Bytes of the tables, whole units of DMA."""
+    base, slope = joined_tables(form)
+    return {"base": -(-base.nbytes // 8) * 8, "slope": -(-slope.nbytes // 8) * 8}
 
 
 def form_attribute(form: Form) -> ir.DictAttr:

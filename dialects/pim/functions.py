@@ -14,7 +14,7 @@ from ..bindings import ir
 from .cost import Cost, moving_cost
 from .device import Device
 from .footprint import WIDTH, padded
-from .function_forms import Form, form_of
+from .function_forms import Evaluation, Form, evaluated, form_of, joined_tables, table_sizes
 from .host import FunctionOp
 from .layer import STEP
 from .lookup_tables import DTYPES
@@ -22,15 +22,6 @@ from .timing import Timing
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
-Evaluation = Callable[[Array], Array]
-"""What DPUs, or NumPy, make of rows of codes [rows, width]."""
-
-
-def evaluated(form: Form, x: Floats, evaluate: Evaluation | None = None) -> Floats:
-    """`pim.function` on x; without `evaluate` NumPy does what DPUs would, with the same result."""
-    rows = form.rows_of(x)
-    found = form.decode((evaluate or form)(form.encode(rows)), rows)
-    return found.reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -153,18 +144,6 @@ class PlacedFunction:
             return results.reshape(-1, outward)[: len(codes)]
 
         return evaluate
-
-
-def joined_tables(form: Form) -> tuple[Array, Array]:
-    """`base` and `slope` of a kernel: those of its tables, one after another."""
-    tables = form.tables
-    return np.concatenate([t.base for t in tables]), np.concatenate([t.slope for t in tables])
-
-
-def table_sizes(form: Form) -> dict[str, int]:
-    """Bytes of the tables, whole units of DMA."""
-    base, slope = joined_tables(form)
-    return {"base": -(-base.nbytes // 8) * 8, "slope": -(-slope.nbytes // 8) * 8}
 
 
 def row_bytes(form: Form) -> tuple[int, int]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any
 
 from ..bindings import ir
+from ..errors import UsageError
 from ..formats import parse_spelling
 from .cost import Cost, cost_of
 from .device import Device
-from .footprint import WIDTH, arrays, padded
+from .footprint import arrays, sizes_of
+from .function_forms import form_of
+from .fused import FusedFunction, fused_cost, fused_sizes
 from .host import LinearOp
 from .linear import IntegerLinear
 from .schedule import Schedule, Share
+from .smooth import Elementwise
 from .timing import Timing
 
 STEP = "step"
@@ -38,6 +41,7 @@ class Layer:
     share: Share
     timing: Timing
     cost: Cost
+    function: FusedFunction | None = None
 
     @staticmethod
     def of(op: LinearOp, name: str, on: Device, timing: Timing) -> Layer:
@@ -50,8 +54,11 @@ class Layer:
         weight = parse_spelling(op.weight_format.value)
         linear = IntegerLinear(rows, k, weight, activation, limits)
         share = Share(linear.problem(tokens), schedule)
+        function = fused_function(op)
         cost = cost_of(share, on, timing.cycles)
-        return Layer(name, *op.place, op.kernel.value, linear, share, timing, cost)
+        if function is not None:
+            cost = fused_cost(share, function, on, timing.cycles)
+        return Layer(name, *op.place, op.kernel.value, linear, share, timing, cost, function)
 
     @property
     def place(self) -> tuple[str, str]:
@@ -69,10 +76,9 @@ class Layer:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Bytes of each array of one DPU."""
-        return {
-            name: padded(prod(shape), WIDTH[element]) * WIDTH[element]
-            for name, (shape, element) in arrays(self.share).items()
-        }
+        if self.function is not None:
+            return fused_sizes(self.share, self.function)
+        return sizes_of(arrays(self.share))
 
     @property
     def dpus(self) -> int:
@@ -91,19 +97,22 @@ class Layer:
     def summary(self) -> tuple[str, ...]:
         """Lines for the reader of the host's C."""
         problem, s = self.share.problem, self.share.schedule
+        function = self.function and f"{self.function.name} of the result, in the same kernel;"
         apart = f"{problem.parts} parts of {problem.group} inputs, whose sums stay apart;"
         return (
             f"{self.name}: {problem.rows} x {problem.k}, {problem.tokens} tokens, by "
             f"{s.method} of p = {s.p};",
             *([apart] if problem.group else []),
+            *([function] if function else []),
             f"{s.k_parts} parts of the sum x {s.row_parts} of rows x "
             f"{s.token_parts} of tokens, a DPU each.",
         )
 
     def row(self) -> dict[str, Any]:
         """The part of a report's row that functions have otherwise."""
-        share = self.share
-        return {"for_tokens": share.problem.tokens, "method": share.schedule.method,
+        share, method = self.share, self.share.schedule.method
+        method = f"{method} + {self.function.name}" if self.function else method
+        return {"for_tokens": share.problem.tokens, "method": method,
                 "p": share.schedule.p, "residency": share.schedule.tables_at,
                 "rows": share.rows, "tokens": share.tokens,
                 "group": share.problem.group}  # fmt: skip
@@ -111,7 +120,19 @@ class Layer:
     @property
     def table_key(self) -> tuple[Any, ...]:
         tables = self.share.tables
-        return self.share.schedule.method, tables.weights, tables.activations, tables.p
+        name = self.function.name if self.function else ""
+        return self.share.schedule.method, tables.weights, tables.activations, tables.p, name
+
+
+def fused_function(op: LinearOp) -> FusedFunction | None:
+    """What the kernel of a layer computes of its results."""
+    attributes = op.operation.attributes
+    if "form" not in attributes:
+        return None
+    form = form_of(attributes["form"])
+    if not isinstance(form, Elementwise):
+        raise UsageError("pim-function-form", "a layer's kernel computes functions of numbers")
+    return FusedFunction(ir.StringAttr(attributes["function"]).value, form)
 
 
 def schedule_of(attribute: ir.Attribute) -> tuple[Schedule, int, int, int]:

@@ -115,16 +115,21 @@ def product_of(share: Share, results: Array) -> NDArray[np.int64]:
     The matrix [tokens, rows] that `results` [dpus, …] hold; where sums of parts of K stay apart,
     [parts, tokens, rows].
     """
+    found = matrix_of(share, _by_token(share, results)) - correction(share)
+    return found if share.problem.group else found[0]
+
+
+def matrix_of(share: Share, by_token: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[parts, tokens, rows] of what DPUs have of it, [dpus, rounds, tokens, rows]."""
     s, p, rounds = share.schedule, share.problem, share.rounds
     rows, tokens = -(-p.rows // s.row_parts), -(-p.tokens // s.token_parts)
-    each = _by_token(share, results)[:, :, :tokens, :rows]
+    each = by_token[:, :, :tokens, :rows]
     each = each.reshape(s.k_parts, s.row_parts, s.token_parts, rounds, tokens, rows)
     apart = each.transpose(0, 3, 2, 4, 1, 5)
     apart = apart.reshape(s.k_parts * rounds, s.token_parts * tokens, s.row_parts * rows)
     if not p.group:
         apart = apart.sum(axis=0, keepdims=True)
-    found = apart[: p.parts, : p.tokens, : p.rows] - correction(share)
-    return found if p.group else found[0]
+    return apart[: p.parts, : p.tokens, : p.rows]
 
 
 def _dealt(share: Share, given: Array, parts: int, extent: int, pad: int) -> Array:

@@ -132,11 +132,7 @@ class IntegerLinear:
 
         An input that holds a NaN or an infinity has no codes: its result is NaN.
         """
-        rows = np.ascontiguousarray(source.reshape(-1, self.k), np.float32)
-        lost = ~np.all(np.isfinite(rows), axis=1, keepdims=True)
-        rows = np.where(lost, np.float32(0), rows) if lost.any() else rows
-        given = self.activation.encode_rows(rows, self.tensor_range)
-        codes = row_codes(self.activation, given, self.k)
+        codes, given, lost = self.rounded(source)
         total = sums(codes) if sums else self.exact_sums(weights.codes, codes)
         total = total + self.zero_parts(weights, codes, given)
         if self.group:
@@ -145,8 +141,18 @@ class IntegerLinear:
             result = total[0].astype(np.float32) * factors(self.activation, given)
             result = result * weights.factors.T
         result = result if bias is None else result + bias
-        result[lost[:, 0]] = np.nan
+        result[lost] = np.nan
         return result.reshape(*source.shape[:-1], self.n)
+
+    def rounded(
+        self, source: NDArray[np.float32]
+    ) -> tuple[Codes, Mapping[str, NDArray[Any]], NDArray[np.bool_]]:
+        """Codes [tokens, k] of inputs [..., k], their scales, and which tokens have no codes."""
+        rows = np.ascontiguousarray(source.reshape(-1, self.k), np.float32)
+        lost: NDArray[np.bool_] = np.any(~np.isfinite(rows), axis=1)
+        rows = np.where(lost[:, None], np.float32(0), rows) if lost.any() else rows
+        given = self.activation.encode_rows(rows, self.tensor_range)
+        return row_codes(self.activation, given, self.k), given, lost
 
     def _joined(
         self, apart: NDArray[np.int64], weights: HeldWeights, inputs: NDArray[np.float32]

@@ -25,7 +25,11 @@ from .slots import traces
 from .timing import Timing, simulate
 
 BROADCAST = ("table", "reorder", "base", "slope")
-PERSISTENT = (*BROADCAST, "weights")
+OWN = ("weights", "factors")
+PERSISTENT = (*BROADCAST, *OWN)
+"""What stays in MRAM: tables, which layers share, and what each has of its own."""
+STAYING = "sums"
+"""What only the kernel reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,9 @@ class Plan:
                     if key not in tables:
                         tables[key], place = place, place + layer.sizes[array]
                     found[layer.name, array] = tables[key]
-            found[layer.name, "weights"] = place
-            place += layer.sizes.get("weights", 0)
+            for array in OWN:
+                found[layer.name, array] = place
+                place += layer.sizes.get(array, 0)
             self._check(layer, place)
         for layer in self.launched:
             at = place
@@ -145,6 +150,8 @@ class Plan:
     def transfers(self, layer: Launched) -> Iterator[Transfer]:
         """What a layer moves, in order; its launch comes before the gather."""
         for array, size in layer.sizes.items():
+            if array == STAYING:
+                continue
             kind = "broadcast" if array in BROADCAST else "shard"
             if array == "results":
                 kind = "gather"

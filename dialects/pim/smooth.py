@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .piecewise import Cells, Function, gelu
+from .piecewise import CELL_BITS, Cells, Function, gelu
 
 Floats = NDArray[np.float32]
 TAILS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -69,7 +69,11 @@ SMOOTH = {
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A function of single numbers by one table: rows of one number, as row_functions.py has it."""
+    """
+    A function of single numbers by one table: rows of one number, as row_functions.py has it.
+
+    Where it is x beyond the table, the unit of results is half a step of x.
+    """
 
     table: Cells = field(compare=False)
     tail: str
@@ -82,7 +86,9 @@ class Elementwise:
     @staticmethod
     def of(name: str) -> Elementwise:
         smooth = SMOOTH[name]
-        return Elementwise(Cells.of(smooth.function, smooth.low, smooth.high, CELLS), smooth.tail)
+        half = smooth.high / (CELLS << CELL_BITS) if smooth.tail == "relu" else None
+        table = Cells.of(smooth.function, smooth.low, smooth.high, CELLS, half)
+        return Elementwise(table, smooth.tail)
 
     @property
     def tables(self) -> tuple[Cells, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,9 @@ def test_all_that_run_a_kernel_give_the_same(name: str, size: str, tmp_path: Pat
         with ir.InsertionPoint(module.body):
             kernel = pim_row_kernel(RowShare(form, rows, tasklets, chunk, together), DPU, "rows")
         assert module.operation.verify()
-        runs = [lambda arrays: run_kernel(kernel, arrays, {})]
+        runs: list[Callable[[Mapping[str, np.ndarray]], object]] = [
+            lambda arrays: run_kernel(kernel, arrays, {})
+        ]
         runs += [Emulated(kernel, tmp_path, rung, seed=3) for rung in rungs]
         for run in runs:
             arrays = arrays_of(form, codes)
