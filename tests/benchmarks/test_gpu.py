@@ -147,7 +147,9 @@ def test_the_table_compares_with_limits_and_peers() -> None:
 
 SMALL = {
     "attention": Attention("int4", 3, 2, 1, 70, 64),
-    "conv2d": Convolution(Window(16, 16, (1, 1)), 2, (5, 3), "int8", "i8", "NHWC"),
+    "conv2d": Convolution(
+        Window(32, 32, (1, 1)), 8, (3, 1), "int4", "i4", "NHWC 8n 32c", "int4<group=tensor>"
+    ),
     "groups": Group("softmax", 3, 24),
 }
 
@@ -184,7 +186,7 @@ def test_layers_that_are_timed_have_kernels() -> None:
     """ResNet-50's in both orders of axes; prompts and decoding in each cache."""
     attention, convolutions = list(timed_attention()), list(timed_convolutions())
     assert all(default_attention(each.problem, "sm_90a") for each in attention)
-    assert all(default_convolution(each.problem, "sm_90a") for each in convolutions)
+    assert all(default_convolution(each.problem("sm_90a"), "sm_90a") for each in convolutions)
     names = {each.name for each in (*attention, *convolutions)}
     assert "decode int4 heads=32/8 depth=128 queries=1 keys=4096" in names
     assert "int4 x i8 NHWC 256→256 3x3/1 14x14 N=32" in names
