@@ -125,7 +125,7 @@ class Attention:
     ) -> tuple[str, tuple[Call, ...]]:
         """Without splits, one kernel; else another one folds what the first one's blocks found."""
         p, s = problem, schedule
-        grid = -(-self.rows // s.block_rows), self.planes, s.splits * p.parts
+        grid = -(-self.rows // s.block_rows) * self.planes, 1, s.splits * p.parts
         with make_context(), ir.Location.unknown():
             module = ir.Module.create()
             with ir.InsertionPoint(module.body):
@@ -133,7 +133,7 @@ class Attention:
                     (attention_kernel(p, s, "attention", target), grid)
                 ]
                 if s.splits > 1:
-                    fold = -(-self.rows // FOLD_ROWS), self.planes, p.parts
+                    fold = -(-self.rows // FOLD_ROWS) * self.planes, 1, p.parts
                     launches.append((attention_fold(p, s.splits, "fold", target), fold))
             source = emit_warps(list(module.body.operations))
         return source, tuple(Call.warps(*each) for each in launches)

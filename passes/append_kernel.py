@@ -26,6 +26,7 @@ from ..dialects.tile.attention_problem import (
 from ..dialects.tile.warp_launch import WarpLaunch
 from .tile_builder import (
     Number,
+    block_along,
     each,
     fill,
     fragment,
@@ -101,8 +102,9 @@ class _Append:
         planes, queries, past, capacity = (
             Number(given[name]) for name in ("planes", "queries", "past", "capacity")
         )
-        plane = Number(index("y", "plane"))
-        tile_ = (past // KEYS + Number(index("x", "x"))).named("key_tile")
+        tiles = ((past + queries).pieces(KEYS) - past // KEYS).named("key_tiles")
+        of_call, plane = block_along([("tile_of_call", tiles)], "plane")
+        tile_ = (past // KEYS + of_call).named("key_tile")
         position = (tile_ * KEYS).named("position")
         # Rows of this call from `first` on go to the positions begin … end - 1 of the tile.
         begin = (past - position).most(0).named("begin")

@@ -11,6 +11,7 @@ from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.warp_launch import WarpLaunch
 from .tile_builder import (
     Number,
+    block_along,
     each,
     fill,
     fragment,
@@ -36,7 +37,7 @@ def attention_fold(
     """
     The kernel that folds what blocks found of `splits` shares of the keys, in their order.
 
-    Its grid is (tiles of FOLD_ROWS rows, planes, parts of a value's columns).
+    Its grid is (tiles of FOLD_ROWS rows times planes, 1, parts of a value's columns).
     """
     p, factor = problem, LOG2_E * (1.0 if problem.masked else problem.scale)
     kinds = {"sums": rows_of(p.values.depth, "f32")}
@@ -47,10 +48,11 @@ def attention_fold(
     held = fragment([1, FOLD_ROWS, p.value_columns], "f32", "c")
 
     def write(given: dict[str, ir.Value]) -> None:
-        plane = Number(index("y", "plane"))
-        first = (Number(index("x", "row_block")) * FOLD_ROWS).named("row")
-        part = Number(index("z", "part")) if p.parts > 1 else Number(0)
         rows = (Number(given["queries"]) * p.group).named("rows")
+        blocks = rows.pieces(FOLD_ROWS).named("row_blocks")
+        row_block, plane = block_along([("row_block", blocks)], "plane")
+        first = (row_block * FOLD_ROWS).named("row")
+        part = Number(index("z", "part")) if p.parts > 1 else Number(0)
         all_rows = Number(given["planes"]) * rows
         views = [tile.ViewOp(given[each], (all_rows * splits).value, given[each].type).view
                  for each in PARTIALS]  # fmt: skip

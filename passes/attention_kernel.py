@@ -31,6 +31,7 @@ from .attention_fold import LOG2_E, LOWEST, PARTIALS, quotients
 from .attention_packets import keys_for, values_for
 from .tile_builder import (
     Number,
+    block_along,
     each,
     fill,
     fragment,
@@ -115,9 +116,10 @@ class _Attention:
         self.number = {name: Number(given[name]) for name in given if given[name].type ==
                        ir.IndexType.get()}  # fmt: skip
         self.warp = Number(index("warp", "warp"))
-        self.plane = Number(index("y", "plane"))
         self.rows = (self.number["queries"] * p.group).named("rows")
-        first = Number(index("x", "row_block")) * s.block_rows
+        blocks = self.rows.pieces(s.block_rows).named("row_blocks")
+        row_block, self.plane = block_along([("row_block", blocks)], "plane")
+        first = row_block * s.block_rows
         self.block_row = first.named("block_row")
         self.row = first if s.share_keys else (first + self.warp * s.rows).named("row")
         self.split, self.part = self._third_axis()

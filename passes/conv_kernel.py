@@ -28,6 +28,7 @@ from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_epilogue import Epilogue, channel_numbers
 from .tile_builder import (
     Number,
+    block_along,
     each,
     fill,
     fragment,
@@ -118,20 +119,21 @@ class _Convolution:
     def find_pixels(self) -> None:
         """Which output pixels are this block's, and how many there are."""
         p, s, number = self.problem, self.schedule, self.number
-        tile_ = Number(index("x", "pixel_tile"))
         self.image_pixels = (number["out_height"] * number["out_width"]).named("pixels")
         images = rounded_up(number["images"], p.images)
         self.pixels = (images * self.image_pixels).named("all_pixels")
         if not s.width:
+            tile_ = Number(index("x", "pixel_tile"))
             self.pixel = (tile_ * s.block_pixels).named("first_pixel")
             self.left = (self.pixels - self.pixel).named("pixels_left")
             return
-        across = (pieces(number["out_width"], s.width)).named("tiles_across")
-        down = (pieces(number["out_height"], s.height(p))).named("tiles_down")
-        of_image = (tile_ % (across * down)).named("tile_of_image")
-        self.image_block = (tile_ // (across * down)).named("image_block")
-        self.top = (of_image // across * s.height(p)).named("top_row")
-        self.left = (of_image % across * s.width).named("left_column")
+        across = number["out_width"].pieces(s.width).named("tiles_across")
+        down = number["out_height"].pieces(s.height(p)).named("tiles_down")
+        at_x, at_y, self.image_block = block_along(
+            [("tile_across", across), ("tile_down", down)], "image_block"
+        )
+        self.top, self.left = (at_y * s.height(p)).named("top_row"), at_x * s.width
+        self.left = self.left.named("left_column")
         rows, columns = s.held(p)
         stride, padding = p.window.stride, p.window.padding
         self.rectangle = {
@@ -409,8 +411,4 @@ class _Convolution:
 
 
 def rounded_up(number: Number, multiple: int) -> Number:
-    return number if multiple == 1 else pieces(number, multiple) * multiple
-
-
-def pieces(number: Number, each_: int) -> Number:
-    return number if each_ == 1 else (number + (each_ - 1)) // each_
+    return number if multiple == 1 else number.pieces(multiple) * multiple

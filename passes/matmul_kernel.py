@@ -18,6 +18,7 @@ from ..dialects.tile.problem import INSTRUCTION_OF
 from ..dialects.tile.warp_launch import WarpLaunch
 from .tile_builder import (
     Number,
+    block_along,
     each,
     fill,
     fragment,
@@ -74,7 +75,8 @@ def matmul_kernel(
     problem: MatmulProblem, schedule: MatmulSchedule, name: str, target: str = "sm_80"
 ) -> WarpLaunch:
     """
-    Write the kernel at the insertion point; its grid is (tiles of rows, tiles of columns, batch).
+    Write the kernel at the insertion point; its grid is (tiles of rows times tiles of
+    columns times batch, 1, 1).
 
     Arguments: "left", "right", "result", then "batch" and the "rows" of left.
     """
@@ -89,9 +91,12 @@ def matmul_kernel(
 
 def _write(p: MatmulProblem, s: MatmulSchedule, given: dict[str, ir.Value]) -> None:
     batch, rows = (Number(given[name]) for name in NUMBERS)
-    of_batch = Number(index("z", "item"))
-    first = (Number(index("x", "row_tile")) * s.rows).named("first_row")
-    column = (Number(index("y", "column_tile")) * s.columns).named("first_column")
+    row_tiles = rows.pieces(s.rows).named("row_tiles")
+    row_tile, column_tile, of_batch = block_along(
+        [("row_tile", row_tiles), ("column_tile", -(-p.columns // s.columns))], "item"
+    )
+    first = (row_tile * s.rows).named("first_row")
+    column = (column_tile * s.columns).named("first_column")
     warp_row = Number(index("warp", "warp")) * (16 * s.strips)
     base = (of_batch * rows).named("base")
     sizes = {"left": batch * rows, "right": batch * p.depth, "result": batch * rows}

@@ -193,7 +193,8 @@ class _Site:
         found, s = self.kernels.attention(problem)
         rows = product([self.queries, problem.group])
         planes = product([self.batch, self.key_heads])
-        grid = (pieces(rows, s.block_rows), planes, s.splits * problem.parts)
+        blocks = product([pieces(rows, s.block_rows), planes])
+        grid = (blocks, 1, s.splits * problem.parts)
         made = like(op.query, op.result.type)
         if s.splits == 1:
             return self._launch(found, grid, {"result": Write(0)}, [made])[0]
@@ -203,7 +204,7 @@ class _Site:
         parts = self._launch(found, grid, writes, partials)
         fold = self.kernels.fold(problem, s.splits)
         reads: dict[str, Argument] = dict(zip(PARTIALS, map(Read, parts), strict=True))
-        grid = (pieces(rows, FOLD_ROWS), planes, problem.parts)
+        grid = (product([pieces(rows, FOLD_ROWS), planes]), 1, problem.parts)
         return self._launch(fold, grid, reads | {"result": Write(0)}, [made])[0]
 
     def _launch(
@@ -294,7 +295,7 @@ class _Site:
         tiles = arith.subi(
             _index(pieces(self.keys, KEYS)), arith.divui(_index(self.past), _index(KEYS))
         )
-        grid = (tiles, product([self.batch, self.key_heads]), 1)
+        grid = (product([tiles, self.batch, self.key_heads]), 1, 1)
         self._launch(found, grid, named, [])
 
 

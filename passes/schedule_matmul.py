@@ -25,6 +25,7 @@ from .launching import (
     Write,
     launch,
     pieces,
+    product,
     size_of,
     unsupported,
 )
@@ -53,7 +54,8 @@ def _replace(op: qcc.MatmulOp, kernels: Kernels[WarpLaunch]) -> None:
         "matmul",
         lambda name: matmul_kernel(problem, schedule, name, kernels.target),
     )
-    grid = pieces(rows, schedule.rows), pieces(problem.columns, schedule.columns), batch
+    tiles = [pieces(rows, schedule.rows), pieces(problem.columns, schedule.columns), batch]
+    grid = product(tiles), 1, 1
     result = ir.RankedTensorType(op.result.type)
     sizes = batch, rows, problem.columns
     extents = [size for axis, size in enumerate(sizes) if result.is_dynamic_dim(axis)]

@@ -57,6 +57,23 @@ def index(axis: str, name: str) -> ir.Value:
     return label(tile.IndexOp(text(axis), ir.IndexType.get()).index, name)
 
 
+def block_along(inner: Sequence[tuple[str, Number | int]], outer: str) -> list[Number]:
+    """
+    Which block this is along axes that the grid's x counts together, the first one fastest.
+
+    `inner` names axes and how many blocks they have; nothing limits the last one, `outer`, but the
+    2^31 - 1 blocks that x may have, while y and z end at 65535.
+    """
+    at, found = Number(index("x", "block")), []
+    for name, extent in inner:
+        if extent == 1:
+            found.append(Number(0))
+            continue
+        found.append((at % extent).named(name))
+        at = at // extent
+    return [*found, at.named(outer)]
+
+
 def count(value: int) -> ir.Value:
     return arith.constant(ir.IndexType.get(), value)
 
@@ -90,6 +107,10 @@ class Number:
 
     def __mod__(self, other: Number | int) -> Number:
         return self._with(arith.remsi, other)
+
+    def pieces(self, each_: int) -> Number:
+        """How many pieces of so many cover this."""
+        return self if each_ == 1 else (self + (each_ - 1)) // each_
 
     def least(self, other: Number | int) -> Number:
         return self._with(arith.minsi, other)

@@ -228,7 +228,8 @@ def grids(case: Case) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Of the kernel, and of its fold."""
     p, s = case.problem, case.schedule
     blocks = -(-case.rows // s.block_rows)
-    return (blocks, PLANES, s.splits * p.parts), (-(-case.rows // FOLD_ROWS), PLANES, p.parts)
+    folds = -(-case.rows // FOLD_ROWS)
+    return (blocks * PLANES, 1, s.splits * p.parts), (folds * PLANES, 1, p.parts)
 
 
 def launched(built: Built, name: str, given: dict[str, Any], mode: Mode) -> np.ndarray:
@@ -311,7 +312,7 @@ def append(
             parts["codes"] = row_codes(rows.format, parts, rows.depth).astype(np.uint8)
             given |= {f"new_{rows.name}_{role}": part for role, part in parts.items()}
     launch = built.launches[f"{name}_append"]
-    grid = (-(-(past + queries) // KEYS) - past // KEYS, PLANES, 1)
+    grid = ((-(-(past + queries) // KEYS) - past // KEYS) * PLANES, 1, 1)
     values = [given[role] for role in launch.arguments]
     built.module.launch(launch.kernel, grid, launch.threads, launch.shared_bytes, values, mode)
 

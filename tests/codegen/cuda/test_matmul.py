@@ -48,7 +48,7 @@ def test_matmul(tmp_path: Path) -> None:
             bound = size * (inputs + (p.depth + 4) * UNIT["f32"]) + UNIT[p.result] * abs(wanted)
             result = np.zeros(wanted.shape, DTYPES[p.result])
             given = {"left": left, "right": right, "result": result, "batch": batch, "rows": rows}
-            grid = -(-rows // s.rows), -(-p.columns // s.columns), batch
+            grid = -(-rows // s.rows) * -(-p.columns // s.columns) * batch, 1, 1
             run_warps(kernel, given, grid)
             assert (abs(result.astype(np.float64) - wanted) <= bound).all(), name
             for mode in ALL_MODES:
@@ -86,3 +86,15 @@ def test_ops_become_launches(check):
 def test_factors_of_two_halves_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="its factors are f16 and bf16"):
         scheduled("40", "bf16")
+
+
+def test_more_items_than_y_and_z_may_count(check):
+    """All blocks lie along x, which may have 2^31 - 1 of them: 70 000 items of two tiles."""
+    text = TEXT.replace("?x?x40", "70000x3x40").replace("?x?x24", "70000x3x24")
+    text = text.replace("?xKx24xB", "70000x40x24xf16")
+    with make_context():
+        module = ir.Module.parse(text)
+        schedule_matmul(Scheduling())(module.operation, None)
+        launched = str(module).partition("func.func")[2]
+    # CHECK: "tile.launch"(%c70000, %c1, %c1
+    check(launched)

@@ -15,9 +15,11 @@ prompt(
     int capacity) {
   const int thread = threadIdx.x, lane = thread % 32;
   const int warp = thread / 32;
-  const int plane = blockIdx.y;
   const int rows = queries * 8;
-  const int row_block = blockIdx.x;
+  const int row_blocks = (rows + 63) / 64;
+  const int block = blockIdx.x;
+  const int row_block = block % row_blocks;
+  const int plane = block / row_blocks;
   const int block_row = row_block * 64;
   const int row = block_row + (warp * 16);
   const int all_rows = planes * rows;
@@ -214,8 +216,8 @@ prompt(
   wait_copies<0>();
   #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float e141 = total[0][half];
-    total[0][half] = (e141 == 0.0f) ? 0.0f : reciprocal_approx(e141);
+    const float e146 = total[0][half];
+    total[0][half] = (e146 == 0.0f) ? 0.0f : reciprocal_approx(e146);
   }
   u16 results[1][16][4];
   #pragma unroll
