@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from benchmarks.accuracy_rows import ROWS, Row, chosen, distinct
 from benchmarks.accuracy_state import Record, State
 from benchmarks.accuracy_subjects import SUBJECTS, Limits, Subject, missing
 from benchmarks.accuracy_table import Section, document
+from benchmarks.console import say
 from qcc.dialects.errors import UnsupportedError
 from qcc.models.assets import AssetError
 from qcc.models.family import Sample
@@ -140,11 +140,6 @@ def formats_of(report: dict[str, Any], row: Row | None) -> Record:
 def refused(layer: dict[str, Any]) -> bool:
     """Whether the layer was to have the row's format, and does not admit it."""
     return layer["rule"] == "default" and bool(layer["reason"])
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

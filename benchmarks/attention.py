@@ -12,7 +12,6 @@ the bytes and the multiply-adds of a step to what the probe found.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.console import say
 from benchmarks.cpu_probe import Limits, Probe
 from qcc.codegen.cpu.code import build_code
 from qcc.compiler.running import KeyValueCaches, RunningCode, default_threads
@@ -200,11 +200,6 @@ def ratio(plain: Sequence[float], other: Sequence[float]) -> float:
     2.0
     """
     return float(np.median(plain) / np.median(other))
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import qcc
+from benchmarks.console import say
 from qcc.codegen.cpu.build import build_object
 from qcc.codegen.cpu.lower import lower_to_llvm
 from qcc.dialects.bindings import ir
@@ -148,11 +149,6 @@ def first_calls(artifact: Path) -> list[float]:
     command = [sys.executable, "-c", FIRST_CALL, str(artifact)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return json.loads(printed.splitlines()[-1])
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

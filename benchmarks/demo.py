@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import qcc
+from benchmarks.console import say
 from qcc.models import smollm2
 from qcc.models.assets import AssetError
 from qcc.models.evaluate import perplexity
@@ -149,11 +150,6 @@ def step(number: int, title: str) -> Iterator[None]:
 def begin(what: str) -> None:
     """The first part of a line, before the work that its rest needs."""
     sys.stdout.write(f"  {what:24} … ")
-    sys.stdout.flush()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 

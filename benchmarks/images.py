@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import qcc
+from benchmarks.console import say
 from qcc.models.onnx_graph import OnnxGraph
 from qcc.models.resnet import CifarResNet
 
@@ -155,11 +156,6 @@ def interleaved(
             if number > 1:
                 seconds[name].append(clock() - start)
     return seconds
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

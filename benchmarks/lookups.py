@@ -10,12 +10,12 @@ from DRAM, as in benchmarks.cpu, and what counts is the median of their ratios w
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.console import say
 from benchmarks.cpu import SPREAD, numbers, shapes
 from benchmarks.cpu_probe import Probe, last_level_cache
 from benchmarks.cpu_rounds import Cell, Contestant, kept, load, measure, ratio
@@ -92,11 +92,6 @@ def contestant(
         linear = QccLinear(weight, recipe, Copies(last_level_cache()), None)
     expected = linear.multiplied(x) @ linear.decoded().T
     return Contestant("qcc", Variant(way, 0, "fp32"), linear, expected)
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

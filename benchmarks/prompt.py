@@ -12,8 +12,6 @@ has its libraries; its model is the same with the linear layers as Q4_0.
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +20,9 @@ import numpy as np
 import torch
 
 import qcc
-from benchmarks.decode import load
+from benchmarks.console import compared, load, say
 from benchmarks.eager_decode import EagerDecoder
-from benchmarks.peers.llama_cpp import LlamaCpp, write_q4_0
+from benchmarks.peers.llama_cpp import smollm2_q4_0
 from qcc.compiler.running import KeyValueCaches, default_threads
 from qcc.models import smollm2
 from qcc.models.assets import AssetError
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens = random.integers(0, model.config.vocabulary, (1, length))
         times = interleaved(prompts, tokens, options.rounds)
         say(f"{length} tokens, {options.threads} threads, load {load()}")
-        for line in lines(times, length):
+        for line in compared(times, length):
             say(line)
     return 0
 
@@ -92,10 +90,7 @@ def eager(model: Llama) -> Prompt:
 
 
 def llama(model: Llama, options: argparse.Namespace) -> Prompt:
-    with tempfile.TemporaryDirectory(prefix="qcc-benchmark-") as folder:
-        path = Path(folder) / "model.gguf"
-        write_q4_0(path)
-        peer = LlamaCpp(options.llama, path, options.threads, max(options.lengths))
+    peer = smollm2_q4_0(options.llama, options.threads, max(options.lengths))
 
     def prompt(tokens: np.ndarray) -> object:
         peer.clear()
@@ -116,32 +111,6 @@ def interleaved(
             if number:
                 times[name].append(time.perf_counter() - start)
     return times
-
-
-def lines(times: dict[str, list[float]], length: int) -> list[str]:
-    """
-    >>> for line in lines({"a": [1.0, 2.0, 1.0], "b": [2.0, 2.0, 4.0]}, 8):
-    ...     print(line)
-    a                       8 tokens/s   median 1000.0 ms, best 1000.0   b / this: 2.00
-    b                       4 tokens/s   median 2000.0 ms, best 2000.0   a / this: 0.50
-    """
-    found = []
-    for name, seconds in times.items():
-        median = float(np.median(seconds))
-        ratios = [
-            f"{other} / this: {np.median(np.divide(theirs, seconds)):.2f}"
-            for other, theirs in times.items()
-            if other != name
-        ]
-        rate = f"{name:18} {length / median:6.0f} tokens/s"
-        best = f"median {median * 1e3:.1f} ms, best {min(seconds) * 1e3:.1f}"
-        found.append(f"{rate}   {best}   {', '.join(ratios)}")
-    return found
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """
-llama.cpp's own evaluation of a model, through its C interface, for `python -m benchmarks.prompt`.
+llama.cpp's own evaluation of a model, through its C interface: a peer of prompts and decoding.
 
 Parameter structures differ from version to version and are never looked into, but for the first
 number of a context's, the tokens that it has room for. They are passed as blocks longer than any
@@ -9,6 +9,7 @@ version's: callers pass such structures in memory, and a callee reads the beginn
 from __future__ import annotations
 
 import ctypes
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,15 @@ class LlamaCpp:
         function.restype, function.argtypes = result, list(arguments)
 
 
-def write_q4_0(path: Path) -> None:
+def smollm2_q4_0(folder: Path, threads: int, context: int) -> LlamaCpp:
+    """SmolLM2-135M with linear layers in Q4_0, by the libraries in `folder`."""
+    with tempfile.TemporaryDirectory(prefix="qcc-benchmark-") as scratch:
+        path = Path(scratch) / "model.gguf"
+        _write_q4_0(path)
+        return LlamaCpp(folder, path, threads, context)
+
+
+def _write_q4_0(path: Path) -> None:
     """SmolLM2-135M with its Q4_1 linears rounded anew to Q4_0, everything else as it is."""
     gguf = optional("gguf")
     reader = gguf.GGUFReader(smollm2.SMOLLM2.locate())
