@@ -107,7 +107,7 @@ def host_reason(op: qcc.LinearOp) -> str | None:
     spelling = qcc.format_spelling(op.weight.type)
     owner: Any = op.weight.owner
     if spelling is None or isinstance(owner, ir.Block) or owner.name != "qcc.param":
-        return "its weight has no format; give the layer one, such as int4"
+        return "its weight is in no format; give the layer one that its shape allows, such as int4"
     given = rounded_input(op)
     if given is None:
         return "its activations are not rounded; give the layer activations, such as int4"

@@ -10,6 +10,7 @@ depend on values, is refused here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -93,7 +94,10 @@ def _first_of(respell: Callable[..., Any], decomposition: Callable[..., Any]) ->
 
 def _traced(program: ExportedProgram, table: dict[OpOverload, Any]) -> ExportedProgram:
     try:
-        return program.run_decompositions({**table})
+        with warnings.catch_warnings():
+            # torch copies trees by a name that it means to drop.
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+            return program.run_decompositions({**table})
     except Exception as error:
         node = failed_node(error)
         raise UnsupportedError(

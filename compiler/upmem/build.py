@@ -68,10 +68,14 @@ def _nothing_placed(plan: Plan) -> UnsupportedError:
     fixed = HOST_REASONS.values()  # those of no recipe come last
     found = sorted(plan.host, key=lambda each: each[1] in fixed)
     first = list(dict.fromkeys(f"{name}: {reason}" for name, reason in found))[:3]
-    recipe = "--recipe w4a4, or one that gives linear layers integer weights and activations"
+    next_step = "compile for another target, as cpu"
+    layers = [name for name, reason in found if reason not in fixed]
+    if layers:
+        rule = f'match = "{layers[0]}", weights = "int4", activations = "int4"'
+        next_step = f"compile with --recipe w4a4, or with a rule for a layer: {rule}"
     return UnsupportedError(
         "upmem-nothing",
         "no layer of the model runs on DPUs",
         why="; ".join(first) or "it has no linear layers",
-        next_step=f"compile with {recipe}" if first else "compile for another target, as cpu",
+        next_step=next_step,
     )

@@ -69,6 +69,11 @@ class CodeBook:
         units = _fractions(fmt)
         scale = lcm(*(below for _, below in units))
         values = tuple(above * (scale // below) for above, below in units)
+        if 127 < max(values) < 256 <= 256 + min(values):
+            raise UnsupportedError(
+                "pim-format", f"{fmt.name}: values reach {max(values)}; DPUs multiply -128 to 127",
+                next_step="use a format of fewer bits, or one with a sign",
+            )  # fmt: skip
         if min(values) < -128 or max(values) > 127:
             raise UnsupportedError(
                 "pim-format", f"{fmt.name}: values are no small integers times one factor",

@@ -192,6 +192,7 @@ def test_a_row_that_is_not_finite_has_no_result(activation: str, lost: float) ->
     ("fmt", "reason"),
     [
         (format("nf4"), "no small integers"),
+        (format("uint8"), "values reach 255; DPUs multiply -128 to 127"),
         (format("fp16"), "no codes of at most 8 bits"),
         (format("amxfp4"), "a scale for each sign"),
         (format("mxfp8_e4m3"), "no small integers"),
