@@ -15,6 +15,8 @@ from ..dialects.tile.attention_problem import (
     sixteens,
 )
 from ..dialects.tile.dialect import tensor_of
+from ..dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF
+from ..dialects.tile.warp_memory import BOXES
 from .tile_builder import (
     Number,
     fragment,
@@ -64,9 +66,20 @@ class Side:
             self.views[name], first.value, Number.of(column).value, count.value, text(stream), kind
         ).tile
 
+    @property
+    def order(self) -> str:
+        """Of tiles, as the products want them."""
+        return BOXES if self.schedule.warp_groups else "rows"
+
+    @property
+    def instruction(self) -> str:
+        if self.schedule.warp_groups:
+            return WARP_GROUP_INSTRUCTION_OF[self.problem.operand]
+        return self.problem.instruction
+
     def multiplied(self, a: ir.Value, b: ir.Value, sums: ir.Value, k: Number | int) -> ir.Value:
         return tile.MultiplyOp(
-            a, b, sums, Number.of(k).value, text(self.problem.instruction), sums.type
+            a, b, sums, Number.of(k).value, text(self.instruction), sums.type
         ).result
 
     def right(self, rows: int, columns: int) -> ir.Type:
@@ -80,7 +93,8 @@ class PlainKeys(Side):
 
     def fetch(self, k: Number, end: Number) -> None:
         assert self.base is not None
-        kind = shared([self.schedule.block_keys, self.columns], self.problem.operand)
+        shape = [self.schedule.block_keys, self.columns]
+        kind = shared(shape, self.problem.operand, self.order)
         self.brought("key", self.base + k, 0, end - k, kind)
 
     def multiply(
@@ -119,7 +133,8 @@ class PlainValues(Side):
     def fetch(self, k: Number, end: Number, part: Number) -> None:
         assert self.base is not None
         columns = self.problem.value_columns
-        kind = shared([self.schedule.block_keys, columns], self.problem.operand)
+        shape = [self.schedule.block_keys, columns]
+        kind = shared(shape, self.problem.operand, self.order)
         self.brought("value", self.base + k, part * columns, end - k, kind)
 
     def rescaling(

@@ -36,8 +36,8 @@ def fragment(shape: Sequence[int], kind: str, role: str) -> ir.Type:
     return fragment_of(tensor(shape, kind), role)
 
 
-def shared(shape: Sequence[int], kind: str) -> ir.Type:
-    return shared_of(tensor(shape, kind), "rows")
+def shared(shape: Sequence[int], kind: str, order: str = "rows") -> ir.Type:
+    return shared_of(tensor(shape, kind), order)
 
 
 def rows_of(columns: int, kind: str) -> ir.Type:

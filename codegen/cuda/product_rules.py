@@ -8,10 +8,12 @@ from typing import Any
 from ...dialects.bindings import ir
 from ...dialects.formats.packets import LANES, PACKET_COLUMNS, word_planes
 from ...dialects.tile.decode_program import DecodeProgram
-from ...dialects.tile.dialect import element_bytes, tensor_of
+from ...dialects.tile.dialect import element_bytes, note_of, tensor_of
+from ...dialects.tile.fragments import INSTRUCTIONS
 from ...dialects.tile.warp_launch import program_of
-from ...dialects.tile.warp_memory import row_pitch
+from ...dialects.tile.warp_memory import BOXES, row_pitch
 from .copy_rules import COPY_BYTES
+from .group_product_rules import multiply_by_groups
 from .printer import divided, grouped, linear, number
 from .warp_text import Shape, WarpText, scope
 
@@ -21,6 +23,9 @@ STEP_BYTES = 32
 
 def operand(text: WarpText, op: Any) -> None:
     """Where this lane points ldmatrix; the matrices are loaded where they are multiplied."""
+    if note_of(op.tile.type) == BOXES:  # warp groups read it by themselves
+        text.lazy[op.fragment] = op
+        return
     name = text.names[op.fragment] = text.out.fresh(text.name(op.tile).replace("_tile", "_lane"))
     pitch = row_pitch(op.tile.type)
     row, column = text.name(op.row), text.name(op.column)
@@ -112,6 +117,9 @@ def _packet_step(op: Any) -> int:
 
 def multiply(text: WarpText, op: Any) -> None:
     """A strip of 16 columns of the result at a time: both halves of a right operand."""
+    if INSTRUCTIONS[op.instruction.value].of_warp_group:
+        multiply_by_groups(text, op)
+        return
     out, given = text.out, text.lazy[op.b]
     total = text.names[op.result] = text.name(op.accumulator)
     strips = tensor_of(op.b.type).shape[1] // 16

@@ -7,8 +7,8 @@ from math import gcd
 from typing import Any
 
 from ...dialects.bindings import ir
-from ...dialects.tile.dialect import element_bytes, tensor_of
-from ...dialects.tile.warp_memory import row_pitch
+from ...dialects.tile.dialect import element_bytes, note_of, tensor_of
+from ...dialects.tile.warp_memory import BOXES, row_pitch
 from .copy_rules import COPY_BYTES, SMALLEST_COPY, Plan
 from .kernel_text import c_type
 from .printer import linear
@@ -75,6 +75,8 @@ def rows(text: WarpText, op: Any) -> None:
         first = linear(text.name(op.first), "i")
         from_ = linear((pitch, f"s64({first})"), start, along)
         to = linear((row_pitch(op.tile.type), "i"), "j")
+        if note_of(op.tile.type) == BOXES:
+            to = _place_in_boxes(op.tile.type)
         guard = [plan.idle()] if plan.idle() else []
         guard += [f"i < {plan.rows}"] * bool(plan.rows % plan.rows_at_once)
         guard += [f"j < {columns}"] * bool(plan.turns_of_row > 1 and plan.per_row % plan.threads)
@@ -82,6 +84,15 @@ def rows(text: WarpText, op: Any) -> None:
         with out.block(f"if ({' && '.join(guard)})") if guard else nullcontext():
             for line in move:
                 out.line(line)
+
+
+def _place_in_boxes(tile: ir.Type) -> str:
+    """Of row i and column j: boxes of 128 bytes, whose chunks of 16 are exchanged by the row."""
+    tensor = tensor_of(tile)
+    vector = COPY_BYTES // element_bytes(tensor.element_type)
+    width = 8 * vector
+    box = (tensor.shape[0] * width, f"(j / {width})") if tensor.shape[1] > width else "0"
+    return linear(box, (width, "i"), f"(j % {width} ^ i % 8 * {vector})")
 
 
 def _move(text: WarpText, op: Any, vector: int, to: str, from_: str, inside: str) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.regions import walk
-from ...dialects.tile.warp_memory import UNROLLED, stages_of
+from ...dialects.tile.dialect import note_of
+from ...dialects.tile.warp_memory import BOXES, UNROLLED, stages_of
 from . import append_rules, image_results, image_rules, product_rules
 from . import warp_memory_rules as memory
 from .printer import grouped, linear
@@ -257,6 +258,8 @@ def _pipelined(
     out.line("#pragma unroll 1")
     with out.block(f"for (int k = {first}, stage = 0; k < {last}; k += {step})"):
         out.line(f"wait_copies<{ahead - 1}>();  // this thread's part of the stage has arrived")
+        if any(note_of(each_.tile.type) == BOXES for each_ in copies):
+            out.line("fence_async_proxy();")
         out.line("sync_threads();  // everybody's has, and the stage before is free again")
         later = f"k + {step * ahead}"
         out.line(f"if ({later} < {last}) fetch(stage == 0 ? {ahead} : stage - 1, {later});")

@@ -11,12 +11,13 @@ from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .default_schedule import MULTIPROCESSORS
-from .hardware import Machine, machine
-from .problem import INSTRUCTION_OF, SCALE_ELEMENTS
+from .hardware import Machine, is_native, machine
+from .problem import INSTRUCTION_OF, SCALE_ELEMENTS, WARP_GROUP_INSTRUCTION_OF
 from .warp_memory import ROW_PAD
 
 PLAIN = {"f32": 4, "f16": 2, "bf16": 2}
 PLAIN_FORMATS = {"fp16": "f16", "bf16": "bf16"}
+GROUP_BOX = 64  # columns of 16 bits in 128 bytes
 KEYS = 64  # a tile of packed keys or values; caches are whole ones
 VALUE_COLUMNS = 128  # of one block: their sums are registers
 RESIDENT_DEPTH = 256  # deeper queries are not kept in registers
@@ -130,7 +131,9 @@ class AttentionSchedule:
     One way to compute attention.
 
     A warp has `rows` rows of queries and meets `keys` keys at a time. Warps have rows of their
-    own, or, with `share_keys`, the same rows and other keys. `splits` blocks share the keys.
+    own, or, with `share_keys`, the same rows and other keys. `splits` blocks share the keys. With
+    `warp_groups` four warps multiply their 64 rows together, and read keys and values from shared
+    memory.
     """
 
     warps: int
@@ -139,6 +142,7 @@ class AttentionSchedule:
     stages: int
     splits: int = 1
     share_keys: bool = False
+    warp_groups: bool = False
 
     @property
     def block_rows(self) -> int:
@@ -254,6 +258,8 @@ def illegal(
         yield f"packed keys and values lie in tiles of {KEYS}, not {s.keys}"
     if s.stages < 2:
         yield "a pipeline needs 2 stages"
+    if s.warp_groups:
+        yield from _unfit_for_groups(problem, s, device)
     if 32 * s.warps > device.threads_per_block:
         yield f"{s.warps} warps are more than a block of {device.name} has"
     if lane_sums(problem, s) > MOST_SUMS:
@@ -261,6 +267,24 @@ def illegal(
     need = shared_bytes(problem, s)
     if need > device.shared_per_block:
         yield f"{need} bytes of shared memory are more than {device.shared_per_block}"
+
+
+def _unfit_for_groups(
+    problem: AttentionProblem, schedule: AttentionSchedule, device: Machine
+) -> Iterator[str]:
+    """What products of warp groups do not multiply, or find in shared memory."""
+    s, name = schedule, WARP_GROUP_INSTRUCTION_OF.get(problem.operand, "")
+    if not name or not is_native(device.name, name):
+        yield f"{device.name} has no products of warp groups for {problem.operand}"
+    if s.warps % 4 or s.rows != 16 or s.share_keys:
+        yield f"{s.warps} warps of {s.rows} rows are no groups of 64 rows"
+    if problem.keys.format or problem.values.format:
+        yield "packed keys and values are decoded in registers, which are left operands"
+    if s.keys & (s.keys - 1) or problem.value_columns & (problem.value_columns - 1):
+        yield f"{s.keys} keys or {problem.value_columns} columns of values are no power of two"
+    depths = problem.keys.depth, problem.value_columns
+    if any(depth % GROUP_BOX for depth in depths) or problem.keys.depth > RESIDENT_DEPTH:
+        yield f"rows of {depths[0]} and {depths[1]} are no boxes of {GROUP_BOX} columns"
 
 
 def default_attention(problem: AttentionProblem, target: str = "sm_80") -> AttentionSchedule:
@@ -277,7 +301,7 @@ def default_attention(problem: AttentionProblem, target: str = "sm_80") -> Atten
             next_step="choose the format or the group that the reason names",
         )
     device = machine(target)
-    for candidate in _preferred(problem):
+    for candidate in (*_of_warp_groups(problem), *_preferred(problem)):
         if not any(illegal(problem, candidate, device)):
             return replace(candidate, splits=_splits(problem, candidate, device))
     raise UnsupportedError(
@@ -286,6 +310,12 @@ def default_attention(problem: AttentionProblem, target: str = "sm_80") -> Atten
         why="; ".join(illegal(problem, AttentionSchedule(1, 16, KEYS, 2), device)),
         next_step="use heads that are less deep",
     )
+
+
+def _of_warp_groups(problem: AttentionProblem) -> Iterator[AttentionSchedule]:
+    """Two groups, so that one multiplies while the other one has its softmax."""
+    for warps in (8, 4) if problem.rows > FEW_ROWS else ():
+        yield AttentionSchedule(warps, 16, KEYS, 2, warp_groups=True)
 
 
 def _preferred(problem: AttentionProblem) -> Iterator[AttentionSchedule]:

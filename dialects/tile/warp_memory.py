@@ -5,8 +5,9 @@ from typing import Any
 
 from ..bindings import ir
 from ..regions import walk
-from .dialect import element_bytes, is_tile, tensor_of
+from .dialect import element_bytes, is_tile, note_of, tensor_of
 
+BOXES = "boxes8"  # the order of tiles that products of warp groups read (dialect.py)
 ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
 PACKED_CHANNELS = 32  # that four lanes exchange to make words of their own
 COPIES = ("tile.rows", "tile.patches")
@@ -14,9 +15,11 @@ STAGES, UNROLLED = "stages", "unrolled"
 
 
 def row_pitch(tile: ir.Type) -> int:
-    """Elements from one row of a shared tile to the next."""
+    """Elements from one row of a shared tile to the next; of boxes, their columns all together."""
     tensor = tensor_of(tile)
     size = element_bytes(tensor.element_type)
+    if note_of(tile) == BOXES:
+        return tensor.shape[1]
     if str(tensor.element_type) not in ("f16", "bf16", "i8"):
         return tensor.shape[1]
     return tensor.shape[1] + ROW_PAD // size

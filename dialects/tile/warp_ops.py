@@ -75,7 +75,8 @@ class MultiplyOp(Tile.Operation, name="multiply", traits=[ext.Pure]):
             self.location.emit_error(f"tile.multiply: no fragments of {self.instruction.value}")
             return False
         a, b, c = (tensor_of(each.type) for each in (self.a, self.b, self.accumulator))
-        uneven = a.shape[1] % record.m or b.shape[1] % 16 or b.shape[2] % record.k
+        rows = 16 if record.of_warp_group else record.m  # of a warp
+        uneven = a.shape[1] % rows or b.shape[1] % 16 or b.shape[2] % record.k
         kinds = str(a.element_type), str(b.element_type)
         uneven = uneven or kinds != (record.operand, record.weight_operand)
         if uneven or c.shape != [a.shape[0], a.shape[1], b.shape[1]]:

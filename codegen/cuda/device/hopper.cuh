@@ -110,6 +110,14 @@ QCC_DEVICE u64 wgmma_operand(Shared<T> view, u32 stride = 8 * swizzle) {
   return u64((view.address() & 0x3ffff) >> 4) | u64(1) << 16 | u64(stride >> 4) << 32 | mode << 62;
 }
 
+// The other way round: K goes from row to row of boxes, `leading` bytes from one box of 64 columns
+// to the next.
+template <typename T>
+QCC_DEVICE u64 wgmma_columns(Shared<T> view, u32 leading) {
+  return u64((view.address() & 0x3ffff) >> 4) | u64(leading >> 4) << 16 | u64(1024 >> 4) << 32 |
+         u64(1) << 62;
+}
+
 // Before the first product, and after registers of one were changed by other instructions.
 QCC_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 QCC_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -135,8 +143,8 @@ QCC_DEVICE void wgmma_wait() {
                  : "l"(a_rows), "l"(b_rows), "r"(add)                                             \
                  : "memory");
 
-// d += a b: A of registers or in shared memory, B in shared memory as rows of K; N is twice the
-// number of accumulators. With add = 0 d is overwritten.
+// d += a b: A of registers or in shared memory, B in shared memory as rows of K, or, of `_columns`,
+// as wgmma_columns says; N is twice the number of accumulators. With add = 0 d is overwritten.
 #define QCC_WGMMA(name, depth, types, T, c, register_ends, shared_ends)                           \
   template <int accumulators>                                                                     \
   QCC_DEVICE void wgmma_m64k##depth##_##name(T(&d)[accumulators], const u32(&a)[4], u64 b_rows, u32 add = 1) { \
@@ -164,6 +172,8 @@ QCC_DEVICE void wgmma_wait() {
   }
 QCC_WGMMA(f16, 16, "k16.f32.f16.f16", float, "+f", ", 1, 1, 0", ", 1, 1, 0, 0")
 QCC_WGMMA(bf16, 16, "k16.f32.bf16.bf16", float, "+f", ", 1, 1, 0", ", 1, 1, 0, 0")
+QCC_WGMMA(f16_columns, 16, "k16.f32.f16.f16", float, "+f", ", 1, 1, 1", ", 1, 1, 0, 1")
+QCC_WGMMA(bf16_columns, 16, "k16.f32.bf16.bf16", float, "+f", ", 1, 1, 1", ", 1, 1, 0, 1")
 QCC_WGMMA(e4m3, 32, "k32.f32.e4m3.e4m3", float, "+f", ", 1, 1", ", 1, 1")
 QCC_WGMMA(e5m2, 32, "k32.f32.e5m2.e5m2", float, "+f", ", 1, 1", ", 1, 1")
 QCC_WGMMA(s8, 32, "k32.s32.s8.s8", s32, "+r", "", "")

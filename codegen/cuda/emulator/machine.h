@@ -90,8 +90,9 @@ struct Product {
   u32 group;
   int line;
   void (*execute)(Product&);
-  u64 a, b;  // descriptors
-  bool add;  // to what d holds
+  u64 a, b;      // descriptors
+  bool add;      // to what d holds
+  bool columns;  // b holds columns of K
   u32 registers_a[lanes][4];
   void* d[lanes];
 };

@@ -31,6 +31,14 @@ inline u64 wgmma_operand(Shared<T> view, u32 stride = 8 * swizzle, int line = __
   return (offset & 0x3ffff) >> 4 | u64(1) << 16 | u64(stride >> 4) << 32 | mode << 62;
 }
 
+// The other way round: K goes from row to row of boxes, `leading` bytes from one box of 64 columns
+// to the next.
+template <typename T>
+inline u64 wgmma_columns(Shared<T> view, u32 leading, int line = __builtin_LINE()) {
+  const u64 offset = view.checked("reads", 0, 16, false, line);
+  return (offset & 0x3ffff) >> 4 | u64(leading >> 4) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
+}
+
 namespace emulator {
 
 // Bytes k … k + 15 of row `row`; every byte is read in the async proxy.
@@ -75,6 +83,25 @@ inline void spread_a(const Product& product, bool in_registers, T (&columns)[K])
   }
 }
 
+// A column of K: element n of K rows, 8 of them and 64 columns one behind the other.
+template <typename B, int K, typename T>
+inline void turned_row(T (&values)[K], u64 descriptor, int n, int line) {
+  static_assert(B::elements == 2, "only operands of 16 bits are turned");
+  const u32 start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4;
+  const u32 stride = (descriptor >> 32 & 0x3fff) << 4;
+  if (descriptor >> 62 != 1) fail(Fault::misuse, line, "columns of K are swizzled in 128 bytes");
+  for (int k = 0; k < K; ++k) {
+    const u32 chunk = start + n / 64 * leading + k / 8 * stride + k % 8 * 128 + n % 64 / 8 * 16;
+    const u32 address = swizzled(chunk, 128);
+    read_by_product(address, line);
+    u16 half;
+    memcpy(&half, &current->machine->shared[address + n % 8 * 2], 2);
+    T pair[2];
+    B::decode(half, pair);
+    values[k] = pair[0];
+  }
+}
+
 template <typename A, typename B, typename Element, int N, bool a_in_registers>
 inline void execute_product(Product& product) {
   using Sums = typename Column_of<typename A::Element>::type;
@@ -84,8 +111,13 @@ inline void execute_product(Product& product) {
   for (int n = 0; n < N; ++n) {
     u32 words[8];
     typename B::Element values[K];
-    operand_row(words, product.b, n, product.line);
-    for (int word = 0; word < 8; ++word) B::decode(words[word], values + e * word);
+    if constexpr (e == 2) {
+      if (product.columns) turned_row<B>(values, product.b, n, product.line);
+    }
+    if (!product.columns) {
+      operand_row(words, product.b, n, product.line);
+      for (int word = 0; word < 8; ++word) B::decode(words[word], values + e * word);
+    }
     Element* d[16];
     Sums sums;
     for (int row = 0; row < 16; ++row) {
@@ -102,7 +134,7 @@ struct Product_operands {
   const u32* a;
   u64 descriptor_a, descriptor_b;
   void* d;
-  bool add;
+  bool add, columns;
 };
 
 template <typename A, typename B, typename Element, int N, bool a_in_registers>
@@ -121,6 +153,7 @@ inline void wgmma(const char* instruction, Product_operands mine, int line) {
     product.a = warp[0]->descriptor_a;
     product.b = warp[0]->descriptor_b;
     product.add = warp[0]->add;
+    product.columns = warp[0]->columns;
     for (int lane = 0; lane < lanes; ++lane) {
       if (warp[lane]->descriptor_a != product.a || warp[lane]->descriptor_b != product.b ||
           warp[lane]->add != product.add)
@@ -161,27 +194,29 @@ inline void wgmma_wait(int line = __builtin_LINE()) {
   warp.tick();  // all lanes have read what they multiplied
 }
 
-// d += a b: A of registers or in shared memory, B in shared memory as rows of K; N is twice the
-// number of accumulators. With add = 0 d is overwritten.
-#define QCC_WGMMA(name, depth, A, B, Element)                                                \
+// d += a b: A of registers or in shared memory, B in shared memory as rows of K, or, of `_columns`,
+// as wgmma_columns says; N is twice the number of accumulators. With add = 0 d is overwritten.
+#define QCC_WGMMA(name, depth, A, B, Element, columns)                                       \
   template <int count>                                                                       \
   inline void wgmma_m64k##depth##_##name(Element(&d)[count], const u32(&a)[4], u64 b,        \
                                          u32 add = 1, int line = __builtin_LINE()) {         \
     emulator::wgmma<emulator::A, emulator::B, Element, 2 * count, true>(                     \
-        "wgmma_" #name, {a, 0, b, d, add != 0}, line);                                       \
+        "wgmma_" #name, {a, 0, b, d, add != 0, columns}, line);                              \
   }                                                                                          \
   template <int count>                                                                       \
   inline void wgmma_m64k##depth##_##name(Element(&d)[count], u64 a, u64 b,                   \
                                          u32 add = 1, int line = __builtin_LINE()) {         \
     emulator::wgmma<emulator::A, emulator::B, Element, 2 * count, false>(                    \
-        "wgmma_" #name, {nullptr, a, b, d, add != 0}, line);                                 \
+        "wgmma_" #name, {nullptr, a, b, d, add != 0, columns}, line);                        \
   }
-QCC_WGMMA(f16, 16, F16_decoder, F16_decoder, float)
-QCC_WGMMA(bf16, 16, BF16_decoder, BF16_decoder, float)
-QCC_WGMMA(e4m3, 32, E4M3_decoder, E4M3_decoder, float)
-QCC_WGMMA(e5m2, 32, E5M2_decoder, E5M2_decoder, float)
-QCC_WGMMA(s8, 32, S8_decoder, S8_decoder, s32)
-QCC_WGMMA(u8s8, 32, U8_decoder, S8_decoder, s32)
+QCC_WGMMA(f16, 16, F16_decoder, F16_decoder, float, false)
+QCC_WGMMA(bf16, 16, BF16_decoder, BF16_decoder, float, false)
+QCC_WGMMA(f16_columns, 16, F16_decoder, F16_decoder, float, true)
+QCC_WGMMA(bf16_columns, 16, BF16_decoder, BF16_decoder, float, true)
+QCC_WGMMA(e4m3, 32, E4M3_decoder, E4M3_decoder, float, false)
+QCC_WGMMA(e5m2, 32, E5M2_decoder, E5M2_decoder, float, false)
+QCC_WGMMA(s8, 32, S8_decoder, S8_decoder, s32, false)
+QCC_WGMMA(u8s8, 32, U8_decoder, S8_decoder, s32, false)
 #undef QCC_WGMMA
 
 }  // namespace qcc

@@ -52,6 +52,7 @@ class Case:
     schedule: AttentionSchedule
     queries: int = 5
     past: int = 137
+    target: str = "sm_80"
 
     @property
     def rows(self) -> int:
@@ -99,6 +100,12 @@ CASES = {
     "parts": Case(
         AttentionProblem(rows_of("key", 16, "fp16"), rows_of("value", 136, "int8<group=32>"), 0.25),
         AttentionSchedule(2, 16, KEYS, 2), 33, 60),
+    "warp_groups": Case(plain(64, 64, "f16", group=2),
+                        AttentionSchedule(4, 16, KEYS, 2, warp_groups=True), 45, 90, "sm_90a"),
+    "warp_groups_deep": Case(
+        plain(128, 128, "f32", query="bf16", result="bf16", operand="bf16", masked=True,
+              causal=False),
+        AttentionSchedule(8, 16, 32, 3, warp_groups=True), 37, 40, "sm_90a"),
 }  # fmt: skip
 
 
@@ -117,8 +124,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         launches = {}
         with ir.InsertionPoint(module.body):
             for name, case in CASES.items():
-                assert not list(illegal(case.problem, case.schedule, machine("sm_80")))
-                launches[name] = attention_kernel(case.problem, case.schedule, name)
+                assert not list(illegal(case.problem, case.schedule, machine(case.target)))
+                launches[name] = attention_kernel(case.problem, case.schedule, name, case.target)
                 if case.schedule.splits > 1:
                     fold = f"{name}_fold"
                     launches[fold] = attention_fold(case.problem, case.schedule.splits, fold)
@@ -255,7 +262,7 @@ def test_attention(built: Built, name: str) -> None:
         np.testing.assert_array_equal(result, first)
 
 
-@pytest.mark.parametrize("name", ["prompt", "masked", "zeros", "signs"])
+@pytest.mark.parametrize("name", ["prompt", "masked", "zeros", "signs", "warp_groups"])
 def test_reference(built: Built, name: str) -> None:
     """The NumPy meaning of the same kernels keeps the same bound."""
     given, expected = arguments(CASES[name])
@@ -399,24 +406,34 @@ FAULTS = {
 }
 
 
-def test_planted_faults_are_found(built: Built, tmp_path: Any) -> None:
+GROUP_FAULTS = {
+    "no fence": ("fence_async_proxy();", ""),
+    "no wait for products": ("wgmma_wait<0>();", ""),
+    "the same columns of K": ("16 * (step % 4)", "16 * (step % 2)"),
+    "chunks are not exchanged": ("j % 64 ^ i % 8 * 8", "j % 64"),
+    "rows of K for columns": ("wgmma_m64k16_f16_columns", "wgmma_m64k16_f16"),
+}
+
+
+@pytest.mark.parametrize(("name", "faults"), [("decoding", FAULTS), ("warp_groups", GROUP_FAULTS)])
+def test_planted_faults_are_found(
+    built: Built, tmp_path: Any, name: str, faults: dict[str, tuple[str, str]]
+) -> None:
     """Each in some mode: by the emulator's checks, or in the result."""
-    source = emit_warps([built.kernels["decoding"], built.kernels["decoding_fold"]])
+    kernels = [each for each in (f"{name}_fold", name) if each in built.kernels]
+    source = emit_warps([built.kernels[each] for each in reversed(kernels)])
     texts = []
-    for index, (old, new) in enumerate(FAULTS.values()):
+    for index, (old, new) in enumerate(faults.values()):
         assert old in source, old
         faulty = source.replace(old, new)
-        for name in ("decoding_fold", "decoding"):
-            faulty = re.sub(rf"\b{name}\b", f"{name}_{index}", faulty)
+        for kernel in kernels:
+            faulty = re.sub(rf"\b{kernel}\b", f"{kernel}_{index}", faulty)
         texts.append(faulty)
     module = build_emulated("\n".join(texts), tmp_path)
-    given, expected = arguments(CASES["decoding"])
-    for index, fault in enumerate(FAULTS):
-        launches = {
-            "decoding": _renamed(built.launches["decoding"], f"decoding_{index}"),
-            "decoding_fold": _renamed(built.launches["decoding_fold"], f"decoding_fold_{index}"),
-        }
-        assert _fails(Built(module, {}, launches), given, expected), fault
+    given, expected = arguments(CASES[name])
+    for index, fault in enumerate(faults):
+        launches = {each: _renamed(built.launches[each], f"{each}_{index}") for each in kernels}
+        assert _fails(Built(module, {}, launches), name, given, expected), fault
 
 
 def _renamed(launch: WarpLaunch, name: str) -> WarpLaunch:
@@ -424,10 +441,10 @@ def _renamed(launch: WarpLaunch, name: str) -> WarpLaunch:
     return WarpLaunch(**fields)
 
 
-def _fails(built: Built, given: dict[str, Any], expected: Wanted) -> bool:
+def _fails(built: Built, name: str, given: dict[str, Any], expected: Wanted) -> bool:
     for mode in ALL_MODES:
         try:
-            result = launched(built, "decoding", given, mode)
+            result = launched(built, name, given, mode)
         except KernelViolation:
             return True
         if not (np.abs(result - expected.result) <= expected.bound).all():

@@ -117,6 +117,11 @@ def test_matrix_instructions_are_those_of_one_step(
     """As many as the two products of a tile of keys need, and no others."""
     for name, problem in ATTENTION.items():
         s = default_attention(problem, target)
+        if s.warp_groups:
+            products = problem.keys.depth // 16 + s.keys // 16
+            assert built[target, name].count("HGMMA") == products, name
+            assert built[target, name].count("HMMA", "LDSM") == 0, name
+            continue
         keys = problem.keys.depth // 16 * (s.keys // 8)
         values = s.keys // 16 * (problem.value_columns // 8)
         count = (keys + values) * s.rows // 16
