@@ -138,9 +138,9 @@ class _Compilation:
         calibration = self._calibrate(module, plan)
         with self._stage("assign"):
             assign = assign_formats(_assignment(plan, calibration))
-            self._run_pass(len(IMPORT_PIPELINE), "assign-formats", module, assign)
-            self._run_pass(len(IMPORT_PIPELINE) + 1, "pack-kv-cache", module)
-            self._run_target_pass(module)
+            passes = [("assign-formats", assign), ("pack-kv-cache", None), *self._target_passes()]
+            for index, (name, run) in enumerate(passes, len(IMPORT_PIPELINE)):
+                self._run_pass(index, name, module, run)
         return plan, calibration
 
     def _import(self, context: Context) -> ir.Module:
@@ -213,23 +213,18 @@ class _Compilation:
             publish_bytes(folder / f"{index}-{name}.mlir", module.operation.get_asm().encode())
         self._validate(name, module)
 
-    def _run_target_pass(self, module: ir.Module) -> None:
-        """What a target asks of a program that has its formats."""
-        if self.target.family == "cpu":
-            self._run_pass(len(IMPORT_PIPELINE) + 2, "permute-weights", module)
+    def _target_passes(self) -> Iterator[tuple[str, Pass | None]]:
+        """What a target asks of a program that has its formats, in order."""
+        options = self.options
+        if self.target.family == "cuda":
+            yield "round-operands", round_operands(Rounding(options.operands, self.target.machine))
             return
         if self.device is not None and self.placing is not None:
-            placing = place(self.device, self.options.tokens, self.placing.choose)
-            self._run_pass(len(IMPORT_PIPELINE) + 2, "partition-pim", module, placing)
-            after = len(IMPORT_PIPELINE) + 3
-            if self.options.functions:
-                placing = place_functions(self.device, self.options.tokens, self.options.functions)
-                self._run_pass(after, "place-pim-functions", module, placing)
-                after += 1
-            self._run_pass(after, "permute-weights", module)
-            return
-        rounding = round_operands(Rounding(self.options.operands, self.target.machine))
-        self._run_pass(len(IMPORT_PIPELINE) + 2, "round-operands", module, rounding)
+            yield "partition-pim", place(self.device, options.tokens, self.placing.choose)
+            if options.functions:
+                functions = place_functions(self.device, options.tokens, options.functions)
+                yield "place-pim-functions", functions
+        yield "permute-weights", None
 
     def _validate(self, name: str, module: ir.Module) -> None:
         if self.validation is None:
