@@ -20,6 +20,7 @@ from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .expand_exponentials import expand_exponentials
 from .hoist_deallocations import hoist_deallocations
 from .keep_buffers import keep_buffers
+from .leave_straight_code import leave_straight_code
 from .limit_results import limit_results
 from .outline_loops import LOOP_NAMES, outline_loops
 from .own_results import own_results
@@ -81,6 +82,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     site.library.link()
     run_passes(module, LLVM, "cpu")
     _keep_private(module)
+    leave_straight_code(module)
     refuse_remaining(module, site.library.functions)
     return site
 

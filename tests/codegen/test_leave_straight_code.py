@@ -1,0 +1,31 @@
+"""Long lists of calls are left as they are; loops, and short functions, are optimized."""
+
+from typing import Any
+
+import pytest
+
+from qcc.codegen.cpu.leave_straight_code import LONG, leave_straight_code
+from qcc.dialects.bindings import ir
+from qcc.dialects.context import make_context
+
+CALL = "llvm.call @f() : () -> ()\n"
+
+
+def marked(body: str) -> bool:
+    with make_context():
+        module = ir.Module.parse(
+            f"llvm.func @f()\nllvm.func @main(%0: i1) {{\n{body}llvm.return\n}}"
+        )
+        leave_straight_code(module)
+        assert module.operation.verify()
+        main: Any = module.body.operations[1]
+        return "optnone" in str(main)
+
+
+@pytest.mark.parametrize(("calls", "expected"), [(LONG, True), (LONG - 1, False)])
+def test_long_lists_of_calls(calls: int, expected: bool) -> None:
+    assert marked(CALL * calls) == expected
+
+
+def test_loops() -> None:
+    assert not marked(f"llvm.br ^loop\n^loop:\n{CALL * LONG}llvm.cond_br %0, ^loop, ^end\n^end:\n")
