@@ -27,7 +27,8 @@ from benchmarks.pim_subjects import PRIM, TASKLETS, Bench, arithmetic, dma, lut
 from benchmarks.pim_tables import Row, lines, mean_error, read, summary
 from qcc.dialects.errors import QccError
 from qcc.dialects.pim.cost import transfer_ms
-from qcc.dialects.pim.device import device, read_profile
+from qcc.dialects.pim.device import device
+from qcc.dialects.pim.profile import read_profile
 
 SETTLED_CYCLES = 8000  # below, a row of the LUT table is mostly fixed cost
 SETTLED_MS = 2.0  # below, a kernel's time is mostly that of its launch

@@ -27,8 +27,9 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
-from qcc.dialects.pim.device import Device, device, read_profile
+from qcc.dialects.pim.device import Device, device
 from qcc.dialects.pim.lookup_tables import TablePair
+from qcc.dialects.pim.profile import read_profile
 from qcc.dialects.pim.schedule import METHODS, Problem
 from qcc.passes.choose_pim_schedule import Choice, Space, choose_schedule, exhaustive
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..dialects.errors import QccError, ResourceError, UsageError
 from ..dialects.pim.cluster import AIM, GIB, SHAPES, Cluster, Gpu, ModelShape, Node, gpu_step_ms
-from ..dialects.pim.device import Device, device, read_profile
+from ..dialects.pim.device import Device, device
+from ..dialects.pim.profile import read_profile
 from ..dialects.pim.schedule import Problem
 from ..dialects.pim.serving import Served, System, serve
 from ..passes.choose_pim_schedule import Space, estimated_best

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...dialects.errors import UsageError
-from ...dialects.pim.device import DEVICES, Device, device, read_profile
+from ...dialects.pim.device import DEVICES, Device, device
+from ...dialects.pim.profile import read_profile
 
 
 def chosen_device(name: str, dpus: int | None) -> Device:

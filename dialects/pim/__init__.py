@@ -1,7 +1,7 @@
 """Index of the `pim` dialect: its types and its ops, in the order a program meets them."""
 
 from .compute import LookupAccumulateOp, Mul8Op
-from .device import DEVICES, Device, device, read_profile
+from .device import DEVICES, Device, device
 from .dialect import DpusType, MramType, Pim, WramType
 from .host import BroadcastOp, DeviceOp, FunctionOp, GatherOp, LaunchOp, LinearOp, ShardOp
 from .kernel import BarrierOp, KernelOp, LoopOp, OrderOp, ReturnOp, TaskletOp, YieldOp
@@ -15,6 +15,7 @@ from .memory import (
     StoreOp,
     WramAllocOp,
 )
+from .profile import read_profile
 from .tables import CanonicalTableOp, PackedTableOp, ReorderTableOp
 
 __all__ = [

@@ -13,22 +13,17 @@ fields, for example
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from math import ceil, isfinite
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from ..errors import UsageError
 
 DMA_UNIT = 8
 DMA_MOST = 2048
-
-
+LEAST_STACK = 256
 ADDRESSES = {"wram": 1 << 16, "mram": 1 << 26, "iram": 4096, "ranks": 1 << 12}
 """The most that addresses of a DPU reach, in bytes and instructions, and ranks of a system."""
-LEAST_STACK = 256
 LIMITS = ("wram", "iram", "most_tasklets", "mram", "ranks", "dpus_per_rank", "stack", "runtime")
 """What a program for one device may break on another."""
 
@@ -188,91 +183,3 @@ def device(spelling: str) -> Device:
             )  # fmt: skip
         given[key] = int(value)
     return replace(DEVICES[name], **given)
-
-
-def read_profile(path: Path) -> Device:
-    """The device in a TOML file; UsageError naming the key, or the value, that cannot be."""
-    try:
-        given = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError("pim-profile-unreadable", f"{path}: {error}") from error
-    base = device(str(given.pop("base", "v1A")))
-    made = _replaced(base, {"name": path.stem, "base": base.name} | given, str(path))
-    _check(made, str(path))
-    return made
-
-
-def _replaced(record: Any, given: dict[str, Any], where: str) -> Any:
-    """A record with some fields replaced, nested ones by tables of the same name."""
-    known = {each.name: getattr(record, each.name) for each in fields(record)}
-    made: dict[str, Any] = {}
-    for key, value in given.items():
-        if key not in known:
-            raise UsageError(
-                "pim-profile-key", f"a device has no {key!r}", where=where,
-                next_step=f"it has {', '.join(known)}",
-            )  # fmt: skip
-        made[key] = _typed(key, known[key], value, where)
-    return replace(record, **made)
-
-
-def _typed(key: str, old: Any, value: Any, where: str) -> Any:
-    if is_dataclass(old) and isinstance(value, dict):
-        return _replaced(old, value, f"{where} [{key}]")
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(_typed(key, old[0], each, where) for each in value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(old, float) and number:
-        return float(value)
-    if type(value) is not type(old):
-        raise UsageError(
-            "pim-profile-type", f"{key} = {value!r} is no {type(old).__name__}", where=where
-        )
-    return value
-
-
-def _check(made: Device, where: str) -> None:
-    for key, value in _numbers(asdict(made)):
-        may_be_0 = key in ("setup_ms", "launch_ms", "runtime")
-        if not isfinite(value) or value < 0 or (value == 0 and not may_be_0):
-            bound = "0 or a positive" if may_be_0 else "a positive"
-            raise _bad_value(f"{key} = {value}", f"it must be {bound} number", where)
-    for key, most in ADDRESSES.items():
-        if getattr(made, key) > most:
-            raise _bad_value(f"{key} = {getattr(made, key)}", f"there can be {most} at most", where)
-    reasons = list(_contradictions(made))
-    if reasons:
-        raise _bad_value(f"the profile {made.name} is no DPU", reasons[0], where)
-
-
-def _contradictions(made: Device) -> Iterator[str]:
-    host = made.host
-    if not len(host.active) == len(host.to_dpu) == len(host.from_dpu):
-        yield "active, to_dpu and from_dpu must be of one length"
-    if list(host.active) != sorted(set(host.active)):
-        yield "active must ascend"
-    if made.wram % DMA_UNIT or made.mram % DMA_UNIT or made.stack % DMA_UNIT:
-        yield "wram, mram and stack must be multiples of 8"
-    if made.stack < LEAST_STACK:
-        yield f"a stack of {made.stack} bytes is too small; take {LEAST_STACK} or more"
-    if made.buffer_bytes(1) <= 0:
-        yield f"a WRAM of {made.wram} holds no runtime and stack"
-    if made.most_tasklets > 24:
-        yield f"{made.most_tasklets} tasklets are more than the 24 of any DPU"
-
-
-def _bad_value(what: str, why: str, where: str) -> UsageError:
-    return UsageError("pim-profile-value", what, where=where, why=why,
-                      next_step="correct the profile, or leave the key out")  # fmt: skip
-
-
-def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for key, value in record.items():
-        if isinstance(value, dict):
-            found += _numbers(value)
-        elif isinstance(value, tuple):
-            found += [(key, each) for each in value]
-        elif not isinstance(value, str):
-            found.append((key, value))
-    return found

@@ -17,7 +17,7 @@ from ..bindings import ir
 from ..errors import ResourceError
 from ..regions import walk
 from .cost import broadcast_ms
-from .device import Device, device
+from .device import ADDRESSES, Device, device
 from .functions import PlacedFunction
 from .host import FunctionOp, LinearOp
 from .layer import STEP, Layer
@@ -143,9 +143,22 @@ class Plan:
                 "pim-mram-full", f"{layer.name} does not fit the MRAM of {self.device.name}",
                 why=f"{need} bytes for each DPU with the layers before it; there are "
                 f"{self.device.mram}",
-                next_step=f"split rows over more than {layer.parts} parts, use fewer bits, or "
-                "leave layers to the host",
+                next_step=f"{self._room}; or give layers fewer bits; or give some no format, "
+                "so that they stay on the host",
             )  # fmt: skip
+
+    @property
+    def _room(self) -> str:
+        """The nearest device that holds all layers: with more MRAM where DPUs can have it."""
+        constant = {(key, array): size for each in self.launched
+                    for key, array, size in _constants(each)}  # fmt: skip
+        moved = (sum(size for array, size in each.sizes.items() if array not in PERSISTENT)
+                 for each in self.launched)  # fmt: skip
+        need = sum(constant.values()) + max(moved)
+        if need <= ADDRESSES["mram"]:
+            return f"a profile with mram = {need} holds all layers"
+        more = -(-need * self.device.dpus // self.device.mram)
+        return f"all layers need {need} bytes for each DPU: use some {more} DPUs"
 
     def transfers(self, layer: Launched) -> Iterator[Transfer]:
         """What a layer moves, in order; its launch comes before the gather."""
@@ -196,6 +209,13 @@ class Plan:
             } | layer.row()
             for layer in self.launched
         ]  # fmt: skip
+
+
+def _constants(layer: Launched) -> Iterator[tuple[Any, str, int]]:
+    """What stays in MRAM: whose it is, the array, bytes."""
+    for array, size in layer.sizes.items():
+        if array in PERSISTENT:
+            yield layer.table_key if array in BROADCAST else layer.name, array, size
 
 
 def _name(op: Any) -> str:

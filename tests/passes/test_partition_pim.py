@@ -13,10 +13,11 @@ from qcc.dialects.context import make_context
 from qcc.dialects.errors import ResourceError
 from qcc.dialects.formats import Format, format, from_definition
 from qcc.dialects.pim.cost import cost_of
-from qcc.dialects.pim.device import Device, read_profile
+from qcc.dialects.pim.device import Device
 from qcc.dialects.pim.execute import kernel_sums, reference_run
 from qcc.dialects.pim.linear import IntegerLinear, refusal
 from qcc.dialects.pim.plan import Plan
+from qcc.dialects.pim.profile import read_profile
 from qcc.dialects.pim.schedule import Problem, Schedule, Share
 from qcc.passes.choose_pim_schedule import Choice, Space
 from qcc.passes.partition_pim import PimPartition, partition_pim
@@ -112,7 +113,12 @@ def test_a_full_mram_names_layer_budget_and_need() -> None:
             Plan.of(module, small)
     assert "second does not fit" in str(error.value)
     assert "there are 400" in str(error.value)
-    assert "more than 2 parts" in str(error.value)
+    assert "a profile with mram = " in str(error.value)
+    enough = int(str(error.value).split("mram = ")[1].split()[0])
+    with make_context():
+        assert Plan.of(partitioned(), replace(DPU, mram=enough)).layers
+        with pytest.raises(ResourceError):
+            Plan.of(partitioned(), replace(DPU, mram=enough - 8))
 
 
 def test_a_device_of_the_users_own(tmp_path: Path) -> None:

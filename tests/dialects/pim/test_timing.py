@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from qcc.dialects.errors import QccError
-from qcc.dialects.pim.device import device, read_profile
+from qcc.dialects.pim.device import device
+from qcc.dialects.pim.profile import read_profile
 from qcc.dialects.pim.timing import Trace, simulate
 
 DPU = device("v1A")
@@ -97,13 +98,14 @@ def test_a_bad_spelling_is_refused(text: str) -> None:
     [
         ("rank = 4", "no 'rank'"),
         ('clock_mhz = "fast"', "is no float"),
-        ("wram = 1001", "multiples of 8"),
-        ("wram = 512", "no runtime and stack"),
+        ("wram = 1001", "wram = 1000 is near"),
+        ("wram = 512", "wram = 920 is the least"),
         ("ranks = 0", "a positive number"),
         ("most_tasklets = 64", "64 tasklets"),
         ("[host]\nto_dpu = [1.0]", "one length"),
         ("[host]\nactive = [4, 1, 16, 64]", "ascend"),
-        ('base = "v3"', "no UPMEM device"),
+        ('base = "v3"', "starts from a built-in device"),
+        ("stack = 65536", "stack = 64872 is the largest"),
         ("ranks = ", "mine.toml"),
     ],
 )
