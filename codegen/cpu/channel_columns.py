@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import LANES, Ptr, Val, branch, shuffle
 
+Finished = Callable[[Val, Val], Val]
+"""(floats from the first channel's place, neighbouring columns) → what is stored there."""
+
 
 def store_columns(
-    target: Ptr, pitch: Val, channels: Val | None, mask: Val, columns: Sequence[Val]
+    target: Ptr,
+    pitch: Val,
+    channels: Val | None,
+    mask: Val,
+    columns: Sequence[Val],
+    finished: Finished,
 ) -> None:
     """
     Store up to eight neighbouring `columns` of sixteen channels each.
@@ -23,14 +31,25 @@ def store_columns(
         for half in range(2):
             channel = index + half * LANES
             lanes = shuffle(pair, pair, range(half * LANES, (half + 1) * LANES))
-            _store_channel(channel, target.at(pitch * channel), channels, mask, lanes)
+            _store_channel(channel, target, pitch * channel, channels, mask, lanes, finished)
 
 
-def _store_channel(channel: int, target: Ptr, channels: Val | None, mask: Val, value: Val) -> None:
+def _store_channel(
+    channel: int,
+    target: Ptr,
+    offset: Val,
+    channels: Val | None,
+    mask: Val,
+    value: Val,
+    finished: Finished,
+) -> None:
+    def store() -> None:
+        target.at(offset).store_while(mask, finished(offset, value))
+
     if channels is None:
-        target.store_while(mask, value)
+        store()
     else:
-        branch(channels.compare("gt", channel), lambda: target.store_while(mask, value))
+        branch(channels.compare("gt", channel), store)
 
 
 def _turned(rows: list[Val]) -> list[Val]:

@@ -12,6 +12,7 @@ from ...dialects import qcc
 from ...dialects.formats.panels import PANEL_ROWS
 from .call_site import CallSite, replace_op
 from .column_convolution import ColumnConvolution
+from .conv_epilogue import Ending, ending_of, replace_ended
 from .emit import Val, maximum, size
 from .library import grain_of
 from .padded_copy import PaddedCopy, padding_launcher
@@ -28,9 +29,13 @@ def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
     sizes = {0: batch, 1: size(outputs), 2: window.output(rows, 0), 3: window.output(columns, 1)}
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
     bias = site.address(op.bias) if op.bias is not None else size(0)
-    convert = _by_columns if window.outputs < FEW_OUTPUTS else _by_panels
-    convert(site, op, window, (address, bias))
-    replace_op(op, value)
+    if window.outputs < FEW_OUTPUTS:
+        _by_columns(site, op, window, (address, bias))
+        replace_op(op, value)
+        return
+    ending = ending_of(op)
+    _by_panels(site, op, window, (address, bias), ending)
+    replace_ended(op, ending, value)
 
 
 def _by_columns(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[Val, Val]) -> None:
@@ -45,7 +50,13 @@ def _by_columns(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[
     site.launch(kernel.launcher(site.library), arguments, total, grain_of(total, work))
 
 
-def _by_panels(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[Val, Val]) -> None:
+def _by_panels(
+    site: CallSite,
+    op: qcc.Conv2dOp,
+    window: Window,
+    places: tuple[Val, Val],
+    ending: Ending,
+) -> None:
     batch, _, rows, columns = (site.extent(op.input, axis) for axis in range(4))
     out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
     kernel = PanelConvolution.of(
@@ -53,6 +64,7 @@ def _by_panels(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[V
         window,
         op.bias is not None,
         (static_extent(op.result, 2), static_extent(op.result, 3)),
+        ending.epilogue,
     )
     source, parts = weight_source(site, op.weight, window.k)
     panels = site.buffer(size(kernel.panels * window.k * PANEL_ROWS))
@@ -67,7 +79,8 @@ def _by_panels(site: CallSite, op: qcc.Conv2dOp, window: Window, places: tuple[V
     strips = kernel.strips(out_rows, out_columns)
     total = batch * kernel.tiles * strips
     work = out_rows * out_columns * batch * (kernel.panels * PANEL_ROWS * window.k)
-    arguments = [image, *places, panels, batch, rows, columns, pitch]
+    arrays = [site.address(array) for array in ending.arrays]
+    arguments = [image, *places, panels, batch, rows, columns, pitch, *arrays]
     site.launch(kernel.launcher(site.library), arguments, total, grain_of(total, work))
 
 

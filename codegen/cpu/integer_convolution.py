@@ -22,8 +22,9 @@ from ...dialects.formats.panels import PANEL_ROWS
 from ...dialects.formats.tap_panels import tap_unit
 from .byte_dots import ByteSum, SignedUnit
 from .byte_planes import CHANNELS, ZERO_POINT, BytePlanes, byte_planes_launcher
-from .call_site import CallSite, parameter_symbol, replace_op
+from .call_site import CallSite, parameter_symbol
 from .channel_columns import store_columns
+from .conv_epilogue import Epilogue, Finish, ending_of, replace_ended
 from .emit import (
     LANES,
     Ptr,
@@ -60,6 +61,7 @@ class _Convolution:
     has_bias: bool
     columns: int
     most_panels: int
+    epilogue: Epilogue
 
     @property
     def tile_panels(self) -> int:
@@ -79,7 +81,7 @@ class _Convolution:
     @property
     def key(self) -> str:
         facts = self.images.key, self.weight.key, self.has_bias, self.columns, self.most_panels
-        return f"byte {self.window.key} {facts}"
+        return f"byte {self.window.key} {facts} {self.epilogue}"
 
 
 class IntegerConvolutions:
@@ -97,7 +99,9 @@ class IntegerConvolutions:
         weight = _reader(site.library, op)
         images = _images(quantize, window, weight)
         tile = _tile(site.library, static_extent(op.result, 3))
-        convolution = _Convolution(window, images, weight, op.bias is not None, *tile)
+        ending = ending_of(op)
+        facts = op.bias is not None, *tile, ending.epilogue
+        convolution = _Convolution(window, images, weight, *facts)
         batch, _, rows, columns = (site.extent(quantize.source, axis) for axis in range(4))
         out_rows, out_columns = window.output(rows, 0), window.output(columns, 1)
         sizes = {0: batch, 1: size(weight.rows), 2: out_rows, 3: out_columns}
@@ -107,10 +111,11 @@ class IntegerConvolutions:
         parts = [site.parameters.address(f"{symbol}/{role}") for role in weight.parts]
         total = batch * convolution.tiles * out_rows
         work = out_columns * (total * (weight.k * PANEL_ROWS * convolution.tile_panels))
-        arguments = [planes, scales, address, bias, rows, columns, *parts]
+        arrays = [site.address(array) for array in ending.arrays]
+        arguments = [planes, scales, address, bias, rows, columns, *parts, *arrays]
         launcher = _launcher(site.library, convolution)
         site.launch(launcher, arguments, total, grain_of(total, work))
-        replace_op(op, value)
+        replace_ended(op, ending, value)
 
     def _rounded(
         self, site: CallSite, quantize: qcc.QuantizeOp, images: BytePlanes
@@ -161,14 +166,15 @@ def _images(quantize: qcc.QuantizeOp, window: Window, weight: PanelReader) -> By
 
 def _launcher(library: KernelLibrary, convolution: _Convolution) -> str:
     """
-    Arguments: planes, scales, y, bias (0 when absent), rows, columns, then the weight's parts;
-    total is images times groups of panels times output rows.
+    Arguments: planes, scales, y, bias (0 when absent), rows, columns, then the weight's parts and
+    the epilogue's arrays; total is images times groups of panels times output rows.
     """
 
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         _Body(library, convolution, arguments).run(begin, end)
 
-    return library.launcher(convolution.key, 6 + convolution.weight.part_count, emit)
+    count = 6 + convolution.weight.part_count + convolution.epilogue.arrays
+    return library.launcher(convolution.key, count, emit)
 
 
 class _Body:
@@ -181,6 +187,7 @@ class _Body:
         self.bias = Columns(arguments.address(3, f32()), c.weight.rows, present=c.has_bias)
         rows, columns = arguments.integer(4), arguments.integer(5)
         c.weight.bind(arguments, 6)
+        self.finish = Finish(c.epilogue, arguments, 6 + c.weight.part_count)
         self.unit = SignedUnit(library, c.weight.format)
         self.rows, self.pitch = c.images.rows(rows), c.images.pitch(columns)
         self.out_rows, self.out_columns = c.window.output(rows, 0), c.window.output(columns, 1)
@@ -221,6 +228,14 @@ class _Body:
         step = self.unit.step
         factors = [self.c.weight.scales(p, size(0), step).factors[0] * scale for p in panels]
         biases = [self.bias.sixteen(size(0), panel) for panel in panels]
+        held = [
+            self.finish.of_channels(
+                lambda array, panel=panel: Columns(array, self.c.weight.rows).sixteen(
+                    size(0), panel
+                )
+            )
+            for panel in panels
+        ]
         first_plane = image * self.c.images.planes
         if self.w.groups > 1:
             of_group = self.c.weight.panels // self.w.groups
@@ -240,7 +255,8 @@ class _Body:
                 values = [
                     fma(signed_to_float(one), factors[index], biases[index]) for one in of_panel
                 ]
-                self._store(image, row, column, panel, values)
+                values = [self.finish.of_sums(held[index], value) for value in values]
+                self._store((image, row, column), panel, values, held[index])
 
     def _scale(self, of_row: Ptr) -> Val:
         """The tensor's scale; NaN if one of the rows under the window has it so."""
@@ -287,11 +303,19 @@ class _Body:
                 for index, quad in enumerate(quads):
                     running[index * self.c.columns + place].add(word, quad)
 
-    def _store(self, image: Val, row: Val, column: Val, panel: Val, values: list[Val]) -> None:
+    def _store(
+        self, pixel: tuple[Val, Val, Val], panel: Val, values: list[Val], held: dict[int, Val]
+    ) -> None:
         """Sixteen channels of a tile's columns, the columns of each side by side."""
+        image, row, column = pixel
         rows, first = self.c.weight.rows, panel * PANEL_ROWS
-        place = (image * rows + first) * self.out_rows + row
-        target = self.y.at(place * self.out_columns + column)
+        place = ((image * rows + first) * self.out_rows + row) * self.out_columns + column
         channels = None if rows % PANEL_ROWS == 0 else size(rows) - first
         mask = lane_mask(minimum(self.out_columns - column, self.c.columns))
-        store_columns(target, self.out_rows * self.out_columns, channels, mask, values)
+
+        def finished(offset: Val, value: Val) -> Val:
+            at = place + offset
+            return self.finish.of_images(held, value, lambda array: array.at(at).load_while(mask))
+
+        pitch = self.out_rows * self.out_columns
+        store_columns(self.y.at(place), pitch, channels, mask, values, finished)

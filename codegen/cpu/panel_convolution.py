@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ...dialects.formats.panels import PANEL_ROWS
 from .channel_columns import store_columns
+from .conv_epilogue import PLAIN, Epilogue, Finish
 from .emit import LANES, Ptr, Val, broadcast, f32, fma, lane_mask, maximum, minimum, repeat, size
 from .gemm import Source, decode_rows, padded
 from .library import Arguments, KernelLibrary, scratch
@@ -38,6 +39,7 @@ class PanelConvolution:
     tile_panels: int
     one_row: bool
     reads_in_place: bool
+    epilogue: Epilogue = PLAIN
 
     @classmethod
     def of(
@@ -46,6 +48,7 @@ class PanelConvolution:
         window: Window,
         has_bias: bool,
         known: tuple[int | None, int | None],
+        epilogue: Epilogue = PLAIN,
     ) -> PanelConvolution:
         """`known` are the output rows and columns, None where they are not."""
         rows, columns = known
@@ -62,6 +65,7 @@ class PanelConvolution:
             tile_panels=_tile_panels(window) if registers else 1,
             one_row=one_row,
             reads_in_place=plain and columns is not None,
+            epilogue=epilogue,
         )
 
     @property
@@ -102,13 +106,14 @@ class PanelConvolution:
     def launcher(self, library: KernelLibrary) -> str:
         """
         Arguments: x or its padded copy, y, bias (0 when absent), panels, images, rows, columns,
-        floats from row to row of x; total is tiles of panels times images times strips.
+        floats from row to row of x, arrays of the epilogue; total is tiles of panels times images
+        times strips.
         """
 
         def emit(arguments: Arguments, begin: Val, end: Val) -> None:
             _Body(self, arguments).run(begin, end)
 
-        return library.launcher(self.key, 8, emit)
+        return library.launcher(self.key, 8 + self.epilogue.arrays, emit)
 
 
 def _tile_panels(window: Window) -> int:
@@ -160,6 +165,7 @@ class _Body:
         out_rows, out_columns = self.w.output(rows, 0), self.w.output(columns, 1)
         self.out_rows, self.out_columns = c.seen(out_rows, out_columns)
         self.plane = (rows + 2 * self.w.padding[0]) * self.pitch
+        self.finish = Finish(c.epilogue, arguments, 8)
 
     def run(self, begin: Val, end: Val) -> None:
         in_row = (self.out_columns + (STRIP - 1)) // STRIP
@@ -185,6 +191,7 @@ class _Body:
         bias = Columns(self.bias.at(group * self.w.outputs), self.w.outputs, self.c.has_bias)
         biases = [bias.sixteen(size(0), panel) for panel in inside]
         initial = [value for value in biases for _ in range(self.c.columns)]
+        held = [self._of_channels(group, panel) for panel in inside]
         planes = (image * self.w.groups + group) * self.w.channels
         source = self.x.at(planes * self.plane + row * self.w.stride[0] * self.pitch)
         stop = minimum(start + STRIP, self.out_columns)
@@ -197,14 +204,29 @@ class _Body:
             for index, panel in enumerate(inside):
                 values = sums[index * self.c.columns : (index + 1) * self.c.columns]
                 first = (image * self.w.groups + group) * self.w.outputs + panel * PANEL_ROWS
-                target = self.y.at((first * self.out_rows + row) * self.out_columns + column)
-                self._store(target, panel, column, values)
+                place = (first * self.out_rows + row) * self.out_columns + column
+                self._store(place, panel, column, values, held[index])
 
-    def _store(self, target: Ptr, panel: Val, column: Val, values: Sequence[Val]) -> None:
+    def _of_channels(self, group: Val, panel: Val) -> dict[int, Val]:
+        outputs = self.w.outputs
+        return self.finish.of_channels(
+            lambda array: Columns(array.at(group * outputs), outputs).sixteen(size(0), panel)
+        )
+
+    def _store(
+        self, place: Val, panel: Val, column: Val, sums: Sequence[Val], held: dict[int, Val]
+    ) -> None:
         outputs = self.w.outputs
         channels = None if outputs % PANEL_ROWS == 0 else size(outputs) - panel * PANEL_ROWS
         mask = lane_mask(minimum(self.out_columns - column, self.c.columns))
-        store_columns(target, self.out_rows * self.out_columns, channels, mask, values)
+        values = [self.finish.of_sums(held, one) for one in sums]
+
+        def finished(offset: Val, value: Val) -> Val:
+            at = place + offset
+            return self.finish.of_images(held, value, lambda array: array.at(at).load_while(mask))
+
+        pitch = self.out_rows * self.out_columns
+        store_columns(self.y.at(place), pitch, channels, mask, values, finished)
 
     def _taps(self, source: Ptr, weights: Sequence[Ptr], initial: Sequence[Val]) -> list[Val]:
         """initial + the products of all taps and channels with the columns from `source`."""
