@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import prod
 
 from ..dialects import pim
-from ..dialects.bindings import Operation, ir
+from ..dialects.bindings import MLIRError, Operation, ir
 from ..dialects.pim.cost import Cost
 from ..dialects.pim.device import Device
-from ..dialects.pim.footprint import WIDTH
+from ..dialects.pim.footprint import WIDTH, padded
 from ..dialects.pim.function_forms import Form
 from ..dialects.pim.functions import function_cost, table_sizes
 from ..dialects.pim.row_functions import Norm, Softmax
@@ -70,10 +69,11 @@ class FunctionKernels:
     found: dict[tuple[str, Form, int], FunctionKernel] = field(default_factory=dict)
 
     def of(self, form: Form, name: str, rows: int) -> FunctionKernel | None:
-        """The fastest kernel by the cycle model; None where WRAM or MRAM is too small for any."""
+        """The fastest kernel by the cycle model; None where a memory is too small for any."""
         key = name, form, rows
         if key not in self.found:
-            written = [self._written(form, name, each) for each in self._candidates(form, rows)]
+            made = [self._written(form, name, each) for each in self._candidates(form, rows)]
+            written = [each for each in made if each is not None]
             if not written:
                 return None
             best = min(written, key=lambda each: each[1].milliseconds(rows))
@@ -82,14 +82,6 @@ class FunctionKernels:
                     op.operation.erase()
             self.found[key] = best[1]
         return self.found[key]
-
-    def drop(self, kernel: FunctionKernel) -> None:
-        """Take back a kernel that nothing was placed on."""
-        self.found = {key: each for key, each in self.found.items() if each is not kernel}
-        for op in self.module.regions[0].blocks[0].operations:
-            if isinstance(op, pim.KernelOp) and op.symbol.value == kernel.name:
-                op.operation.erase()
-                return
 
     def _candidates(self, form: Form, rows: int) -> Iterator[_Candidate]:
         candidates = self._blocks if isinstance(form, Elementwise) else self._rows
@@ -128,7 +120,8 @@ class FunctionKernels:
 
     def _written(
         self, form: Form, name: str, candidate: _Candidate
-    ) -> tuple[pim.KernelOp, FunctionKernel]:
+    ) -> tuple[pim.KernelOp, FunctionKernel] | None:
+        """None for one that does not fit."""
         symbol = f"pim_{name}_{len(self.found)}"
         with ir.InsertionPoint.at_block_begin(self.module.regions[0].blocks[0]):
             if isinstance(form, Elementwise):
@@ -138,6 +131,8 @@ class FunctionKernels:
                 )  # fmt: skip
             else:
                 op = pim_row_kernel(_share(form, candidate), self.device, symbol)
+        if not fits(op):
+            return None
         op.operation.attributes["note"] = ir.StringAttr.get(_note(form, name))
         cycles = simulate(traces(op), self.device).cycles
         cost = function_cost(form, candidate.rows, candidate.dpus, self.device, cycles)
@@ -156,10 +151,19 @@ def _private(form: Form, chunk: int) -> int:
     assert isinstance(form, Softmax | Norm)
     buffers = RowShare(form, 1, 1, chunk).buffers.values()
     return sum(
-        -(-prod((extent, WIDTH[element])) // 8) * 8
+        padded(extent, WIDTH[element]) * WIDTH[element]
         for extent, element, scope in buffers
         if scope == "private"
     )
+
+
+def fits(kernel: pim.KernelOp) -> bool:
+    """Whether a kernel that was written fits its device; erased if not."""
+    try:
+        return kernel.operation.verify()
+    except MLIRError:
+        kernel.operation.erase()
+        return False
 
 
 def _note(form: Form, name: str) -> str:

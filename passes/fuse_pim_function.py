@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..dialects import pim
-from ..dialects.bindings import MLIRError, Operation, ir
+from ..dialects.bindings import Operation, ir
 from ..dialects.formats import parse_spelling
 from ..dialects.pim.cost import cost_of
 from ..dialects.pim.device import Device
@@ -27,6 +27,7 @@ from ..dialects.pim.schedule import Share
 from ..dialects.pim.slots import traces
 from ..dialects.pim.smooth import SMOOTH
 from ..dialects.pim.timing import simulate
+from .choose_pim_function import fits
 from .match_functions import between
 from .pim_kernel import pim_kernel
 
@@ -97,10 +98,7 @@ class FusedKernels:
         share, name = share_of(op), f"{op.kernel.value}_{function.name}"
         with ir.InsertionPoint.at_block_begin(self.module.regions[0].blocks[0]), op.location:
             kernel = pim_kernel(share, self.device, name, function)
-        try:
-            kernel.operation.verify()
-        except MLIRError:
-            kernel.operation.erase()
+        if not fits(kernel):
             return None
         cycles = simulate(traces(kernel), self.device).cycles
         both = fused_cost(share, function, self.device, cycles).total_ms

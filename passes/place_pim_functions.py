@@ -21,8 +21,7 @@ from typing import Any
 
 from ..dialects import pim, qcc
 from ..dialects.bindings import Operation, arith, ir, linalg
-from ..dialects.errors import UnsupportedError, UsageError
-from ..dialects.pim.device import Device
+from ..dialects.errors import UnsupportedError
 from ..dialects.pim.function_forms import Form, form_attribute
 from ..dialects.pim.fused import FusedFunction
 from ..dialects.pim.host import FunctionOp, LinearOp
@@ -31,52 +30,13 @@ from ..dialects.pim.smooth import SMOOTH, Elementwise
 from ..dialects.regions import walk
 from .choose_pim_function import FunctionKernel, FunctionKernels
 from .elementwise import empty, generic
+from .function_placement import ALL, AUTO, GROUPS, NORMS, FunctionPlacement
 from .fuse_pim_function import FusedKernels, fuse, fused_layer
+from .layer_names import layer_before, own_layer, owner_of
 from .match_functions import between, erase_dead, softmax_source, source_of
 from .materialize_kv_cache import STEP
 from .partition_pim import stay
 from .split_attention import OPEN, score_shape, split_attention
-
-NORMS = ("layer_norm", "rms_norm")
-ALL = (*SMOOTH, "softmax", *NORMS)
-GROUPS = {
-    "gelu": ("gelu", "gelu_tanh", "quick_gelu"), "norm": NORMS, "all": ALL,
-} | {name: (name,) for name in ALL if name != "gelu"}  # fmt: skip
-"""What users name, and the functions that it stands for."""
-AUTO = "auto"
-MOST_MOVES = 8
-"""Ops between a layer and the function that is named after it."""
-
-
-@dataclass(frozen=True)
-class FunctionPlacement:
-    """
-    `functions` are of GROUPS, or AUTO; `tokens` and `step_tokens` are those of PimPartition.
-
-    Softmax of an open number of columns has kernels for `tokens` of them.
-    """
-
-    device: Device
-    functions: tuple[str, ...]
-    tokens: int = 128
-    step_tokens: int = 1
-
-    def __post_init__(self) -> None:
-        for name in self.functions:
-            if name not in GROUPS and name != AUTO:
-                raise UsageError(
-                    "pim-function", f"{name!r} is no function that DPUs compute",
-                    next_step=f"use some of {', '.join(GROUPS)}, or {AUTO}",
-                )  # fmt: skip
-
-    @property
-    def forced(self) -> set[str]:
-        """Functions that go whatever they cost."""
-        return {each for name in self.functions if name != AUTO for each in GROUPS[name]}
-
-    @property
-    def wanted(self) -> set[str]:
-        return set(ALL) if AUTO in self.functions else self.forced
 
 
 def place_pim_functions(options: FunctionPlacement) -> Callable[[Operation, object], None]:
@@ -211,7 +171,7 @@ class _Placing:
         if OPEN in (heads, ir.RankedTensorType(op.key.type).shape[1]):
             stay(op, "its softmax stays with it: the number of its heads is open")
             return
-        layer = self._layer(op.query, "softmax", _own_layer(op))
+        layer = self._layer(op.query, "softmax", own_layer(op))
         site = self._softmax_site([batch, heads, length], keys, layer, zeros=True)
         kernel = self._chosen(site, op)
         if kernel is not None:
@@ -238,7 +198,7 @@ class _Placing:
             return
         form = Norm.of(prod(columns), ir.FloatAttr(op.epsilon).value, centred=centred)
         rows = self._product(shape[: len(shape) - axes])
-        site = _Site(name, form, rows, self._layer(op.input, name, _owner(op.weight)))
+        site = _Site(name, form, rows, self._layer(op.input, name, owner_of(op.weight)))
         kernel = self._chosen(site, op)
         if kernel is not None:
             with ir.InsertionPoint(op), op.location:
@@ -257,13 +217,12 @@ class _Placing:
             return None
         kernel = self.kernels.of(site.form, name, site.rows)
         if kernel is None:
-            stay(op, f"{name} needs more WRAM or MRAM for tables, rows and stacks than there is")
+            stay(op, f"{name} needs more memory for tables, rows and stacks than there is")
             return None
         there = kernel.milliseconds(site.rows)
         here = self.options.device.host.milliseconds(site.rows * columns)
         if name not in self.options.forced and there >= here:
             stay(op, f"{name} takes {there:.2f} ms on DPUs, {here:.2f} ms here by the cost model")
-            self.kernels.drop(kernel)
             return None
         return kernel
 
@@ -277,7 +236,7 @@ class _Placing:
 
     def _layer(self, source: ir.Value, name: str, otherwise: str = "") -> str:
         """A name after the layer that the function follows, of no other function here."""
-        before = otherwise or _layer_before(source)
+        before = otherwise or layer_before(source)
         first = found = f"{before}.{name}" if before else name
         number = 2
         while found in self._layers:
@@ -320,33 +279,6 @@ def _scaled(op: Any, rows: ir.Value, axes: int) -> ir.Value:
 
     target = empty(rows, range(rank), ir.F32Type.get()), range(rank)
     return generic([(rows, range(rank)), *given], target, body)
-
-
-def _own_layer(op: Any) -> str:
-    attributes = op.attributes
-    return ir.StringAttr(attributes["layer"]).value if "layer" in attributes else ""
-
-
-def _layer_before(source: ir.Value) -> str:
-    """The layer whose result a value is, moved or joined with others at most."""
-    for _ in range(MOST_MOVES):
-        owner: Any = source.owner
-        if isinstance(owner, ir.Block):
-            return ""
-        if found := _own_layer(owner):
-            return found
-        if owner.name.partition(".")[0] not in ("tensor", "linalg") or not len(owner.operands):
-            return ""
-        source = owner.operands[0]
-    return ""
-
-
-def _owner(weight: ir.Value | None) -> str:
-    """The name of the layer that a parameter is of."""
-    owner: Any = None if weight is None else weight.owner
-    if owner is None or isinstance(owner, ir.Block) or owner.name != "qcc.param":
-        return ""
-    return ir.StringAttr(owner.attributes["symbol"]).value.rpartition(".")[0]
 
 
 def _name(op: Operation) -> str:

@@ -19,8 +19,9 @@ from ...dialects.errors import UnsupportedError
 from ...dialects.pim.device import Device
 from ...dialects.pim.plan import Plan
 from ...dialects.regions import walk
+from ...passes.function_placement import FunctionPlacement
 from ...passes.partition_pim import HOST_REASONS, Chooser, PimPartition, partition_pim
-from ...passes.place_pim_functions import FunctionPlacement, place_pim_functions
+from ...passes.place_pim_functions import place_pim_functions
 from ..pack import parameters_of
 
 HOST_NAME = "model"

@@ -8,7 +8,9 @@ from ..errors import QccError
 from ..formats import parse_spelling
 from .device import device
 from .dialect import ELEMENT_BYTES, Pim, dpus_of
+from .function_forms import form_of
 from .linear import refusal
+from .row_functions import Norm
 
 
 class LinearOp(Pim.Operation, name="linear"):
@@ -72,10 +74,26 @@ class FunctionOp(Pim.Operation, name="function"):
         return ir.StringAttr(self.operation.attributes["layer"]).value, self.function.value
 
     def verify_invariants(self) -> bool:
-        if self.input.type == self.result.type and "layer" in self.operation.attributes:
-            return True
-        self.location.emit_error("pim.function: it takes and gives one type, and has a layer")
-        return False
+        reason = self._refusal()
+        if reason:
+            self.location.emit_error(f"pim.function: {reason}")
+        return not reason
+
+    def _refusal(self) -> str:
+        if self.input.type != self.result.type or "layer" not in self.operation.attributes:
+            return "it takes and gives one type, and has a layer"
+        if self.rows.value < 1 or self.dpus.value < 1:
+            return f"{self.rows.value} rows on each of {self.dpus.value} DPUs; one at least"
+        try:
+            form = form_of(self.form)
+        except QccError as error:
+            return error.what
+        shape, columns = ir.RankedTensorType(self.input.type).shape, form.columns
+        if isinstance(form, Norm) and not any(
+            columns == prod(shape[i:]) for i in range(len(shape))
+        ):
+            return f"{self.input.type} has no rows of {columns} numbers"
+        return ""
 
 
 class DeviceOp(Pim.Operation, name="device"):

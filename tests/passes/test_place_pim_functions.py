@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qcc.dialects import pim
-from qcc.dialects.bindings import ir, linalg
+from qcc.dialects.bindings import MLIRError, ir, linalg
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import QccError
 from qcc.dialects.interpreter import interpret
@@ -19,8 +19,9 @@ from qcc.dialects.pim.piecewise import gelu
 from qcc.dialects.pim.plan import Plan
 from qcc.dialects.pim.smooth import SMOOTH
 from qcc.dialects.regions import walk
+from qcc.passes.function_placement import FunctionPlacement
 from qcc.passes.match_functions import softmax_source, source_of
-from qcc.passes.place_pim_functions import FunctionPlacement, place_pim_functions
+from qcc.passes.place_pim_functions import place_pim_functions
 
 FUNCTION = """
 func.func @main(%x: tensor<3x40xf32>) -> tensor<3x40xf32> {
@@ -214,7 +215,20 @@ def test_what_does_not_fit_stays() -> None:
         module = placed(SOFTMAX, "softmax", device=small)
         assert functions_of(module) == []
         ((_, reason),) = Plan.of(module).host
-    assert reason.startswith("softmax needs more WRAM")
+    assert reason.startswith("softmax needs more memory")
+
+
+def test_the_verifier_reads_forms() -> None:
+    with make_context(), ir.Location.unknown():
+        text = str(placed(SOFTMAX, "softmax"))
+        for before, after, reason in (
+            ('kind = "softmax"', 'kind = "cosine"', "kind 'cosine'"),
+            ("dpus = 3", "dpus = 0", "on each of 0 DPUs"),
+            ("rows = 1", "rows = 0", "0 rows"),
+        ):
+            assert before in text
+            with pytest.raises(MLIRError, match=reason):
+                ir.Module.parse(text.replace(before, after))
 
 
 def test_refusals() -> None:
