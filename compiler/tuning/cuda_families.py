@@ -40,7 +40,8 @@ CODES = {"i8": "int8", "i4": "int4", "ui4": "uint4", "f8E4M3FN": "fp8_e4m3"}
 """The format of activations whose codes a linear layer multiplies, by the type of its operands."""
 IMAGE_CODES = {operand: f"{CODES[operand]}<group=tensor>" for operand in ("i8", "i4", "ui4")}
 """Likewise of a convolution."""
-PAIRS = ("taps", "stride", "padding", "dilation")
+PAIRS = {"taps": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+"""Of a window, (rows, columns), with what a task leaves out."""
 HALF_UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8}
 Choose = Callable[[Any, str], Any]
 
@@ -180,19 +181,31 @@ def conv_task(problem: ConvProblem, device: str, context: int = 0) -> Task:
     window = problem.window
     sizes: dict[str, Value] = {"channels": window.channels, "outputs": window.outputs,
                                "groups": window.groups, "pixels": problem.pixels}  # fmt: skip
-    for name in PAIRS:
+    for name, usual in PAIRS.items():
         rows, columns = getattr(window, name)
-        sizes |= {f"{name}_rows": rows, f"{name}_columns": columns}
+        if (rows, columns) != usual:
+            sizes[name] = f"{rows}x{columns}"
     activations = IMAGE_CODES.get(problem.activation, "")
     return _task(conv_space.KERNEL, sizes, [problem.weight, activations], device)
 
 
 def _conv_layer(task: Task) -> Layer:
-    sizes = {name: int(size) for name, size in task.problem.items()}
-    pairs = {name: (sizes[f"{name}_rows"], sizes[f"{name}_columns"]) for name in PAIRS}
-    window = Window(sizes["channels"], sizes["outputs"], **pairs, groups=sizes["groups"])
+    pairs = {name: _pair(task.problem.get(name, ""), usual) for name, usual in PAIRS.items()}
+    channels, outputs, groups, pixels = (
+        int(task.problem[name]) for name in ("channels", "outputs", "groups", "pixels")
+    )
+    window = Window(channels, outputs, **pairs, groups=groups)
     weights, _, activations = task.format.partition(" x ")
-    return ModuleLayer("conv2d", OneConvolution(window, sizes["pixels"], weights, activations))
+    return ModuleLayer("conv2d", OneConvolution(window, pixels, weights, activations))
+
+
+def _pair(text: Value, usual: tuple[int, int]) -> tuple[int, int]:
+    """
+    >>> _pair("3x1", (1, 1)), _pair("", (1, 1))
+    ((3, 1), (1, 1))
+    """
+    rows, _, columns = str(text).partition("x")
+    return (int(rows), int(columns)) if text else usual
 
 
 def attention_task(problem: AttentionProblem, device: str, context: int) -> Task:

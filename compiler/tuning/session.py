@@ -176,7 +176,8 @@ def _rules(job: Job, end: float | None, options: SessionOptions) -> list[Stop]:
 def _name(model_job: ModelJob) -> str:
     task = model_job.job.task
     sizes = "x".join(str(task.problem[size]) for size in ("n", "k") if size in task.problem)
-    return f"{task.kernel} {sizes} {task.format}"
+    told = sizes or " ".join(f"{name}={value}" for name, value in task.problem.items())
+    return " ".join(filter(None, (task.kernel, told, task.format)))
 
 
 def _share(end: float, jobs: int) -> float:

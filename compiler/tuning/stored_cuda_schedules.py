@@ -43,7 +43,7 @@ class StoredCudaSchedules:
     def choose(self, family: Family, problem: Any, name: str) -> Any:
         task, reasons = family.task(problem, device_text(name), 0), [NOT_TUNED]
         sizes = " ".join(f"{size}={value}" for size, value in task.problem.items())
-        layer = f"{family.name} {task.format} {sizes}"
+        layer = " ".join(filter(None, (family.name, task.format, sizes)))
         for source, store, other in self._found(task, name):
             best = best_of(store.measurements(other))
             if best is not None:

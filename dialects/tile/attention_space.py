@@ -91,6 +91,7 @@ def estimate(
         steps=share / s.block_keys,
         stages=s.stages,
         slots=SOFTMAX_SLOTS * visited * s.block_rows,
+        launches=1 + (s.splits > 1),
     )
     return estimated(work, device)
 

@@ -38,7 +38,8 @@ class Work:
     `blocks`; bytes from DRAM (`dram`), asked of L2 (`l2`) and through shared memory (`staged`);
     `decoded` codes; `products` by `instruction`; `steps` of a block's pipeline of `stages`.
 
-    `slots` are further operations of the integer and fp32 units.
+    `slots` are further operations of the integer and fp32 units, `launches` all that follow one
+    another.
     """
 
     instruction: str
@@ -54,6 +55,7 @@ class Work:
     steps: float
     stages: int
     slots: float = 0.0
+    launches: int = 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def estimated(work: Work, device: Machine) -> Estimate:
     )
     at_work = min(1.0, w.blocks / processors)
     fill = LATENCY * (1 + w.steps / w.stages) * ceil(waves)
-    seconds = LAUNCH + max(max(times) / at_work**0.5, fill)
+    seconds = LAUNCH * w.launches + max(max(times) / at_work**0.5, fill)
     return Estimate(
         used, w.shared, resident * w.threads // 32, w.blocks, waves, w.dram, w.l2, w.staged,
         w.decoded, w.products, w.products / w.l2, seconds,
