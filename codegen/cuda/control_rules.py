@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ...dialects.formats.packets import PACKET_COLUMNS
-from ...dialects.tile.control import UNBOUNDED
+from ...dialects.tile.control import UNBOUNDED, shared_copies
 from ...dialects.tile.dialect import is_tile, tensor_of
 from .copy_rules import copy_into_stage, declare_places, declare_stage_tile
 from .kernel_text import KernelText, Walk, c_type
 from .operand_rules import declare_lane_offset, unit_columns
 from .packet_rules import load_words
+from .printer import linear
 
 Rule = Callable[[KernelText, Any], None]
 WRITTEN = ("y", "workspace", "arrivals")
@@ -141,6 +142,7 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     start = "warp_k" if s.warps_k > 1 else "0"
     with out.loop("packet", packets, start, s.warps_k) as walk.packet:
         text.walk = walk
+        _stop_at_end(text, decoded, packets)
         if not s.streams:
             load_words(text, decoded)
         with out.loop("chunk", PACKET_COLUMNS // chunk) as walk.chunk:
@@ -153,6 +155,17 @@ def steps(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
             _print_all(text, levels["after"], rules)
     if s.groups and not levels["after"]:
         out.line("wgmma_wait<0>();")
+
+
+def _stop_at_end(text: KernelText, decode: Any, packets: int) -> None:
+    """The last step may have fewer packets, of which copies bring no more (warp groups)."""
+    if not text.schedule.groups:
+        return
+    (copy,) = (op for op in shared_copies(text.op) if op.tile == decode.codes)
+    stored = tensor_of(copy.source.type).shape[1]
+    if stored % packets:
+        at = linear("k", (PACKET_COLUMNS, text.walk.packet))
+        text.out.line(f"if ({at} >= {PACKET_COLUMNS * stored}) break;")
 
 
 def _multiply(text: KernelText, levels: dict[str, list[Any]], rules: dict[str, Rule]) -> None:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from ..errors import UnsupportedError
 from ..formats import Format, parse_spelling
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
+from .attention_groups import unfit_for_groups
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .default_schedule import MULTIPROCESSORS
-from .hardware import Machine, is_native, machine
-from .problem import INSTRUCTION_OF, SCALE_ELEMENTS, WARP_GROUP_INSTRUCTION_OF
+from .hardware import Machine, machine
+from .problem import INSTRUCTION_OF, SCALE_ELEMENTS
 from .warp_memory import ROW_PAD
 
 PLAIN = {"f32": 4, "f16": 2, "bf16": 2}
 PLAIN_FORMATS = {"fp16": "f16", "bf16": "bf16"}
-GROUP_BOX = 64  # columns of 16 bits in 128 bytes
 KEYS = 64  # a tile of packed keys or values; caches are whole ones
 VALUE_COLUMNS = 128  # of one block: their sums are registers
 RESIDENT_DEPTH = 256  # deeper queries are not kept in registers
@@ -259,7 +259,7 @@ def illegal(
     if s.stages < 2:
         yield "a pipeline needs 2 stages"
     if s.warp_groups:
-        yield from _unfit_for_groups(problem, s, device)
+        yield from unfit_for_groups(problem, s, device)
     if 32 * s.warps > device.threads_per_block:
         yield f"{s.warps} warps are more than a block of {device.name} has"
     if lane_sums(problem, s) > MOST_SUMS:
@@ -267,24 +267,6 @@ def illegal(
     need = shared_bytes(problem, s)
     if need > device.shared_per_block:
         yield f"{need} bytes of shared memory are more than {device.shared_per_block}"
-
-
-def _unfit_for_groups(
-    problem: AttentionProblem, schedule: AttentionSchedule, device: Machine
-) -> Iterator[str]:
-    """What products of warp groups do not multiply, or find in shared memory."""
-    s, name = schedule, WARP_GROUP_INSTRUCTION_OF.get(problem.operand, "")
-    if not name or not is_native(device.name, name):
-        yield f"{device.name} has no products of warp groups for {problem.operand}"
-    if s.warps % 4 or s.rows != 16 or s.share_keys:
-        yield f"{s.warps} warps of {s.rows} rows are no groups of 64 rows"
-    if problem.keys.format or problem.values.format:
-        yield "packed keys and values are decoded in registers, which are left operands"
-    if s.keys & (s.keys - 1) or problem.value_columns & (problem.value_columns - 1):
-        yield f"{s.keys} keys or {problem.value_columns} columns of values are no power of two"
-    depths = problem.keys.depth, problem.value_columns
-    if any(depth % GROUP_BOX for depth in depths) or problem.keys.depth > RESIDENT_DEPTH:
-        yield f"rows of {depths[0]} and {depths[1]} are no boxes of {GROUP_BOX} columns"
 
 
 def default_attention(problem: AttentionProblem, target: str = "sm_80") -> AttentionSchedule:

@@ -280,8 +280,6 @@ def _unfit_for_groups(problem: LinearProblem, schedule: Schedule) -> Iterator[st
         yield f"rows of {row} bytes begin on no multiple of 16, as tensor copies need"
     if problem.memory != problem.activation or problem.group != problem.stored_group:
         yield "tensor copies convert nothing and pad no groups"
-    if problem.units * PACKET_COLUMNS % s.depth:
-        yield f"{problem.units} packets of {PACKET_COLUMNS} are no steps of {s.depth} columns"
 
 
 def _uneven(schedule: Schedule) -> Iterator[str]:
