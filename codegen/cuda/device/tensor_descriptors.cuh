@@ -16,8 +16,8 @@ namespace device {
 QCC_DEVICE constexpr u64 tensor_descriptor(u32 address, u32 swizzle) {
   const u32 stride = 8 * (swizzle ? swizzle : 16);
   const u64 mode = swizzle == 128 ? 2 : swizzle == 64 ? 4 : swizzle == 32 ? 6 : 0;
-  return u64((address & 0x3ffff) >> 4) | u64(1) << 16 | u64(stride >> 4) << 32 | u64(1) << 46 |
-         mode << 61;
+  return u64((address & 0x3ffff) >> 4) | u64(swizzle > 0) << 16 | u64(stride >> 4) << 32 |
+         u64(1) << 46 | mode << 61;
 }
 
 }  // namespace device
