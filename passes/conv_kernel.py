@@ -26,9 +26,9 @@ from ..dialects.tile.fragments import INSTRUCTIONS
 from ..dialects.tile.problem import chunk_columns
 from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_epilogue import Epilogue, channel_numbers
+from .conv_pixels import NUMBERS, GatheredPixels, HeldPixels, rounded_up
 from .tile_builder import (
     Number,
-    block_along,
     each,
     fill,
     fragment,
@@ -44,7 +44,6 @@ from .tile_builder import (
 )
 
 Values = dict[str, ir.Value]
-NUMBERS = ("images", "height", "width", "out_height", "out_width")
 
 
 def conv_kernel(
@@ -102,11 +101,12 @@ class _Convolution:
         p, s = self.problem, self.schedule
         self.number = {name: Number(given[name]) for name in NUMBERS}
         warp = Number(index("warp", "warp"))
-        self.warp_pixel = (warp % s.warps_m * s.pixels) if s.warps_m > 1 else Number(0)
+        warp_pixel = (warp % s.warps_m * s.pixels) if s.warps_m > 1 else Number(0)
         warp_output = (warp // s.warps_m * s.outputs) if s.warps_n > 1 else Number(0)
-        self.find_pixels()
         self.output = (Number(index("y", "output_tile")) * s.block_outputs).named("first_output")
         self.of_group = Number(index("z", "group")) if p.window.groups > 1 else Number(0)
+        kind = HeldPixels if s.width else GatheredPixels
+        self.pixels = kind(p, s, self.number, self.of_group, warp_pixel)
         self.warp_output, self.views = warp_output, self.view(given)
         initial = [fill(0.0, self.sums(self.sum_type), "total")]
         step = self.held_step if s.width else self.step
@@ -116,43 +116,16 @@ class _Convolution:
         ending = Epilogue(p, s, self.views, self.output + warp_output, self.of_group)
         self.save(ending.results(total, self.sum_type))
 
-    def find_pixels(self) -> None:
-        """Which output pixels are this block's, and how many there are."""
-        p, s, number = self.problem, self.schedule, self.number
-        self.image_pixels = (number["out_height"] * number["out_width"]).named("pixels")
-        images = rounded_up(number["images"], p.images)
-        self.pixels = (images * self.image_pixels).named("all_pixels")
-        if not s.width:
-            tile_ = Number(index("x", "pixel_tile"))
-            self.pixel = (tile_ * s.block_pixels).named("first_pixel")
-            self.left = (self.pixels - self.pixel).named("pixels_left")
-            return
-        across = number["out_width"].pieces(s.width).named("tiles_across")
-        down = number["out_height"].pieces(s.height(p)).named("tiles_down")
-        at_x, at_y, self.image_block = block_along(
-            [("tile_across", across), ("tile_down", down)], "image_block"
-        )
-        self.top, self.left = (at_y * s.height(p)).named("top_row"), at_x * s.width
-        self.left = self.left.named("left_column")
-        rows, columns = s.held(p)
-        stride, padding = p.window.stride, p.window.padding
-        self.rectangle = {
-            "first": Number(0), "count": Number(rows * columns * p.images), "rows": Number(rows),
-            "columns": Number(columns),
-            "top": (self.top * stride[0] - padding[0]).named("first_row"),
-            "left": (self.left * stride[1] - padding[1]).named("first_column"),
-        }  # fmt: skip
-
     def view(self, given: Values) -> Values:
         p, number = self.problem, self.number
         width = rounded_up(number["width"], p.row_multiple)
         of_image = number["height"] * width * (p.channels // p.per_element)
         outputs = p.outputs // (per_element(p.result) if p.requantised else 1)
-        images = rounded_up(number["images"], p.images)
+        images = self.pixels.images
         sizes = {
             "x": images * of_image,
             p.format.code_part: Number(p.window.groups * p.strips), "bias": Number(p.outputs),
-            "y": images * self.image_pixels * outputs,
+            "y": images * self.pixels.of_image * outputs,
             "table": Number(len(p.program.table)),
         }  # fmt: skip
         sizes |= dict.fromkeys(channel_numbers(p), Number(p.outputs))
@@ -164,26 +137,22 @@ class _Convolution:
             if name not in NUMBERS
         }
 
-    # ---- windows that are gathered
+    # ---- steps along K
 
     def step(self, at: Number, total: ir.Value) -> ir.Value:
-        p, s = self.problem, self.schedule
+        """`depth` columns of gathered windows."""
+        p, s, pixels = self.problem, self.schedule, self.pixels
+        assert isinstance(pixels, GatheredPixels)
         k = self.column(at)
-        tiles = {"x": self.gathered(k), **self.weights(k)}
-        chunk = chunk_columns(p.stored_group)
+        gathered, weights = pixels.brought(self.views["x"], k), self.weights(k)
 
         def product(at: Number, carried: list[ir.Value]) -> list[ir.Value]:
-            column = at // p.per_element
-            left = tile.OperandOp(
-                tiles["x"], self.warp_pixel.value, column.value, text("straight"), self.left_type()
-            )
-            label(left.fragment, "left")
-            total = carried[0]
+            left, total = pixels.left(gathered, at), carried[0]
             for sign, role in self.signs():
-                total = self.accumulate(tiles, left.fragment, k, at, total, sign, role)
+                total = self.accumulate(weights, left, k, at, total, sign, role)
             return [total]
 
-        return unroll([total], s.depth, chunk, product, "at_k")[0]
+        return unroll([total], s.depth, chunk_columns(p.stored_group), product, "at_k")[0]
 
     def column(self, at: Number) -> Number:
         """The column of k that comes at a place of the loop."""
@@ -194,94 +163,21 @@ class _Convolution:
         tap, chunk = at // s.depth % taps, at // (s.depth * taps)
         return (tap * p.window.channels + chunk * s.depth).named("column")
 
-    def left_type(self) -> ir.Type:
-        p, s = self.problem, self.schedule
-        return fragment([s.warps, s.pixels, chunk_columns(p.stored_group)], p.activation, "a")
-
-    def gathered(self, k: Number) -> ir.Value:
-        p, s, w = self.problem, self.schedule, self.problem.window
-        kind = shared([s.block_pixels, s.depth // p.per_element], self.copied)
-        number = [self.number[name].value for name in NUMBERS[1:]]
-        padded = p.group is not None and p.group != p.stored_group
-        window = self.window(
-            w.taps, w.stride, w.padding, w.dilation,
-            (p.group or 0, p.stored_group or 0) if padded else (), p.stored_k,
-        )  # fmt: skip
-        return tile.PatchesOp(
-            self.views["x"], self.pixel.value, self.left.value, (k // p.per_element).value,
-            self.first_channel.value, *number, window, kind,
-        ).tile  # fmt: skip
-
-    @property
-    def copied(self) -> str:
-        """The elements of pixels in shared memory."""
-        return "i8" if self.problem.integer else self.problem.activation
-
-    @property
-    def first_channel(self) -> Number:
-        p = self.problem
-        return self.of_group * (p.window.channels // p.per_element)
-
-    # ---- windows that share the pixels of a rectangle
-
     def held_step(self, channel: Number, total: ir.Value) -> ir.Value:
-        """All taps of some channels."""
-        p, s, w = self.problem, self.schedule, self.problem.window
-        tiles = {"x": self.held(channel), **self.weights(channel, prod(w.taps))}
-        chunk = chunk_columns(p.stored_group)
-        columns = s.held(p)[1]
+        """All taps of `depth` channels of pixels that windows share."""
+        p, s, pixels = self.problem, self.schedule, self.pixels
+        assert isinstance(pixels, HeldPixels)
+        taps, chunk = prod(p.window.taps), chunk_columns(p.stored_group)
+        held, weights = pixels.brought(self.views["x"], channel), self.weights(channel, taps)
 
         def of_tap(tap: Number, carried: list[ir.Value]) -> list[ir.Value]:
-            down, right = tap // w.taps[1], tap % w.taps[1]
-            shift = (down * (w.dilation[0] * columns) + right * w.dilation[1]) * p.images
-
             def product(at: Number, carried: list[ir.Value]) -> list[ir.Value]:
-                left = tile.WindowsOp(
-                    tiles["x"], self.warp_pixel.value, shift.value, (at // p.per_element).value,
-                    whole(s.width), whole(columns), whole(p.images),
-                    ir.DenseI64ArrayAttr.get(list(w.stride)), self.left_type(),
-                )  # fmt: skip
-                label(left.fragment, "left")
-                k = tap * s.depth + at
-                return [self.accumulate(tiles, left.fragment, k, k, carried[0], "all", None)]
+                left, k = pixels.left(held, tap, at), tap * s.depth + at
+                return [self.accumulate(weights, left, k, k, carried[0], "all", None)]
 
             return unroll(carried, s.depth, chunk, product, "at_k")
 
-        return loop(Number(0), Number(prod(w.taps)), [total], 1, 0, of_tap, "tap")[0]
-
-    def held(self, channel: Number) -> ir.Value:
-        """The input pixels under the rectangle, each once: windows of one pixel."""
-        p, s, w = self.problem, self.schedule, self.problem.window
-        rows, columns = s.held(p)
-        kind = shared([rows * columns * p.images, s.depth // p.per_element], self.copied)
-        number = {name: each_.value for name, each_ in {**self.number, **self.rectangle}.items()}
-        window = self.window((1, 1), (1, 1), (0, 0), (1, 1), (), w.channels)
-        return tile.PatchesOp(
-            self.views["x"], number["first"], number["count"], (channel // p.per_element).value,
-            self.first_channel.value, number["height"], number["width"], number["rows"],
-            number["columns"], window, kind, image=self.image_block.value, top=number["top"],
-            left=number["left"],
-        ).tile  # fmt: skip
-
-    def window(
-        self, taps: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
-        dilation: tuple[int, ...], groups: tuple[int, ...], k: int,
-    ) -> ir.DictAttr:  # fmt: skip
-        """The attribute of `tile.patches`; channels are counted in elements of memory."""
-        p = self.problem
-        lists = {"taps": taps, "stride": stride, "padding": padding, "dilation": dilation,
-                 "groups": groups}  # fmt: skip
-        by = p.per_element
-        numbers = {
-            "channels": p.window.channels // by, "all_channels": p.channels // by,
-            "block": (p.block or p.channels) // by, "images": p.images,
-            "row_multiple": p.row_multiple, "by_tap": int(p.by_tap), "vector": p.vector(16),
-            "k": k // by,
-        }  # fmt: skip
-        made: dict[str, ir.Attribute] = {
-            name: ir.DenseI64ArrayAttr.get(list(values)) for name, values in lists.items()
-        }
-        return ir.DictAttr.get(made | {name: whole(value) for name, value in numbers.items()})
+        return loop(Number(0), Number(taps), [total], 1, 0, of_tap, "tap")[0]
 
     # ---- weights
 
@@ -384,21 +280,12 @@ class _Convolution:
         p, s = self.problem, self.schedule
         output = self.output + self.warp_output
         block = p.result_block or p.outputs
-        rectangle: Values = {}
-        row, limit = self.warp_pixel, Number(0)
-        if s.width:
-            rectangle = {
-                "image": self.image_block.value, "top": self.top.value, "left": self.left.value,
-                "out_width": self.number["out_width"].value,
-            }  # fmt: skip
-            limit = self.number["out_height"]
-        else:
-            row, limit = self.pixel + row, self.pixels
+        row, limit, rectangle = self.pixels.place()
         bits = 4 if per_element(p.result) > 1 else {"f32": 32, "i8": 8}.get(p.result, 16)
         tile.SaveImageOp(
             results, self.views["y"], row.value, limit.value,
             (self.of_group * p.window.outputs + output).value,
-            (Number(p.window.outputs) - output).value, self.image_pixels.value,
+            (Number(p.window.outputs) - output).value, self.pixels.of_image.value,
             whole(p.outputs), whole(block), whole(p.images), whole(s.width), whole(bits),
             text(self.store(block)), **rectangle,
         )  # fmt: skip
@@ -408,7 +295,3 @@ class _Convolution:
             return "words"
         together = block % 2 == 0 and self.problem.window.outputs % 2 == 0
         return "pairs" if together else "each"
-
-
-def rounded_up(number: Number, multiple: int) -> Number:
-    return number if multiple == 1 else number.pieces(multiple) * multiple

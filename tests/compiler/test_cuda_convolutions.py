@@ -31,9 +31,7 @@ class Residual(nn.Module):
         return torch.relu(self.third(torch.relu(self.second(inner))) + x)
 
 
-def compiled(
-    folder: Path, recipe: Any, target: str, *, open_batch: bool = False
-) -> tuple[qcc.Module, str]:
+def compiled(folder: Path, target: str, *, open_batch: bool) -> tuple[qcc.Module, str]:
     """The module, and the emitted kernels of convolutions."""
     torch.manual_seed(0)
     x = torch.randn(2, 16, 9, 7)
@@ -44,29 +42,24 @@ def compiled(
         given = folder / "model.pt2"
         torch.export.save(torch.export.export(module, (x,), dynamic_shapes=(batch,)), given)
     inputs = None if open_batch else (x,)
-    found = qcc.compile(given, inputs, recipe=recipe, target=target, calibration=[(x,)])
+    found = qcc.compile(given, inputs, recipe="w4a4-static", target=target, calibration=[(x,)])
     found.save(folder / "model.qcc")
     with ZipFile(folder / "model.qcc") as archive:
         return found, archive.read("kernels/cuda/warps.cu").decode()
 
 
-def integers(weights: str, activations: str) -> dict[str, Any]:
-    return {"default": {"weights": weights, "activations": activations, "calibration": "static"}}
-
-
 @pytest.mark.parametrize(
-    ("recipe", "target", "instruction", "open_batch"),
+    ("target", "instruction", "open_batch"),
     [
-        ("w4a4-static", "cuda:emulate", "mma_m16n8k64_s4", True),
-        ("w4a4-static", "cuda:emulate:sm_90a", "mma_m16n8k32_s8", False),
-        (integers("int4", "pact4"), "cuda:emulate", "mma_m16n8k64_u4s4", False),
+        ("cuda:emulate", "mma_m16n8k64_s4", True),
+        ("cuda:emulate:sm_90a", "mma_m16n8k32_s8", False),
     ],
 )
 def test_layers_hand_codes_on(
-    tmp_path: Path, recipe: Any, target: str, instruction: str, open_batch: bool
+    tmp_path: Path, target: str, instruction: str, open_batch: bool
 ) -> None:
     """Two of three kernels store integers, of which the next one multiplies: nothing between."""
-    found, source = compiled(tmp_path, recipe, target, open_batch=open_batch)
+    found, source = compiled(tmp_path, target, open_batch=open_batch)
     assert found.verify()["passed"]
     assert set(re.findall(r"\bmma_\w+", source)) == {instruction}
     kernels = source.split('extern "C"')[1:]
