@@ -42,6 +42,7 @@ from .elementwise import Axes, empty, filled, generic, widened
 from .elementwise import rounded as to_element
 
 BYTE, NIBBLE = 8, 4
+WORD_CODES = 8
 CAST = "builtin.unrealized_conversion_cast"
 
 
@@ -138,18 +139,36 @@ def _channels_last(codes: ir.Value) -> ir.Value:
 
 
 def paired(codes: ir.Value) -> ir.Value:
-    """Two codes of 4 bits in a byte along the last axis, the first one lower."""
+    """
+    Two codes of 4 bits in a byte along the last axis, the first one lower.
+
+    Words of eight codes where they divide the axis, so that a thread stores four bytes.
+    """
     kind = ir.RankedTensorType(codes.type)
+    if kind.shape[-1] % WORD_CODES == 0:
+        return _joined(codes, WORD_CODES, ir.IntegerType.get_signless(NIBBLE * WORD_CODES))
     if kind.shape[-1] % 2:
         codes = _filled_up(codes, 1)
-    pairs, element, axes = _cut(codes, 2), kind.element_type, range(kind.rank)
-    column = ir.RankedTensorType.get([*ir.RankedTensorType(pairs.type).shape[:-1], 1], element)
-    halves = [(_part(pairs, column, index), [*axes, None]) for index in range(2)]
+    return _joined(codes, 2, kind.element_type)
 
-    def body(first: ir.Value, second: ir.Value) -> ir.Value:
-        return arith.ori(first, arith.shli(second, arith.constant(element, NIBBLE)))
 
-    return generic(halves, (empty(pairs, axes, element), axes), body)
+def _joined(codes: ir.Value, count: int, element: ir.Type) -> ir.Value:
+    """`count` neighbours of 4 bits in an integer, the first one lowest."""
+    kind = ir.RankedTensorType(codes.type)
+    groups, axes = _cut(codes, count), range(kind.rank)
+    shape = [*ir.RankedTensorType(groups.type).shape[:-1], 1]
+    column = ir.RankedTensorType.get(shape, kind.element_type)
+    parts = [(_part(groups, column, index), [*axes, None]) for index in range(count)]
+
+    def body(*given: ir.Value) -> ir.Value:
+        wide = [code if code.type == element else arith.extui(element, code) for code in given]
+        joined = wide[0]
+        for index, code in enumerate(wide[1:], 1):
+            moved = arith.shli(code, arith.constant(element, NIBBLE * index))
+            joined = arith.ori(joined, moved)
+        return joined
+
+    return generic(parts, (empty(groups, axes, element), axes), body)
 
 
 @dataclass
