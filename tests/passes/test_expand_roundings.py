@@ -11,6 +11,7 @@ from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats import parse_spelling
+from qcc.dialects.formats.decoding import row_codes
 from qcc.dialects.interpreter import interpret
 from qcc.passes.expand_roundings import expand_roundings
 
@@ -89,30 +90,68 @@ def test_what_is_not_finite_becomes_nan() -> None:
     assert np.isfinite(after).sum() == x.size - 2
 
 
-def test_codes_and_scales_of_int8() -> None:
-    """What a kernel reads of a packed value: here returned in its place."""
-    x, plain = values(4, 32), "tensor<?x32xf32>"
-    text = (
-        round_trip("int8", 32).split("%y =")[0]
-        + f"""
-      %l = "tile.pointer"(%q) {{part = "codes"}} : (!qcc.packed<{plain}, "int8">) -> !tile.argument
+def stored(spelling: str, plain: str, x: np.ndarray, attribute: str = "") -> tuple[str, list]:
+    """What a kernel reads of a packed value, here returned in its place: types and arrays."""
+    packed = f'!qcc.packed<{plain}, "{spelling}">'
+    text = f"""
+    func.func @main(%x: {plain}) -> {plain} {{
+      %q = "qcc.quantize"(%x) {attribute} : ({plain}) -> {packed}
+      %l = "tile.pointer"(%q) {{part = "codes"}} : ({packed}) -> !tile.argument
       return %x : {plain}
     }}"""
-    )
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
         expand_roundings(module.operation)
         lines = str(module).splitlines()
         [cast] = [line for line in lines if "unrealized_conversion_cast" in line]
         names, types = re.search(r"cast (.*) : (.*) to", cast).groups()  # type: ignore[union-attr]
-        assert types == "tensor<?x32xi8>, tensor<?xf32>"
         kept = [line for line in lines if "tile.pointer" not in line and line is not cast]
         changed = "\n".join(kept).replace(f"-> {plain} {{", f"-> ({types}) {{", 1)
         changed = re.sub(r"return .*", f"return {names} : {types}", changed)
-        codes, scale = interpret(ir.Module.parse(changed), [x], params=lambda name: np.empty(0))
+        return types, interpret(ir.Module.parse(changed), [x], params=lambda name: np.empty(0))
+
+
+def test_codes_and_scales_of_int8() -> None:
+    x = values(4, 32)
+    types, (codes, scale) = stored("int8", "tensor<?x32xf32>", x)
+    assert types == "tensor<?x32xi8>, tensor<?xf32>"
     parts = parse_spelling("int8").quantize(x, axis=-1).parts
     np.testing.assert_array_equal(codes.view(np.uint8), parts["codes"])
     np.testing.assert_array_equal(scale, parts["scale"].reshape(-1))
+
+
+NHWC = (0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "layout", "shape", "kind"),
+    [
+        ("int4", "pairs", (3, 16), "3x2xi32"),
+        ("int4", "pairs", (3, 7), "3x4xi8"),
+        ("int2", "pairs", (3, 10), "3x5xi8"),
+        ("int4", "integers", (3, 7), "3x7xi8"),
+        ("int3<group=tensor>", "pixels", (2, 3, 2, 5), "2x2x5x3xi8"),
+        ("pact4", "paired-pixels", (2, 6, 2, 3), "2x2x3x3xi8"),
+    ],
+)
+def test_layouts_of_codes(spelling: str, layout: str, shape: tuple[int, ...], kind: str) -> None:
+    """Integers with their sign in bytes, or two in a byte; channels of pixels side by side."""
+    plain = f"tensor<{'x'.join(map(str, shape))}xf32>"
+    x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    types, (found, _) = stored(spelling, plain, x, f'{{layout = "{layout}"}}')
+    assert types.startswith(f"tensor<{kind}>, ")
+    fmt = parse_spelling(spelling)
+    rows = x.reshape(-1, shape[-1])
+    codes = row_codes(fmt, fmt.encode_rows(rows), shape[-1]).astype(np.int64).reshape(shape)
+    wanted = np.where((codes >> (fmt.bits - 1) == 1) & ("int" in spelling),
+                      codes - (1 << fmt.bits), codes)  # fmt: skip
+    wanted = wanted.transpose(NHWC) if "pixels" in layout else wanted
+    if layout in ("integers", "pixels"):
+        np.testing.assert_array_equal(found, wanted)
+        return
+    padded = np.pad(wanted, [(0, 0)] * (wanted.ndim - 1) + [(0, wanted.shape[-1] % 2)]) & 15
+    pairs = (padded[..., ::2] | padded[..., 1::2] << 4).astype(np.uint8)
+    np.testing.assert_array_equal(found.view(np.uint8), pairs)
 
 
 def test_searched_clips_are_refused() -> None:
