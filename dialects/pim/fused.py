@@ -9,7 +9,8 @@ token, each of 14 bits, so that DPUs take
     r = (m · w >> 14) · a,   u = r >> shift,   each rounded; beyond the table x itself, or its end
 
 in 32 bits: r below 2^28, so |x| below 2^28 steps. Tokens whose factor could make it larger are the
-host's. `factors` of a row, and those of tokens, are words of the halfword and an exponent.
+host's, and all where the factor of a row is below 0. `factors` of a row, and those of tokens, are
+words of the halfword and an exponent.
 """
 
 from __future__ import annotations
@@ -51,10 +52,15 @@ RELATIVE = 5 * 2.0**-BITS
 
 
 def words_of(numbers: NDArray[np.floating]) -> Words:
-    """Positive numbers as 14 bits and an exponent, mantissa + 2^16 · (exponent + EXPONENT)."""
-    mantissa, exponent = np.frexp(numbers.astype(np.float64))
+    """Numbers as 14 bits and an exponent, mantissa + 2^16 · (exponent + EXPONENT); others as 0."""
+    mantissa, exponent = np.frexp(np.where(are_words(numbers), numbers, 0).astype(np.float64))
     word = np.rint(mantissa * 2**BITS).astype(np.int64)
     return (word + ((exponent.astype(np.int64) - BITS + EXPONENT) << 16)).astype(np.uint32)
+
+
+def are_words(numbers: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Whether numbers are none below 0, and finite."""
+    return np.isfinite(numbers) & (numbers >= 0)
 
 
 @dataclass(frozen=True)
@@ -112,10 +118,10 @@ class FusedLinear:
         linear, function = self.linear, self.function
         codes, given, lost = linear.rounded(source)
         rows = self.row_words(weights, bias)
-        tokens = np.broadcast_to(
-            function.token_words(factors(linear.activation, given)[:, 0]), len(codes)
-        )
-        fits = function.fits(tokens, rows, self.largest)
+        scales = np.broadcast_to(factors(linear.activation, given)[:, 0], len(codes))
+        tokens = function.token_words(scales)
+        fits = function.fits(tokens, rows, self.largest) & are_words(scales)
+        fits &= are_words(weights.factors).all() and self._adds(bias)
         tokens = np.where(fits, tokens, np.uint32(0))
         if evaluate is None:
             found = function(linear.exact_sums(weights.codes, codes)[0], tokens, rows)
@@ -131,6 +137,10 @@ class FusedLinear:
     def row_words(self, weights: HeldWeights, bias: Floats | None) -> Words:
         scales = np.broadcast_to(weights.factors[:, 0], self.linear.n)
         return self.function.row_words(scales, bias)
+
+    def _adds(self, bias: Floats | None) -> bool:
+        """Whether biases are less than 2^28 steps."""
+        return bias is None or bool((abs(bias) < MOST * self.function.form.table.step).all())
 
     @property
     def largest(self) -> int:

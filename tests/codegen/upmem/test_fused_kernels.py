@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from qcc.dialects import pim
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.formats import parse_spelling
+from qcc.dialects.pim.function_forms import evaluated
 from qcc.dialects.pim.fused import RELATIVE, FusedFunction, FusedLinear, fused_evaluation
 from qcc.dialects.pim.linear import HeldWeights, IntegerLinear
 from qcc.dialects.pim.reference import run_kernel
@@ -80,6 +82,17 @@ def test_results_are_near_those_of_the_function(case: str) -> None:
     assert np.isnan(found[3]).all()
     known = ~np.isnan(found)
     assert (abs(found - exact)[known] <= bound[known]).all()
+
+
+def test_what_halfwords_do_not_hold_is_the_hosts() -> None:
+    """Scales below 0, and biases of more steps than 28 bits."""
+    fused, held, bias = layer("int8", "int8", "silu")
+    evaluate = fused.function.form
+    negative = replace(held, factors=held.factors * np.where(np.arange(ROWS) == 3, -1, 1)[:, None])
+    for weights, added in ((negative.factors, bias), (held.factors, bias * np.float32(1e9))):
+        given = replace(held, factors=weights.astype(np.float32))
+        plain = fused.linear(inputs()[4:], given, added)
+        assert np.array_equal(fused(inputs()[4:], given, added, None), evaluated(evaluate, plain))
 
 
 @pytest.mark.parametrize("case", CASES)
