@@ -9,7 +9,7 @@ from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.pim.dialect import ELEMENT_BYTES, element_of
 from ...dialects.pim.kernel import trip_count
-from .kernel_text import KernelText, singular, uses, written_in_place
+from .kernel_text import KernelText, read_in_loop, singular, uses, written_in_place
 from .words import Word, grouped, name
 
 Rule = Callable[[KernelText, Any], None]
@@ -123,7 +123,7 @@ def hint_of(op: Any, otherwise: str = "value") -> str:
 def define_term(text: KernelText, op: Any, term: str, hint: str = "value") -> None:
     """An operation that is no sum: named where it is read more than once."""
     result, hint = op.operation.results[0], hint_of(op, hint)
-    if uses(result) > 1:
+    if uses(result) > 1 or read_in_loop(result):
         text.words[result] = text.declare(f"const uint32_t {text.fresh(hint)}", unwrapped(term))
     else:
         text.words[result] = name(term)

@@ -57,8 +57,8 @@ class KernelText:
         return self.words[value]
 
     def define(self, value: Any, word: Word, hint: str) -> None:
-        """The word of a value; a variable for it where it is used more than once."""
-        if word.is_simple or uses(value) < 2:
+        """The word of a value; a variable for it where it is used more than once, or in a loop."""
+        if word.is_simple or (uses(value) < 2 and not read_in_loop(value)):
             self.words[value] = word
             return
         self.words[value] = self.declare(f"const uint32_t {self.fresh(hint)}", str(word))
@@ -99,6 +99,13 @@ def uses(value: Any) -> int:
 
 def users(value: Any) -> list[Any]:
     return [use.owner for use in value.uses]
+
+
+def read_in_loop(value: Any) -> bool:
+    """Whether a value that its writer named is read by a loop that it stands before."""
+    if "name" not in value.owner.operation.attributes:
+        return False
+    return any(each.operation.block != block_of(value) for each in users(value))
 
 
 def block_of(value: Any) -> Any:

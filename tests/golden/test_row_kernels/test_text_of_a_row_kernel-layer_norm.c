@@ -67,48 +67,41 @@ int main(void) {
         const uint32_t wanted = row_exponent + (bits > 14 ? bits : 14) - 14;
         const uint32_t place = wanted > 24 ? wanted : 24;
         const uint32_t shift = place - row_exponent;
+        const uint32_t origin = mean - ((1u << shift) >> 1);
         uint32_t squares_high = 0;
         uint32_t squares_low = 0;
         /* the sum of squares, in two words */
         for (uint32_t group = 0; group < 64; group += 8) {
             uint32_t sum_2 = 0;
-            const uint32_t value = (uint32_t)((int32_t)(numbers[group] + ((1u << shift) >> 1) -
-                mean) >> shift);
+            const uint32_t value = (uint32_t)((int32_t)(numbers[group] - origin) >> shift);
             numbers[group] = value;
             sum_2 += 65536 * qcc_mul_hh(value + 128, value + 128) + 512 * qcc_mul_hl(value + 128,
                 value) + qcc_mul_ll(value, value);
-            const uint32_t value_2 = (uint32_t)((int32_t)(numbers[group + 1] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_2 = (uint32_t)((int32_t)(numbers[group + 1] - origin) >> shift);
             numbers[group + 1] = value_2;
             sum_2 += 65536 * qcc_mul_hh(value_2 + 128, value_2 + 128) + 512 * qcc_mul_hl(value_2 +
                 128, value_2) + qcc_mul_ll(value_2, value_2);
-            const uint32_t value_3 = (uint32_t)((int32_t)(numbers[group + 2] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_3 = (uint32_t)((int32_t)(numbers[group + 2] - origin) >> shift);
             numbers[group + 2] = value_3;
             sum_2 += 65536 * qcc_mul_hh(value_3 + 128, value_3 + 128) + 512 * qcc_mul_hl(value_3 +
                 128, value_3) + qcc_mul_ll(value_3, value_3);
-            const uint32_t value_4 = (uint32_t)((int32_t)(numbers[group + 3] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_4 = (uint32_t)((int32_t)(numbers[group + 3] - origin) >> shift);
             numbers[group + 3] = value_4;
             sum_2 += 65536 * qcc_mul_hh(value_4 + 128, value_4 + 128) + 512 * qcc_mul_hl(value_4 +
                 128, value_4) + qcc_mul_ll(value_4, value_4);
-            const uint32_t value_5 = (uint32_t)((int32_t)(numbers[group + 4] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_5 = (uint32_t)((int32_t)(numbers[group + 4] - origin) >> shift);
             numbers[group + 4] = value_5;
             sum_2 += 65536 * qcc_mul_hh(value_5 + 128, value_5 + 128) + 512 * qcc_mul_hl(value_5 +
                 128, value_5) + qcc_mul_ll(value_5, value_5);
-            const uint32_t value_6 = (uint32_t)((int32_t)(numbers[group + 5] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_6 = (uint32_t)((int32_t)(numbers[group + 5] - origin) >> shift);
             numbers[group + 5] = value_6;
             sum_2 += 65536 * qcc_mul_hh(value_6 + 128, value_6 + 128) + 512 * qcc_mul_hl(value_6 +
                 128, value_6) + qcc_mul_ll(value_6, value_6);
-            const uint32_t value_7 = (uint32_t)((int32_t)(numbers[group + 6] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_7 = (uint32_t)((int32_t)(numbers[group + 6] - origin) >> shift);
             numbers[group + 6] = value_7;
             sum_2 += 65536 * qcc_mul_hh(value_7 + 128, value_7 + 128) + 512 * qcc_mul_hl(value_7 +
                 128, value_7) + qcc_mul_ll(value_7, value_7);
-            const uint32_t value_8 = (uint32_t)((int32_t)(numbers[group + 7] +
-                ((1u << shift) >> 1) - mean) >> shift);
+            const uint32_t value_8 = (uint32_t)((int32_t)(numbers[group + 7] - origin) >> shift);
             numbers[group + 7] = value_8;
             sum_2 += 65536 * qcc_mul_hh(value_8 + 128, value_8 + 128) + 512 * qcc_mul_hl(value_8 +
                 128, value_8) + qcc_mul_ll(value_8, value_8);
@@ -127,27 +120,25 @@ int main(void) {
         const uint32_t factor = qcc_word(base[index_high]) +
             (uint32_t)((int32_t)qcc_mul_ll(qcc_word(slope[index_high]), (index & 127)) >> 7);
         const uint32_t root_shift = (34 - zeros_2) >> 1;
+        const uint32_t half = (1u << root_shift) >> 1;
         /* numbers times the factor */
         for (uint32_t i_3 = 0; i_3 < 64; i_3 += 4) {
             const uint32_t value = numbers[i_3];
             found[i_3] = (int16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value + 128, factor +
                 128) + 256 * qcc_mul_hl(value + 128, factor) + 256 * qcc_mul_lh(value, factor +
-                128) + qcc_mul_ll(value, factor) + ((1u << root_shift) >> 1)) >> root_shift);
+                128) + qcc_mul_ll(value, factor) + half) >> root_shift);
             const uint32_t value_2 = numbers[i_3 + 1];
             found[i_3 + 1] = (int16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value_2 + 128,
                 factor + 128) + 256 * qcc_mul_hl(value_2 + 128, factor) + 256 * qcc_mul_lh(value_2,
-                factor + 128) + qcc_mul_ll(value_2, factor) +
-                ((1u << root_shift) >> 1)) >> root_shift);
+                factor + 128) + qcc_mul_ll(value_2, factor) + half) >> root_shift);
             const uint32_t value_3 = numbers[i_3 + 2];
             found[i_3 + 2] = (int16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value_3 + 128,
                 factor + 128) + 256 * qcc_mul_hl(value_3 + 128, factor) + 256 * qcc_mul_lh(value_3,
-                factor + 128) + qcc_mul_ll(value_3, factor) +
-                ((1u << root_shift) >> 1)) >> root_shift);
+                factor + 128) + qcc_mul_ll(value_3, factor) + half) >> root_shift);
             const uint32_t value_4 = numbers[i_3 + 3];
             found[i_3 + 3] = (int16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value_4 + 128,
                 factor + 128) + 256 * qcc_mul_hl(value_4 + 128, factor) + 256 * qcc_mul_lh(value_4,
-                factor + 128) + qcc_mul_ll(value_4, factor) +
-                ((1u << root_shift) >> 1)) >> root_shift);
+                factor + 128) + qcc_mul_ll(value_4, factor) + half) >> root_shift);
         }
         mram_write(&found[0], &mram_results[64 * row], 128);
     }

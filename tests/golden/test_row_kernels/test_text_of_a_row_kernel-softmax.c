@@ -92,27 +92,25 @@ int main(void) {
         const uint32_t factor = qcc_word(base[mantissa_high + 128]) +
             (uint32_t)((int32_t)qcc_mul_ll(qcc_word(slope[mantissa_high + 128]),
             (mantissa & 127)) >> 7);
+        const uint32_t half = (1u << (20 - zeros)) >> 1;
         /* numbers times the factor */
         for (uint32_t i_3 = 0; i_3 < 64; i_3 += 4) {
             const uint32_t value = numbers[i_3] >> 11;
             found[i_3] = (uint16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value + 128, factor +
                 128) + 256 * qcc_mul_hl(value + 128, factor) + 256 * qcc_mul_lh(value, factor +
-                128) + qcc_mul_ll(value, factor) + ((1u << (20 - zeros)) >> 1)) >> (20 - zeros));
+                128) + qcc_mul_ll(value, factor) + half) >> (20 - zeros));
             const uint32_t value_2 = numbers[i_3 + 1] >> 11;
             found[i_3 + 1] = (uint16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value_2 + 128,
                 factor + 128) + 256 * qcc_mul_hl(value_2 + 128, factor) + 256 * qcc_mul_lh(value_2,
-                factor + 128) + qcc_mul_ll(value_2, factor) + ((1u << (20 - zeros)) >> 1)) >> (20 -
-                zeros));
+                factor + 128) + qcc_mul_ll(value_2, factor) + half) >> (20 - zeros));
             const uint32_t value_3 = numbers[i_3 + 2] >> 11;
             found[i_3 + 2] = (uint16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value_3 + 128,
                 factor + 128) + 256 * qcc_mul_hl(value_3 + 128, factor) + 256 * qcc_mul_lh(value_3,
-                factor + 128) + qcc_mul_ll(value_3, factor) + ((1u << (20 - zeros)) >> 1)) >> (20 -
-                zeros));
+                factor + 128) + qcc_mul_ll(value_3, factor) + half) >> (20 - zeros));
             const uint32_t value_4 = numbers[i_3 + 3] >> 11;
             found[i_3 + 3] = (uint16_t)(uint32_t)((int32_t)(65536 * qcc_mul_hh(value_4 + 128,
                 factor + 128) + 256 * qcc_mul_hl(value_4 + 128, factor) + 256 * qcc_mul_lh(value_4,
-                factor + 128) + qcc_mul_ll(value_4, factor) + ((1u << (20 - zeros)) >> 1)) >> (20 -
-                zeros));
+                factor + 128) + qcc_mul_ll(value_4, factor) + half) >> (20 - zeros));
         }
         mram_write(&found[0], &mram_results[64 * row], 128);
     }
