@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ class UpmemCode:
     `host` is that as code of this machine (codegen/cpu/program.py, which targets do not import of
     one another), and calls back for the layers of DPUs. `sources` are
     C files by name; `tensors` the stored tensors that the program reads; `rung` is the emulator
-    that runs the kernels.
+    that runs the kernels. `programs` are those of DPUs by the names that the host's C loads, where
+    the vendor's compiler was found.
     """
 
     module: str
@@ -28,3 +29,4 @@ class UpmemCode:
     rung: Rung
     sources: dict[str, str]
     tensors: tuple[str, ...]
+    programs: dict[str, bytes] = field(default_factory=dict)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...codegen.cpu.code import build_code
-from ...codegen.upmem.emit_dpu import emit_dpu
+from ...codegen.upmem.build_dpu import build_vendor
+from ...codegen.upmem.dpu_program import DpuProgram
+from ...codegen.upmem.emit_dpu import dpu_program
 from ...codegen.upmem.emit_host import emit_host
 from ...codegen.upmem.program import Rung, UpmemCode
 from ...codegen.upmem.sources import DEVICE, HERE
@@ -22,6 +24,7 @@ from ...dialects.regions import walk
 from ...passes.function_placement import FunctionPlacement
 from ...passes.partition_pim import HOST_REASONS, Chooser, PimPartition, partition_pim
 from ...passes.place_pim_functions import place_pim_functions
+from ..cache_folder import cache_folder
 from ..pack import parameters_of
 
 HOST_NAME = "model"
@@ -53,10 +56,19 @@ def build_upmem(module: ir.Module, device: Device, rung: Rung) -> UpmemCode:
         raise _nothing_placed(plan)
     sources = {path.name: path.read_text() for path in HEADERS}
     sources |= emit_host(plan, HOST_NAME)
-    sources |= {f"{name}.c": emit_dpu(op) for name, op in kernels_of(module).items()}
+    kernels = {name: dpu_program(op) for name, op in kernels_of(module).items()}
+    sources |= {f"{name}.c": program.source for name, program in kernels.items()}
     tensors = tuple(spec.name for each in parameters_of(module) for spec in each.specs())
     host = build_code(module)
-    return UpmemCode(module.operation.get_asm(), plan, host, rung, sources, tensors)
+    programs = _vendor_programs(kernels)
+    return UpmemCode(module.operation.get_asm(), plan, host, rung, sources, tensors, programs)
+
+
+def _vendor_programs(kernels: dict[str, DpuProgram]) -> dict[str, bytes]:
+    """Programs for real DPUs, where the user has the vendor's compiler; QccError if it refuses."""
+    folder = cache_folder("upmem")
+    built = {name: build_vendor(program, folder) for name, program in kernels.items()}
+    return {f"{name}.dpu": path.read_bytes() for name, path in built.items() if path}
 
 
 def kernels_of(module: ir.Module) -> dict[str, Operation]:

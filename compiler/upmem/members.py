@@ -6,6 +6,7 @@ Code for DPUs as members of an artifact.
     kernels/upmem.json              device, emulator, plan: layers, MRAM, transfers, what stays
     kernels/upmem/model.c, model.h  C of the host
     kernels/upmem/pim_0.c           C of a kernel, which layers of one shape share
+    kernels/upmem/pim_0.dpu         as the vendor's compiler made it, where that was found
     kernels/upmem/qcc_dpu.h, …      the headers that these include
 """
 
@@ -51,7 +52,8 @@ class PlacedLayer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    The plan as data, for programs that are not qcc; `sources` are the C files.
+    The plan as data, for programs that are not qcc; `sources` are the C files, `programs` what the
+    vendor's compiler made of kernels.
 
     `device` has the fields of dialects.pim.device.Device, whose package needs MLIR.
     """
@@ -63,6 +65,7 @@ class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: tuple[tuple[str, str], ...]
     sources: tuple[str, ...]
     tensors: tuple[str, ...]
+    programs: tuple[str, ...] = ()
 
 
 def upmem_members(precision: Precision, code: UpmemCode) -> dict[str, bytes]:
@@ -75,6 +78,7 @@ def upmem_members(precision: Precision, code: UpmemCode) -> dict[str, bytes]:
         plan.host,
         tuple(sorted(code.sources)),
         code.tensors,
+        tuple(sorted(code.programs)),
     )
     folder = precision.binding.removesuffix(".json")
     members = {
@@ -82,6 +86,7 @@ def upmem_members(precision: Precision, code: UpmemCode) -> dict[str, bytes]:
     }
     for name in binding.sources:
         members[f"{folder}/{name}"] = code.sources[name].encode()
+    members |= {f"{folder}/{name}": program for name, program in code.programs.items()}
     members[f"{folder}/{HOST}.o"] = code.host.object
     host = msgspec.json.encode(code.host.as_json())
     members[f"{folder}/{HOST}.json"] = msgspec.json.format(host, indent=1) + b"\n"
@@ -137,4 +142,5 @@ def read_upmem(artifact: Artifact, precision: Precision, host: Code | None = Non
     host = host or Code.from_json(
         artifact.json(f"{folder}/{HOST}.json"), artifact.read(f"{folder}/{HOST}.o")
     )
-    return UpmemCode(text, plan, host, binding.rung, sources, binding.tensors)
+    programs = {name: artifact.read(f"{folder}/{name}") for name in binding.programs}
+    return UpmemCode(text, plan, host, binding.rung, sources, binding.tensors, programs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from torch.export import Dim
 import qcc
 from qcc.codegen.upmem.execute import Emulated
 from qcc.codegen.upmem.faults import DpuFault
-from qcc.codegen.upmem.toolchain import candidates
+from qcc.codegen.upmem.toolchain import VENDOR, candidates
 from qcc.compiler.cli import main
 from qcc.compiler.targets import TARGETS, require_target
 from qcc.compiler.upmem.device import chosen_device
@@ -220,6 +221,22 @@ def test_a_decoder_goes_on_token_by_token() -> None:
         plan, device=replace(plan.device, mram=max(plan.offsets.values()))
     ).where_it_fits()
     assert [each.name for each in small.layers] == ["q", "k", "v", "head"], "steps share kernels"
+
+
+def test_programs_of_the_vendors_compiler_are_stored(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / VENDOR
+    compiler.write_text('#!/bin/sh\nfor last; do :; done\ncp "$last" "${last%/*}/program"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    made = qcc.compile(exported, **SMALL, recipe="w4a4", target="upmem", golden=False)
+    made.save(tmp_path / "model.qcc")
+    with zipfile.ZipFile(tmp_path / "model.qcc") as artifact:
+        for name in ("pim_0", "pim_1"):
+            program, source = (artifact.read(f"kernels/upmem/{name}.{e}") for e in ("dpu", "c"))
+            assert program == source
+    assert len(qcc.load(tmp_path / "model.qcc").run([np.ones((3, K), np.float32)])) == 1
 
 
 def test_a_fault_on_dpus_reaches_the_caller(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
