@@ -12,7 +12,7 @@ a second model of the same kind learns which, and candidates count by their chan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -21,10 +21,12 @@ from scipy.stats import norm
 from ...dialects.knobs import Configs, Space
 from ..cost_model.base import CostModel, Numbers, Prediction
 from ..cost_model.boosted_trees import BoostedTrees, TreeOptions
+from ..cost_model.ensemble import Ensemble, Part
 from ..cost_model.gaussian_process import GaussianProcess
 from ..draw import draw, neighbours, unique
-from ..features import Encoder, Features
+from ..features import Features
 from ..trials import Trials
+from ..views import Places, Views
 from .base import untried
 from .distinctive import covered, evolved, novelty
 
@@ -36,9 +38,9 @@ TRUST = 0.05
 FAR = 5.0
 """How many deviations an improvement may be away before its logarithm is cut."""
 LEAST_CHANCE = 0.02
-HEDGE = 4
-"""Each fourth trial is proposed by another model, for where the first is wrong."""
-FEW_TRIALS = TreeOptions("reg:squarederror", members=3, rounds=30, depth=4, rate=0.3)
+LIKELY = 128
+"""Candidates of which a batch is picked: the best by score."""
+FEW_TRIALS = TreeOptions("reg:squarederror", members=5, rounds=30, depth=5, rate=0.25)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class GuidedOptions:
     warm_up: int = 16
     pool: int = 1024
     elite: int = 8
-    generations: int = 4
-    clip: float = 0.5
+    generations: int = 2
+    clip: float = 0.35
     variety: float = 1.0
 
 
@@ -72,18 +74,20 @@ class GuidedSearch:
     space: Space
     rng: np.random.Generator
     options: GuidedOptions = GuidedOptions()
-    models: tuple[CostModel, ...] = ()
-    """The first proposes, but each fourth trial is the last one's; by default both there are."""
+    model: CostModel | None = None
     known: Known | None = None
-    failures: GaussianProcess = field(default_factory=GaussianProcess)
 
     def __post_init__(self) -> None:
-        self.models = self.models or (GaussianProcess(), BoostedTrees(FEW_TRIALS))
-        self._encode = Encoder.of(self.space, draw(self.space, self.rng, SAMPLE))
+        self._encode = Views.of(self.space, draw(self.space, self.rng, SAMPLE))
         sample = draw(self.space, self.rng, SAMPLE)
         sources = None if self.known is None else self.known(sample)
         self._centre = 0.0 if sources is None else sources.mean(axis=0)
         self._spread = 1.0 if sources is None else sources.std(axis=0) + 1e-9
+        count = 0 if sources is None else sources.shape[1]
+        self._model = self.model or Ensemble(
+            (_process(self._encode, count), _trees(self._encode, count))
+        )
+        self._failures = Ensemble((_process(self._encode, count),))
 
     def propose(self, trials: Trials, count: int) -> Configs:
         if self.known is None and len(trials) < self.options.warm_up:
@@ -127,26 +131,22 @@ class GuidedSearch:
         seen, times = self._described(trials.configs), self._clipped(trials.log_times)
         slope = self._slope(seen.base, times)
         times = times - slope * seen.base
-        turns = range(len(trials), len(trials) + count)
-        asked = [self.models[0], *map(self._model_of, turns)]
-        for model in {id(each): each for each in asked}.values():
-            model.update(seen.features, times)
+        self._model.update(seen.features, times)
         best = float(trials.log_times.min())
         works = self._chance_to_work(trials, seen.features)
 
-        def score(some: Described, model: CostModel) -> Numbers:
-            expected = model.predict(some.features)
+        def score(some: Described) -> Numbers:
+            expected = self._model.predict(some.features)
             return log_improvement(expected, best - slope * some.base) + works(some.features)
 
-        def first_score(configs: Configs) -> Numbers:
-            return score(self._described(configs), self.models[0])
-
-        pool = self._candidates(trials, first_score)
-        described, taken = self._described(pool), []
-        for turn in turns[: len(pool)]:
+        pool = self._candidates(trials, lambda configs: score(self._described(configs)))
+        likely = np.argsort(-score(self._described(pool)), kind="stable")[: max(LIKELY, count)]
+        pool, taken = pool[likely], []
+        described = self._described(pool)
+        for _ in range(min(count, len(pool))):
             if taken:
                 self._imagine(seen.features, times, described.features[taken])
-            values = score(described, self._model_of(turn))
+            values = score(described)
             if self.options.distinctive:
                 new = novelty(pool, covered(pool[taken], self.space))
                 values = values + self.options.variety * new
@@ -154,22 +154,20 @@ class GuidedSearch:
             taken.append(int(np.argmax(values)))
         return pool[taken]
 
-    def _model_of(self, turn: int) -> CostModel:
-        """Which model proposes the trial of this number."""
-        return self.models[-1 if turn % HEDGE == HEDGE - 1 else 0]
-
     def _imagine(self, features: Features, times: Numbers, picked: Features) -> None:
-        """As if the picked were measured, with what the first model expects of them."""
-        guessed = self.models[0].predict(picked).mean
-        self.models[0].imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
+        """As if the picked were measured, with what the model expects of them."""
+        guessed = self._model.predict(picked).mean
+        self._model.imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
 
     def _chance_to_work(self, trials: Trials, features: Features) -> Callable[[Features], Numbers]:
         """Logarithm of the chance [count] that a config does not fail."""
         failed = np.array([trial.seconds is None for trial in trials.trials], np.float64)
         if not failed.any():
             return lambda some: np.zeros(len(some))
-        self.failures.update(features, failed)
-        return lambda some: np.log(np.clip(1 - self.failures.predict(some).mean, LEAST_CHANCE, 1.0))
+        self._failures.update(features, failed)
+        return lambda some: np.log(
+            np.clip(1 - self._failures.predict(some).mean, LEAST_CHANCE, 1.0)
+        )
 
     def _candidates(self, trials: Trials, score: Callable[[Configs], Numbers]) -> Configs:
         options = self.options
@@ -202,6 +200,23 @@ class GuidedSearch:
         """How much of what is known holds here: least squares, drawn to 1 while trials are few."""
         inputs, outputs = base - base.mean(), times - times.mean()
         return float(np.clip((inputs @ outputs + TRUST) / (inputs @ inputs + TRUST), 0.0, 1.2))
+
+
+def _process(views: Views, sources: int) -> Part:
+    """A Gaussian process; it also sees what `sources` expect, the last features."""
+    own = views.groups.max() + 1
+    groups = np.concatenate([views.groups, own + np.arange(sources)])
+    return GaussianProcess(groups=groups), np.concatenate(
+        [views.of_processes, _last(views, sources)]
+    )
+
+
+def _trees(views: Views, sources: int) -> Part:
+    return BoostedTrees(FEW_TRIALS), np.concatenate([views.of_trees, _last(views, sources)])
+
+
+def _last(views: Views, sources: int) -> Places:
+    return len(views.of_trees) + views.values + np.arange(sources)
 
 
 def log_improvement(prediction: Prediction, best: float | Numbers) -> Numbers:
