@@ -56,6 +56,11 @@ class Views:
         ]
         return np.concatenate([self.scaled(configs), *values], axis=1)
 
+    def own(self, configs: Configs) -> Features:
+        """Without products and values."""
+        names = self.scaled.names
+        return self.scaled(configs)[:, [name not in self.products for name in names]]
+
     @property
     def values(self) -> int:
         """How many features are values of knobs."""

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from ..features import Features
 from .base import Numbers, Prediction
 
-LENGTH, LENGTH_SPREAD = np.log(2.0), 1.0
+LENGTH, FAR_LENGTH, LENGTH_SPREAD = np.log(2.0), np.log(6.0), 1.0
 NOISE, NOISE_SPREAD = np.log(1e-2), 1.5
 LEAST_NOISE = 1e-5
 REFIT_GROWTH = 1.1
@@ -39,6 +39,8 @@ class GaussianProcess:
     steps: int = 15
     rough: bool = False
     groups: NDArray[np.int64] | None = None
+    far: NDArray[np.int64] | None = None
+    """Groups of which long lengths are expected, so that they matter only where trials say so."""
     _logs: Numbers = field(default_factory=lambda: np.zeros(0))
     _fitted: int = 0
     _features: Features = field(default_factory=lambda: np.zeros((0, 0)))
@@ -99,6 +101,8 @@ class GaussianProcess:
         groups = self._groups(features)
         count = int(groups.max()) + 1
         centre = np.concatenate([np.full(count, LENGTH), [0.0, NOISE]])
+        if self.far is not None:
+            centre[self.far] = FAR_LENGTH
         spread = np.concatenate([np.full(count, LENGTH_SPREAD), [1.0, NOISE_SPREAD]])
         start = self._logs if len(self._logs) == count + 2 else centre
         targets = (log_times - log_times.mean()) / (log_times.std() + 1e-9)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 from scipy.special import log_ndtr
 from scipy.stats import norm
 
@@ -56,7 +57,7 @@ class GuidedOptions:
     warm_up: int = 16
     pool: int = 1024
     elite: int = 8
-    generations: int = 2
+    generations: int = 4
     clip: float = 0.35
     variety: float = 1.0
 
@@ -66,7 +67,8 @@ class Described:
     """Configs as a model sees them: features, and what is known of them in log slowdowns."""
 
     features: Features
-    base: Numbers
+    known: Numbers
+    """[count, sources]"""
 
 
 @dataclass
@@ -101,10 +103,10 @@ class GuidedSearch:
         pool = untried(
             self.space, trials, unique(self.space, draw(self.space, self.rng, SAMPLE // 4))
         )
-        features, taken = self._encode(pool), []
+        features, taken = self._encode.own(pool), []
         distance = np.full(len(pool), np.inf)
         if len(trials):
-            distance = _nearest(features, self._encode(trials.configs))
+            distance = _nearest(features, self._encode.own(trials.configs))
         else:
             taken.append(int(self.rng.integers(len(pool))))
             distance = _nearest(features, features[taken])
@@ -129,15 +131,15 @@ class GuidedSearch:
 
     def _improving(self, trials: Trials, count: int) -> Configs:
         seen, times = self._described(trials.configs), self._clipped(trials.log_times)
-        slope = self._slope(seen.base, times)
-        times = times - slope * seen.base
+        trust = trusted(seen.known, times)
+        times = times - seen.known @ trust
         self._model.update(seen.features, times)
         best = float(trials.log_times.min())
         works = self._chance_to_work(trials, seen.features)
 
         def score(some: Described) -> Numbers:
             expected = self._model.predict(some.features)
-            return log_improvement(expected, best - slope * some.base) + works(some.features)
+            return log_improvement(expected, best - some.known @ trust) + works(some.features)
 
         pool = self._candidates(trials, lambda configs: score(self._described(configs)))
         likely = np.argsort(-score(self._described(pool)), kind="stable")[: max(LIKELY, count)]
@@ -186,27 +188,38 @@ class GuidedSearch:
     def _described(self, configs: Configs) -> Described:
         own = self._encode(configs)
         if self.known is None:
-            return Described(own, np.zeros(len(configs)))
+            return Described(own, np.zeros((len(configs), 0)))
         known = self.known(configs)
         scaled = (known - self._centre) / self._spread
-        return Described(np.concatenate([own, scaled], axis=1), known.mean(axis=1))
+        return Described(np.concatenate([own, scaled], axis=1), known)
 
     def _clipped(self, times: Numbers) -> Numbers:
         if self.known is not None:
             return times
         return np.minimum(times, np.quantile(times, self.options.clip))
 
-    def _slope(self, base: Numbers, times: Numbers) -> float:
-        """How much of what is known holds here: least squares, drawn to 1 while trials are few."""
-        inputs, outputs = base - base.mean(), times - times.mean()
-        return float(np.clip((inputs @ outputs + TRUST) / (inputs @ inputs + TRUST), 0.0, 1.2))
+
+def trusted(known: Numbers, times: Numbers) -> Numbers:
+    """
+    How much of each source [sources] holds here: least squares on its log slowdowns
+    [count, sources], none below 0, drawn to equal shares while trials are few.
+    """
+    count = known.shape[1]
+    if not count:
+        return np.zeros(0)
+    inputs, outputs = known - known.mean(axis=0), times - times.mean()
+    drawn = np.sqrt(TRUST) * np.eye(count)
+    return nnls(
+        np.concatenate([inputs, drawn]), np.concatenate([outputs, drawn.sum(axis=1) / count])
+    )[0]
 
 
 def _process(views: Views, sources: int) -> Part:
     """A Gaussian process; it also sees what `sources` expect, the last features."""
-    own = views.groups.max() + 1
+    own = int(views.groups.max()) + 1
     groups = np.concatenate([views.groups, own + np.arange(sources)])
-    return GaussianProcess(groups=groups), np.concatenate(
+    far = np.arange(own - len(views.listed), own)
+    return GaussianProcess(groups=groups, far=far), np.concatenate(
         [views.of_processes, _last(views, sources)]
     )
 
