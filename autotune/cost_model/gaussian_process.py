@@ -99,7 +99,7 @@ class GaussianProcess:
     def _learn(self, features: Features, log_times: Numbers) -> None:
         """Sets lengths, signal and noise; all are logarithms: [features] lengths, signal, noise."""
         groups = self._groups(features)
-        count = int(groups.max()) + 1
+        count = int(groups.max(initial=-1)) + 1
         centre = np.concatenate([np.full(count, LENGTH), [0.0, NOISE]])
         if self.far is not None:
             centre[self.far] = FAR_LENGTH

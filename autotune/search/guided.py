@@ -216,7 +216,7 @@ def trusted(known: Numbers, times: Numbers) -> Numbers:
 
 def _process(views: Views, sources: int) -> Part:
     """A Gaussian process; it also sees what `sources` expect, the last features."""
-    own = int(views.groups.max()) + 1
+    own = int(views.groups.max(initial=-1)) + 1
     groups = np.concatenate([views.groups, own + np.arange(sources)])
     far = np.arange(own - len(views.listed), own)
     return GaussianProcess(groups=groups, far=far), np.concatenate(
