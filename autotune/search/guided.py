@@ -194,7 +194,7 @@ class GuidedSearch:
         return Described(np.concatenate([own, scaled], axis=1), known)
 
     def _clipped(self, times: Numbers) -> Numbers:
-        if self.known is not None:
+        if self.known is not None and len(times) < self.options.warm_up:
             return times
         return np.minimum(times, np.quantile(times, self.options.clip))
 
