@@ -117,7 +117,7 @@ class GuidedSearch:
 
     def _expected_best(self, trials: Trials, count: int, known: Known) -> Configs:
         """The best by all sources together, then by each of them, in turn."""
-        pool = self._candidates(trials, lambda configs: -known(configs).mean(axis=1))
+        pool, _ = self._candidates(trials, lambda configs: -known(configs).mean(axis=1))
         sources = known(pool)
         orders = [sources.mean(axis=1), *sources.T]
         taken: list[int] = []
@@ -141,8 +141,8 @@ class GuidedSearch:
             expected = self._model.predict(some.features)
             return log_improvement(expected, best - some.known @ trust) + works(some.features)
 
-        pool = self._candidates(trials, lambda configs: score(self._described(configs)))
-        likely = np.argsort(-score(self._described(pool)), kind="stable")[: max(LIKELY, count)]
+        pool, scores = self._candidates(trials, lambda some: score(self._described(some)))
+        likely = np.argsort(-scores, kind="stable")[: max(LIKELY, count)]
         pool, taken = pool[likely], []
         described = self._described(pool)
         for _ in range(min(count, len(pool))):
@@ -171,7 +171,10 @@ class GuidedSearch:
             np.clip(1 - self._failures.predict(some).mean, LEAST_CHANCE, 1.0)
         )
 
-    def _candidates(self, trials: Trials, score: Callable[[Configs], Numbers]) -> Configs:
+    def _candidates(
+        self, trials: Trials, score: Callable[[Configs], Numbers]
+    ) -> tuple[Configs, Numbers]:
+        """Untried configs, and their scores."""
         options = self.options
         pool = draw(self.space, self.rng, options.pool)
         if len(trials):
@@ -179,11 +182,15 @@ class GuidedSearch:
             near = [neighbours(self.space, config) for config in trials.configs[order]]
             pool = np.concatenate([pool, *near])
         pool = unique(self.space, pool)
-        start = pool[np.argsort(-score(pool), kind="stable")[: options.pool // 4]]
+        scores = score(pool)
+        start = pool[np.argsort(-scores, kind="stable")[: options.pool // 4]]
         bred = evolved(
             self.space, self.rng, start, score, options.generations, distinctive=options.distinctive
         )
-        return untried(self.space, trials, unique(self.space, np.concatenate([pool, bred])))
+        bred = bred[~np.isin(self.space.keys(bred), self.space.keys(pool))]
+        pool, scores = np.concatenate([pool, bred]), np.concatenate([scores, score(bred)])
+        new = np.isin(self.space.keys(pool), self.space.keys(untried(self.space, trials, pool)))
+        return pool[new], scores[new]
 
     def _described(self, configs: Configs) -> Described:
         own = self._encode(configs)
