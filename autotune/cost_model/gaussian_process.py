@@ -1,7 +1,7 @@
 """
 A Gaussian process over features: few measurements, and an honest deviation.
 
-Matern 5/2 kernel with a length for each group of features, a noise, and log-normal priors on all;
+Matern 5/2 kernel with a length for each feature, a noise, and log-normal priors on all of them;
 their most probable values are found by L-BFGS (Rasmussen & Williams, chapters 4 and 5). Exact:
 an update costs the cube of the number of measurements, which `most` bounds.
 """
@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
-from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
 from ..features import Features
 from .base import Numbers, Prediction
 
-LENGTH, FAR_LENGTH, LENGTH_SPREAD = np.log(2.0), np.log(6.0), 1.0
+LENGTH, LENGTH_SPREAD = np.log(2.0), 1.0
 NOISE, NOISE_SPREAD = np.log(1e-2), 1.5
 LEAST_NOISE = 1e-5
 REFIT_GROWTH = 1.1
@@ -32,15 +30,11 @@ class GaussianProcess:
     `most`: measurements kept for a fit, the fastest half and the newest of the others. `steps`:
     of L-BFGS in a fit, which begins where the last one ended. `rough`: what the kernel does not
     explain belongs to each config and is part of the deviation, rather than noise of measuring.
-    `groups` [features] numbers the features that share a length; None: each has its own.
     """
 
     most: int = 512
     steps: int = 15
     rough: bool = False
-    groups: NDArray[np.int64] | None = None
-    far: NDArray[np.int64] | None = None
-    """Groups of which long lengths are expected, so that they matter only where trials say so."""
     _logs: Numbers = field(default_factory=lambda: np.zeros(0))
     _fitted: int = 0
     _features: Features = field(default_factory=lambda: np.zeros((0, 0)))
@@ -59,7 +53,7 @@ class GaussianProcess:
     def imagine(self, features: Features, log_times: Numbers) -> None:
         features, log_times = self._kept(features, log_times)
         self._scale = float(log_times.std()) + 1e-9
-        kernel = self._covariance(features, features)
+        kernel = _covariance(features, features, self._logs)
         kernel[np.diag_indices(len(features))] += _noise(self._logs)
         self._factor = _cholesky(kernel)
         self._features = features
@@ -77,14 +71,14 @@ class GaussianProcess:
     def sampled(self, features: Features, rng: np.random.Generator, count: int) -> Numbers:
         """Draws of the log times of all rows at once, as they vary together, [count, rows]."""
         mean, explained = self._conditional(features)
-        covariance = self._covariance(features, features) - explained.T @ explained
+        covariance = _covariance(features, features, self._logs) - explained.T @ explained
         own = _noise(self._logs) if self.rough else 1e-9
         factor = _cholesky(covariance + own * np.eye(len(features)))
         return mean + self._scale * rng.standard_normal((count, len(features))) @ factor.T
 
     def _conditional(self, features: Features) -> tuple[Numbers, Numbers]:
         """Mean [rows], and how the measurements explain each row, [measurements, rows]."""
-        cross = self._covariance(features, self._features)
+        cross = _covariance(features, self._features, self._logs)
         explained = solve_triangular(self._factor, cross.T, lower=True)
         return self._mean + self._scale * (cross @ self._weights), explained
 
@@ -98,32 +92,26 @@ class GaussianProcess:
 
     def _learn(self, features: Features, log_times: Numbers) -> None:
         """Sets lengths, signal and noise; all are logarithms: [features] lengths, signal, noise."""
-        groups = self._groups(features)
-        count = int(groups.max(initial=-1)) + 1
+        count = features.shape[1]
         centre = np.concatenate([np.full(count, LENGTH), [0.0, NOISE]])
-        if self.far is not None:
-            centre[self.far] = FAR_LENGTH
         spread = np.concatenate([np.full(count, LENGTH_SPREAD), [1.0, NOISE_SPREAD]])
         start = self._logs if len(self._logs) == count + 2 else centre
         targets = (log_times - log_times.mean()) / (log_times.std() + 1e-9)
         found = minimize(
-            _loss, start, (features, targets, groups, centre, spread), method="L-BFGS-B", jac=True,
+            _loss, start, (features, targets, centre, spread), method="L-BFGS-B", jac=True,
             bounds=[*[(-3.0, 6.0)] * count, (-4.0, 4.0), (np.log(LEAST_NOISE), 1.0)],
             options={"maxiter": self.steps},
         )  # fmt: skip
         self._logs, self._fitted = found.x, len(features)
 
-    def _groups(self, features: Features) -> NDArray[np.int64]:
-        return np.arange(features.shape[1]) if self.groups is None else self.groups
-
-    def _covariance(self, left: Features, right: Features) -> Numbers:
-        lengths = np.exp(self._logs[self._groups(left)])
-        distance = _distance(left / lengths, right / lengths)
-        return np.exp(self._logs[-2]) * (1 + distance + distance**2 / 3) * np.exp(-distance)
-
 
 def _noise(logs: Numbers) -> float:
     return float(np.exp(logs[-1]))
+
+
+def _covariance(left: Features, right: Features, logs: Numbers) -> Numbers:
+    distance = _distance(left / np.exp(logs[:-2]), right / np.exp(logs[:-2]))
+    return np.exp(logs[-2]) * (1 + distance + distance**2 / 3) * np.exp(-distance)
 
 
 def _distance(left: Features, right: Features) -> Numbers:
@@ -136,45 +124,30 @@ def _cholesky(kernel: Numbers) -> Numbers:
     """The lower factor; near-singular kernels get a larger diagonal."""
     for jitter in (0.0, 1e-6, 1e-4, 1e-2):
         try:
-            shifted = kernel + jitter * np.eye(len(kernel)) if jitter else kernel
-            return np.asarray(np.linalg.cholesky(shifted), np.float64)
+            return np.asarray(np.linalg.cholesky(kernel + jitter * np.eye(len(kernel))), np.float64)
         except np.linalg.LinAlgError:
             continue
     return np.asarray(np.linalg.cholesky(kernel + np.eye(len(kernel))), np.float64)
 
 
 def _loss(
-    logs: Numbers,
-    features: Features,
-    targets: Numbers,
-    groups: NDArray[np.int64],
-    centre: Numbers,
-    spread: Numbers,
+    logs: Numbers, features: Features, targets: Numbers, centre: Numbers, spread: Numbers
 ) -> tuple[float, Numbers]:
     """Negative log posterior and its gradient (Rasmussen & Williams 5.8, 5.9)."""
-    scaled = features / np.exp(logs[groups])
+    scaled, count = features / np.exp(logs[:-2]), len(targets)
     distance = _distance(scaled, scaled)
     decay = np.exp(-distance)
     correlation = (1 + distance + distance**2 / 3) * decay
     signal, noise = np.exp(logs[-2]), _noise(logs)
-    kernel = signal * correlation
-    kernel[np.diag_indices(len(targets))] += noise
-    factor = _cholesky(kernel)
+    factor = _cholesky(signal * correlation + noise * np.eye(count))
     weights = cho_solve((factor, True), targets)
-    pull = np.outer(weights, weights) - _inverse(factor)
+    pull = np.outer(weights, weights) - cho_solve((factor, True), np.eye(count))
     slope = pull * (signal * 5 / 3) * (1 + distance) * decay
     # sum over i, j of slope_ij (x_i - x_j)^2, for each feature
     lengths = 2 * (slope.sum(axis=1) @ scaled**2 - np.sum(scaled * (slope @ scaled), axis=0))
     gradient = -0.5 * np.append(
-        np.bincount(groups, lengths, len(logs) - 2),
-        [np.sum(pull * correlation) * signal, np.trace(pull) * noise],
+        lengths, [np.sum(pull * correlation) * signal, np.trace(pull) * noise]
     )
     off = (logs - centre) / spread
     loss = 0.5 * targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
     return float(loss), gradient + off / spread
-
-
-def _inverse(factor: Numbers) -> Numbers:
-    """Of the matrix that has this lower Cholesky factor."""
-    half = np.asarray(dpotri(factor, lower=1)[0])
-    return np.tril(half) + np.tril(half, -1).T

@@ -12,7 +12,7 @@ a second model of the same kind learns which, and candidates count by their chan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import nnls
@@ -22,12 +22,10 @@ from scipy.stats import norm
 from ...dialects.knobs import Configs, Space
 from ..cost_model.base import CostModel, Numbers, Prediction
 from ..cost_model.boosted_trees import BoostedTrees, TreeOptions
-from ..cost_model.ensemble import Ensemble, Part
 from ..cost_model.gaussian_process import GaussianProcess
 from ..draw import draw, neighbours, unique
-from ..features import Features
+from ..features import Encoder, Features
 from ..trials import Trials
-from ..views import Places, Views
 from .base import untried
 from .distinctive import covered, evolved, novelty
 
@@ -39,9 +37,9 @@ TRUST = 0.05
 FAR = 5.0
 """How many deviations an improvement may be away before its logarithm is cut."""
 LEAST_CHANCE = 0.02
-LIKELY = 128
-"""Candidates of which a batch is picked: the best by score."""
-FEW_TRIALS = TreeOptions("reg:squarederror", members=5, rounds=30, depth=5, rate=0.25)
+HEDGE = 4
+"""Each fourth trial is proposed by another model, for where the first is wrong."""
+FEW_TRIALS = TreeOptions("reg:squarederror", members=3, rounds=30, depth=4, rate=0.3)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class GuidedOptions:
     pool: int = 1024
     elite: int = 8
     generations: int = 4
-    clip: float = 0.35
+    clip: float = 0.5
     variety: float = 1.0
 
 
@@ -76,20 +74,18 @@ class GuidedSearch:
     space: Space
     rng: np.random.Generator
     options: GuidedOptions = GuidedOptions()
-    model: CostModel | None = None
+    models: tuple[CostModel, ...] = ()
+    """The first proposes, but each fourth trial is the last one's; by default both there are."""
     known: Known | None = None
+    failures: GaussianProcess = field(default_factory=GaussianProcess)
 
     def __post_init__(self) -> None:
-        self._encode = Views.of(self.space, draw(self.space, self.rng, SAMPLE))
+        self.models = self.models or (GaussianProcess(), BoostedTrees(FEW_TRIALS))
+        self._encode = Encoder.of(self.space, draw(self.space, self.rng, SAMPLE))
         sample = draw(self.space, self.rng, SAMPLE)
         sources = None if self.known is None else self.known(sample)
         self._centre = 0.0 if sources is None else sources.mean(axis=0)
         self._spread = 1.0 if sources is None else sources.std(axis=0) + 1e-9
-        count = 0 if sources is None else sources.shape[1]
-        self._model = self.model or Ensemble(
-            (_process(self._encode, count), _trees(self._encode, count))
-        )
-        self._failures = Ensemble((_process(self._encode, count),))
 
     def propose(self, trials: Trials, count: int) -> Configs:
         if self.known is None and len(trials) < self.options.warm_up:
@@ -103,10 +99,10 @@ class GuidedSearch:
         pool = untried(
             self.space, trials, unique(self.space, draw(self.space, self.rng, SAMPLE // 4))
         )
-        features, taken = self._encode.own(pool), []
+        features, taken = self._encode(pool), []
         distance = np.full(len(pool), np.inf)
         if len(trials):
-            distance = _nearest(features, self._encode.own(trials.configs))
+            distance = _nearest(features, self._encode(trials.configs))
         else:
             taken.append(int(self.rng.integers(len(pool))))
             distance = _nearest(features, features[taken])
@@ -117,7 +113,7 @@ class GuidedSearch:
 
     def _expected_best(self, trials: Trials, count: int, known: Known) -> Configs:
         """The best by all sources together, then by each of them, in turn."""
-        pool, _ = self._candidates(trials, lambda configs: -known(configs).mean(axis=1))
+        pool = self._candidates(trials, lambda configs: -known(configs).mean(axis=1))
         sources = known(pool)
         orders = [sources.mean(axis=1), *sources.T]
         taken: list[int] = []
@@ -133,22 +129,26 @@ class GuidedSearch:
         seen, times = self._described(trials.configs), self._clipped(trials.log_times)
         trust = trusted(seen.known, times)
         times = times - seen.known @ trust
-        self._model.update(seen.features, times)
+        turns = range(len(trials), len(trials) + count)
+        asked = [self.models[0], *map(self._model_of, turns)]
+        for model in {id(each): each for each in asked}.values():
+            model.update(seen.features, times)
         best = float(trials.log_times.min())
         works = self._chance_to_work(trials, seen.features)
 
-        def score(some: Described) -> Numbers:
-            expected = self._model.predict(some.features)
+        def score(some: Described, model: CostModel) -> Numbers:
+            expected = model.predict(some.features)
             return log_improvement(expected, best - some.known @ trust) + works(some.features)
 
-        pool, scores = self._candidates(trials, lambda some: score(self._described(some)))
-        likely = np.argsort(-scores, kind="stable")[: max(LIKELY, count)]
-        pool, taken = pool[likely], []
-        described = self._described(pool)
-        for _ in range(min(count, len(pool))):
+        def first_score(configs: Configs) -> Numbers:
+            return score(self._described(configs), self.models[0])
+
+        pool = self._candidates(trials, first_score)
+        described, taken = self._described(pool), []
+        for turn in turns[: len(pool)]:
             if taken:
                 self._imagine(seen.features, times, described.features[taken])
-            values = score(described)
+            values = score(described, self._model_of(turn))
             if self.options.distinctive:
                 new = novelty(pool, covered(pool[taken], self.space))
                 values = values + self.options.variety * new
@@ -156,25 +156,24 @@ class GuidedSearch:
             taken.append(int(np.argmax(values)))
         return pool[taken]
 
+    def _model_of(self, turn: int) -> CostModel:
+        """Which model proposes the trial of this number."""
+        return self.models[-1 if turn % HEDGE == HEDGE - 1 else 0]
+
     def _imagine(self, features: Features, times: Numbers, picked: Features) -> None:
-        """As if the picked were measured, with what the model expects of them."""
-        guessed = self._model.predict(picked).mean
-        self._model.imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
+        """As if the picked were measured, with what the first model expects of them."""
+        guessed = self.models[0].predict(picked).mean
+        self.models[0].imagine(np.concatenate([features, picked]), np.concatenate([times, guessed]))
 
     def _chance_to_work(self, trials: Trials, features: Features) -> Callable[[Features], Numbers]:
         """Logarithm of the chance [count] that a config does not fail."""
         failed = np.array([trial.seconds is None for trial in trials.trials], np.float64)
         if not failed.any():
             return lambda some: np.zeros(len(some))
-        self._failures.update(features, failed)
-        return lambda some: np.log(
-            np.clip(1 - self._failures.predict(some).mean, LEAST_CHANCE, 1.0)
-        )
+        self.failures.update(features, failed)
+        return lambda some: np.log(np.clip(1 - self.failures.predict(some).mean, LEAST_CHANCE, 1.0))
 
-    def _candidates(
-        self, trials: Trials, score: Callable[[Configs], Numbers]
-    ) -> tuple[Configs, Numbers]:
-        """Untried configs, and their scores."""
+    def _candidates(self, trials: Trials, score: Callable[[Configs], Numbers]) -> Configs:
         options = self.options
         pool = draw(self.space, self.rng, options.pool)
         if len(trials):
@@ -182,15 +181,11 @@ class GuidedSearch:
             near = [neighbours(self.space, config) for config in trials.configs[order]]
             pool = np.concatenate([pool, *near])
         pool = unique(self.space, pool)
-        scores = score(pool)
-        start = pool[np.argsort(-scores, kind="stable")[: options.pool // 4]]
+        start = pool[np.argsort(-score(pool), kind="stable")[: options.pool // 4]]
         bred = evolved(
             self.space, self.rng, start, score, options.generations, distinctive=options.distinctive
         )
-        bred = bred[~np.isin(self.space.keys(bred), self.space.keys(pool))]
-        pool, scores = np.concatenate([pool, bred]), np.concatenate([scores, score(bred)])
-        new = np.isin(self.space.keys(pool), self.space.keys(untried(self.space, trials, pool)))
-        return pool[new], scores[new]
+        return untried(self.space, trials, unique(self.space, np.concatenate([pool, bred])))
 
     def _described(self, configs: Configs) -> Described:
         own = self._encode(configs)
@@ -219,24 +214,6 @@ def trusted(known: Numbers, times: Numbers) -> Numbers:
     return nnls(
         np.concatenate([inputs, drawn]), np.concatenate([outputs, drawn.sum(axis=1) / count])
     )[0]
-
-
-def _process(views: Views, sources: int) -> Part:
-    """A Gaussian process; it also sees what `sources` expect, the last features."""
-    own = int(views.groups.max(initial=-1)) + 1
-    groups = np.concatenate([views.groups, own + np.arange(sources)])
-    far = np.arange(own - len(views.listed), own)
-    return GaussianProcess(groups=groups, far=far), np.concatenate(
-        [views.of_processes, _last(views, sources)]
-    )
-
-
-def _trees(views: Views, sources: int) -> Part:
-    return BoostedTrees(FEW_TRIALS), np.concatenate([views.of_trees, _last(views, sources)])
-
-
-def _last(views: Views, sources: int) -> Places:
-    return len(views.of_trees) + views.values + np.arange(sources)
 
 
 def log_improvement(prediction: Prediction, best: float | Numbers) -> Numbers:

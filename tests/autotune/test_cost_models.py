@@ -7,11 +7,9 @@ from scipy.optimize import isotonic_regression
 from qcc.autotune.cost_model import gaussian_process
 from qcc.autotune.cost_model.base import Prediction
 from qcc.autotune.cost_model.boosted_trees import BoostedTrees, TreeOptions, isotonic
-from qcc.autotune.cost_model.ensemble import Ensemble
 from qcc.autotune.cost_model.gaussian_process import GaussianProcess
 from qcc.autotune.features import Encoder
 from qcc.autotune.search.guided import log_improvement
-from qcc.autotune.views import Views
 from qcc.dialects.knobs import Knob, Space
 
 
@@ -37,17 +35,16 @@ def test_a_gaussian_process_learns_and_knows_what_it_does_not_know(samples):
     assert (np.abs(near.mean - times[50:]) < 4 * near.deviation).mean() > 0.8
 
 
-@pytest.mark.parametrize("groups", [[0, 1, 2, 3], [0, 1, 1, 0]])
-def test_the_gradient_is_that_of_the_loss(samples, groups):
-    features, times, groups = samples[0][:20], samples[1][:20], np.array(groups)
-    at = np.array([*[0.2, 0.9, 1.3, 0.5][: groups.max() + 1], 0.4, -2.0])
-    centre, spread = np.array([0.7] * (len(at) - 2) + [0.0, -4.0]), np.ones(len(at))
+def test_the_gradient_is_that_of_the_loss(samples):
+    features, times = samples[0][:20], samples[1][:20]
+    centre, spread = np.array([0.7, 0.7, 0.7, 0.7, 0.0, -4.0]), np.ones(6)
+    at = np.array([0.2, 0.9, 1.3, 0.5, 0.4, -2.0])
 
     def loss(logs):
-        return gaussian_process._loss(logs, features, times, groups, centre, spread)[0]
+        return gaussian_process._loss(logs, features, times, centre, spread)[0]
 
-    exact = gaussian_process._loss(at, features, times, groups, centre, spread)[1]
-    steps = 1e-5 * np.eye(len(at))
+    exact = gaussian_process._loss(at, features, times, centre, spread)[1]
+    steps = 1e-5 * np.eye(6)
     slopes = np.array([(loss(at + step) - loss(at - step)) / 2e-5 for step in steps])
     np.testing.assert_allclose(exact, slopes, rtol=1e-4, atol=1e-5)
 
@@ -154,45 +151,3 @@ def test_the_fastest_are_told_apart(objective):
     fastest = model.predict(features).mean[:60]
     assert len(np.unique(fastest)) > 20
     assert fastest[:10].mean() < fastest[30:40].mean()
-
-
-def test_an_ensemble_is_unsure_where_its_models_differ(samples):
-    features, times = samples
-    here, there = np.arange(2), np.arange(2, 4)
-    both = Ensemble(((GaussianProcess(), here), (GaussianProcess(), there)))
-    both.update(features, times)
-    parts = [GaussianProcess(), GaussianProcess()]
-    parts[0].update(features[:, here], times)
-    parts[1].update(features[:, there], times)
-    one, other = parts[0].predict(features[:, here]), parts[1].predict(features[:, there])
-    told = both.predict(features)
-    np.testing.assert_allclose(told.mean, (one.mean + other.mean) / 2)
-    apart = ((one.mean - other.mean) / 2) ** 2
-    np.testing.assert_allclose(
-        told.deviation**2, (one.deviation**2 + other.deviation**2) / 2 + apart
-    )
-
-
-def test_views_show_products_to_trees_and_values_to_processes():
-    knobs = (
-        Knob("wide", (1, 2, 4)),
-        Knob("high", (1, 4, 8, 12)),
-        Knob("odd", (3, 4)),
-        Knob("order", ("row", "column")),
-    )
-    space = Space("made up", knobs)
-    grid = np.stack(np.meshgrid(*(range(len(each.values)) for each in knobs)), -1).reshape(-1, 4)
-    views = Views.of(space, grid)
-    features = views(grid)
-    names = np.array(views.scaled.names)
-    assert {"wide*high", "wide/high"} == {*names[views.of_trees]} & {*views.products}
-    assert not {*names[views.of_processes[: -views.values]]} & {*views.products}
-    product = features[:, list(names).index("wide*high")]
-    points = np.log2([4 ** (c[0] / 2) * knobs[1].values[c[1]] for c in grid])
-    assert np.corrcoef(product, points)[0, 1] == pytest.approx(1.0)
-    shown = features[:, views.of_processes][:, -views.values :]
-    assert shown.shape[1] == 3 + 4
-    assert len(set(views.groups[-7:].tolist())) == 2
-    same, other = shown[grid[:, 1] == 0], shown[grid[:, 1] == 1]
-    assert np.ptp(same[:, 3:], axis=0).max() == 0
-    assert np.linalg.norm(same[0, 3:] - other[0, 3:]) == pytest.approx(2.0)
