@@ -51,7 +51,8 @@ def runners(
     """Everything that is to be run: strategy, space, run of one seed."""
     for subject in subjects:
         for strategy in options.strategies:
-            yield strategy, subject, own_runner(subject, strategy)
+            name = strategy if options.batch == BATCH else f"{strategy} by {options.batch}"
+            yield name, subject, own_runner(subject, strategy, options.batch)
         if options.kernel_tuner and subject.path is not None:
             for strategy in KERNEL_TUNER_STRATEGIES:
                 yield f"kernel tuner {strategy}", subject, peer_runner(subject.path, strategy)
@@ -65,6 +66,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("place", help=f"folder of recordings, or {MADE_UP}")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=BATCH, help="proposals of qcc at a time")
     parser.add_argument("--strategies", nargs="+", default=list(OURS), choices=sorted(SEARCHES))
     parser.add_argument("--kernel-tuner", action="store_true")
     parser.add_argument("--transfer", action="store_true")
@@ -98,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
         shown.append(stop_table(claims(subjects, state, seeds, console)))
     if options.overhead:
         shown.append(overhead(options.strategies))
-    title = f"up to {len(seeds)} seeds, {BUDGET} measurements, {BATCH} proposed at a time"
+    title = f"up to {len(seeds)} seeds, {BUDGET} measurements, {options.batch} proposed at a time"
     for table in shown:
         console.print(table.rich(title))
     if options.output is not None:

@@ -68,11 +68,11 @@ def _done(recording: Recording, trials: Trials) -> bool:
     return trials.best is not None and trials.best.seconds == recording.optimum
 
 
-def own_runner(subject: Subject, strategy: str) -> Runner:
+def own_runner(subject: Subject, strategy: str, batch: int = BATCH) -> Runner:
     def run(seed: int) -> Curve:
         space = subject.recording.space
         search = SEARCHES[strategy].make(space, np.random.default_rng(seed))
-        return replayed(subject.recording, search, BATCH)
+        return replayed(subject.recording, search, batch)
 
     return run
 
