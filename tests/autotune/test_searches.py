@@ -6,7 +6,7 @@ import pytest
 from qcc.autotune.cost_model.boosted_trees import BoostedTrees, TreeOptions
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.search.distinctive import covered, evolved, novelty
-from qcc.autotune.search.guided import GuidedOptions, GuidedSearch
+from qcc.autotune.search.guided import GuidedOptions, GuidedSearch, trusted
 from qcc.autotune.transfer import Sources
 from qcc.autotune.trials import Trial, Trials
 from qcc.dialects.knobs import Configs, Constraint, Knob, Space
@@ -110,6 +110,17 @@ def test_what_other_devices_know_saves_measurements():
     with_others = np.median([reached(transferred, seed) for seed in range(3)])
     without = np.median([reached(SEARCHES["distinctive"].make, seed) for seed in range(3)])
     assert with_others < 0.6 * without
+
+
+def test_a_misleading_source_loses_its_trust():
+    rng = np.random.default_rng(0)
+    right, wrong = rng.random(24), 3 * rng.random(24)
+    known = np.stack([right, wrong], axis=1)
+    np.testing.assert_allclose(trusted(known[:1], right[:1]), [0.5, 0.5])
+    many = trusted(known, right)
+    assert many[0] > 0.9
+    assert many[1] < 0.05
+    assert trusted(np.zeros((24, 0)), right).shape == (0,)
 
 
 def test_distinctive_candidates_cover_more_values():
