@@ -18,16 +18,21 @@ Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class LayerData:
-    """Inputs and stored tensors; the result `expected`, from which each may be `bound` away."""
+    """
+    Inputs and stored tensors; the result `expected`, from which each may be `bound` away. With
+    `picked` these are so many rows of the result alone.
+    """
 
     inputs: list[np.ndarray]
     stored: Mapping[str, np.ndarray]
     expected: np.ndarray
     bound: np.ndarray
+    picked: np.ndarray | None = None
 
     def wrong(self, found: np.ndarray) -> str:
         """How results differ by more than sums of any order may; empty if they do not."""
-        error = np.abs(found.astype(np.float64).reshape(self.expected.shape) - self.expected)
+        rows = found if self.picked is None else found[self.picked]
+        error = np.abs(rows.astype(np.float64).reshape(self.expected.shape) - self.expected)
         wrong = int(np.count_nonzero(~(error <= self.bound)))
         if not wrong:
             return ""

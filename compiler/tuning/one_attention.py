@@ -26,6 +26,8 @@ from ..cuda.build import code_of
 from .attention_reference import Seen, exact
 from .layer_data import LayerData
 
+MOST_SCORES = 1 << 24
+"""That the reference computes."""
 MOST_EXCERPT = 1 << 14
 """Keys of what the emulator checks."""
 DTYPES: dict[str, Any] = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
@@ -62,13 +64,25 @@ class OneAttention:
         keys, key = stored_rows(rng, p, p.keys, p.planes, self.capacity)
         values, value = stored_rows(rng, p, p.values, p.planes, self.capacity)
         by_query = query.reshape(p.planes, p.group, self.queries, -1)
-        last = self.past + np.arange(self.queries)
-        positions = last if p.causal else np.full(self.queries, self.keys - 1)
-        seen = Seen(by_query, key[:, : self.keys], value[:, : self.keys], positions)
+        planes, queries = self._sampled()
+        positions = self.past + queries if p.causal else np.full(len(queries), self.keys - 1)
+        some = by_query[planes][:, :, queries]
+        seen = Seen(some, key[planes, : self.keys], value[planes, : self.keys], positions)
         expected, bound = exact(p, seen)
+        places = np.arange(p.planes * p.rows).reshape(by_query.shape[:3])
+        picked = places[planes][:, :, queries].reshape(-1)
         flags = {"key_flags": np.zeros((p.planes * self.capacity, 1), np.float32)}
         given = {"query": query, **keys, **values, **flags}
-        return LayerData([given[name] for name in self.inputs], {}, expected, bound)
+        inputs = [given[name] for name in self.inputs]
+        wide = (len(picked), -1)
+        return LayerData(inputs, {}, expected.reshape(wide), bound.reshape(wide), picked)
+
+    def _sampled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Planes and queries to compare: all, or of many scores some, the last ones included."""
+        p, scores = self.problem, max(1, MOST_SCORES // self.keys)
+        planes = np.arange(p.planes)[-max(1, scores // p.rows) :]
+        count = min(self.queries, max(1, scores // (len(planes) * p.group)))
+        return planes, np.unique(np.linspace(0, self.queries - 1, count).round().astype(int))
 
     @property
     def inputs(self) -> list[str]:
@@ -119,7 +133,7 @@ class OneAttention:
         result: ir.Type,
     ) -> ir.Value:
         p, s = self.problem, schedule
-        grid = -(-p.rows // s.block_rows), p.planes, s.splits * p.parts
+        grid = -(-p.rows // s.block_rows) * p.planes, 1, s.splits * p.parts
         if fold is None:
             return self._launch(attention, grid, given, {"result": Write(0)}, [Made(result)])[0]
         count = p.planes * p.rows * s.splits
@@ -127,7 +141,7 @@ class OneAttention:
         writes: dict[str, Argument] = {name: Write(place) for place, name in enumerate(PARTIALS)}
         parts = self._launch(attention, grid, given, writes, partials)
         folded = given | dict(zip(PARTIALS, parts, strict=True))
-        grid = -(-p.rows // FOLD_ROWS), p.planes, p.parts
+        grid = -(-p.rows // FOLD_ROWS) * p.planes, 1, p.parts
         return self._launch(fold, grid, folded, {"result": Write(0)}, [Made(result)])[0]
 
     def _launch(

@@ -14,9 +14,10 @@ import qcc
 from qcc.autotune.database import Collection, Database, Entry
 from qcc.autotune.measure.backend import Refused
 from qcc.autotune.measurement import Measurement
-from qcc.compiler.tuning import cuda_backend
+from qcc.compiler.tuning import cuda_backend, one_attention
 from qcc.compiler.tuning.cuda_backend import CudaBackend
 from qcc.compiler.tuning.cuda_families import FAMILIES, device_text, linear_task
+from qcc.compiler.tuning.one_attention import OneAttention
 from qcc.compiler.tuning.stored_cuda_schedules import StoredCudaSchedules
 from qcc.dialects.tile.attention_problem import AttentionProblem, AttentionSchedule, Rows
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
@@ -59,6 +60,7 @@ def test_layers_take_what_was_tuned_for_their_problem():
 
 CONV = ConvProblem(Window(8, 24, (3, 3), padding=(1, 1)), "int8", 30)
 PROMPT = AttentionProblem(Rows.of("key", 32, None), Rows.of("value", 32, None), 0.2, 2, 66, 2)
+SIX = [0, 8, 16, 23, 31, 39]
 NARROW = ConvSchedule(1, 1, 16, 16, 64, 3)
 SHARED = AttentionSchedule(2, 16, 32, 3, splits=2, share_keys=True)
 
@@ -115,3 +117,21 @@ def test_compile_takes_them(tmp_path: Path) -> None:
     [found] = module.report["schedules"]["layers"]
     assert (found["source"], found["schedule"]) == ("tuned.db", values_of(OTHER))
     np.testing.assert_allclose(np.asarray(module(x)), layer(x).detach(), atol=0.05)
+
+
+def test_of_long_attention_some_queries_are_compared_the_last_ones_too():
+    rows = Rows.of("key", 16, None), Rows.of("value", 16, None)
+    one = OneAttention(AttentionProblem(*rows, 0.25, 2, rows=2 * 40, planes=3), keys=100)
+    whole = one.data()
+    assert whole.picked is not None
+    assert list(whole.picked) == list(range(3 * 80))
+    with patch.object(one_attention, "MOST_SCORES", 100 * 12):
+        some = one.data()
+    assert some.picked is not None
+    assert list(some.picked) == [160 + 40 * head + at for head in (0, 1) for at in SIX]
+    np.testing.assert_array_equal(some.expected, whole.expected[some.picked])
+    found = np.zeros((3 * 80, 16))
+    found[some.picked] = some.expected
+    assert some.wrong(found) == ""
+    found[239] += 1
+    assert "16 of 192 results differ" in some.wrong(found)
