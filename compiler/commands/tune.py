@@ -113,7 +113,7 @@ def _tune(args: argparse.Namespace, console: Console) -> int:
 
 
 def _replay(args: argparse.Namespace, console: Console) -> int:
-    from ..tuning.replaying import SHARES, replay
+    from ..tuning.replaying import replay, replay_report
 
     if args.model is not None:
         raise UsageError(
@@ -123,27 +123,7 @@ def _replay(args: argparse.Namespace, console: Console) -> int:
             next_step="qcc tune --replay FILE…",
         )
     found = replay(args.replay, _strategy(args.strategy), _session_options(args))
-    tuned, recording = found.tuned, found.recording
-    best = tuned.trials.best
-    row = {
-        "space": recording.space.name,
-        "device": recording.device,
-        "configs": len(recording.configs),
-        "trials": len(tuned.trials),
-        "best_s": best.seconds if best else None,
-        "optimum_s": recording.optimum,
-        "of_optimum": found.share,
-        **{f"until_{share:.0%}": found.until(share) for share in SHARES},
-        "values": recording.space.values(best.config) if best else {},
-        "stopped": tuned.stopped,
-        "learnt_from": {
-            str(each.task.problem["space"]): len(each.trials) for each in tuned.job.others
-        },
-    }
-    shown = row | {"of_optimum": f"{found.share:.3f}"}
-    columns = [name for name in row if name not in ("values", "learnt_from")]
-    values = " ".join(f"{name}={value}" for name, value in row["values"].items())
-    console.result(row, f"{table([shown], columns)}\nbest: {values}")
+    console.result(*replay_report(found))
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from ...autotune.task import Task
 from ...autotune.trials import Trial, Trials
 from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
 from ...dialects.errors import UsageError
+from ..console import table
 from .session import SessionOptions
 
 SHARES = (0.95, 0.99)
@@ -102,3 +104,28 @@ def _related(names: tuple[str, ...], other: Recording, first: Recording) -> Rela
     legal = first.space.legal(Trials(trials).configs)
     kept = [trial for trial, good in zip(trials, legal, strict=True) if good]
     return Related(Task("replay", {"space": other.space.name}, device=other.device), Trials(kept))
+
+
+def replay_report(found: Replayed) -> tuple[dict[str, Any], str]:
+    """For programs and for people."""
+    tuned, recording = found.tuned, found.recording
+    best = tuned.trials.best
+    row = {
+        "space": recording.space.name,
+        "device": recording.device,
+        "configs": len(recording.configs),
+        "trials": len(tuned.trials),
+        "best_s": best.seconds if best else None,
+        "optimum_s": recording.optimum,
+        "of_optimum": found.share,
+        **{f"until_{share:.0%}": found.until(share) for share in SHARES},
+        "values": recording.space.values(best.config) if best else {},
+        "stopped": tuned.stopped,
+        "learnt_from": {
+            str(each.task.problem["space"]): len(each.trials) for each in tuned.job.others
+        },
+    }
+    shown = row | {"of_optimum": f"{found.share:.3f}"}
+    columns = [name for name in row if name not in ("values", "learnt_from")]
+    values = " ".join(f"{name}={value}" for name, value in row["values"].items())
+    return row, f"{table([shown], columns)}\nbest: {values}"
