@@ -127,7 +127,7 @@ class Ending:
     arrays: Sequence[ir.Value] = ()
 
 
-def ending_of(op: qcc.Conv2dOp) -> Ending:
+def take_ending(op: qcc.Conv2dOp) -> Ending:
     """What can be computed in the kernel of `op`, which moves to where that is defined."""
     found = _found(op)
     if found is None:

@@ -12,7 +12,7 @@ from ...dialects import qcc
 from ...dialects.formats.panels import PANEL_ROWS
 from .call_site import CallSite, replace_op
 from .column_convolution import ColumnConvolution
-from .conv_epilogue import Ending, ending_of, replace_ended
+from .conv_epilogue import Ending, replace_ended, take_ending
 from .emit import Val, maximum, size
 from .library import grain_of
 from .padded_copy import PaddedCopy, padding_launcher
@@ -33,7 +33,7 @@ def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
         _by_columns(site, op, window, (address, bias))
         replace_op(op, value)
         return
-    ending = ending_of(op)
+    ending = take_ending(op)
     _by_panels(site, op, window, (address, bias), ending)
     replace_ended(op, ending, value)
 

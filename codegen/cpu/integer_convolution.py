@@ -24,7 +24,7 @@ from .byte_dots import ByteSum, SignedUnit
 from .byte_planes import CHANNELS, ZERO_POINT, BytePlanes, byte_planes_launcher
 from .call_site import CallSite, parameter_symbol
 from .channel_columns import store_columns
-from .conv_epilogue import Epilogue, Finish, ending_of, replace_ended
+from .conv_epilogue import Epilogue, Finish, replace_ended, take_ending
 from .emit import (
     LANES,
     Ptr,
@@ -99,7 +99,7 @@ class IntegerConvolutions:
         weight = _reader(site.library, op)
         images = _images(quantize, window, weight)
         tile = _tile(site.library, static_extent(op.result, 3))
-        ending = ending_of(op)
+        ending = take_ending(op)
         facts = op.bias is not None, *tile, ending.epilogue
         convolution = _Convolution(window, images, weight, *facts)
         batch, _, rows, columns = (site.extent(quantize.source, axis) for axis in range(4))

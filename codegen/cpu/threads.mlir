@@ -161,7 +161,7 @@ llvm.func internal @pool_announce(%ticket: i64) {
 // Runs function(arguments, begin, end) over [0, total) and returns when all of it is done.
 //
 // Chunks are of at least `grain`, and no more than eight for each thread.
-llvm.func internal @qcc_parallel_for(%function: !llvm.ptr, %arguments: !llvm.ptr, %total: i64, %grain: i64) {
+llvm.func internal @qcc_parallel_for(%function: !llvm.ptr, %arguments: !llvm.ptr, %total: i64, %grain: i64) attributes {no_inline} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %turns = llvm.mlir.constant(8 : i64) : i64
