@@ -29,8 +29,6 @@ from .pim_rounds import Place, each_round
 from .pim_writer import Words, Writer, unrolled
 
 WORD = (1 << 32) - 1
-AHEAD = 2
-"""Words of entries that compilers may load ahead."""
 BYTE_START = 0x80808080
 BYTE_PAIRS = 0x00FF00FF
 BYTE_BIAS = 0x00800080
@@ -243,8 +241,7 @@ class _Fly:
                 out.lookup(total, code, group * size, stride=s.words, displacement=word)
                 for word, total in enumerate(totals)
             ]
-            if (group + 1) % max(1, AHEAD // s.words) == 0:
-                pim.OrderOp()
+            pim.OrderOp()
         return totals
 
     def halves(self, words: Words) -> Words:
