@@ -172,8 +172,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  on the host: {reasons.count(reason):4} x {reason}"
     sums = sum(row["sums"] for row in rows)
     same = "equal the interpreter's" if report["equal"] else "DIFFER from the interpreter's"
-    parts = " and token by token" if report["steps"] else ""
-    yield f"  {sums} sums of DPUs equal NumPy's; outputs whole{parts}: {same} bit for bit"
+    parts = ", whole and token by token," if report["steps"] else ""
+    yield f"  {sums} sums of DPUs{parts} equal NumPy's; outputs {same} bit for bit"
     yield (f"  compiled in {report['compile_s']:.0f} s, ran in {report['run_s']:.0f} s, of which "
            f"emulators {report['emulators_s']:.0f} s")  # fmt: skip
 
