@@ -8,7 +8,8 @@ benchmark hub for auto-tuning, doi 10.5281/zenodo.15364124, or `made-up`: kernel
 do not exist (benchmarks/made_up_kernels.py), on which the options of qcc's searches were chosen.
 Runs are kept in --state, so that a stopped benchmark goes on where it was. With --kernel-tuner its
 strategies are run through its own package, if that is installed, on the same files. With --transfer
-each space is tuned with what the other spaces of the same knobs know. With --stop the claims of the
+each space is tuned with what the other spaces of the same knobs know. With --batch qcc's searches
+propose so many at a time, in rows of their own where that is not 4. With --stop the claims of the
 early stop are compared with what came true. --overhead adds what proposals take on a space
 of 1e12 points. --output writes what is printed as Markdown.
 """
@@ -39,7 +40,7 @@ from benchmarks.tuning_runs import (
     transfer_runner,
 )
 from benchmarks.tuning_stops import claims, stop_table
-from benchmarks.tuning_tables import Curves, Table, tables
+from benchmarks.tuning_tables import BY, Curves, Table, tables
 from qcc.autotune.search import SEARCHES
 
 OURS = ("distinctive", "guided", "model-annealing", "evolution", "annealing", "random")
@@ -51,8 +52,9 @@ def runners(
     """Everything that is to be run: strategy, space, run of one seed."""
     for subject in subjects:
         for strategy in options.strategies:
-            name = strategy if options.batch == BATCH else f"{strategy} by {options.batch}"
-            yield name, subject, own_runner(subject, strategy, options.batch)
+            for batch in options.batch:
+                name = strategy if batch == BATCH else f"{strategy}{BY}{batch}"
+                yield name, subject, own_runner(subject, strategy, batch)
         if options.kernel_tuner and subject.path is not None:
             for strategy in KERNEL_TUNER_STRATEGIES:
                 yield f"kernel tuner {strategy}", subject, peer_runner(subject.path, strategy)
@@ -66,7 +68,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("place", help=f"folder of recordings, or {MADE_UP}")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=BATCH, help="proposals of qcc at a time")
+    parser.add_argument(
+        "--batch", nargs="+", type=int, default=[BATCH], help="proposals of qcc at a time"
+    )
     parser.add_argument("--strategies", nargs="+", default=list(OURS), choices=sorted(SEARCHES))
     parser.add_argument("--kernel-tuner", action="store_true")
     parser.add_argument("--transfer", action="store_true")
@@ -97,10 +101,10 @@ def main(words: Sequence[str] | None = None) -> int:
             ]
     shown = tables({each.name: each.recording for each in subjects}, curves)
     if options.stop:
-        shown.append(stop_table(claims(subjects, state, seeds, console)))
+        shown.append(stop_table(claims(subjects, state, seeds, console, kept=options.kept)))
     if options.overhead:
         shown.append(overhead(options.strategies))
-    title = f"up to {len(seeds)} seeds, {BUDGET} measurements, {options.batch} proposed at a time"
+    title = f"up to {len(seeds)} seeds, {BUDGET} measurements, {BATCH} proposed at a time"
     for table in shown:
         console.print(table.rich(title))
     if options.output is not None:

@@ -33,12 +33,23 @@ class Claims:
 
 
 def claims(
-    subjects: Sequence[Subject], state: State, seeds: Sequence[int], console: Console
+    subjects: Sequence[Subject],
+    state: State,
+    seeds: Sequence[int],
+    console: Console,
+    *,
+    kept: bool,
 ) -> Iterator[Claims]:
-    jobs = [(subject, seed) for subject in subjects for seed in seeds]
+    """With `kept`, of those runs that the state has."""
+    jobs = [
+        (subject, seed)
+        for subject in subjects
+        for seed in seeds
+        if not kept or state.has("stop", subject.name, seed)
+    ]
     for subject, seed in track(jobs, "stopping", console=console, transient=True):
-        kept = state.kept(f"stop/{subject.name}/{seed}", lambda: _run(subject, seed))  # noqa: B023
-        yield Claims(subject.name, *(tuple(kept[name]) for name in _NAMES))
+        run = state.kept(f"stop/{subject.name}/{seed}", lambda: _run(subject, seed))  # noqa: B023
+        yield Claims(subject.name, *(tuple(run[name]) for name in _NAMES))
 
 
 _NAMES = ("trials", "believed", "chance", "since", "better")

@@ -15,7 +15,9 @@ from qcc.autotune.score import measurements_to, methodology_score
 
 Curves = dict[tuple[str, str], list[NDArray[np.float64]]]
 Cells = Mapping[tuple[str, str], float]
-PEER = "kernel tuner "
+OURS = ("distinctive", "guided", "transfer")
+BY = " by "
+"""Between a search's name and how many it proposes at a time."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +83,23 @@ def _geometric(counts: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(np.minimum(counts, BUDGET)))))
 
 
+def _is_rival(strategy: str) -> bool:
+    return strategy.split(BY)[0] not in OURS
+
+
 def _against_peers(names: Sequence[str], cells: Cells) -> Table:
     """Our measurements by those of the best other search, of the same name and of each space."""
-    ours = ("distinctive", "guided", "transfer")
     ran = dict.fromkeys(strategy for strategy, _ in cells)
     whole = [s for s in ran if all((s, name) in cells for name in names)]
     rows = []
-    for own in (s for s in whole if s in ours):
+    for own in (s for s in whole if s in OURS):
         row = [cells[own, name] for name in names]
-        rivals = [s for s in whole if s not in ours]
+        rivals = [s for s in whole if _is_rival(s)]
         if not rivals:
             continue
         best = min(rivals, key=lambda s: _geometric([cells[s, name] for name in names]))
         least = [
-            min(BUDGET, *(cells[s, name] for s in ran if s not in ours and (s, name) in cells))
+            min(BUDGET, *(cells[s, name] for s in ran if _is_rival(s) and (s, name) in cells))
             for name in names
         ]
         for rival, counts in (

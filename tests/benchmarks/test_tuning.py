@@ -41,6 +41,21 @@ def test_a_table_for_each_question(folder, capsys):
     assert sum("steps" in json.loads(line) for line in kept) == 12
 
 
+def test_other_batches_have_rows_and_are_no_rivals(folder, capsys):
+    state = ["--seeds", "1", "--state", str(folder / "s")]
+    some = ["--strategies", "random", "distinctive", "--batch", "4", "8"]
+    output = folder / "table.md"
+    assert tuning.main([str(folder), *state, *some, "--stop", "--output", str(output)]) == 0
+    first = output.read_text()
+    assert "| distinctive by 8 |" in first
+    assert "distinctive / random" in first
+    capsys.readouterr()
+    with_more = ["--seeds", "3", "--state", str(folder / "s"), "--kept"]
+    assert tuning.main([str(folder), *with_more, *some, "--stop", "--output", str(output)]) == 0
+    again = output.read_text()
+    assert again.splitlines()[3:] == first.splitlines()[3:]
+
+
 def test_runs_that_are_kept_are_not_repeated(folder, monkeypatch):
     words = [str(folder), "--seeds", "1", "--strategies", "random", "--state", str(folder / "s")]
     assert tuning.main(words) == 0
