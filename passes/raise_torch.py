@@ -3,7 +3,7 @@ Raise the torch ops that qcc owns to the qcc dialect.
 
     torch.aten.linear %x, %w, %b        =>   qcc.linear
     torch.aten.scaled_dot_product_…     =>   qcc.attention
-    torch.aten.conv2d, mm, bmm, layer_norm, rms_norm, embedding likewise
+    torch.aten.conv2d, mm, bmm, embedding likewise; norms: raise_norms.py
     torch.aten.gelu %x, "tanh"          =>   elementary torch ops (tanh_gelu.py)
 
 Exact in fp32, where each qcc op is defined as the torch op. In fp16, bf16 and, where the options
@@ -22,6 +22,7 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.torch_types import builtin_tensor_type, is_tensor
 from .raise_attention import raise_attention
+from .raise_norms import NORM_RULES
 from .raiser import (
     FLOATS,
     TRANSPOSES,
@@ -33,7 +34,7 @@ from .raiser import (
     unconverted,
 )
 from .tanh_gelu import tanh_gelu
-from .torch_constants import float_constant, int_constant, int_list, is_none, producer
+from .torch_constants import int_constant, int_list, producer
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,40 +194,6 @@ def _pair(values: Sequence[int] | None) -> list[int]:
     return list(values) if len(values) == 2 else [values[0], values[0]]
 
 
-def raise_layer_norm(at: Raiser) -> ir.Value | None:
-    source, shape, weight, bias, epsilon, *_ = at.op.operands
-    axes, number = int_list(shape), float_constant(epsilon)
-    if axes is None or number is None or not at.floats(source, weight, bias):
-        return None
-    return qcc.LayerNormOp(
-        at.tensor(source, axes),
-        ir.FloatAttr.get_f64(number),
-        _axes(axes),
-        at.result_type,
-        weight=at.optional(weight),
-        bias=at.optional(bias),
-    ).result
-
-
-def raise_rms_norm(at: Raiser) -> ir.Value | None:
-    source, shape, weight, epsilon = at.op.operands
-    axes = int_list(shape)
-    number = 2.0**-23 if is_none(epsilon) else float_constant(epsilon)
-    if axes is None or number is None or not at.floats(source, weight):
-        return None
-    return qcc.RmsNormOp(
-        at.tensor(source, axes),
-        ir.FloatAttr.get_f64(number),
-        _axes(axes),
-        at.result_type,
-        weight=at.optional(weight),
-    ).result
-
-
-def _axes(shape: Sequence[int]) -> ir.IntegerAttr:
-    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), len(shape))
-
-
 def raise_embedding(at: Raiser) -> ir.Value | None:
     table, indices, *_ = at.op.operands
     if not at.floats(table) or rank(table) != 2 or static_sizes(table) is None:
@@ -247,16 +214,15 @@ def raise_gelu(at: Raiser) -> ir.Value | None:
 
 
 RULES: dict[str, Callable[[Raiser], ir.Value | None]] = {
+    **NORM_RULES,
     "torch.aten.addmm": raise_addmm,
     "torch.aten.bmm": raise_bmm,
     "torch.aten.conv2d": raise_conv2d,
     "torch.aten.convolution": raise_convolution,
     "torch.aten.embedding": raise_embedding,
     "torch.aten.gelu": raise_gelu,
-    "torch.aten.layer_norm": raise_layer_norm,
     "torch.aten.linear": raise_linear,
     "torch.aten.matmul": raise_matmul,
     "torch.aten.mm": raise_mm,
-    "torch.aten.rms_norm": raise_rms_norm,
     "torch.aten.scaled_dot_product_attention": raise_attention,
 }
