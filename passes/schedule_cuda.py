@@ -8,6 +8,7 @@ from ..dialects.bindings import Operation
 from .choosers import DEFAULTS, Choosers
 from .expand_lookups import expand_lookups
 from .expand_norms import expand_norms
+from .expand_products import expand_products
 from .expand_roundings import expand_roundings
 from .expand_sorts import expand_sorts
 from .launching import Scheduling
@@ -27,6 +28,7 @@ def cuda_passes(options: Scheduling, choosers: Choosers = DEFAULTS) -> dict[str,
         "schedule-attention": schedule_attention(options, choosers.attention),
         "schedule-conv2d": schedule_conv2d(options, choosers.conv2d),
         "schedule-matmul": schedule_matmul(options),
+        "expand-products": expand_products,
         "schedule-linear": schedule_linear(linear),
         "expand-lookups": expand_lookups,
         "expand-norms": expand_norms,

@@ -141,3 +141,27 @@ def test_stacks_of_matrices(left: tuple[int, ...], right: tuple[int, ...]) -> No
     module = qcc.compile(Product(), (a, b))
     assert torch.allclose(module(a, b), a @ b, rtol=1e-4, atol=1e-5)
     assert module(a, b).shape == (a @ b).shape
+
+
+class Similarity(nn.Module):
+    """A layer's results, and those of another input, as the matrix of a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(16, 8), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor, y: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = self.left(x), self.right(y)
+        return left @ right.t(), nn.functional.linear(left, right, bias)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda:emulate"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+def test_a_matrix_that_the_model_computes(target: str, kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Similarity().eval().to(kind)
+    inputs = tuple(torch.randn(*shape, dtype=kind) for shape in ((4, 16), (6, 12), (6,)))
+    module = qcc.compile(model, inputs, target=target)
+    close = {"rtol": 2e-2, "atol": 5e-3} if "cuda" in target or kind == torch.float16 else {}
+    for found, expected in zip(module(*inputs), model(*inputs), strict=True):
+        torch.testing.assert_close(found, expected.detach(), **close)
