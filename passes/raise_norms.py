@@ -184,7 +184,7 @@ def _with_part(at: Raiser, part: str) -> ir.Value | None:
     """A norm that nothing else reads, with a vector of its columns as its `part`."""
     for normed, vector in (at.op.operands[:2], at.op.operands[1::-1]):
         norm = _norm(normed)
-        if norm is None or getattr(norm, part, 0) is not None or not is_tensor(vector.type):
+        if norm is None or not is_tensor(vector.type) or _given(norm, part):
             continue
         columns = [ir.RankedTensorType(norm.result.type).shape[-1]]
         if element_of(vector) != "f32" or list(builtin_tensor_type(vector.type).shape) != columns:
@@ -195,6 +195,11 @@ def _with_part(at: Raiser, part: str) -> ir.Value | None:
             del given["bias"]
         return type(norm)(norm.input, norm.epsilon, norm.axes, norm.result.type, **given).result
     return None
+
+
+def _given(norm: Any, part: str) -> bool:
+    """Whether a norm has that part, cannot have it, or has a bias, which comes after a weight."""
+    return getattr(norm, part, 0) is not None or getattr(norm, "bias", None) is not None
 
 
 def _norm(value: ir.Value) -> Any:

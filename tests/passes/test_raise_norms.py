@@ -92,6 +92,21 @@ def test_what_is_no_norm(name: str) -> None:
     assert norms(OTHERS[name]) == []
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda x, w, b: (nn.functional.layer_norm(x, (COLUMNS,)) + b) * w,
+        lambda x, w, b: nn.functional.layer_norm(x, (COLUMNS,), None, b) * w,
+    ],
+    ids=["added", "given"],
+)
+def test_a_weight_behind_the_bias_stays_apart(spelling: Spelling) -> None:
+    torch.manual_seed(0)
+    model, x = Model(spelling).eval(), torch.randn(5, COLUMNS)
+    assert norms(spelling)[0][0] == "layer_norm"
+    torch.testing.assert_close(qcc.compile(model, (x,))(x), model(x).detach())
+
+
 def test_a_norm_that_others_read_keeps_its_weight_apart() -> None:
     def twice(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         normed = x * torch.rsqrt(spread(x))
