@@ -145,21 +145,21 @@ def _launched(
 ) -> ir.Value:
     """What the kernel makes of the operands of a layer, `source` in place of the input."""
     tokens = rows_of(source)
-    columns, strips, splits = pieces(tokens, kernel.schedule.tokens), kernel.strips, kernel.splits
-    partials = product([columns, 4 * kernel.partial_words])
+    tiles, strips, splits = pieces(tokens, kernel.schedule.tokens), kernel.strips, kernel.splits
+    partials = product([tiles, 4 * kernel.partial_words])
     known: dict[str, Argument] = {
         "y": Write(0),
         "workspace": Scratch(partials),
-        "arrivals": Scratch(product([columns, 4 * strips * (splits > 1)]), counters=True),
+        "arrivals": Scratch(product([tiles, 4 * strips * (splits > 1)]), counters=True),
         "tokens": Number(tokens),
     }
     packed = qcc.is_packed(source.type)
     part = qcc.format_of(source).code_part if packed else None
     known["x"] = Read(source, part)
     for box in kernel.maps:
-        columns = qcc.logical_type(source.type).shape[-1]
+        width = qcc.logical_type(source.type).shape[-1]
         known[box.argument] = TensorMap(
-            source, tokens, columns, box.element_bytes, box.box, box.swizzle, part
+            source, tokens, width, box.element_bytes, box.box, box.swizzle, part
         )
     if packed:
         scales = [scale.role for scale in qcc.format_of(source).block_scales]
@@ -171,7 +171,7 @@ def _launched(
     if kernel.table:
         known["table"] = Read(words(kernel.table))
     arguments = [known.get(name) or Read(op.weight, name) for name in kernel.arguments]
-    shape = Shape((columns, strips, splits), kernel.threads, kernel.shared_bytes)
+    shape = Shape((tiles, strips, splits), kernel.threads, kernel.shared_bytes)
     [result] = launch(kernel.kernel, shape, arguments, [like(source, op.result.type)], op)
     return result
 

@@ -5,6 +5,7 @@ import pytest
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.regions import walk
 from qcc.dialects.tile.launch import Launch
 from qcc.passes.schedule_linear import LinearScheduling, schedule_linear
 
@@ -151,3 +152,21 @@ def test_refusals():
     plain = LAYERS.replace('!qcc.packed<tensor<48x128xf32>, "W">', "tensor<48x128xf16>")
     with pytest.raises(UnsupportedError, match="give the parameter a format"):
         scheduled(plain)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_100a"])
+def test_a_grid_is_what_the_kernel_counts_on(target: str) -> None:
+    """Of tokens, strips and splits, also where operands come by tensor maps, which have a width."""
+    text = LAYERS.replace("W", "int4<group=128>").replace("3x2x", "3x100x")
+    text = text.replace("x128xf", "x1024xf").replace("x48xf16", "x512xf16").replace("48x", "512x")
+    with make_context():
+        module = ir.Module.parse(text.replace("SEGMENTS", SEGMENTS))
+        schedule_linear(LinearScheduling(target))(module.operation, None)
+        ops = list(walk(module))
+        [kernel] = [op for op in ops if op.operation.name == "tile.kernel"]
+        launches = [op for op in ops if op.operation.name == "tile.launch"]
+        assert len(launches) == 2
+        for op in launches:
+            sizes = (each.owner.attributes["value"] for each in list(op.operation.operands)[:3])
+            grid = tuple(ir.IntegerAttr(size).value for size in sizes)
+            assert grid == Launch.of(kernel).grid(300)
