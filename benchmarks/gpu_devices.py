@@ -26,7 +26,7 @@ from qcc.codegen.cuda.toolchain import Job, build
 ROUNDS, WARM_UP = 15, 3
 LEAST_LAUNCHES = 20  # of a graph
 CACHES = 4  # times the L2 cache that rotating arguments take, so that none is found there
-MOST_COPIES = 64
+MOST_COPIES = 512
 
 
 class Device(Protocol):

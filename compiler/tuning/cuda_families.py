@@ -36,9 +36,13 @@ from .one_attention import OneAttention
 from .one_convolution import OneConvolution
 from .one_linear import OneLinear
 
-CODES = {"i8": "int8", "i4": "int4", "ui4": "uint4", "f8E4M3FN": "fp8_e4m3"}
+CODES = {"i8": "int8", "i4": "int4", "ui4": "pact4", "f8E4M3FN": "fp8_e4m3"}
 """The format of activations whose codes a linear layer multiplies, by the type of its operands."""
-IMAGE_CODES = {operand: f"{CODES[operand]}<group=tensor>" for operand in ("i8", "i4", "ui4")}
+IMAGE_CODES = {
+    "i8": "int8<group=tensor>",
+    "i4": "int4<group=tensor>",
+    "ui4": "pact4",
+}
 """Likewise of a convolution."""
 PAIRS = {"taps": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
 """Of a window, (rows, columns), with what a task leaves out."""

@@ -2,13 +2,14 @@
 Kernels of one layer on a GPU, timed without what stands around them.
 
 A graph launches the tuned kernels many times over copies of their memory that together are larger
-than the L2 cache: neither the host's calls nor a warm cache are timed. What rounds activations or
-converts results runs once before.
+than the L2 cache: neither the host's calls nor a warm cache are timed, but for memory so small that
+`MOST_COPIES` of it stay there. What rounds activations or converts results runs once before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from ...codegen.cuda.program import CudaCode
 from ..element_types import numpy_dtype
 from .layer_data import LayerData
 
-CACHES, MOST_COPIES = 4, 64
+CACHES, MOST_COPIES = 4, 512
 LEAST_LAUNCHES = 20
 
 
@@ -32,6 +33,15 @@ class Copy:
         self, code: CudaCode, data: LayerData, device: GpuDevice, steps: tuple[str, ...]
     ) -> None:
         self._device, self._held = device, []
+        self._workspace = Workspace(device)
+        with ExitStack() as failed:
+            failed.callback(self.close)
+            self._take(code, data, steps)
+            failed.pop_all()
+
+    def _take(self, code: CudaCode, data: LayerData, steps: tuple[str, ...]) -> None:
+        """All memory; `close` gives it back, also where some of it was not to be had."""
+        device = self._device
         stored = {("tensor", name): self._uploaded(data.stored[name]) for name in code.plan.tensors}
         constants = code.constants.items()
         stored |= {("constant", name): self._uploaded(array) for name, array in constants}
@@ -45,7 +55,6 @@ class Copy:
         dtypes = [numpy_dtype(output.element) for output in function.outputs]
         self._results = [np.empty(shape, d) for shape, d in zip(extents, dtypes, strict=True)]
         self._outputs = [self._allocated(each.nbytes) for each in self._results]
-        self._workspace = Workspace(device)
         self._arena = self._workspace.arena(self._situation.arena)
         self._counters = self._workspace.counters(self._whole.counter_bytes(self._situation))
         inputs = sum(array.nbytes for array in (*data.inputs, *self._results))
@@ -96,18 +105,21 @@ class Rotation:
         self._device = device
         wanted = -(-CACHES * device.driver.cache_bytes() // max(first.bytes, 1))
         self.copies = [first]
-        while len(self.copies) < min(wanted, MOST_COPIES):
-            self.copies.append(another())
-            self.copies[-1].run()
-        turns = -(-LEAST_LAUNCHES // len(self.copies))
-        self._launches = turns * len(self.copies)
+        with ExitStack() as failed:
+            failed.callback(self._close_copies)
+            while len(self.copies) < min(wanted, MOST_COPIES):
+                self.copies.append(another())
+                self.copies[-1].run()
+            turns = -(-LEAST_LAUNCHES // len(self.copies))
+            self._launches = turns * len(self.copies)
 
-        def work() -> None:
-            for _ in range(turns):
-                for copy in self.copies:
-                    copy.launch()
+            def work() -> None:
+                for _ in range(turns):
+                    for copy in self.copies:
+                        copy.launch()
 
-        self._graph: Any = device.captured(work)
+            self._graph: Any = device.captured(work)
+            failed.pop_all()
 
     def seconds(self) -> float:
         """Of the tuned kernels, once."""
@@ -115,5 +127,8 @@ class Rotation:
 
     def close(self) -> None:
         self._device.drop(self._graph)
+        self._close_copies()
+
+    def _close_copies(self) -> None:
         for copy in self.copies[1:]:
             copy.close()

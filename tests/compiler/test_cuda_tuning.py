@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock, patch
 
 import numpy as np
@@ -14,6 +15,7 @@ import qcc
 from qcc.autotune.database import Collection, Database, Entry
 from qcc.autotune.measure.backend import Refused
 from qcc.autotune.measurement import Measurement
+from qcc.compiler.targets import require_target
 from qcc.compiler.tuning import cuda_backend, one_attention
 from qcc.compiler.tuning.cuda_backend import CudaBackend
 from qcc.compiler.tuning.cuda_families import FAMILIES, device_text, linear_task
@@ -135,3 +137,18 @@ def test_of_long_attention_some_queries_are_compared_the_last_ones_too():
     assert some.wrong(found) == ""
     found[239] += 1
     assert "16 of 192 results differ" in some.wrong(found)
+
+
+@pytest.mark.parametrize("operand", ["i8", "i4", "ui4"])
+@pytest.mark.parametrize("kernel", ["cuda.linear", "cuda.conv2d"])
+def test_a_task_is_the_layer_that_multiplies_what_its_problem_does(kernel: str, operand: str):
+    problem: Any = replace(PROBLEM if kernel == "cuda.linear" else CONV, weight="int4")
+    family, asked = FAMILIES[kernel], []
+
+    def choose(problem: Any, machine: str) -> Any:
+        asked.append(problem.activation)
+        return family.default(problem, machine)
+
+    task = family.task(replace(problem, activation=operand), device_text("sm_80"), 0)
+    family.layer(task).code(choose, require_target("cuda:sm_80"), "f16")
+    assert asked == [operand]
