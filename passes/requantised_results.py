@@ -105,10 +105,19 @@ class _Chain:
         kinds = {str(each.type) for each in op.operation.operands}
         if None in operands or (name in ARITHMETIC and not kinds <= {"f32", "i1"}):
             return False
+        if str(result.type) != "f32" and not any(map(self._is_of_result, operands)):
+            return False  # what is the same for a whole channel is held in fp32
         predicate = op.operation.attributes
         attribute = ir.IntegerAttr(predicate["predicate"]).value if name == "arith.cmpf" else None
         known[result] = self._add(name, operands, str(result.type), attribute)
         return True
+
+    def _is_of_result(self, value: Any) -> bool:
+        """Whether a value follows from the result, or from numbers of channels alone."""
+        if value == "result":
+            return True
+        kind, index = value
+        return kind == "step" and any(map(self._is_of_result, self.steps[index][1]))
 
     def _constant(self, number: float, result: ir.Value, known: dict[Any, Any]) -> bool:
         known[result] = self._add("arith.constant", (), str(result.type), number)

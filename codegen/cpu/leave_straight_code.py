@@ -19,12 +19,12 @@ LONG = 100
 def leave_straight_code(module: ir.Module) -> None:
     for op in module.body.operations:
         function = op.operation
-        if function.name == "llvm.func" and _only_calls(function):
+        if function.name == "llvm.func" and _has_many_calls(function):
             words = [ir.StringAttr.get(each) for each in ("optnone", "noinline")]
             function.attributes["passthrough"] = ir.ArrayAttr.get(words)
 
 
-def _only_calls(function: ir.Operation) -> bool:
+def _has_many_calls(function: ir.Operation) -> bool:
     blocks = list(function.regions[0].blocks)
     if len(blocks) != 1:
         return False

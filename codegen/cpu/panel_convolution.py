@@ -26,7 +26,7 @@ from .window import Window, tile_columns
 
 COLUMNS = LANES
 STRIP = 128
-"""Output columns of a unit of work; a multiple of `COLUMNS`."""
+"""Output columns of a unit of work, at most: it has whole tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,10 @@ class PanelConvolution:
         return self.window.groups * self.group_tiles
 
     @property
+    def strip(self) -> int:
+        return STRIP // self.columns * self.columns
+
+    @property
     def reach(self) -> int:
         """Columns of x that a tile reads."""
         w = self.window
@@ -101,7 +105,7 @@ class PanelConvolution:
     def strips(self, out_rows: Val, out_columns: Val) -> Val:
         """Units of work of one image and one tile of panels."""
         rows, columns = self.seen(out_rows, out_columns)
-        return rows * ((columns + (STRIP - 1)) // STRIP)
+        return rows * ((columns + (self.strip - 1)) // self.strip)
 
     def launcher(self, library: KernelLibrary) -> str:
         """
@@ -168,7 +172,7 @@ class _Body:
         self.finish = Finish(c.epilogue, arguments, 8)
 
     def run(self, begin: Val, end: Val) -> None:
-        in_row = (self.out_columns + (STRIP - 1)) // STRIP
+        in_row = (self.out_columns + (self.c.strip - 1)) // self.c.strip
         in_image = in_row * self.out_rows
 
         @repeat(begin, end)
@@ -176,7 +180,7 @@ class _Body:
             tile, rest = unit // (self.images * in_image), unit % (self.images * in_image)
             image, place = rest // in_image, rest % in_image
             row, strip = place // in_row, place % in_row
-            self._strip(tile, image, row, strip * STRIP)
+            self._strip(tile, image, row, strip * self.c.strip)
 
     def _strip(self, tile: Val, image: Val, row: Val, start: Val) -> None:
         group, first = (
@@ -194,7 +198,7 @@ class _Body:
         held = [self._of_channels(group, panel) for panel in inside]
         planes = (image * self.w.groups + group) * self.w.channels
         source = self.x.at(planes * self.plane + row * self.w.stride[0] * self.pitch)
-        stop = minimum(start + STRIP, self.out_columns)
+        stop = minimum(start + self.c.strip, self.out_columns)
 
         @repeat(start, stop, self.c.columns)
         def _(column: Val) -> None:

@@ -202,8 +202,9 @@ def _close(stop, engine: llvm.ExecutionEngine, owner: int) -> None:
 def _forget_in_child() -> None:
     """A forked child has none of its parent's threads: they neither help nor hold a lock."""
     for loaded in _LIVE:
-        loaded._lock = threading.Lock()
-        loaded._forget_workers()
+        if loaded.close.alive:  # Of one that was closed, the code is gone.
+            loaded._lock = threading.Lock()
+            loaded._forget_workers()
 
 
 _LIVE: weakref.WeakSet[CompiledObject] = weakref.WeakSet()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -308,8 +308,12 @@ class CudaBindings:
         self._call("cuStreamBeginCapture", self._stream, relaxed)
         try:
             work()
-        finally:
-            graph = self._call("cuStreamEndCapture", self._stream)
+        except BaseException:
+            # The capture ends in any case; why it failed is what matters.
+            with suppress(ResourceError):
+                self._call("cuGraphDestroy", self._call("cuStreamEndCapture", self._stream))
+            raise
+        graph = self._call("cuStreamEndCapture", self._stream)
         try:
             return self._call("cuGraphInstantiate", graph, 0, doing="making a graph")
         finally:

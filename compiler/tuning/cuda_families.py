@@ -170,7 +170,8 @@ def _task(kernel: str, sizes: dict[str, Value], formats: list[str], device: str)
 
 
 def linear_task(problem: LinearProblem, device: str, context: int = 0) -> Task:
-    activations = problem.blocks or CODES.get(problem.activation, "")
+    held = problem.activation if problem.memory == problem.activation in HALF_UNIT else ""
+    activations = problem.blocks or CODES.get(problem.activation, held)
     sizes: dict[str, Value] = {"n": problem.n, "k": problem.k, "tokens": problem.tokens}
     return _task(space.KERNEL, sizes, [problem.weight, activations], device)
 
@@ -178,6 +179,8 @@ def linear_task(problem: LinearProblem, device: str, context: int = 0) -> Task:
 def _linear_layer(task: Task) -> Layer:
     n, k, tokens = (int(task.problem[name]) for name in ("n", "k", "tokens"))
     weights, _, activations = task.format.partition(" x ")
+    if activations in HALF_UNIT:
+        return ModuleLayer("linear", OneLinear(n, k, tokens, weights, held=activations))
     return ModuleLayer("linear", OneLinear(n, k, tokens, weights, activations))
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from ...dialects.bindings import ir
 from ...dialects.interpreter import interpret
+from ..element_types import numpy_dtype
+from ..layers import entry_function
 from ..pack import decoded_parameter, encode, in_layout, parameters_of
 
 HALF_ULP = 2.0**-24
@@ -43,19 +45,20 @@ def layer_data(
     module: ir.Module, shape: tuple[int, ...], terms: int, product: Product, unit: float = HALF_ULP
 ) -> LayerData:
     """
-    Random x of `shape` and weights as `module`, the program of a layer, stores them.
+    Random x of `shape` and weights as `module`, the program of a layer, has and stores them.
 
     Results are sums of `terms` products; `unit` is half a unit in the last place of what is
     multiplied.
     """
     rng = np.random.default_rng(0)
-    x = rng.standard_normal(shape, np.float32)
+    held = ir.RankedTensorType(entry_function(module).regions[0].blocks[0].arguments[0].type)
+    x = rng.standard_normal(shape, np.float32).astype(numpy_dtype(str(held.element_type)))
     parameter = parameters_of(module)[0]
     weights = rng.standard_normal(parameter.shape, np.float32)
     stored = in_layout(parameter, encode(parameter, weights))
     decoded = decoded_parameter(parameter, stored.__getitem__)
     expected = interpret(module, [x], lambda _: decoded)[0]
-    magnitude = product(np.abs(x).astype(np.float64), np.abs(decoded.astype(np.float64)))
+    magnitude = product(np.abs(x.astype(np.float64)), np.abs(decoded.astype(np.float64)))
     # The reference rounds x where the program does, which may make it larger.
     bound = (3 * (terms + 2) * HALF_ULP + 2 * (unit - HALF_ULP)) * magnitude
     return LayerData([x], stored, expected, bound)

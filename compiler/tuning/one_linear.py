@@ -10,17 +10,21 @@ from .layer_data import HALF_ULP, LayerData, layer_data
 
 @dataclass(frozen=True, slots=True)
 class OneLinear:
-    """A linear layer on `m` rows of x; `activations` is the format that these are rounded to."""
+    """
+    A linear layer on `m` rows of x, numbers of type `held`; `activations` is the format that these
+    are rounded to.
+    """
 
     n: int
     k: int
     m: int
     weights: str
     activations: str = ""
+    held: str = "f32"
 
     @property
     def text(self) -> str:
-        x, w = f"tensor<{self.m}x{self.k}xf32>", f"tensor<{self.n}x{self.k}xf32>"
+        x, w = f"tensor<{self.m}x{self.k}x{self.held}>", f"tensor<{self.n}x{self.k}xf32>"
         y = f"tensor<{self.m}x{self.n}xf32>"
         weight = w if self.weights == "fp32" else f'!qcc.packed<{w}, "{self.weights}">'
         rounding, rounded = rounding_text(x, self.activations)

@@ -15,8 +15,6 @@ from .device import Device
 from .footprint import arrays, sizes_of
 from .schedule import Share
 
-MIB = 1 << 20
-
 
 @dataclass(frozen=True)
 class Cost:

@@ -6,7 +6,6 @@ Arrays are [dpus, …]; DPUs count through parts of tokens first, then of rows, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -202,8 +201,3 @@ def _by_token(share: Share, results: Array) -> NDArray[np.int64]:
     tiles = results.astype(np.int64).reshape(s.dpus, -1, share.rows, s.tile)
     tokens = tiles.transpose(0, 1, 3, 2)
     return tokens.reshape(s.dpus, share.rounds, share.tokens, share.rows)
-
-
-def byte_counts(made: Mapping[str, Array]) -> dict[str, int]:
-    """Bytes of each array of all DPUs."""
-    return {name: array.nbytes for name, array in made.items()}

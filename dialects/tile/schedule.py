@@ -250,9 +250,6 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     if not is_native(device.name, schedule.instruction):
         yield f"{device.name} has no {schedule.instruction}"
     yield from _uneven(schedule)
-    steps = -(-problem.stored_k // max(schedule.depth, 1))
-    if schedule.splits > max(steps, 1):
-        yield f"{schedule.splits} blocks share {steps} steps of K"
     threads = max(schedule.threads, 1)
     blocks = STREAMING_BLOCKS if schedule.streams else 1
     most = min(MOST_REGISTERS, device.registers_per_processor // (blocks * threads))

@@ -110,5 +110,7 @@ def unfit_for_tensor_memory(problem: LinearProblem, schedule: Schedule) -> Itera
         yield f"{s.depth} columns are no boxes of {BOX_BYTES} bytes"
     elif problem.x_format is not None and s.depth % (SCALES_AT_ONCE * s.record.block):
         yield f"{s.depth} columns have no {SCALES_AT_ONCE} scales of {s.record.block}"
+    if s.splits > max(1, steps := -(-problem.stored_k // max(s.depth, 1))):
+        yield f"{s.splits} blocks share {steps} steps of K; sums that no product writes are unknown"
     if (columns := tensor_columns(problem, s)) > COLUMNS:
         yield f"{columns} columns of tensor memory are more than {COLUMNS}"

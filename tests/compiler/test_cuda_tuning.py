@@ -110,7 +110,8 @@ def test_what_a_gpu_was_asked_counts_before_what_was_judged():
 def test_compile_takes_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     took = Measurement(values=values_of(OTHER), seconds=1e-6, checked=True, modelled=True)
-    Database(tmp_path / "tuned.db", create=True).add(TASK, [took])
+    task = linear_task(replace(PROBLEM, source="f32"), device_text("sm_80"))
+    Database(tmp_path / "tuned.db", create=True).add(task, [took])
     layer, x = torch.nn.Linear(128, 64), torch.randn(8, 128)
     module = qcc.compile(
         layer, (x,), recipe="int8", target="cuda:emulate", schedules=tmp_path / "tuned.db",
@@ -152,3 +153,16 @@ def test_a_task_is_the_layer_that_multiplies_what_its_problem_does(kernel: str, 
     task = family.task(replace(problem, activation=operand), device_text("sm_80"), 0)
     family.layer(task).code(choose, require_target("cuda:sm_80"), "f16")
     assert asked == [operand]
+
+
+def test_defaults_of_half_precision_layers_can_be_tuned():
+    """Warp groups copy rows as they lie in memory, so a task says what they are."""
+    problem = LinearProblem(128, 256, 300, "int4<group=128>", "f16")
+    task, schedule = (
+        linear_task(problem, device_text("sm_90a")),
+        default_schedule(problem, "sm_90a"),
+    )
+    assert schedule.groups
+    backend = CudaBackend("cuda:sm_90a", "f16")
+    backend.build(task, values_of(schedule))
+    assert linear_task(replace(problem, source="f32"), device_text("sm_90a")) != task

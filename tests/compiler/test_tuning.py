@@ -74,7 +74,9 @@ def test_equal_layers_are_one_task_and_resuming_repeats_nothing(program, databas
     assert all(0 < task["legal_share"] < 1 for task in found["tasks"])
     for task in Database(database).tasks():
         kept = Database(database).measurements(task)
-        assert [each.strategy for each in kept[:2]] == ["default", "random"]
+        assert kept[0].strategy == "default"
+        # A similar task is asked first, this one's or a shipped one.
+        assert kept[1].strategy in ("neighbour", "random")
         assert all(each.checked and each.seconds for each in kept)
         assert (task.kernel, task.format, task.device) == ("cpu.linear", "int8", cpu_model())
 
@@ -83,7 +85,7 @@ def test_equal_layers_are_one_task_and_resuming_repeats_nothing(program, databas
 def chosen(database: Path) -> tuple[Path, dict[str, Any]]:
     """A database in which another schedule than the default won for one of the tasks."""
     task = next(t for t in Database(database).tasks() if t.problem["k"] == 64)
-    random = next(m for m in Database(database).measurements(task) if m.strategy == "random")
+    random = next(m for m in Database(database).measurements(task) if m.strategy != "default")
     path = database.with_name("chosen.db")
     won = msgspec.structs.replace(random, strategy=CHOSEN, when=random.when + 1)
     Database(path, create=True).add(task, [random, won])

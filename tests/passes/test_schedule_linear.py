@@ -1,12 +1,18 @@
 """Linear layers to kernels: which share one, what a parameter's layout becomes, what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.regions import walk
+from qcc.dialects.tile.default_schedule import default_schedule
+from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.launch import Launch
+from qcc.dialects.tile.problem import LinearProblem
+from qcc.dialects.tile.schedule import illegal
 from qcc.passes.schedule_linear import LinearScheduling, schedule_linear
 
 LAYERS = """
@@ -170,3 +176,14 @@ def test_a_grid_is_what_the_kernel_counts_on(target: str) -> None:
             sizes = (each.owner.attributes["value"] for each in list(op.operation.operands)[:3])
             grid = tuple(ir.IntegerAttr(size).value for size in sizes)
             assert grid == Launch.of(kernel).grid(300)
+
+
+def test_shares_of_tensor_memory_are_not_empty() -> None:
+    problem = LinearProblem(128, 256, 32, "int8")
+    schedule = replace(default_schedule(problem, "sm_100a"), depth=128)
+    assert schedule.instruction.startswith("tcgen05.")
+    reasons = {
+        n: list(illegal(problem, replace(schedule, splits=n), machine("sm_100a"))) for n in (2, 4)
+    }
+    assert reasons[2] == []
+    assert "4 blocks share 2 steps of K" in reasons[4][0]

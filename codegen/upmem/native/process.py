@@ -26,6 +26,7 @@ from ..sources import DEVICE, NATIVE, digest_of, folder_digest
 FLAGS = (
     "-std=gnu11",
     "-O1",
+    "-U_FORTIFY_SOURCE",  # where it is usual, it takes tasklets that switch stacks for damage
     "-DQCC_NATIVE",
     "-fno-pie",
     "-fno-builtin",
