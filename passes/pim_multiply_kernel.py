@@ -16,6 +16,7 @@ from ..dialects import pim
 from ..dialects.bindings import arith, ir
 from ..dialects.pim.footprint import padded
 from ..dialects.pim.schedule import Share
+from .pim_fixed_point import HIGH, LOW, multiplied
 from .pim_rounds import Place, each_round
 from .pim_writer import Words, Writer, unrolled
 
@@ -87,9 +88,9 @@ class _Multiply:
                     sixteen = out.word(16)
                     rows = [arith.shrui(each, sixteen) for each in rows]
                     tokens = [arith.shrui(each, sixteen) for each in tokens]
-                for byte in ("low", "high"):
+                for byte in (LOW, HIGH):
                     totals = [
-                        out.add(total, multiplied(rows[r], tokens[t], byte))
+                        out.add(total, multiplied(rows[r], tokens[t], byte, byte))
                         for total, (r, t) in zip(totals, cells, strict=True)
                     ]
             pim.OrderOp()
@@ -99,8 +100,3 @@ class _Multiply:
         sums = out.loop("i", 0, s.groups, step, unroll=unroll, carried=sums)
         for total, (r, t) in zip(sums, cells, strict=True):
             out.store(total, "sums", row, t * self.width + r)
-
-
-def multiplied(left: ir.Value, right: ir.Value, byte: str) -> ir.Value:
-    which = ir.StringAttr.get(byte)
-    return pim.Mul8Op(left, right, which, which, left.type).result

@@ -90,11 +90,7 @@ def block_range(text: KernelText, op: Any) -> None:
 def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     """Fetch `stages - 1` steps ahead; one barrier a step both publishes and frees a stage."""
     out, stages, step = text.out, op.stages.value, op.step.value
-    block = op.body.blocks[0]
-    k, carried = block.arguments
-    text.names[k], text.names[carried] = "k", text.name(op.initial)
-    text.names[op.result] = text.name(op.initial)
-    copies = [each for each in block.operations if each.operation.name == "tile.copy"]
+    block, copies = op.body.blocks[0], text.enter(op)
     for each in copies:
         declare_stage_tile(text, each)
         declare_places(text, each)

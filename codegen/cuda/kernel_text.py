@@ -126,6 +126,14 @@ class KernelText:
     def name(self, value: ir.Value) -> str:
         return self.names[value]
 
+    def enter(self, pipeline: Any) -> list[Any]:
+        """Names the index and the sums of a `tile.pipeline`; returns the copies of a stage."""
+        block = pipeline.body.blocks[0]
+        k, carried = block.arguments
+        self.names[k] = "k"
+        self.names[carried] = self.names[pipeline.result] = self.name(pipeline.initial)
+        return [each for each in block.operations if each.operation.name == "tile.copy"]
+
     @property
     def maps(self) -> set[str]:
         """Arguments that are tensor maps."""

@@ -45,9 +45,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     """Each warp takes a packet column of each step of K and fetches `stages` of them ahead."""
     out, s, step = text.out, text.schedule, op.step.value
     block = op.body.blocks[0]
-    k, carried = block.arguments
-    text.names[k], text.names[carried] = "k", text.name(op.initial)
-    text.names[op.result] = text.name(op.initial)
+    text.enter(op)
     fetches = [each for each in block.operations if each.operation.name == "tile.fetch"]
     for each in fetches:
         text.names[each.packets] = "words"

@@ -84,11 +84,7 @@ def _load(text: KernelText, op: Any, name: str, piece: str) -> None:
 def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     """The ring: its barriers, the thread that fetches, the one that multiplies, the others."""
     out, s, step = text.out, text.schedule, op.step.value
-    block = op.body.blocks[0]
-    k, carried = block.arguments
-    text.names[k], text.names[carried] = "k", text.name(op.initial)
-    text.names[op.result] = text.name(op.initial)
-    copies = [each for each in block.operations if each.operation.name == "tile.copy"]
+    block, copies = op.body.blocks[0], text.enter(op)
     (steps,) = (each for each in block.operations if each.operation.name == "tile.steps")
     for each in copies:
         declare_stage_tile(text, each)

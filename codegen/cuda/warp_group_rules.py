@@ -31,11 +31,7 @@ Bytes = int | tuple[int, str]
 def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     """The ring: its barriers, the producer, and what consumers do with a stage."""
     out, s, step = text.out, text.schedule, op.step.value
-    block = op.body.blocks[0]
-    k, carried = block.arguments
-    text.names[k], text.names[carried] = "k", text.name(op.initial)
-    text.names[op.result] = text.name(op.initial)
-    copies = [each for each in block.operations if each.operation.name == "tile.copy"]
+    block, copies = op.body.blocks[0], text.enter(op)
     for each in copies:
         declare_stage_tile(text, each)
     _declare_barriers(text)
