@@ -11,10 +11,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from importlib import import_module
 from typing import Any, Protocol
 
 from ...dialects.errors import ResourceError
+from .driver_api import DriverApi
 
 DYNAMIC_SHARED_DEFAULT = 48 << 10
 C_TYPES: dict[str, Any] = {
@@ -117,22 +117,11 @@ class Driver(Protocol):
     def close(self) -> None: ...
 
 
-class CudaBindings:
-    """The driver API of one GPU through `cuda.bindings.driver`, in its primary context."""
+class CudaBindings(DriverApi):
+    """The driver API of one GPU, in its primary context."""
 
     def __init__(self, ordinal: int = 0) -> None:
-        try:
-            self._api: Any = import_module("cuda.bindings.driver")
-        except ImportError as error:
-            raise ResourceError(
-                "cuda-bindings-missing",
-                "the CUDA driver cannot be called",
-                why=f"{error}",
-                next_step="pip install 'qcc[cuda]', or load an artifact for --target cuda:emulate",
-            ) from error
-        self._call("cuInit", 0)
-        self.ordinal = ordinal
-        self._device = self._call("cuDeviceGet", ordinal)
+        super().__init__(ordinal)
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         try:
             self._current()
@@ -142,40 +131,9 @@ class CudaBindings:
             self._call("cuDevicePrimaryCtxRelease", self._device)
             raise
 
-    def _call(self, name: str, *arguments: Any, doing: str = "") -> Any:
-        """The result of a driver call; raises ResourceError with what it says of its failure."""
-        try:
-            status, *results = getattr(self._api, name)(*arguments)
-        except RuntimeError as error:  # libcuda is loaded at the first call
-            raise _failed(name, str(error), doing) from error
-        if int(status) != 0:
-            raise _failed(name, self._said(status), doing)
-        return results[0] if len(results) == 1 else tuple(results)
-
-    def _said(self, status: Any) -> str:
-        _, name = self._api.cuGetErrorName(status)
-        _, text = self._api.cuGetErrorString(status)
-        return ": ".join(part.decode() for part in (name, text) if part)
-
     def _current(self) -> None:
         """Calls may come from any thread, and each has a context of its own."""
         self._call("cuCtxSetCurrent", self._context)
-
-    def capability(self) -> tuple[int, int]:
-        attribute = self._api.CUdevice_attribute
-        names = ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR")
-        major, minor = (
-            self._call(
-                "cuDeviceGetAttribute",
-                getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"),
-                self._device,
-            )
-            for name in names
-        )
-        return major, minor
-
-    def name(self) -> str:
-        return self._call("cuDeviceGetName", 128, self._device).decode().strip("\0")
 
     def allocate(self, size: int) -> int:
         self._current()
@@ -353,14 +311,3 @@ class CudaBindings:
         self._current()
         self._call("cuStreamDestroy", self._stream)
         self._call("cuDevicePrimaryCtxRelease", self._device)
-
-
-def _failed(call: str, why: str, doing: str) -> ResourceError:
-    return ResourceError(
-        "cuda-driver",
-        "the CUDA driver refuses" + (f" {doing}" if doing else ""),
-        where=call,
-        why=why,
-        next_step="`qcc doctor` tells about GPU and driver; --emulate (in Python emulate=True) "
-        "runs the kernels on the CPU",
-    )

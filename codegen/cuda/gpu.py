@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+
+from ...dialects.errors import ResourceError
+from .driver_api import DriverApi
 
 EXACT = 90
 """From this compute capability on, cubins with all instructions run on exactly one machine."""
@@ -42,28 +43,8 @@ class Gpu:
 def find_gpu(ordinal: int = 0) -> Gpu | None:
     """None without a driver or a device; makes no context."""
     try:
-        api: Any = import_module("cuda.bindings.driver")
-        _called(api.cuInit(0))
-        device = _called(api.cuDeviceGet(ordinal))
-        name = _called(api.cuDeviceGetName(128, device)).decode().strip("\0")
-        identity = bytes(_called(api.cuDeviceGetUuid(device)).bytes).hex()
-        attribute = api.CUdevice_attribute
-        major, minor = (
-            _called(
-                api.cuDeviceGetAttribute(
-                    getattr(attribute, f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{which}"), device
-                )
-            )
-            for which in ("MAJOR", "MINOR")
-        )
-    except (ImportError, RuntimeError):
+        api = DriverApi(ordinal)
+        major, minor = api.capability()
+        return Gpu(api.name(), api.identity(), 10 * major + minor)
+    except ResourceError:
         return None
-    return Gpu(name, identity, 10 * major + minor)
-
-
-def _called(answer: Any) -> Any:
-    """The result of a driver call; RuntimeError where it fails."""
-    status, *results = answer
-    if int(status) != 0:
-        raise RuntimeError(str(status))
-    return results[0] if results else None

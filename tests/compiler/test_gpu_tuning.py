@@ -17,7 +17,7 @@ from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.measure.executors.local import LocalExecutor
 from qcc.autotune.measure.sampling import Sampling
 from qcc.autotune.task import Task
-from qcc.codegen.cuda import gpu as gpu_module
+from qcc.codegen.cuda import driver_api
 from qcc.codegen.cuda.gpu import Gpu, find_gpu
 from qcc.compiler.options import CompileOptions
 from qcc.compiler.targets import require_target
@@ -172,6 +172,7 @@ def test_a_gpu_tells_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
         "cuInit": (), "cuDeviceGet": (0,), "cuDeviceGetName": (b"A Name\0\0",),
         "cuDeviceGetUuid": (SimpleNamespace(bytes=bytes(range(16))),), "cuDeviceGetAttribute": (9,),
+        "cuGetErrorName": (b"NO_DEVICE",), "cuGetErrorString": (b"no device",),
     }  # fmt: skip
     attributes = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=1,
@@ -184,7 +185,7 @@ def test_a_gpu_tells_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         }
         return SimpleNamespace(CUdevice_attribute=attributes, **calls)
 
-    monkeypatch.setattr(gpu_module, "import_module", lambda name: api(0))
+    monkeypatch.setattr(driver_api, "import_module", lambda name: api(0))
     assert find_gpu() == Gpu("A Name", bytes(range(16)).hex(), 99)
-    monkeypatch.setattr(gpu_module, "import_module", lambda name: api(100))
+    monkeypatch.setattr(driver_api, "import_module", lambda name: api(100))
     assert find_gpu() is None
