@@ -13,6 +13,7 @@ from ..dialects.tile.attention_problem import (
 from ..dialects.tile.conv_problem import ConvProblem
 from ..dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from ..dialects.tile.default_schedule import default_schedule
+from ..dialects.tile.matmul_problem import MatmulProblem, MatmulSchedule, default_matmul
 from ..dialects.tile.problem import LinearProblem
 from ..dialects.tile.schedule import Schedule
 
@@ -24,6 +25,7 @@ class Choosers:
     linear: Callable[[LinearProblem, str], Schedule] = default_schedule
     conv2d: Callable[[ConvProblem, str], ConvSchedule] = default_convolution
     attention: Callable[[AttentionProblem, str], AttentionSchedule] = default_attention
+    matmul: Callable[[MatmulProblem, str], MatmulSchedule] = default_matmul
 
 
 DEFAULTS = Choosers()

@@ -10,11 +10,9 @@ zeros, so that any sizes will do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..dialects import tile
 from ..dialects.bindings import arith, ir
-from ..dialects.tile.problem import INSTRUCTION_OF
+from ..dialects.tile.matmul_problem import MatmulProblem, MatmulSchedule
 from ..dialects.tile.warp_launch import WarpLaunch
 from .tile_builder import (
     Number,
@@ -31,44 +29,6 @@ from .tile_builder import (
 )
 
 NUMBERS = ("batch", "rows")
-
-
-@dataclass(frozen=True)
-class MatmulProblem:
-    """
-    result[b, m, n] = sum over k of left[b, m, k] * right[b, k, n], with `depth` k and `columns` n.
-
-    `left`, `right` and `result` are the types in memory, `operand` that of the factors.
-    """
-
-    depth: int
-    columns: int
-    left: str = "f16"
-    right: str = "f16"
-    result: str = "f16"
-    operand: str = "f16"
-
-
-@dataclass(frozen=True)
-class MatmulSchedule:
-    """A warp has 16 * `strips` rows and `columns` columns; warps have rows of their own."""
-
-    warps: int = 4
-    strips: int = 1
-    columns: int = 64
-    depth: int = 32
-    stages: int = 3
-
-    @property
-    def rows(self) -> int:
-        return self.warps * 16 * self.strips
-
-
-def matmul_schedule(problem: MatmulProblem, rows: int) -> MatmulSchedule:
-    """No more rows, columns and depth than there are, in multiples of 16."""
-    columns = min(64, -(-problem.columns // 16) * 16)
-    depth = min(32, -(-problem.depth // 16) * 16)
-    return MatmulSchedule(1 if rows <= 16 else 4, 1 if rows <= 256 else 2, columns, depth)
 
 
 def matmul_kernel(
@@ -91,19 +51,21 @@ def matmul_kernel(
 
 def _write(p: MatmulProblem, s: MatmulSchedule, given: dict[str, ir.Value]) -> None:
     batch, rows = (Number(given[name]) for name in NUMBERS)
-    row_tiles = rows.pieces(s.rows).named("row_tiles")
+    row_tiles = rows.pieces(s.block_rows).named("row_tiles")
     row_tile, column_tile, of_batch = block_along(
-        [("row_tile", row_tiles), ("column_tile", -(-p.columns // s.columns))], "item"
+        [("row_tile", row_tiles), ("column_tile", -(-p.columns // s.block_columns))], "item"
     )
-    first = (row_tile * s.rows).named("first_row")
-    column = (column_tile * s.columns).named("first_column")
-    warp_row = Number(index("warp", "warp")) * (16 * s.strips)
+    first = (row_tile * s.block_rows).named("first_row")
+    column = (column_tile * s.block_columns).named("first_column")
+    warp = Number(index("warp", "warp"))
+    warp_row = warp // s.warps_n * s.warp_rows
+    warp_column = warp % s.warps_n * s.columns if s.warps_n > 1 else Number(0)
     base = (of_batch * rows).named("base")
     sizes = {"left": batch * rows, "right": batch * p.depth, "result": batch * rows}
     views = {name: tile.ViewOp(given[name], size.value, given[name].type).view
              for name, size in sizes.items()}  # fmt: skip
-    sums = fragment([s.warps, 16 * s.strips, s.columns], "f32", "c")
-    left_kind = fragment([s.warps, 16 * s.strips, s.depth], p.operand, "a")
+    sums = fragment([s.warps, s.warp_rows, s.columns], "f32", "c")
+    left_kind = fragment([s.warps, s.warp_rows, s.depth], p.operand, "a")
     right_kind = fragment([s.warps, s.columns, s.depth], p.operand, "b")
     zero = Number(0).value
 
@@ -111,21 +73,21 @@ def _write(p: MatmulProblem, s: MatmulSchedule, given: dict[str, ir.Value]) -> N
         hint, left_count = text("normal"), (rows - first).value
         left = tile.RowsOp(
             views["left"], (base + first).value, k.value, left_count, hint,
-            shared([s.rows, s.depth], p.operand),
+            shared([s.block_rows, s.depth], p.operand),
         ).tile  # fmt: skip
         right = tile.RowsOp(
             views["right"], (of_batch * p.depth + k).value, column.value,
-            (Number(p.depth) - k).value, hint, shared([s.depth, s.columns], p.operand),
+            (Number(p.depth) - k).value, hint, shared([s.depth, s.block_columns], p.operand),
         ).tile  # fmt: skip
         a = tile.OperandOp(left, warp_row.value, zero, text("straight"), left_kind).fragment
-        b = tile.OperandOp(right, zero, zero, text("transposed"), right_kind).fragment
-        name = text(INSTRUCTION_OF[p.operand])
+        b = tile.OperandOp(right, zero, warp_column.value, text("transposed"), right_kind).fragment
+        name = text(p.instruction)
         return [tile.MultiplyOp(a, b, carried[0], zero, name, sums).result]
 
     initial = [fill(0.0, sums, "sums")]
     (total,) = loop(Number(0), Number(p.depth), initial, s.depth, s.stages, step)
     if p.result != "f32":
-        kind = fragment([s.warps, 16 * s.strips, s.columns], p.result, "c")
+        kind = fragment([s.warps, s.warp_rows, s.columns], p.result, "c")
         total = each([total], kind, lambda x: arith.truncf(ir.Type.parse(p.result), x), "results")
     row, limit = (base + first + warp_row).value, (base + rows).value
-    tile.SaveOp(total, views["result"], row, column.value, limit)
+    tile.SaveOp(total, views["result"], row, (column + warp_column).value, limit)

@@ -27,7 +27,7 @@ def cuda_passes(options: Scheduling, choosers: Choosers = DEFAULTS) -> dict[str,
     return {
         "schedule-attention": schedule_attention(options, choosers.attention),
         "schedule-conv2d": schedule_conv2d(options, choosers.conv2d),
-        "schedule-matmul": schedule_matmul(options),
+        "schedule-matmul": schedule_matmul(options, choosers.matmul),
         "expand-products": expand_products,
         "schedule-linear": schedule_linear(linear),
         "expand-lookups": expand_lookups,

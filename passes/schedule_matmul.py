@@ -14,6 +14,12 @@ from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.regions import walk
+from ..dialects.tile.matmul_problem import (
+    MANY_ROWS,
+    MatmulProblem,
+    MatmulSchedule,
+    default_matmul,
+)
 from ..dialects.tile.warp_launch import WarpLaunch
 from .launching import (
     Kernels,
@@ -29,32 +35,38 @@ from .launching import (
     size_of,
     unsupported,
 )
-from .matmul_kernel import MatmulProblem, matmul_kernel, matmul_schedule
+from .matmul_kernel import matmul_kernel
 
-MANY_ROWS = 512
+Chooser = Callable[[MatmulProblem, str], MatmulSchedule]
 
 
-def schedule_matmul(options: Scheduling) -> Callable[[Operation, object], None]:
+def schedule_matmul(
+    options: Scheduling, choose: Chooser = default_matmul
+) -> Callable[[Operation, object], None]:
     def apply(module: Operation, _: object = None) -> None:
         kernels: Kernels[WarpLaunch] = Kernels(module, options.target)
         for op in walk(module):
             if isinstance(op, qcc.MatmulOp):
                 with ir.InsertionPoint(op), op.location:
-                    _replace(op, kernels)
+                    _replace(op, kernels, choose)
 
     return apply
 
 
-def _replace(op: qcc.MatmulOp, kernels: Kernels[WarpLaunch]) -> None:
+def _replace(op: qcc.MatmulOp, kernels: Kernels[WarpLaunch], choose: Chooser) -> None:
     problem = matmul_problem(op)
     batch, rows = size_of(op.lhs, 0), size_of(op.lhs, 1)
-    schedule = matmul_schedule(problem, rows if isinstance(rows, int) else MANY_ROWS)
+    schedule = choose(problem, kernels.target)
     kernel = kernels.once(
-        (problem, schedule),
+        (problem.of_any_size, schedule),
         "matmul",
         lambda name: matmul_kernel(problem, schedule, name, kernels.target),
     )
-    tiles = [pieces(rows, schedule.rows), pieces(problem.columns, schedule.columns), batch]
+    tiles = [
+        pieces(rows, schedule.block_rows),
+        pieces(problem.columns, schedule.block_columns),
+        batch,
+    ]
     grid = product(tiles), 1, 1
     result = ir.RankedTensorType(op.result.type)
     sizes = batch, rows, problem.columns
@@ -78,7 +90,12 @@ def matmul_problem(op: qcc.MatmulOp) -> MatmulProblem:
     if depth < 0 or right.is_dynamic_dim(2):
         raise _refused(op, f"it multiplies by {right}", "make its last two axes static")
     result = str(ir.RankedTensorType(op.result.type).element_type)
-    return MatmulProblem(depth, right.shape[2], kinds[0], kinds[1], result, operand)
+    batch = left.shape[0] if not left.is_dynamic_dim(0) else right.shape[0]
+    sizes = {
+        "rows": MANY_ROWS if left.is_dynamic_dim(1) else left.shape[1],
+        "batch": 1 if right.is_dynamic_dim(0) and left.is_dynamic_dim(0) else batch,
+    }
+    return MatmulProblem(depth, right.shape[2], kinds[0], kinds[1], result, operand, **sizes)
 
 
 def _refused(op: qcc.MatmulOp, why: str, next_step: str) -> UnsupportedError:

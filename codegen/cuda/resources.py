@@ -142,4 +142,11 @@ def disassemble(cubin: Cubin) -> str:
         done = subprocess.run(
             [str(program), "-c", str(file)], capture_output=True, text=True, check=False
         )
+    if done.returncode:
+        raise ResourceError(
+            "cuda-disassembly",
+            f"{program} ended with {done.returncode} on the cubin of '{cubin.name}'",
+            why=done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it says nothing",
+            next_step="try again; below 0 it was killed, as by a lack of memory",
+        )
     return done.stdout

@@ -18,7 +18,8 @@ from ..backends import start
 from ..cuda.binaries import with_binaries
 from ..cuda.report import cuda_report
 from ..targets import Target, require_target
-from .cuda_families import FAMILIES, Family, Layer
+from .cuda_families import FAMILIES, Family
+from .cuda_tasks import Layer
 
 SPILL_SECONDS = 1e-8
 """What a spilled byte of a thread costs; spilling kernels are rarely good."""

@@ -14,7 +14,8 @@ from ...dialects.tile.estimate import ESTIMATE
 from ...passes.choosers import Choosers
 from ..cuda.build import lower_to_launches
 from ..targets import Target
-from .cuda_families import FAMILIES, Family, device_text, values
+from .cuda_families import FAMILIES, Family, values
+from .cuda_tasks import device_text
 from .model_jobs import ModelJob, Tunable
 
 BACKEND = "qcc.compiler.tuning.cuda_backend:CudaBackend"

@@ -57,7 +57,7 @@ def open_tunable(
             "the model has no layer that can be tuned",
             why="on the CPU, linear layers on more than four rows of x have schedules; on DPUs, "
             "those whose weights and activations are integers; on GPUs, those with packed weights, "
-            "convolutions and attention",
+            "convolutions, attention and products of two activations",
             next_step="compile it without --schedules",
         )
     return tunable

@@ -17,7 +17,8 @@ from ...dialects.knobs import Value
 from ...dialects.tile.hardware import machine
 from ...passes.choosers import Choosers
 from .choices import NOT_TUNED, Choice, reasons_against
-from .cuda_families import FAMILIES, Family, device_text, values
+from .cuda_families import FAMILIES, Family, values
+from .cuda_tasks import device_text
 
 CONTEXT = "keys"
 

@@ -18,13 +18,15 @@ from qcc.autotune.measurement import Measurement
 from qcc.compiler.targets import require_target
 from qcc.compiler.tuning import cuda_backend, one_attention
 from qcc.compiler.tuning.cuda_backend import CudaBackend
-from qcc.compiler.tuning.cuda_families import FAMILIES, device_text, linear_task
+from qcc.compiler.tuning.cuda_families import FAMILIES
+from qcc.compiler.tuning.cuda_tasks import device_text, linear_task
 from qcc.compiler.tuning.one_attention import OneAttention
 from qcc.compiler.tuning.stored_cuda_schedules import StoredCudaSchedules
 from qcc.dialects.tile.attention_problem import AttentionProblem, AttentionSchedule, Rows
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
 from qcc.dialects.tile.conv_schedule import ConvSchedule
 from qcc.dialects.tile.default_schedule import default_schedule
+from qcc.dialects.tile.matmul_problem import MatmulProblem, MatmulSchedule
 from qcc.dialects.tile.problem import LinearProblem
 from qcc.dialects.tile.space import values_of
 
@@ -65,13 +67,19 @@ PROMPT = AttentionProblem(Rows.of("key", 32, None), Rows.of("value", 32, None), 
 SIX = [0, 8, 16, 23, 31, 39]
 NARROW = ConvSchedule(1, 1, 16, 16, 64, 3)
 SHARED = AttentionSchedule(2, 16, 32, 3, splits=2, share_keys=True)
+PRODUCT = MatmulProblem(40, 50, right="f32", rows=37, batch=3)
+TALL = MatmulSchedule(1, 2, 2, 32, 16, 3)
 
 
 @pytest.mark.parametrize(
     ("kernel", "problem", "schedule"),
-    [("cuda.conv2d", CONV, NARROW), ("cuda.attention", PROMPT, SHARED)],
+    [
+        ("cuda.conv2d", CONV, NARROW),
+        ("cuda.attention", PROMPT, SHARED),
+        ("cuda.matmul", PRODUCT, TALL),
+    ],
 )
-def test_convolutions_and_attention_likewise(kernel, problem, schedule):
+def test_other_kernels_likewise(kernel, problem, schedule):
     family = FAMILIES[kernel]
     task = family.task(problem, device_text("sm_80"), 100)
     backend = CudaBackend("cuda:sm_80", "f16")

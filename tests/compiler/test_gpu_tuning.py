@@ -22,7 +22,8 @@ from qcc.codegen.cuda.gpu import Gpu, find_gpu
 from qcc.compiler.options import CompileOptions
 from qcc.compiler.targets import require_target
 from qcc.compiler.tuning import cuda_backend, cuda_jobs, gpu_choice, serving, session
-from qcc.compiler.tuning.cuda_families import FAMILIES, device_text, linear_task, values
+from qcc.compiler.tuning.cuda_families import FAMILIES, values
+from qcc.compiler.tuning.cuda_tasks import device_text, linear_task
 from qcc.compiler.tuning.gpu_choice import chosen_gpu, target_here
 from qcc.compiler.tuning.gpu_timing import LEAST_LAUNCHES
 from qcc.compiler.tuning.opening import open_tunable
@@ -31,6 +32,7 @@ from qcc.dialects.tile.attention_problem import AttentionProblem, AttentionSched
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
 from qcc.dialects.tile.conv_schedule import ConvSchedule
 from qcc.dialects.tile.default_schedule import default_schedule
+from qcc.dialects.tile.matmul_problem import MatmulProblem, MatmulSchedule
 from qcc.dialects.tile.problem import LinearProblem
 from tests.compiler import recorded_gpu
 from tests.compiler.recorded_driver import CACHE
@@ -42,10 +44,12 @@ CONV = ConvProblem(Window(8, 24, (3, 3), padding=(1, 1)), "int8", 40)
 DECODE = AttentionProblem(
     Rows.of("key", 32, "int4"), Rows.of("value", 32, "int4"), 32**-0.5, group=2, rows=2, planes=2
 )
+PRODUCT = MatmulProblem(40, 50, rows=37, batch=3)
 SUBJECTS: list[tuple[Any, Any, int]] = [
     (LINEAR, replace(default_schedule(LINEAR, "sm_80"), splits=2), 2),
     (CONV, ConvSchedule(1, 1, 16, 16, 64, 2), 3 * 2),
     (DECODE, AttentionSchedule(2, 16, 64, 2, splits=3, share_keys=True), 2 * 3 + 2),
+    (PRODUCT, MatmulSchedule(1, 1, 2, 48, 16, 2), 3 * 2 * 2),
 ]
 """Problems, schedules, and the blocks of their kernels."""
 
@@ -57,8 +61,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def task_of(problem: Any) -> Task:
-    kind = {LinearProblem: "cuda.linear", ConvProblem: "cuda.conv2d"}.get(type(problem))
-    return FAMILIES[kind or "cuda.attention"].task(problem, DEVICE, 150)
+    kinds = {
+        LinearProblem: "cuda.linear",
+        ConvProblem: "cuda.conv2d",
+        AttentionProblem: "cuda.attention",
+        MatmulProblem: "cuda.matmul",
+    }
+    return FAMILIES[kinds[type(problem)]].task(problem, DEVICE, 150)
 
 
 @pytest.mark.parametrize(("problem", "schedule", "blocks"), SUBJECTS)
@@ -78,7 +87,7 @@ def test_a_layer_is_checked_whole_and_its_kernels_alone_are_timed(problem, sched
     assert kernel.run().seconds == pytest.approx(blocks * 1e-6)
     [graph] = driver.graphs
     launched = {call[0][1].rsplit("_", 1)[0].partition("_")[0] for call in graph}
-    assert launched <= {"linear", "conv", "attention", "fold"}
+    assert launched <= {"linear", "conv", "attention", "fold", "matmul"}
     assert len(graph) >= LEAST_LAUNCHES
     # Each copy has memory of its own, and all of them outgrow the cache.
     copies = {tuple(value for value, kind in call[4] if kind is not None) for call in graph}

@@ -14,31 +14,37 @@ from qcc.codegen.cuda.emulator.launch import ALL_MODES
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.tile.matmul_problem import MatmulProblem, MatmulSchedule, default_matmul
 from qcc.dialects.tile.warp_reference import run_warps
 from qcc.passes.launching import Scheduling
-from qcc.passes.matmul_kernel import MatmulProblem, matmul_kernel, matmul_schedule
+from qcc.passes.matmul_kernel import matmul_kernel
 from qcc.passes.schedule_matmul import schedule_matmul
 
 DTYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
 UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
+MIXED = MatmulProblem(33, 17, "f32", "bf16", "f32", "bf16", rows=5, batch=2)
+SINGLES = MatmulProblem(8, 130, "f32", "f32", "f32", rows=33)
 CASES = {
-    "halves": (MatmulProblem(40, 24), 3, 70),
-    "mixed": (MatmulProblem(33, 17, "f32", "bf16", "f32", "bf16"), 2, 5),
-    "singles": (MatmulProblem(8, 130, "f32", "f32", "f32"), 1, 33),
+    "halves": (MatmulProblem(40, 24, rows=70, batch=3), None),
+    "mixed": (MIXED, None),
+    "singles": (SINGLES, None),
+    "side_by_side": (SINGLES, MatmulSchedule(2, 4, 1, 48, 16, 2)),
 }
+"""Problems, and schedules where they are not the default ones."""
 
 
 def test_matmul(tmp_path: Path) -> None:
     with make_context(), ir.Location.unknown():
         module = ir.Module.create()
         with ir.InsertionPoint(module.body):
-            schedules = {name: matmul_schedule(p, rows) for name, (p, _, rows) in CASES.items()}
+            schedules = {name: s or default_matmul(p) for name, (p, s) in CASES.items()}
             launches = {name: matmul_kernel(CASES[name][0], s, f"matmul_{name}")
                         for name, s in schedules.items()}  # fmt: skip
         assert module.operation.verify()
         kernels = list(module.body.operations)
         emulated = build_emulated(emit_warps(kernels), tmp_path)
-        for kernel, (name, (p, batch, rows)) in zip(kernels, CASES.items(), strict=True):
+        for kernel, (name, (p, _)) in zip(kernels, CASES.items(), strict=True):
+            batch, rows = p.batch, p.rows
             rng, s, launch = np.random.default_rng(1), schedules[name], launches[name]
             left = rng.normal(size=(batch, rows, p.depth)).astype(DTYPES[p.left])
             right = rng.normal(size=(batch, p.depth, p.columns)).astype(DTYPES[p.right])
@@ -48,7 +54,7 @@ def test_matmul(tmp_path: Path) -> None:
             bound = size * (inputs + (p.depth + 4) * UNIT["f32"]) + UNIT[p.result] * abs(wanted)
             result = np.zeros(wanted.shape, DTYPES[p.result])
             given = {"left": left, "right": right, "result": result, "batch": batch, "rows": rows}
-            grid = -(-rows // s.rows) * -(-p.columns // s.columns) * batch, 1, 1
+            grid = -(-rows // s.block_rows) * -(-p.columns // s.block_columns) * batch, 1, 1
             run_warps(kernel, given, grid)
             assert (abs(result.astype(np.float64) - wanted) <= bound).all(), name
             for mode in ALL_MODES:
