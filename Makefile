@@ -21,7 +21,7 @@ help:
 	@echo "make clean  remove .venv and build/"
 
 demo: $(VENV)/.models $(VENV)/.smollm2
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python -m benchmarks.demo
 
 # A file's tests stay in one process, because they share what is costly to build.
 test: $(VENV)/.dev $(VENV)/.assets
