@@ -63,8 +63,7 @@ class Epilogue:
             return self.narrowed(value, given)
 
         element = "i8" if p.requantised else p.result
-        kind = fragment([s.warps, s.pixels, s.outputs], element, "c")
-        return each(inputs, kind, finished, "results")
+        return each(inputs, fragment(results_shape(s), element, "c"), finished, "results")
 
     def inverses(self) -> Values:
         """Reciprocals of what results are divided by: one division, not one for each of them."""
@@ -124,7 +123,7 @@ class Epilogue:
         stored, element = p.strips * PACKET_ROWS, tensor_of(view.type).element_type
 
         def read() -> ir.Value:
-            row = (Number(position("column")) + self.output).least(stored - 1)
+            row = (Number(position(self.axis)) + self.output).least(stored - 1)
             at = self.of_group * stored + row
             return self.decoded(tile.ElementOp(view, at.value, element).element, role)
 
@@ -136,7 +135,7 @@ class Epilogue:
         element = tensor_of(view.type).element_type
 
         def read() -> ir.Value:
-            row = (Number(position("column")) + self.output).least(p.window.outputs - 1)
+            row = (Number(position(self.axis)) + self.output).least(p.window.outputs - 1)
             at = self.of_group * p.window.outputs + row
             value = tile.ElementOp(view, at.value, element).element
             return value if str(element) == "f32" else arith.extf(ir.F32Type.get(), value)
@@ -163,7 +162,19 @@ class Epilogue:
         return made
 
     def per_output(self) -> ir.Type:
-        return fragment([self.schedule.warps, self.schedule.outputs], "f32", "columns")
+        return fragment([self.schedule.warps, self.schedule.outputs], "f32", f"{self.axis}s")
+
+    @property
+    def axis(self) -> str:
+        """Along which outputs lie in a fragment of sums."""
+        return "row" if self.schedule.warp_groups else "column"
+
+
+def results_shape(schedule: ConvSchedule) -> list[int]:
+    """Of a fragment of sums: the side that is decoded is the left one of warp groups."""
+    s = schedule
+    sides = (s.outputs, s.pixels) if s.warp_groups else (s.pixels, s.outputs)
+    return [s.warps, *sides]
 
 
 def divided(

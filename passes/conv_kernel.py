@@ -5,7 +5,8 @@ The kernel of a convolution: a product with windows that are gathered as they ar
       =>  tile.warp_kernel { loop over k { patches of x; rows of codes, scales; multiply } each;
                              save_image }
 
-Output pixels are the rows of the product, output channels its columns. No patch exists in global
+Output pixels are the rows of the product, output channels its columns; of warp groups it is the other
+way round, since only their left operand may come from registers, where weights are decoded. No patch exists in global
 memory: a window's pixels are copied straight to where matrix instructions read them, or each pixel
 once, and windows read it from there (ConvSchedule.width). Numerics are those of linear layers
 (linear_kernel.py): codes rounded at most once, scales in fp32.
@@ -23,9 +24,9 @@ from ..dialects.tile.conv_problem import ConvProblem, per_element
 from ..dialects.tile.conv_schedule import ConvSchedule, held_groups
 from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.fragments import INSTRUCTIONS
-from ..dialects.tile.problem import chunk_columns
+from ..dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF, chunk_columns
 from ..dialects.tile.warp_launch import WarpLaunch
-from .conv_epilogue import Epilogue, channel_numbers
+from .conv_epilogue import Epilogue, channel_numbers, results_shape
 from .conv_pixels import NUMBERS, GatheredPixels, HeldPixels, rounded_up
 from .tile_builder import (
     Number,
@@ -72,6 +73,12 @@ class _Convolution:
         self.part_type = record.accumulator
         self.sum_type = self.part_type if self.problem.group is None else "f32"
 
+    @property
+    def instruction(self) -> str:
+        if self.schedule.warp_groups:
+            return WARP_GROUP_INSTRUCTION_OF[self.problem.activation]
+        return self.problem.instruction
+
     def argument_types(self) -> dict[str, ir.Type]:
         p = self.problem
         outputs = p.window.groups * p.strips * PACKET_ROWS
@@ -92,17 +99,14 @@ class _Convolution:
         return kinds | dict.fromkeys(NUMBERS, ir.IndexType.get())
 
     def sums(self, kind: str) -> ir.Type:
-        s = self.schedule
-        return fragment([s.warps, s.pixels, s.outputs], kind, "c")
+        return fragment(results_shape(self.schedule), kind, "c")
 
     # ---- the kernel
 
     def write(self, given: Values) -> None:
         p, s = self.problem, self.schedule
         self.number = {name: Number(given[name]) for name in NUMBERS}
-        warp = Number(index("warp", "warp"))
-        warp_pixel = (warp % s.warps_m * s.pixels) if s.warps_m > 1 else Number(0)
-        warp_output = (warp // s.warps_m * s.outputs) if s.warps_n > 1 else Number(0)
+        warp_pixel, warp_output = self.places_of_warps()
         self.output = (Number(index("y", "output_tile")) * s.block_outputs).named("first_output")
         self.of_group = Number(index("z", "group")) if p.window.groups > 1 else Number(0)
         kind = HeldPixels if s.width else GatheredPixels
@@ -115,6 +119,15 @@ class _Convolution:
                         lambda k, carried: [step(k, carried[0])])  # fmt: skip
         ending = Epilogue(p, s, self.views, self.output + warp_output, self.of_group)
         self.save(ending.results(total, self.sum_type))
+
+    def places_of_warps(self) -> tuple[Number, Number]:
+        """The first pixel and output of a warp; the four of a group have the same pixels."""
+        s, warp = self.schedule, Number(index("warp", "warp"))
+        if s.warp_groups:
+            pixel = (warp // s.warps_n * s.pixels) if s.warps_m > 1 else Number(0)
+            return pixel, warp % s.warps_n * s.outputs
+        pixel = (warp % s.warps_m * s.pixels) if s.warps_m > 1 else Number(0)
+        return pixel, (warp // s.warps_m * s.outputs) if s.warps_n > 1 else Number(0)
 
     def view(self, given: Values) -> Values:
         p, number = self.problem, self.number
@@ -147,9 +160,9 @@ class _Convolution:
         gathered, weights = pixels.brought(self.views["x"], k), self.weights(k)
 
         def product(at: Number, carried: list[ir.Value]) -> list[ir.Value]:
-            left, total = pixels.left(gathered, at), carried[0]
+            windows, total = pixels.operand(gathered, at), carried[0]
             for sign, role in self.signs():
-                total = self.accumulate(weights, left, k, at, total, sign, role)
+                total = self.accumulate(weights, windows, k, at, total, sign, role)
             return [total]
 
         return unroll([total], s.depth, chunk_columns(p.stored_group), product, "at_k")[0]
@@ -172,8 +185,8 @@ class _Convolution:
 
         def of_tap(tap: Number, carried: list[ir.Value]) -> list[ir.Value]:
             def product(at: Number, carried: list[ir.Value]) -> list[ir.Value]:
-                left, k = pixels.left(held, tap, at), tap * s.depth + at
-                return [self.accumulate(weights, left, k, k, carried[0], "all", None)]
+                windows, k = pixels.operand(held, tap, at), tap * s.depth + at
+                return [self.accumulate(weights, windows, k, k, carried[0], "all", None)]
 
             return unroll(carried, s.depth, chunk, product, "at_k")
 
@@ -221,25 +234,27 @@ class _Convolution:
         return [(scale.of if fmt.splits_signs else "all", scale.role) for scale in fmt.block_scales]
 
     def accumulate(
-        self, tiles: Values, left: ir.Value, k: Number, at: Number, total: ir.Value, sign: str,
+        self, tiles: Values, windows: ir.Value, k: Number, at: Number, total: ir.Value, sign: str,
         role: str | None,
     ) -> ir.Value:  # fmt: skip
         p, s = self.problem, self.schedule
-        chunk = tensor_of(left.type).shape[2]
+        chunk = tensor_of(windows.type).shape[2]
         row = self.scale_row(k, at)
         optional: Values = {}
         if "zero_point" in tiles:
             optional = {"zeros": tiles["zero_point"], "zero_column": row.value}
         if "table" in self.views:
             optional["table"] = self.views["table"]
-        right = tile.UnpackOp(
+        weights = tile.UnpackOp(
             tiles["codes"], (self.warp_output // PACKET_ROWS).value, at.value, Number(0).value,
             text(p.weight), text(sign), text("rows"), text("row"),
-            fragment([s.warps, s.outputs, chunk], p.weight_operand, "b"), **optional,
+            fragment([s.warps, s.outputs, chunk], p.weight_operand, "a" if s.warp_groups else "b"),
+            **optional,
         ).fragment  # fmt: skip
         part = total if role is None else fill(0.0, self.sums(self.part_type), "part")
+        sides = (weights, windows) if s.warp_groups else (windows, weights)
         part = tile.MultiplyOp(
-            left, right, part, Number(0).value, text(p.instruction), part.type
+            *sides, part, Number(0).value, text(self.instruction), part.type
         ).result
         if role is None:
             return part
@@ -279,6 +294,10 @@ class _Convolution:
     def save(self, results: ir.Value) -> None:
         p, s = self.problem, self.schedule
         output = self.output + self.warp_output
+        if s.warp_groups:
+            element = str(tensor_of(results.type).element_type)
+            kind = fragment([s.warps, s.pixels, s.outputs], element, "c")
+            results = label(tile.TurnOp(results, kind).result, "turned")
         block = p.result_block or p.outputs
         row, limit, rectangle = self.pixels.place()
         bits = 4 if per_element(p.result) > 1 else {"f32": 32, "i8": 8}.get(p.result, 16)

@@ -9,6 +9,7 @@ from ..dialects.bindings import ir
 from ..dialects.tile.conv_problem import ConvProblem
 from ..dialects.tile.conv_schedule import ConvSchedule
 from ..dialects.tile.problem import chunk_columns
+from ..dialects.tile.warp_memory import BOXES
 from .tile_builder import Number, block_along, fragment, index, label, shared, text, whole
 
 NUMBERS = ("images", "height", "width", "out_height", "out_width")
@@ -40,9 +41,10 @@ class Pixels:
         p = self.problem
         return (self.group * (p.window.channels // p.per_element)).value
 
-    def left_type(self) -> ir.Type:
+    def operand_type(self) -> ir.Type:
         p, s = self.problem, self.schedule
-        return fragment([s.warps, s.pixels, chunk_columns(p.stored_group)], p.activation, "a")
+        role = "b" if s.warp_groups else "a"
+        return fragment([s.warps, s.pixels, chunk_columns(p.stored_group)], p.activation, role)
 
     def window(self, lists: Lists, k: int) -> ir.DictAttr:
         """The attribute of `tile.patches`; channels are counted in elements of memory."""
@@ -79,16 +81,17 @@ class GatheredPixels(Pixels):
             view, self.first.value, self.count.value, (k // p.per_element).value,
             self.first_channel(), *(self.number[name].value for name in NUMBERS[1:]),
             self.window(lists, p.stored_k),
-            shared([s.block_pixels, s.depth // p.per_element], self.element),
+            shared([s.block_pixels, s.depth // p.per_element], self.element,
+                   BOXES if s.warp_groups else "rows"),
         ).tile  # fmt: skip
 
-    def left(self, tile_: ir.Value, at: Number) -> ir.Value:
+    def operand(self, tile_: ir.Value, at: Number) -> ir.Value:
         """The operand of this warp, from column `at` on."""
         column = at // self.problem.per_element
         op = tile.OperandOp(
-            tile_, self.warp_pixel.value, column.value, text("straight"), self.left_type()
+            tile_, self.warp_pixel.value, column.value, text("straight"), self.operand_type()
         )
-        return label(op.fragment, "left")
+        return label(op.fragment, "pixels")
 
     def place(self) -> tuple[Number, Number, dict[str, ir.Value]]:
         """The first result of this warp, where they end, and further operands of its store."""
@@ -133,7 +136,7 @@ class HeldPixels(Pixels):
             image=self.image.value, top=at["top"], left=at["left"],
         ).tile  # fmt: skip
 
-    def left(self, tile_: ir.Value, tap: Number, at: Number) -> ir.Value:
+    def operand(self, tile_: ir.Value, tap: Number, at: Number) -> ir.Value:
         """The operand of this warp under a tap, from channel `at` of the tile on."""
         p, s, w = self.problem, self.schedule, self.problem.window
         columns = s.held(p)[1]
@@ -142,9 +145,9 @@ class HeldPixels(Pixels):
         op = tile.WindowsOp(
             tile_, self.warp_pixel.value, shift.value, (at // p.per_element).value,
             whole(s.width), whole(columns), whole(p.images),
-            ir.DenseI64ArrayAttr.get(list(w.stride)), self.left_type(),
+            ir.DenseI64ArrayAttr.get(list(w.stride)), self.operand_type(),
         )  # fmt: skip
-        return label(op.fragment, "left")
+        return label(op.fragment, "pixels")
 
     def place(self) -> tuple[Number, Number, dict[str, ir.Value]]:
         """As of gathered ones; results are counted in the rectangle."""

@@ -13,7 +13,7 @@ from .decode_text import decode_function
 from .emit import PRELUDE
 from .kernel_text import Functions, c_type
 from .printer import Printer
-from .product_rules import by_column, decoder
+from .unpack_rules import by_column, decoder
 from .warp_memory_rules import written
 from .warp_rules import apply_rule
 from .warp_text import WarpText

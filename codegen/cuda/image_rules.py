@@ -8,9 +8,9 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
-from ...dialects.tile.warp_memory import row_pitch
 from .copy_rules import COPY_BYTES, SMALLEST_COPY, Plan
 from .printer import divided, grouped, linear
+from .warp_memory_rules import place_of
 from .warp_text import WarpText
 
 KEPT_TURNS = 8
@@ -124,7 +124,7 @@ def patches(text: WarpText, op: Any) -> None:
         out.line("#pragma unroll 4")
         with out.block(f"for (int turn = 0; turn < {plan.columns // apart}; ++turn)"):
             _gather(text, op, window, linear((apart, "turn"), _shared_by(plan.rows, apart)))
-            _move(text, op, 1, linear((row_pitch(op.tile.type), "i"), "j"))
+            _move(text, op, 1, place_of(op.tile.type))
         return
     if plan.turns <= KEPT_TURNS:
         with out.loop("turn", plan.turns) as turn, out.block(""):
@@ -148,7 +148,7 @@ def _vector(text: WarpText, op: Any, plan: Plan, window: Window, turn: str) -> N
     whole = [plan.idle(), f"i < {plan.rows}" * bool(plan.rows % plan.rows_at_once)]
     guard = " && ".join(filter(None, whole))
     with text.out.block(f"if ({guard})" if guard else ""):
-        _move(text, op, plan.vector, linear((row_pitch(op.tile.type), "i"), "j"))
+        _move(text, op, plan.vector, place_of(op.tile.type))
 
 
 def _gather(text: WarpText, op: Any, window: Window, column: str) -> None:

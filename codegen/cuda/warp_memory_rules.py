@@ -74,9 +74,7 @@ def rows(text: WarpText, op: Any) -> None:
             inside.append(f"{linear(start, 'j')} < {pitch}")
         first = linear(text.name(op.first), "i")
         from_ = linear((pitch, f"s64({first})"), start, along)
-        to = linear((row_pitch(op.tile.type), "i"), "j")
-        if note_of(op.tile.type) == BOXES:
-            to = _place_in_boxes(op.tile.type)
+        to = place_of(op.tile.type)
         guard = [plan.idle()] if plan.idle() else []
         guard += [f"i < {plan.rows}"] * bool(plan.rows % plan.rows_at_once)
         guard += [f"j < {columns}"] * bool(plan.turns_of_row > 1 and plan.per_row % plan.threads)
@@ -86,8 +84,14 @@ def rows(text: WarpText, op: Any) -> None:
                 out.line(line)
 
 
-def _place_in_boxes(tile: ir.Type) -> str:
-    """Of row i and column j: boxes of 128 bytes, whose chunks of 16 are exchanged by the row."""
+def place_of(tile: ir.Type) -> str:
+    """
+    The element of a shared tile in row i and column j.
+
+    Boxes have 128 bytes of each row, whose chunks of 16 are exchanged by the row.
+    """
+    if note_of(tile) != BOXES:
+        return linear((row_pitch(tile), "i"), "j")
     tensor = tensor_of(tile)
     vector = COPY_BYTES // element_bytes(tensor.element_type)
     width = 8 * vector

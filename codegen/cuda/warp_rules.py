@@ -10,13 +10,14 @@ from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.regions import walk
 from ...dialects.tile.dialect import note_of
-from ...dialects.tile.warp_memory import BOXES, UNROLLED, stages_of
-from . import append_rules, image_results, image_rules, product_rules
+from ...dialects.tile.fragments import INSTRUCTIONS
+from ...dialects.tile.warp_memory import BOXES, UNROLLED, copies_of, stages_of
+from . import append_rules, image_results, image_rules, product_rules, turn_rules, unpack_rules
 from . import warp_memory_rules as memory
 from .printer import grouped, linear
 from .printer import number as literal
 from .warp_scalar_rules import SCALARS, constant, expression
-from .warp_text import REGISTER_TYPES, Place, Shape, WarpText, copies_of, over, scope
+from .warp_text import REGISTER_TYPES, Place, Shape, WarpText, over, scope
 
 INDICES = {"x": "blockIdx.x", "y": "blockIdx.y", "z": "blockIdx.z", "warp": "thread / 32"}
 
@@ -261,13 +262,32 @@ def _pipelined(
         if any(note_of(each_.tile.type) == BOXES for each_ in copies):
             out.line("fence_async_proxy();")
         out.line("sync_threads();  // everybody's has, and the stage before is free again")
+        text.stage, text.awaits_products = "stage", not _only_added_up(op)
+        if not text.awaits_products:
+            _once(text, block, carried)
         later = f"k + {step * ahead}"
         out.line(f"if ({later} < {last}) fetch(stage == 0 ? {ahead} : stage - 1, {later});")
         out.line("commit_copies();")
-        text.stage = "stage"
-        _once(text, block, carried)
+        if text.awaits_products:
+            _once(text, block, carried)
+        else:
+            out.line("wgmma_wait<0>();")
+            text.awaits_products = True
         out.line(f"stage = stage == {ahead} ? 0 : stage + 1;")
     out.line("wait_copies<0>();")
+
+
+def _only_added_up(loop: Any) -> bool:
+    """
+    Whether nothing in a round reads the sums of its warp groups: they multiply on while the threads
+    fetch a later step.
+    """
+    products = [op for op in walk(loop) if op.operation.name == "tile.multiply"]
+    return all(
+        INSTRUCTIONS[op.instruction.value].of_warp_group
+        and all(use.owner.name in ("tile.multiply", "scf.yield") for use in op.result.uses)
+        for op in products
+    )
 
 
 def _needed(block: Any, copies: list[Any]) -> list[Any]:
@@ -298,7 +318,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.pick": memory.pick,
     "tile.operand": product_rules.operand,
     "tile.windows": product_rules.windows,
-    "tile.unpack": product_rules.unpack,
+    "tile.unpack": unpack_rules.unpack,
     "tile.columns": memory.columns,
     "tile.multiply": product_rules.multiply,
     "tile.fill": fill,
@@ -309,6 +329,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.save": memory.save,
     **append_rules.RULES,
     **image_results.RULES,
+    **turn_rules.RULES,
 }
 """`tile.rows` and `tile.patches` are printed by their loop, which says when."""
 COPIES = {"tile.rows": memory.rows, "tile.patches": image_rules.patches}

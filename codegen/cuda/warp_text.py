@@ -13,7 +13,7 @@ from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_memory import COPIES, tile_bytes
+from ...dialects.tile.warp_memory import copies_of, stage_places
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 
@@ -34,6 +34,7 @@ class WarpText:
     names: dict[Any, str] = field(default_factory=dict)
     lazy: dict[Any, Any] = field(default_factory=dict)
     stage: str = "0"
+    awaits_products: bool = True  # of warp groups, where they are multiplied
     offsets: dict[Any, int] = field(default_factory=dict)
     stage_bytes: dict[Any, int] = field(default_factory=dict)
     tables: dict[str, int] = field(default_factory=dict)
@@ -58,12 +59,11 @@ class WarpText:
         return text
 
     def _place(self, loop: Any) -> None:
-        total = 0
-        for op in copies_of(loop):
-            self.offsets[op.tile] = total
-            total += tile_bytes(op.tile.type)
-        for op in copies_of(loop):
-            self.stage_bytes[op.tile] = total
+        total, places = 0, stage_places(loop)
+        for tile, size in places.items():
+            self.offsets[tile] = total
+            total += size
+        self.stage_bytes.update(dict.fromkeys(places, total))
 
     @property
     def warps(self) -> int:
@@ -92,10 +92,6 @@ class WarpText:
                 return list(op.operation.operands)
             self.rules(self, op)
         return []
-
-
-def copies_of(loop: Any) -> list[Any]:
-    return [op for op in loop.body.operations if op.operation.name in COPIES]
 
 
 @dataclass(frozen=True)

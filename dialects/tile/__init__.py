@@ -62,6 +62,7 @@ from .warp_ops import (
     ReduceOp,
     ScaleOp,
     SyncOp,
+    TurnOp,
     WarpKernelOp,
 )
 
@@ -124,6 +125,7 @@ __all__ = [
     "TmemLoadOp",
     "TmemReleaseOp",
     "TmemViewOp",
+    "TurnOp",
     "UnpackOp",
     "ViewOp",
     "WarpKernelOp",

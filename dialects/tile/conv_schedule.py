@@ -10,14 +10,23 @@ from ..errors import UnsupportedError
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from .conv_problem import ConvProblem, Pair, refusal
 from .decode_program import TABLE_STRIDE
-from .hardware import Machine, machine
+from .dialect import BANK_ROW
+from .hardware import Machine, is_native, machine
 from .operand_types import OPERAND_TYPES
-from .warp_memory import PACKED_CHANNELS, ROW_PAD
+from .problem import WARP_GROUP_INSTRUCTION_OF
+from .warp_memory import PACKED_CHANNELS, ROW_PAD, SWIZZLE_ATOM
 
-MOST_SUMS = 64
-"""Accumulators of a lane, so that operands and addresses fit beside them."""
-COPIED_AT_ONCE = 4
-"""Bytes of the shortest asynchronous copy."""
+MOST_SUMS, MOST_SUMS_OF_GROUPS = 64, 128
+"""
+Accumulators of a lane, so that operands and addresses fit beside them; right operands of warp groups
+take no registers.
+"""
+COPIED_AT_ONCE, COPIED_TOGETHER = 4, 16
+"""Bytes of the shortest and of the longest asynchronous copy."""
+OF_GROUP = 64
+"""Rows of a product of a warp group: channels."""
+MANY_PIXELS = 1024
+"""That keep groups of warps busy."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,10 @@ class ConvSchedule:
     `taps_inner`: all taps of `depth` channels come before the next channels, and not all channels
     of a tap before the next tap. `packs`: results of at most a byte are exchanged between the
     lanes that have neighbouring channels, and stored as whole words.
+
+    With `warp_groups`, four warps multiply together (wgmma): weights, decoded to registers, are the
+    left operand, windows in shared memory the right one. A warp has `outputs` channels of its own
+    then, and four of them the same pixels.
     """
 
     warps_m: int
@@ -45,6 +58,7 @@ class ConvSchedule:
     width: int = field(default=0, metadata={"values": (0, 4, 8, 16, 32)})
     taps_inner: bool = False
     packs: bool = False
+    warp_groups: bool = False
 
     @property
     def warps(self) -> int:
@@ -93,12 +107,15 @@ def shared_bytes(problem: ConvProblem, schedule: ConvSchedule) -> int:
     rows, taps = s.block_pixels, 1
     if s.width:
         rows, taps = prod(s.held(problem)) * problem.images, prod(problem.window.taps)
-    images = rows * (s.depth * bits // 8 + ROW_PAD)
+    images = rows * (s.depth * bits // 8 + (0 if s.warp_groups else ROW_PAD))
     strips = s.block_outputs // PACKET_ROWS
     codes = taps * strips * s.depth // PACKET_COLUMNS * LANES * problem.format.bits * 4
     scales = held_groups(problem, s.depth) * s.block_outputs * 4
     tables = len(problem.program.table) << TABLE_STRIDE
-    return s.stages * (images + codes + len(problem.row_parts()) * scales) + tables
+    stage = images + codes + len(problem.row_parts()) * scales
+    if s.warp_groups:
+        stage = -(-stage // SWIZZLE_ATOM) * SWIZZLE_ATOM
+    return s.stages * stage + tables
 
 
 def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> Iterator[str]:
@@ -106,8 +123,9 @@ def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> It
     s = schedule
     if s.pixels % 16 or s.outputs % PACKET_ROWS or s.depth % PACKET_COLUMNS or s.stages < 2:
         yield f"{s} has tiles that are no multiples of 16 x 16 x {PACKET_COLUMNS}, or one stage"
-    if s.pixels * s.outputs // 32 > MOST_SUMS:
-        yield f"tiles of {s.pixels} x {s.outputs} have more than {MOST_SUMS} sums a lane"
+    most = MOST_SUMS_OF_GROUPS if s.warp_groups else MOST_SUMS
+    if s.pixels * s.outputs // 32 > most:
+        yield f"tiles of {s.pixels} x {s.outputs} have more than {most} sums a lane"
     if s.warps * 32 > device.threads_per_block:
         yield f"{s.warps} warps are more than a block of {device.name} has"
     if s.taps_inner and (not problem.by_tap or problem.window.channels % s.depth):
@@ -118,6 +136,9 @@ def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> It
             return
     if s.packs:
         yield from _unpacked(problem, s)
+    if s.warp_groups:
+        yield from _ungrouped(problem, s)
+        yield from no_groups(problem, device.name)
     need = shared_bytes(problem, s)
     if need > device.shared_per_block:
         yield f"{need} bytes of shared memory are more than {device.shared_per_block}"
@@ -146,6 +167,30 @@ def _unpacked(problem: ConvProblem, schedule: ConvSchedule) -> Iterator[str]:
         yield f"{problem.window.outputs} channels in blocks of {block} are no words of 8"
 
 
+def _ungrouped(problem: ConvProblem, schedule: ConvSchedule) -> Iterator[str]:
+    """What keeps the tiles of a schedule from being those of four warps together."""
+    s, bits = schedule, OPERAND_TYPES[problem.activation].bits
+    if s.warps_n % 4:
+        yield f"{s.warps_n} warps along the channels are no groups of four"
+    if s.pixels & (s.pixels - 1):
+        yield f"no wgmma has {s.pixels} columns"
+    if s.depth * bits % (8 * BANK_ROW):
+        yield f"{s.depth} values of {problem.activation} are no rows of {BANK_ROW} bytes"
+    if s.width:
+        yield "warp groups read windows as rows of shared memory, not where they share pixels"
+
+
+def no_groups(problem: ConvProblem, target: str) -> Iterator[str]:
+    """Why no schedule of this problem has warp groups, nothing if one may."""
+    instruction = WARP_GROUP_INSTRUCTION_OF.get(problem.activation)
+    if instruction is None or not is_native(target, instruction):
+        yield f"{target} has no {instruction or f'wgmma of {problem.activation}'}"
+    if not problem.by_tap:
+        yield f"weights in groups of {problem.group} scale the sums of each"
+    if problem.window.outputs < OF_GROUP:
+        yield f"{problem.window.outputs} channels of a group leave most of {OF_GROUP} rows idle"
+
+
 def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSchedule:
     """A legal schedule for every shape; raises UnsupportedError where nothing computes it."""
     if reason := refusal(problem, target):
@@ -156,9 +201,8 @@ def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSche
             next_step="choose the format or the activations that the reason names",
         )
     device = machine(target)
-    for candidate in _preferred(problem):
-        fitted = _fitted(problem, candidate)
-        for variant in _variants(fitted):
+    for candidate in (*_of_warp_groups(problem, target), *_preferred(problem)):
+        for variant in _variants(candidate):
             if not any(illegal(problem, variant, device)):
                 return variant
     raise UnsupportedError(
@@ -166,12 +210,26 @@ def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSche
     )
 
 
+def _of_warp_groups(problem: ConvProblem, target: str) -> Iterator[ConvSchedule]:
+    """Where there are pixels for several blocks, copied 16 bytes at a time: else copies take longer."""
+    if any(no_groups(problem, target)) or problem.pixels < MANY_PIXELS:
+        return
+    if problem.vector(COPIED_TOGETHER) * OPERAND_TYPES[problem.activation].bits < COPIED_TOGETHER * 8:
+        return
+    depth = BANK_ROW * 8 // OPERAND_TYPES[problem.activation].bits
+    if problem.window.outputs > OF_GROUP:
+        if problem.requantised is not None:  # 32 channels of a warp, which lanes pack
+            yield ConvSchedule(2, 4, 64, 32, depth, 3, warp_groups=True)
+        yield ConvSchedule(1, 8, 128, 16, depth, 3, warp_groups=True)
+    yield ConvSchedule(2, 4, 128, 16, depth, 3, warp_groups=True)
+
+
 def _preferred(problem: ConvProblem) -> Iterator[ConvSchedule]:
+    shapes = [(2, 2, 32, 32, 64, 3), (2, 1, 32, 32, 64, 2), (1, 1, 16, 16, 64, 2)]
     if problem.pixels > 2048:
-        yield ConvSchedule(4, 1, 32, 64, 64, 3)
-    yield ConvSchedule(2, 2, 32, 32, 64, 3)
-    yield ConvSchedule(2, 1, 32, 32, 64, 2)
-    yield ConvSchedule(1, 1, 16, 16, 64, 2)
+        shapes.insert(0, (4, 1, 32, 64, 64, 3))
+    for shape in shapes:
+        yield _fitted(problem, ConvSchedule(*shape))
 
 
 def _variants(schedule: ConvSchedule) -> Iterator[ConvSchedule]:

@@ -5,9 +5,10 @@ from typing import Any
 
 from ..bindings import ir
 from ..regions import walk
-from .dialect import element_bytes, is_tile, note_of, tensor_of
+from .dialect import BANK_ROW, element_bytes, is_tile, note_of, tensor_of
 
 BOXES = "boxes8"  # the order of tiles that products of warp groups read (dialect.py)
+SWIZZLE_ATOM = 8 * BANK_ROW  # bytes of which boxes begin on multiples
 ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
 PACKED_CHANNELS = 32  # that four lanes exchange to make words of their own
 COPIES = ("tile.rows", "tile.patches")
@@ -46,12 +47,24 @@ def shared_need(op: Any) -> int:
     for each in walk(op):
         name = each.operation.name
         if name == "scf.for" and STAGES in each.operation.attributes:
-            tiles = [c for c in each.body.operations if c.operation.name in COPIES]
-            stages = max(stages, stages_of(each) * sum(tile_bytes(c.tile.type) for c in tiles))
+            stages = max(stages, stages_of(each) * sum(stage_places(each).values()))
         if name == "tile.reduce" and each.axis.value == "warps":
             held = fragment_numbers(each.fragment.type)
             reduced = max(reduced, op.warps.value * 32 * 4 * held)
     return max(stages, reduced)
+
+
+def copies_of(loop: Any) -> list[Any]:
+    return [op for op in loop.body.operations if op.operation.name in COPIES]
+
+
+def stage_places(loop: Any) -> dict[Any, int]:
+    """Bytes of a stage that each of its tiles takes, boxes first, up to the next tile or stage."""
+    tiles = sorted((op.tile for op in copies_of(loop)), key=lambda tile: note_of(tile.type) != BOXES)
+    places = {tile: tile_bytes(tile.type) for tile in tiles}
+    if tiles and note_of(tiles[0].type) == BOXES:
+        places[tiles[-1]] += -sum(places.values()) % SWIZZLE_ATOM
+    return places
 
 
 def stages_of(loop: Any) -> int:

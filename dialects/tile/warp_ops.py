@@ -172,6 +172,13 @@ class ConvertOp(Tile.Operation, name="convert", traits=[ext.Pure]):
     result: Result[Any]
 
 
+class TurnOp(Tile.Operation, name="turn", traits=[ext.Pure]):
+    """result[w, i, j] = fragment[w, j, i]: an accumulator with its rows for columns."""
+
+    fragment: Operand[Any]
+    result: Result[Any]
+
+
 class SyncOp(Tile.Operation, name="sync"):
     """What threads of a block have written is seen by all of them."""
 

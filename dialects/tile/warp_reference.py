@@ -160,6 +160,7 @@ MEANINGS: dict[str, Callable[[Block, Any], Any]] = {
     "tile.convert": lambda block, op: rounded(
         block.get(op.fragment), str(tensor_of(op.result.type).element_type)
     ),
+    "tile.turn": lambda block, op: block.get(op.fragment).swapaxes(1, 2),
     "tile.sync": lambda block, op: None,
     "scf.for": _for,
     "arith.constant": _constant,

@@ -83,7 +83,7 @@ constexpr bool is_const<const T> = true;
 
 // Fragments of a strip as the list of their numbers.
 template <typename T, int columns>
-QCC_DEVICE T (&whole(T (&fragments)[1][columns][4]))[4 * columns] {
+QCC_DEVICE T (&whole(T (&fragments)[columns][4]))[4 * columns] {
   return reinterpret_cast<T (&)[4 * columns]>(fragments);
 }
 

@@ -14,11 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from qcc.codegen.cuda.emit_warps import emit_warps
-from qcc.codegen.cuda.emulator.build import build_emulated
-from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, Mode
-from qcc.dialects.bindings import ir
-from qcc.dialects.context import make_context
+from qcc.codegen.cuda.emulator.launch import ALL_MODES, Mode
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats import Format
 from qcc.dialects.formats.stored import layout_refusal, stored_specs, to_layout
@@ -27,26 +23,21 @@ from qcc.dialects.qcc.reference import conv2d
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
 from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution, illegal
 from qcc.dialects.tile.hardware import machine
-from qcc.dialects.tile.warp_launch import WarpLaunch
 from qcc.dialects.tile.warp_reference import run_warps
-from qcc.passes.conv_kernel import conv_kernel
+from tests.codegen.cuda import convolution_cases
+from tests.codegen.cuda.convolution_cases import Case, loaded, stored
+from tests.codegen.cuda.warp_kernels import Built
 
 DTYPES: dict[str, Any] = {
     "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8,
 }  # fmt: skip
 UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
-IMAGES, HEIGHT, WIDTH = 2, 9, 7
 BYTES = "int8<group=tensor>"
 X_SCALE, Y_SCALE = np.float32(0.02), np.float32(0.375)
 
 
-@dataclass(frozen=True)
-class Case:
-    problem: ConvProblem
-    schedule: ConvSchedule
-
-
 SMALL = ConvSchedule(2, 1, 16, 16, 64, 2)
+GROUPS = ConvSchedule(2, 4, 32, 16, 64, 3, warp_groups=True)
 CASES = {
     # NCHW from fp32, stride and padding, an exact weight with a scale for each output.
     "nchw": Case(ConvProblem(Window(5, 20, (3, 3), (2, 1), (1, 2)), "int4", source="f32",
@@ -65,45 +56,22 @@ CASES = {
     "zeros": Case(ConvProblem(Window(24, 16, (1, 1), (2, 2)), "uint4<symmetric=false>",
                               activation="i8", row_multiple=8), SMALL),
     "table": Case(ConvProblem(Window(16, 16, (2, 2)), "nf4<group=32>", block=0), SMALL),
+    # Groups of warps (wgmma): NHWC, and NCHW that is gathered element by element.
+    "groups of warps": Case(ConvProblem(Window(40, 70, (3, 3), (1, 2), (1, 0)), "int4", relu=True,
+                                        bias="f32", block=0, result_block=0), GROUPS, target="sm_90a"),
+    "groups of warps, nchw": Case(
+        ConvProblem(Window(5, 130, (2, 3), dilation=(2, 1)), "fp8_e4m3", activation="bf16",
+                    source="f32", result="bf16"),
+        replace(GROUPS, warps_m=1, warps_n=8, outputs=32, depth=128, stages=2), target="sm_90a"),
+    "groups of warps, zeros": Case(
+        ConvProblem(Window(64, 64, (1, 1)), "uint4<symmetric=false>", result="f32", block=0,
+                    result_block=0), replace(GROUPS, pixels=128), 3, (5, 9), "sm_90a"),
 }  # fmt: skip
-
-
-@dataclass
-class Built:
-    module: EmulatedModule
-    kernels: dict[str, Any]
-    launches: dict[str, WarpLaunch]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    with make_context(), ir.Location.unknown():
-        module = ir.Module.create()
-        launches = {}
-        with ir.InsertionPoint(module.body):
-            for name, case in CASES.items():
-                assert not list(illegal(case.problem, case.schedule, machine("sm_80")))
-                launches[name] = conv_kernel(case.problem, case.schedule, f"conv_{name}")
-        assert module.operation.verify()
-        kernels = list(module.body.operations)
-        emulated = build_emulated(emit_warps(kernels), tmp_path_factory.mktemp("convolution"))
-        yield Built(emulated, dict(zip(launches, kernels, strict=True)), launches)
-
-
-def laid_out(images: np.ndarray, block: int, row_multiple: int = 1) -> np.ndarray:
-    """NCHW to blocks of channels, rows of pixels padded."""
-    count, channels, height, width = images.shape
-    size = block or channels
-    padded = np.pad(images, [(0, 0)] * 3 + [(0, -width % row_multiple)])
-    blocks = padded.reshape(count, channels // size, size, height, -1)
-    return np.ascontiguousarray(blocks.transpose(0, 1, 3, 4, 2))
-
-
-def from_blocks(images: np.ndarray, shape: tuple[int, ...], block: int) -> np.ndarray:
-    count, channels, height, width = shape
-    size = block or channels
-    blocks = images.reshape(count, channels // size, height, width, size)
-    return blocks.transpose(0, 1, 4, 2, 3).reshape(shape).astype(np.float64)
+    yield from convolution_cases.built(tmp_path_factory.mktemp("convolution"), CASES)
 
 
 def weight_of(problem: ConvProblem, rng: np.random.Generator) -> tuple[Format, Any, np.ndarray]:
@@ -132,7 +100,8 @@ def given(name: str) -> Given:
     p = CASES[name].problem
     w, rng = p.window, np.random.default_rng(3)
     _, parts, weight = weight_of(p, rng)
-    shape = (IMAGES, p.channels, HEIGHT, WIDTH)
+    images, (height, width) = CASES[name].images, CASES[name].size
+    shape = (images, p.channels, height, width)
     if p.activation == "i8":
         images = rng.integers(-128, 128, shape).astype(np.int8)
         wide = images * np.float64(X_SCALE)
@@ -145,9 +114,9 @@ def given(name: str) -> Given:
     out_height, out_width = wanted.shape[2:]
     arguments = dict(to_layout(p.format, layout_of(p), parts, (p.outputs, w.channels, *w.taps)))
     arguments |= {
-        "x": laid_out(images, p.block, p.row_multiple), "x_scale": np.array([X_SCALE]),
+        "x": stored(images, p.block, 1, p.activation, p.row_multiple), "x_scale": np.array([X_SCALE]),
         "y_scale": np.array([Y_SCALE]), "table": np.array(p.program.table, np.uint32),
-        "images": IMAGES, "height": HEIGHT, "width": WIDTH, "out_height": out_height,
+        "images": len(images), "height": height, "width": width, "out_height": out_height,
         "out_width": out_width, "y": np.zeros(wanted.size, DTYPES[p.result]),
     }  # fmt: skip
     if p.bias is not None:
@@ -165,26 +134,18 @@ def given(name: str) -> Given:
     return Given(arguments, wanted, bound)
 
 
-def grid(case: Case, wanted: np.ndarray) -> tuple[int, int, int]:
-    p, s = case.problem, case.schedule
-    extents = wanted.shape[2], wanted.shape[3]
-    tiles = s.tiles(p, IMAGES, extents)
-    return tiles, -(-p.strips * 16 // s.block_outputs), p.window.groups
+def result_of(name: str, found: Given) -> np.ndarray:
+    p = CASES[name].problem
+    return loaded(found.arguments["y"], found.wanted.shape, p.result_block, 1, p.result)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_convolution(built: Built, name: str) -> None:
-    case, found, launch = CASES[name], given(name), built.launches[name]
-    first = None
+    found, first = given(name), None
     for mode in ALL_MODES:
         found.arguments["y"][:] = 0
-        values = [found.arguments[role] for role in launch.arguments]
-        built.module.launch(
-            launch.kernel, grid(case, found.wanted), launch.threads, launch.shared_bytes, values,
-            mode,
-        )  # fmt: skip
-        y = found.arguments["y"]
-        result = from_blocks(y, found.wanted.shape, case.problem.result_block)
+        built.launch(name, CASES[name].grid(found.wanted), found.arguments, mode)
+        result = result_of(name, found)
         assert (abs(result - found.wanted) <= found.bound).all(), mode
         first = result if first is None else first
         np.testing.assert_array_equal(result, first)
@@ -193,30 +154,24 @@ def test_convolution(built: Built, name: str) -> None:
 @pytest.mark.parametrize("name", ["nchw", "groups", "bytes"])
 def test_reference(built: Built, name: str) -> None:
     """The NumPy meaning of the same kernels keeps the same bound."""
-    case, found = CASES[name], given(name)
-    run_warps(built.kernels[name], found.arguments, grid(case, found.wanted))
-    result = from_blocks(found.arguments["y"], found.wanted.shape, case.problem.result_block)
-    assert (abs(result - found.wanted) <= found.bound).all()
+    found = given(name)
+    run_warps(built.kernels[name], found.arguments, CASES[name].grid(found.wanted))
+    assert (abs(result_of(name, found) - found.wanted) <= found.bound).all()
 
 
 def test_integers_are_exact(built: Built) -> None:
     """One exact sum of integers, then the epilogue's roundings in its order."""
-    p, found, launch = CASES["bytes"].problem, given("bytes"), built.launches["bytes"]
+    p, found = CASES["bytes"].problem, given("bytes")
     rng = np.random.default_rng(3)
     fmt, parts, weight = weight_of(p, rng)
     codes = np.rint(weight / parts["scale"].reshape(-1, 1, 1, 1))
-    images = rng.integers(-128, 128, (IMAGES, p.channels, HEIGHT, WIDTH))
+    images = rng.integers(-128, 128, (CASES["bytes"].images, p.channels, *CASES["bytes"].size))
     sums = conv2d(images.astype(np.float64), codes).astype(np.float32)
     value = sums * parts["scale"].astype(np.float32).reshape(-1, 1, 1) * X_SCALE
     value = value + found.arguments["bias"].reshape(-1, 1, 1)
     wanted = np.clip(np.rint(value / Y_SCALE), -127, 127)
-    values = [found.arguments[role] for role in launch.arguments]
-    built.module.launch(
-        launch.kernel, grid(CASES["bytes"], wanted), launch.threads, launch.shared_bytes, values,
-        Mode(),
-    )  # fmt: skip
-    result = from_blocks(found.arguments["y"], wanted.shape, p.result_block)
-    np.testing.assert_array_equal(result, wanted)
+    built.launch("bytes", CASES["bytes"].grid(wanted), found.arguments, Mode())
+    np.testing.assert_array_equal(result_of("bytes", found), wanted)
     assert fmt.name == "int8"
 
 

@@ -8,17 +8,13 @@ registers; layers that requantise, one after the other. Edges are no multiples o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from qcc.codegen.cuda.emit_warps import emit_warps
-from qcc.codegen.cuda.emulator.build import build_emulated
-from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule
-from qcc.dialects.bindings import ir
-from qcc.dialects.context import make_context
+from qcc.codegen.cuda.emulator.launch import ALL_MODES
 from qcc.dialects.formats.stored import to_layout
 from qcc.dialects.formats.window_packets import spelled_layout
 from qcc.dialects.qcc.reference import conv2d
@@ -27,24 +23,18 @@ from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution, i
 from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.integer_activations import IntegerScale
 from qcc.dialects.tile.operand_types import OPERAND_TYPES
-from qcc.dialects.tile.warp_launch import WarpLaunch
 from qcc.dialects.tile.warp_reference import run_warps
-from qcc.passes.conv_kernel import conv_kernel
+from tests.codegen.cuda import convolution_cases
+from tests.codegen.cuda.convolution_cases import Case, loaded, stored
+from tests.codegen.cuda.warp_kernels import Built
 
 X_SCALE, Y_SCALE = np.float32(0.125), np.float32(0.37)
 PACT = IntegerScale("inverse_scale", tensor=True, divide=True)
 SIGNED, UNSIGNED, BYTES = "int4<group=tensor>", "pact4", "int8<group=tensor>"
 SMALL = ConvSchedule(2, 1, 16, 32, 64, 2)
 SHARED = replace(SMALL, width=8, taps_inner=True)
+GROUPS = ConvSchedule(2, 4, 32, 16, 128, 3, warp_groups=True)
 ONE = Window(64, 40, (3, 3), padding=(1, 1))
-
-
-@dataclass(frozen=True)
-class Case:
-    problem: ConvProblem
-    schedule: ConvSchedule
-    images: int = 2
-    size: tuple[int, int] = (9, 7)
 
 
 def nibbles(window: Window, **fields: Any) -> ConvProblem:
@@ -70,55 +60,24 @@ CASES = {
                            replace(SMALL, packs=True), 11, (4, 3)),
     "shared, NHWCnc": Case(nibbles(ONE, images=8, block=32),
                            replace(SHARED, warps_m=4, width=2), 9, (4, 3)),
+    "groups of warps": Case(
+        ConvProblem(Window(80, 72, (3, 3), (2, 1), (1, 1)), "int8", activation="i8", bias="f32",
+                    result="i8", block=0, result_block=0, requantised=BYTES, relu=True),
+        replace(GROUPS, pixels=32, outputs=32, packs=True), 3, (9, 7), "sm_90a"),
+    "groups of warps and channels": Case(
+        ConvProblem(Window(3, 66, (3, 2), padding=(2, 0), dilation=(1, 2), groups=2), "int4",
+                    activation="i8", result="f32", block=0),
+        replace(GROUPS, warps_m=1, warps_n=8), 1, (7, 12), "sm_90a"),
+    "groups of warps, NHWCnc": Case(
+        ConvProblem(replace(ONE, outputs=64), "int4", activation="i8", images=8, block=32,
+                    result="i8", result_block=32, requantised=BYTES),
+        replace(GROUPS, pixels=128), 11, (4, 3), "sm_90a"),
 }  # fmt: skip
-
-
-@dataclass
-class Built:
-    module: EmulatedModule
-    kernels: dict[str, Any]
-    launches: dict[str, WarpLaunch]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    with make_context(), ir.Location.unknown():
-        module = ir.Module.create()
-        launches = {}
-        with ir.InsertionPoint(module.body):
-            for index, (name, case) in enumerate(CASES.items()):
-                assert not list(illegal(case.problem, case.schedule, machine("sm_80")))
-                launches[name] = conv_kernel(case.problem, case.schedule, f"conv_{index}")
-        assert module.operation.verify()
-        kernels = list(module.body.operations)
-        emulated = build_emulated(emit_warps(kernels), tmp_path_factory.mktemp("layouts"))
-        yield Built(emulated, dict(zip(launches, kernels, strict=True)), launches)
-
-
-def stored(images: np.ndarray, block: int, side_by_side: int, operand: str) -> np.ndarray:
-    """[N, C, H, W] in blocks of channels and of images, two channels of four bits in a byte."""
-    padded = np.pad(images, [(0, -len(images) % side_by_side), (0, 0), (0, 0), (0, 0)])
-    count, channels, height, width = padded.shape
-    size = block or channels
-    shape = count // side_by_side, side_by_side, channels // size, size, height, width
-    blocks = padded.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
-    if per_element(operand) == 1:
-        return np.ascontiguousarray(blocks)
-    codes = blocks.astype(np.uint8) & 15
-    return np.ascontiguousarray(codes[..., ::2] | codes[..., 1::2] << 4)
-
-
-def loaded(
-    y: np.ndarray, shape: tuple[int, ...], block: int, side_by_side: int, operand: str
-) -> np.ndarray:
-    """Undo `stored`."""
-    count, channels, height, width = shape
-    if per_element(operand) == 2:
-        codes = np.stack([y & 15, y >> 4 & 15], -1).astype(np.int64).ravel()
-        y = np.where(codes > OPERAND_TYPES[operand].extremes[1], codes - 16, codes)
-    size = block or channels
-    blocks = y.reshape(-1, channels // size, height, width, side_by_side, size)
-    return blocks.transpose(0, 4, 1, 5, 2, 3).reshape(-1, *shape[1:])[:count].astype(np.float64)
+    yield from convolution_cases.built(tmp_path_factory.mktemp("layouts"), CASES)
 
 
 def given(name: str) -> tuple[dict[str, Any], np.ndarray]:
@@ -158,12 +117,6 @@ def given(name: str) -> tuple[dict[str, Any], np.ndarray]:
     return found, value.astype(np.float64)
 
 
-def grid(case: Case, wanted: np.ndarray) -> tuple[int, int, int]:
-    p, s = case.problem, case.schedule
-    tiles = s.tiles(p, case.images, (wanted.shape[2], wanted.shape[3]))
-    return tiles, -(-p.strips * 16 // s.block_outputs), p.window.groups
-
-
 def check(case: Case, y: np.ndarray, wanted: np.ndarray) -> None:
     p = case.problem
     result = loaded(y, wanted.shape, p.result_block, p.images, p.result)
@@ -175,14 +128,11 @@ def check(case: Case, y: np.ndarray, wanted: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_layout(built: Built, name: str) -> None:
-    case, launch = CASES[name], built.launches[name]
+    case = CASES[name]
     arguments, wanted = given(name)
     for mode in ALL_MODES:
         arguments["y"][:] = 0
-        values = [arguments[role] for role in launch.arguments]
-        built.module.launch(
-            launch.kernel, grid(case, wanted), launch.threads, launch.shared_bytes, values, mode
-        )
+        built.launch(name, case.grid(wanted), arguments, mode)
         check(case, arguments["y"], wanted)
 
 
@@ -192,7 +142,7 @@ def test_layout(built: Built, name: str) -> None:
 def test_reference(built: Built, name: str) -> None:
     """The NumPy meaning of the same kernels gives the same."""
     arguments, wanted = given(name)
-    run_warps(built.kernels[name], arguments, grid(CASES[name], wanted))
+    run_warps(built.kernels[name], arguments, CASES[name].grid(wanted))
     check(CASES[name], arguments["y"], wanted)
 
 
