@@ -5,11 +5,11 @@ The kernel of a convolution: a product with windows that are gathered as they ar
       =>  tile.warp_kernel { loop over k { patches of x; rows of codes, scales; multiply } each;
                              save_image }
 
-Output pixels are the rows of the product, output channels its columns; of warp groups it is the other
-way round, since only their left operand may come from registers, where weights are decoded. No patch exists in global
-memory: a window's pixels are copied straight to where matrix instructions read them, or each pixel
-once, and windows read it from there (ConvSchedule.width). Numerics are those of linear layers
-(linear_kernel.py): codes rounded at most once, scales in fp32.
+Output pixels are the rows of the product, output channels its columns; of warp groups it is the
+other way round, since only their left operand may come from registers, where weights are decoded.
+No patch exists in global memory: a window's pixels are copied straight to where matrix
+instructions read them, or each pixel once, and windows read it from there (ConvSchedule.width).
+Numerics are those of linear layers (linear_kernel.py): codes rounded at most once, scales in fp32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..dialects import tile
 from ..dialects.bindings import arith, ir
 from ..dialects.formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from ..dialects.tile.conv_problem import ConvProblem, per_element
-from ..dialects.tile.conv_schedule import ConvSchedule, held_groups
+from ..dialects.tile.conv_schedule import ConvSchedule, held_groups, whole_weights
 from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.fragments import INSTRUCTIONS
 from ..dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF, chunk_columns
@@ -204,7 +204,7 @@ class _Convolution:
         jump = p.window.channels // PACKET_COLUMNS * words
         made: Values = {"codes": self.brought(
             p.format.code_part, first, k // PACKET_COLUMNS * words, count, kind,
-            [size, jump] if taps > 1 and size != jump else [],
+            [size, jump] if taps > 1 and size != jump else [], whole_weights(p, s),
         )}  # fmt: skip
         column = (self.of_group * p.strips + strip) * PACKET_ROWS
         for role, element in p.row_parts().items():
@@ -217,11 +217,11 @@ class _Convolution:
 
     def brought(
         self, name: str, first: Number, column: Number, count: Number, kind: ir.Type,
-        pieces: list[int] | None = None,
+        pieces: list[int] | None = None, bulk: bool = False,
     ) -> ir.Value:  # fmt: skip
         return tile.RowsOp(
             self.views[name], first.value, column.value, count.value, text("normal"), kind,
-            pieces=ir.DenseI64ArrayAttr.get(pieces or []),
+            pieces=ir.DenseI64ArrayAttr.get(pieces or []), bulk=ir.BoolAttr.get(bulk),
         ).tile  # fmt: skip
 
     # ---- products

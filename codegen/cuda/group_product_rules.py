@@ -26,12 +26,13 @@ def multiply_by_groups(text: WarpText, op: Any) -> None:
     function = record.function + ("_columns" if turned else "")
     steps = Shape.of(op.b.type).dimensions[1]
     first = divided(text.name(op.k), record.k) if text.name(op.k) != "0" else "0"
-    strips, packed = Shape.of(op.a.type).dimensions[0], text.lazy.get(op.a)
+    strips, packed = Shape.of(op.a.type).dimensions[0], text.lazy.get(op.a)  # tile.unpack
     with scope(text, strips), out.loop("left_strip", strips) as strip:
         decoded = decoded_strip(text, packed, strip) if packed else None
         out.line("wgmma_fence();")
         with out.loop("step", steps) as step:
-            left = decoded(step) if decoded else f"{text.name(op.a)}[{strip}][{linear(first, step)}]"
+            held = f"{text.names[op.a]}[{strip}][{linear(first, step)}]"
+            left = decoded(step) if decoded else held
             right = (_columns if turned else _rows)(text, given, step, record.k)
             out.line(f"{function}(whole({total}[{strip}]), {left}, {right});")
         out.line("wgmma_commit();")

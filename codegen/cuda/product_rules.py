@@ -127,5 +127,3 @@ def _loaded(text: WarpText, op: Any, strip: str, step: str) -> None:
     else:
         at = linear((16 * pitch, strip), (width, step))
         text.out.line(f"load_matrix<4>(right, {name}.at({at}));")
-
-

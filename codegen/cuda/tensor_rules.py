@@ -10,18 +10,16 @@ multiplied into (`made` is signalled at the end), the other is rescaled (then `t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.regions import walk
-from ...dialects.tile.dialect import note_of, tensor_of
+from ...dialects.tile.dialect import BARRIER_BYTES, note_of, tensor_of
 from ...dialects.tile.schedule import (
-    BARRIER_BYTES,
     TENSOR_CONSUMER_REGISTERS,
     TENSOR_PRODUCER_REGISTERS,
 )
+from .barrier_text import ring
 from .control_rules import Rule
 from .copy_rules import declare_stage_tile
 from .kernel_text import KernelText, c_type
@@ -94,7 +92,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     with out.block(f"if (thread >= {s.workers})"):
         out.line(f"decrease_registers<{TENSOR_PRODUCER_REGISTERS}>();")
         out.comment("The producer: one thread of the last warp group")
-        with out.block(f"if (thread == {s.workers})"), _ring(text, step):
+        with out.block(f"if (thread == {s.workers})"), ring(out, s.stages, step):
             out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
             fetch(text, copies)
         out.comment("One thread of another warp multiplies")
@@ -114,7 +112,7 @@ def _work(text: KernelText, steps: Any, step: int, rules: dict[str, Rule]) -> No
         _declare_take(text, steps, rules)
         out.line("int k = first, stage = 0, phase = 0, step = 0;")
     fetch_scales_ahead(text, steps)
-    with _ring(text, step, declared=bool(rescaled)):
+    with ring(out, text.schedule.stages, step, *([""] if rescaled else [])):
         out.line("mbarrier_wait(full.at(stage), phase);")
         make_operands(text, steps, rules)
         out.line("fence_async_proxy();")
@@ -155,16 +153,6 @@ def _declare_take(text: KernelText, steps: Any, rules: dict[str, Rule]) -> None:
         with out.block("if (lane == 0)"):
             out.line("mbarrier_arrive(taken.at(step & 1));")
             out.line("mbarrier_arrive(empty.at(stage));")
-
-
-@contextmanager
-def _ring(text: KernelText, step: int, declared: bool = False) -> Iterator[None]:
-    """A loop over the steps of K, with the stage of each and the phase of its barriers."""
-    out = text.out
-    start = "" if declared else "int k = first, stage = 0, phase = 0"
-    with out.block(f"for ({start}; k < last; k += {step})"):
-        yield
-        out.line(f"if (++stage == {text.schedule.stages}) stage = 0, phase ^= 1;")
 
 
 def _declare_barriers(text: KernelText, steps: Any) -> None:

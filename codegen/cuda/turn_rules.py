@@ -8,18 +8,18 @@ from .warp_text import Shape, WarpText
 
 
 def turn(text: WarpText, op: Any) -> None:
-    """Matrices of 8 x 8: `half` 0 and 1 of a strip and tile, which have two columns of a lane each."""
+    """Matrices of 8 x 8: two of a strip and tile, of which a lane has two columns each."""
     out, given, shape = text.out, Shape.of(op.fragment.type), Shape.of(op.result.type)
     source, name = text.name(op.fragment), text.label(op, "turned")
     text.names[op.result] = name
     out.line(f"{shape.declared(name)};")
-    with out.loop("strip", given.dimensions[0]) as strip, out.loop("tile", given.dimensions[1]) as tile:
-        with out.block(""):
-            out.line(f"const auto& of = {source}[{strip}][{tile}];")
-            out.line(f"auto& upper = {name}[{tile} / 2][2 * {strip}];")
-            out.line(f"auto& lower = {name}[{tile} / 2][2 * {strip} + 1];")
-            out.line(f"const int first = {tile} % 2 * 2;")
-            TURNS[given.element](text, shape.c_type)
+    strips, tiles, _ = given.dimensions
+    with out.loop("strip", strips) as strip, out.loop("tile", tiles) as tile, out.block(""):
+        out.line(f"const auto& of = {source}[{strip}][{tile}];")
+        out.line(f"auto& upper = {name}[{tile} / 2][2 * {strip}];")
+        out.line(f"auto& lower = {name}[{tile} / 2][2 * {strip} + 1];")
+        out.line(f"const int first = {tile} % 2 * 2;")
+        TURNS[given.element](text, shape.c_type)
 
 
 def _words(text: WarpText, kind: str) -> None:

@@ -9,8 +9,6 @@ left operand, and multiply them by the activations in shared memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -18,6 +16,7 @@ from ...dialects.bindings import ir
 from ...dialects.formats.packets import PACKET_COLUMNS
 from ...dialects.tile.dialect import BANK_ROW, element_bytes, tensor_of
 from ...dialects.tile.schedule import CONSUMER_REGISTERS, PRODUCER_REGISTERS
+from .barrier_text import declare_rings, ring
 from .control_rules import Rule
 from .copy_rules import declare_stage_tile, origins
 from .kernel_text import KernelText
@@ -39,7 +38,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     out.comment("The producer: one thread of the last warp group")
     with out.block(f"if (thread >= {s.workers})"):
         out.line(f"decrease_registers<{PRODUCER_REGISTERS}>();")
-        with out.block(f"if (thread == {s.workers})"), _ring(text, step):
+        with out.block(f"if (thread == {s.workers})"), ring(out, s.stages, step):
             out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
             fetch(text, copies)
         out.line("return;")
@@ -49,7 +48,7 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     for each in walk_block(block):
         if each.operation.name == "tile.zeros":
             rules["tile.zeros"](text, each)
-    with _ring(text, step):
+    with ring(out, s.stages, step):
         out.line("mbarrier_wait(full.at(stage), phase);")
         for each in block.operations:
             if each.operation.name not in ("tile.copy", "tile.yield"):
@@ -58,27 +57,11 @@ def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
         out.line("if (lane == 0) mbarrier_arrive(empty.at(stage));")
 
 
-@contextmanager
-def _ring(text: KernelText, step: int) -> Iterator[None]:
-    """A loop over the steps of K, with the stage of each and the phase of its barriers."""
-    out = text.out
-    with out.block(f"for (int k = first, stage = 0, phase = 0; k < last; k += {step})"):
-        yield
-        out.line(f"if (++stage == {text.schedule.stages}) stage = 0, phase ^= 1;")
-
-
 def _declare_barriers(text: KernelText) -> None:
     out, s, plan = text.out, text.schedule, text.plan
     out.line()
     out.comment("Barriers of a stage: its bytes have arrived; all warps have read it")
-    out.line(f"const Shared<u64> full({plan.barriers}, {s.stages});")
-    out.line(f"const Shared<u64> empty({plan.barriers + 8 * s.stages}, {s.stages});")
-    with out.block("if (thread == 0)"):
-        with out.loop("stage", s.stages) as stage:
-            out.line(f"mbarrier_init(full.at({stage}), 1);")
-            out.line(f"mbarrier_init(empty.at({stage}), {s.warps});")
-        out.line("fence_mbarrier_init();")
-    out.line("sync_threads();")
+    declare_rings(out, {"full": 1, "empty": s.warps}, plan.barriers, s.stages)
 
 
 def fetch(text: KernelText, copies: list[Any]) -> None:

@@ -84,6 +84,19 @@ def rows(text: WarpText, op: Any) -> None:
                 out.line(line)
 
 
+def bulk_rows(text: WarpText, op: Any) -> None:
+    """Of one thread: all rows of a tile, which the barrier of the stage receives."""
+    source, tile = tensor_of(op.source.type), tensor_of(op.tile.type)
+    name, (rows, columns) = text.name(op.source), tile.shape
+    text.out.comment(f"{name}: rows of {columns}")
+    with text.out.loop("i", rows) as i:
+        to = f"{text.name(op.tile)}(stage).at({linear((columns, i))})"
+        row = f"s64({linear(text.name(op.first), i)})"
+        at = linear((source.shape[1], row), text.name(op.column))
+        size = columns * element_bytes(tile.element_type)
+        text.out.line(f"copy_bulk({to}, {name}.at({at}), {size}, full.at(stage));")
+
+
 def place_of(tile: ir.Type) -> str:
     """
     The element of a shared tile in row i and column j.

@@ -8,15 +8,12 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
-from ...dialects.regions import walk
-from ...dialects.tile.dialect import note_of
-from ...dialects.tile.fragments import INSTRUCTIONS
-from ...dialects.tile.warp_memory import BOXES, UNROLLED, copies_of, stages_of
-from . import append_rules, image_results, image_rules, product_rules, turn_rules, unpack_rules
+from . import append_rules, image_results, product_rules, turn_rules, unpack_rules, warp_loops
 from . import warp_memory_rules as memory
-from .printer import grouped, linear
+from .printer import linear
 from .printer import number as literal
-from .warp_scalar_rules import SCALARS, constant, expression
+from .warp_numbers import number
+from .warp_scalar_rules import SCALARS, expression
 from .warp_text import REGISTER_TYPES, Place, Shape, WarpText, over, scope
 
 INDICES = {"x": "blockIdx.x", "y": "blockIdx.y", "z": "blockIdx.z", "warp": "thread / 32"}
@@ -32,21 +29,6 @@ def apply_rule(text: WarpText, op: Any) -> None:
         raise UnsupportedError(
             "cuda-no-rule", f"cuda: no rule for {name}", next_step="report the kernel's IR"
         )
-
-
-def number(text: WarpText, op: Any) -> None:
-    """A number of the whole warp: short ones are written where they are used."""
-    result = op.operation.results[0]
-    if op.operation.name == "arith.constant":
-        text.names[result] = constant(op)
-        return
-    value = expression(op, [text.name(each) for each in op.operation.operands])
-    once = "label" not in op.operation.attributes and len(value) < 40
-    if value.isdigit() or value.isidentifier() or once:
-        text.names[result] = value if value.isidentifier() or value.isdigit() else grouped(value)
-        return
-    name = text.names[result] = text.label(op, "n")
-    text.out.line(f"const {REGISTER_TYPES[str(result.type)]} {name} = {value};")
 
 
 def index(text: WarpText, op: Any) -> None:
@@ -208,108 +190,6 @@ def convert(text: WarpText, op: Any) -> None:
         out.line(f"{name}[{strip}][{step}][{value}] = {kind}x2_from_f32({pair});")
 
 
-def loop(text: WarpText, op: Any) -> None:
-    """`scf.for`, written out, plain, or as a pipeline of copies."""
-    block = op.body
-    k, *carried = block.arguments
-    for argument, initial, result in zip(carried, op.initArgs, op.results, strict=True):
-        text.names[argument] = text.names[result] = text.name(initial)
-    first, last, step = (text.name(each) for each in (op.lowerBound, op.upperBound, op.step))
-    if UNROLLED in op.operation.attributes:
-        with text.out.loop(text.label(op, "k"), int(last), step=int(step)) as text.names[k]:
-            _once(text, block, carried)
-        return
-    copies = copies_of(op)
-    if not copies:
-        name = text.names[k] = text.label(op, "k")
-        with text.out.block(f"for (int {name} = {first}; {name} < {last}; {name} += {step})"):
-            _once(text, block, carried)
-        return
-    _pipelined(text, op, copies, first, last, int(step))
-
-
-def _pipelined(
-    text: WarpText, op: Any, copies: list[Any], first: str, last: str, step: int
-) -> None:
-    """Fetch `stages - 1` steps ahead; one barrier a step both publishes and frees a stage."""
-    out, stages, block = text.out, stages_of(op), op.body
-    k, *carried = block.arguments
-    out.line()
-    for each_ in copies:
-        memory.declare_tile(text, each_)
-        if each_.operation.name == "tile.patches":
-            image_rules.declare_pixels(text, each_)
-    for each_ in walk(op):
-        if each_.operation.name == "tile.windows":
-            product_rules.declare_windows(text, each_)
-    text.names[k] = "k"
-    out.comment("Starts the copies of the step at k into a stage")
-    with out.block("const auto fetch = [&](int stage, int k)", "};"):
-        for each_ in _needed(block, copies):
-            number(text, each_)
-        for each_ in copies:
-            COPIES[each_.operation.name](text, each_)
-    ahead = stages - 1
-    out.line()
-    out.line("#pragma unroll")
-    with out.block(f"for (int stage = 0; stage < {ahead}; ++stage)"):
-        at = linear(first, (step, "stage"))
-        out.line(f"if ({at} < {last}) fetch(stage, {at});")
-        out.line("commit_copies();")
-    out.line("#pragma unroll 1")
-    with out.block(f"for (int k = {first}, stage = 0; k < {last}; k += {step})"):
-        out.line(f"wait_copies<{ahead - 1}>();  // this thread's part of the stage has arrived")
-        if any(note_of(each_.tile.type) == BOXES for each_ in copies):
-            out.line("fence_async_proxy();")
-        out.line("sync_threads();  // everybody's has, and the stage before is free again")
-        text.stage, text.awaits_products = "stage", not _only_added_up(op)
-        if not text.awaits_products:
-            _once(text, block, carried)
-        later = f"k + {step * ahead}"
-        out.line(f"if ({later} < {last}) fetch(stage == 0 ? {ahead} : stage - 1, {later});")
-        out.line("commit_copies();")
-        if text.awaits_products:
-            _once(text, block, carried)
-        else:
-            out.line("wgmma_wait<0>();")
-            text.awaits_products = True
-        out.line(f"stage = stage == {ahead} ? 0 : stage + 1;")
-    out.line("wait_copies<0>();")
-
-
-def _only_added_up(loop: Any) -> bool:
-    """
-    Whether nothing in a round reads the sums of its warp groups: they multiply on while the threads
-    fetch a later step.
-    """
-    products = [op for op in walk(loop) if op.operation.name == "tile.multiply"]
-    return all(
-        INSTRUCTIONS[op.instruction.value].of_warp_group
-        and all(use.owner.name in ("tile.multiply", "scf.yield") for use in op.result.uses)
-        for op in products
-    )
-
-
-def _needed(block: Any, copies: list[Any]) -> list[Any]:
-    """The ops of a loop's body that what its copies are fetched by follows from, in order."""
-    wanted = {value for op in copies for value in op.operation.operands}
-    found = []
-    for op in reversed(list(block.operations)):
-        if any(result in wanted for result in op.operation.results):
-            found.append(op)
-            wanted |= set(op.operation.operands)
-    return found[::-1]
-
-
-def _once(text: WarpText, block: Any, carried: list[ir.Value]) -> None:
-    """The body, and what it hands on moved to where the next round finds it."""
-    for argument, value in zip(carried, text.run(block), strict=True):
-        if text.name(argument) == text.name(value):
-            continue
-        with over(text, Shape.of(value.type)) as place:
-            text.out.line(f"{text.name(argument)}{place.of} = {text.name(value)}{place.of};")
-
-
 RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.index": index,
     "tile.view": memory.view,
@@ -325,11 +205,10 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.each": each,
     "tile.reduce": reduce,
     "tile.convert": convert,
-    "scf.for": loop,
+    "scf.for": warp_loops.loop,
     "tile.save": memory.save,
     **append_rules.RULES,
     **image_results.RULES,
     **turn_rules.RULES,
 }
 """`tile.rows` and `tile.patches` are printed by their loop, which says when."""
-COPIES = {"tile.rows": memory.rows, "tile.patches": image_rules.patches}

@@ -13,7 +13,7 @@ from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_memory import copies_of, stage_places
+from ...dialects.tile.warp_memory import stage_places
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 

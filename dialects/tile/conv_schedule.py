@@ -10,7 +10,7 @@ from ..errors import UnsupportedError
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from .conv_problem import ConvProblem, Pair, refusal
 from .decode_program import TABLE_STRIDE
-from .dialect import BANK_ROW
+from .dialect import BANK_ROW, BARRIER_BYTES
 from .hardware import Machine, is_native, machine
 from .operand_types import OPERAND_TYPES
 from .problem import WARP_GROUP_INSTRUCTION_OF
@@ -18,8 +18,8 @@ from .warp_memory import PACKED_CHANNELS, ROW_PAD, SWIZZLE_ATOM
 
 MOST_SUMS, MOST_SUMS_OF_GROUPS = 64, 128
 """
-Accumulators of a lane, so that operands and addresses fit beside them; right operands of warp groups
-take no registers.
+Accumulators of a lane, so that operands and addresses fit beside them; right operands of warp
+groups take no registers.
 """
 COPIED_AT_ONCE, COPIED_TOGETHER = 4, 16
 """Bytes of the shortest and of the longest asynchronous copy."""
@@ -102,6 +102,13 @@ def held_groups(problem: ConvProblem, depth: int) -> int:
     return depth // group if depth % group == 0 else (depth - 2) // group + 2
 
 
+def whole_weights(problem: ConvProblem, schedule: ConvSchedule) -> bool:
+    """Whether hardware copies the codes (sm_90): no step and no block ends early."""
+    s, p = schedule, problem
+    rows = p.strips * PACKET_ROWS % s.block_outputs == 0
+    return s.warp_groups and rows and p.units * PACKET_COLUMNS % s.depth == 0
+
+
 def shared_bytes(problem: ConvProblem, schedule: ConvSchedule) -> int:
     s, bits = schedule, OPERAND_TYPES[problem.activation].bits
     rows, taps = s.block_pixels, 1
@@ -115,7 +122,7 @@ def shared_bytes(problem: ConvProblem, schedule: ConvSchedule) -> int:
     stage = images + codes + len(problem.row_parts()) * scales
     if s.warp_groups:
         stage = -(-stage // SWIZZLE_ATOM) * SWIZZLE_ATOM
-    return s.stages * stage + tables
+    return s.stages * (stage + whole_weights(problem, s) * BARRIER_BYTES) + tables
 
 
 def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> Iterator[str]:
@@ -211,12 +218,12 @@ def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSche
 
 
 def _of_warp_groups(problem: ConvProblem, target: str) -> Iterator[ConvSchedule]:
-    """Where there are pixels for several blocks, copied 16 bytes at a time: else copies take longer."""
-    if any(no_groups(problem, target)) or problem.pixels < MANY_PIXELS:
+    """Where there are pixels for several blocks, 16 bytes side by side: else copies take longer."""
+    bits = OPERAND_TYPES[problem.activation].bits
+    apart = problem.vector(COPIED_TOGETHER) * bits < 8 * COPIED_TOGETHER
+    if apart or any(no_groups(problem, target)) or problem.pixels < MANY_PIXELS:
         return
-    if problem.vector(COPIED_TOGETHER) * OPERAND_TYPES[problem.activation].bits < COPIED_TOGETHER * 8:
-        return
-    depth = BANK_ROW * 8 // OPERAND_TYPES[problem.activation].bits
+    depth = 8 * BANK_ROW // bits
     if problem.window.outputs > OF_GROUP:
         if problem.requantised is not None:  # 32 channels of a warp, which lanes pack
             yield ConvSchedule(2, 4, 64, 32, depth, 3, warp_groups=True)

@@ -5,6 +5,7 @@ from math import prod
 from ..bindings import ext, ir
 
 BANK_ROW = 128  # bytes: 32 banks of 4
+BARRIER_BYTES = 8  # of an mbarrier
 
 
 class Tile(ext.Dialect, name="tile"):

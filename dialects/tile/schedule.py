@@ -14,7 +14,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from ..bindings import ir
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from .decode_program import TABLE_STRIDE
-from .dialect import BANK_ROW
+from .dialect import BANK_ROW, BARRIER_BYTES
 from .fragments import INSTRUCTIONS, Instruction
 from .hardware import Machine, is_native
 from .problem import SCALE_ELEMENTS, LinearProblem, row_roles, x_roles
@@ -30,7 +30,6 @@ MOST_BOX = 256
 STREAMING_BLOCKS = 2
 """Blocks of a multiprocessor that share its registers when schedules stream."""
 TENSOR_ALIGNMENT = 1024
-BARRIER_BYTES = 8
 OTHER_REGISTERS = 48
 DECODED_AHEAD = 8
 ZERO_POINT_REGISTERS = 12

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..bindings import ir
 from ..regions import walk
-from .dialect import BANK_ROW, element_bytes, is_tile, note_of, tensor_of
+from .dialect import BANK_ROW, BARRIER_BYTES, element_bytes, is_tile, note_of, tensor_of
 
 BOXES = "boxes8"  # the order of tiles that products of warp groups read (dialect.py)
 SWIZZLE_ATOM = 8 * BANK_ROW  # bytes of which boxes begin on multiples
@@ -47,11 +47,17 @@ def shared_need(op: Any) -> int:
     for each in walk(op):
         name = each.operation.name
         if name == "scf.for" and STAGES in each.operation.attributes:
-            stages = max(stages, stages_of(each) * sum(stage_places(each).values()))
+            barriers = BARRIER_BYTES * stages_of(each) * any(map(is_bulk, copies_of(each)))
+            stages = max(stages, barriers_place(each) + barriers)
         if name == "tile.reduce" and each.axis.value == "warps":
             held = fragment_numbers(each.fragment.type)
             reduced = max(reduced, op.warps.value * 32 * 4 * held)
     return max(stages, reduced)
+
+
+def is_bulk(op: Any) -> bool:
+    """Whether a copy of a loop is made by hardware, which arrives at a barrier of its stage."""
+    return op.operation.name == "tile.rows" and ir.BoolAttr(op.bulk).value
 
 
 def copies_of(loop: Any) -> list[Any]:
@@ -60,11 +66,18 @@ def copies_of(loop: Any) -> list[Any]:
 
 def stage_places(loop: Any) -> dict[Any, int]:
     """Bytes of a stage that each of its tiles takes, boxes first, up to the next tile or stage."""
-    tiles = sorted((op.tile for op in copies_of(loop)), key=lambda tile: note_of(tile.type) != BOXES)
+    tiles = sorted(
+        (op.tile for op in copies_of(loop)), key=lambda tile: note_of(tile.type) != BOXES
+    )
     places = {tile: tile_bytes(tile.type) for tile in tiles}
     if tiles and note_of(tiles[0].type) == BOXES:
         places[tiles[-1]] += -sum(places.values()) % SWIZZLE_ATOM
     return places
+
+
+def barriers_place(loop: Any) -> int:
+    """Where the barriers of a loop's stages are: behind these."""
+    return stages_of(loop) * sum(stage_places(loop).values())
 
 
 def stages_of(loop: Any) -> int:

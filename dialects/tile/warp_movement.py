@@ -6,7 +6,8 @@ from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from ..formats import parse_spelling
 from .decode_rules import decode_program
-from .dialect import Tile, tensor_of
+from .dialect import Tile, element_bytes, tensor_of
+from .warp_memory import is_bulk
 
 STORES = ("each", "pairs", "words")
 
@@ -25,7 +26,8 @@ class RowsOp(Tile.Operation, name="rows"):
 
     Asynchronous as `tile.copy` is, unless the element type changes: f32 is rounded to f16 or bf16.
     With `pieces` = [size, jump], columns come in pieces of `size` that lie `jump` apart in the
-    source: j stands for j / size * jump + j mod size.
+    source: j stands for j / size * jump + j mod size. With `bulk`, hardware copies whole rows
+    (sm_90): all of the tile must be inside then, and each row has whole vectors of 16 bytes.
     """
 
     source: Operand[Any]
@@ -35,13 +37,22 @@ class RowsOp(Tile.Operation, name="rows"):
     cache: ir.StringAttr
     tile: Result[Any]
     pieces: Any = ext.attribute(default_factory=lambda: ir.DenseI64ArrayAttr.get([]))
+    bulk: Any = ext.attribute(default_factory=lambda: ir.BoolAttr.get(False))
 
     def verify_invariants(self) -> bool:
         kinds = [str(tensor_of(each.type).element_type) for each in (self.source, self.tile)]
         if kinds[0] != kinds[1] and kinds not in (["f32", "f16"], ["f32", "bf16"]):
             self.location.emit_error(f"tile.rows does not make {kinds[1]} of {kinds[0]}")
             return False
+        if is_bulk(self) and (kinds[0] != kinds[1] or len(self.pieces) or _cut_vectors(self)):
+            self.location.emit_error("tile.rows: bulk copies have whole rows of vectors, unchanged")
+            return False
         return True
+
+
+def _cut_vectors(op: RowsOp) -> bool:
+    tile = tensor_of(op.tile.type)
+    return bool(tile.shape[1] * element_bytes(tile.element_type) % 16)
 
 
 class PatchesOp(Tile.Operation, name="patches"):

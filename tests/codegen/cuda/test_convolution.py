@@ -57,8 +57,9 @@ CASES = {
                               activation="i8", row_multiple=8), SMALL),
     "table": Case(ConvProblem(Window(16, 16, (2, 2)), "nf4<group=32>", block=0), SMALL),
     # Groups of warps (wgmma): NHWC, and NCHW that is gathered element by element.
-    "groups of warps": Case(ConvProblem(Window(40, 70, (3, 3), (1, 2), (1, 0)), "int4", relu=True,
-                                        bias="f32", block=0, result_block=0), GROUPS, target="sm_90a"),
+    "groups of warps": Case(
+        ConvProblem(Window(40, 70, (3, 3), (1, 2), (1, 0)), "int4", relu=True, bias="f32", block=0,
+                    result_block=0), GROUPS, target="sm_90a"),
     "groups of warps, nchw": Case(
         ConvProblem(Window(5, 130, (2, 3), dilation=(2, 1)), "fp8_e4m3", activation="bf16",
                     source="f32", result="bf16"),
@@ -114,8 +115,9 @@ def given(name: str) -> Given:
     out_height, out_width = wanted.shape[2:]
     arguments = dict(to_layout(p.format, layout_of(p), parts, (p.outputs, w.channels, *w.taps)))
     arguments |= {
-        "x": stored(images, p.block, 1, p.activation, p.row_multiple), "x_scale": np.array([X_SCALE]),
-        "y_scale": np.array([Y_SCALE]), "table": np.array(p.program.table, np.uint32),
+        "x": stored(images, p.block, 1, p.activation, p.row_multiple),
+        "x_scale": np.array([X_SCALE]), "y_scale": np.array([Y_SCALE]),
+        "table": np.array(p.program.table, np.uint32),
         "images": len(images), "height": height, "width": width, "out_height": out_height,
         "out_width": out_width, "y": np.zeros(wanted.size, DTYPES[p.result]),
     }  # fmt: skip

@@ -69,7 +69,7 @@ CASES = {
                     activation="i8", result="f32", block=0),
         replace(GROUPS, warps_m=1, warps_n=8), 1, (7, 12), "sm_90a"),
     "groups of warps, NHWCnc": Case(
-        ConvProblem(replace(ONE, outputs=64), "int4", activation="i8", images=8, block=32,
+        ConvProblem(Window(64, 64, (2, 2)), "int4", activation="i8", images=8, block=32,
                     result="i8", result_block=32, requantised=BYTES),
         replace(GROUPS, pixels=128), 11, (4, 3), "sm_90a"),
 }  # fmt: skip

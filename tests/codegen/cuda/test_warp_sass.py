@@ -14,9 +14,10 @@ from qcc.codegen.cuda.resources import Resources, resources
 from qcc.codegen.cuda.toolchain import Job, build_all
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.formats.packets import PACKET_ROWS
 from qcc.dialects.tile.attention_problem import AttentionProblem, Rows, default_attention
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
-from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution
+from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution, whole_weights
 from qcc.dialects.tile.fragments import INSTRUCTIONS
 from qcc.dialects.tile.hardware import is_native
 from qcc.dialects.tile.integer_activations import IntegerScale
@@ -46,10 +47,12 @@ CONVOLUTIONS = {
     "conv_requantised": INT8,
     "conv_nchw": ConvProblem(LAYER, "int4<group=64>", source="f32", result="f32"),
     "conv_requantised_nibbles": INT4,
+    "conv_halves": ConvProblem(LAYER, "int4", block=0, result_block=0),
     "conv_requantised_shared": replace(
         INT4, activation="ui4", x_scale=IntegerScale("", True, True)
     ),
 }
+OPCODES_OF_GROUPS = {"i8": "IGMMA", "f16": "HGMMA"}
 OPCODES = {"i8": "IMMA.16832.S8.S8", "i4": "IMMA.16864.S4.S4", "ui4": "IMMA.16864.U4.S4"}
 
 
@@ -126,15 +129,26 @@ def test_matrix_instructions_are_those_of_one_step(
         values = s.keys // 16 * (problem.value_columns // 8)
         count = (keys + values) * s.rows // 16
         assert built[target, name].count("HMMA.16816.F32") == count, name
+    grouped = set()
     for name, problem in CONVOLUTIONS.items():
         s = schedule_of(name, target)
         if s is None:
             continue
         depth = INSTRUCTIONS[problem.instruction].k
+        if s.warp_groups:
+            assert target == "sm_90a"
+            opcode = OPCODES_OF_GROUPS[problem.activation]
+            assert built[target, name].count(opcode) == s.depth // depth * (s.outputs // 16), name
+            assert built[target, name].count("HMMA", "IMMA") == 0, name
+            bulk = whole_weights(problem, s) * s.block_outputs // PACKET_ROWS
+            assert built[target, name].count("UBLKCP") in (bulk, s.stages * bulk), name
+            grouped.add(opcode)
+            continue
         count = s.depth // depth * (s.outputs // 8) * (s.pixels // 16)
         taps = prod(problem.window.taps) if s.width else 1  # written out
         opcode = OPCODES.get(problem.activation, "HMMA.16816.F32")
         assert built[target, name].count(opcode) == taps * count, name
+    assert grouped == (set(OPCODES_OF_GROUPS.values()) if target == "sm_90a" else set())
 
 
 def test_golden_source(golden: Callable[[str, str], None]) -> None:
