@@ -21,9 +21,15 @@ from ..dialects import tile
 from ..dialects.bindings import arith, ir
 from ..dialects.formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from ..dialects.tile.conv_problem import ConvProblem, per_element
-from ..dialects.tile.conv_schedule import ConvSchedule, held_groups, whole_weights
+from ..dialects.tile.conv_schedule import (
+    ConvSchedule,
+    held_groups,
+    single_warps,
+    whole_weights,
+)
 from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.fragments import INSTRUCTIONS
+from ..dialects.tile.hardware import is_native
 from ..dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF, chunk_columns
 from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_epilogue import Epilogue, channel_numbers, results_shape
@@ -60,7 +66,20 @@ def conv_kernel(
     """
     writer = _Convolution(problem, schedule)
     kinds = writer.argument_types()
-    return write_kernel(name, (target, schedule.warps), kinds, ("y",), writer.write)
+    comment = comment_of(problem, schedule, target)
+    return write_kernel(name, (target, schedule.warps), kinds, ("y",), writer.write, comment)
+
+
+def comment_of(problem: ConvProblem, schedule: ConvSchedule, target: str) -> str:
+    """The blocks of a kernel, and why it has no groups of warps where the machine has them."""
+    s = schedule
+    block = f"{s.block_pixels} pixels x {s.block_outputs} channels a block"
+    lines = [f"{problem.weight} x {problem.activation}: {block}, steps of {s.depth}"]
+    groups = WARP_GROUP_INSTRUCTION_OF.get(problem.activation, "")
+    if groups and is_native(target, groups) and not s.warp_groups:
+        why = single_warps(problem, target) or "the schedule says so"
+        lines.append(f"{problem.instruction}, not {groups}: {why}")
+    return "\n".join(lines)
 
 
 @dataclass
@@ -72,12 +91,6 @@ class _Convolution:
         record = INSTRUCTIONS[self.problem.instruction]
         self.part_type = record.accumulator
         self.sum_type = self.part_type if self.problem.group is None else "f32"
-
-    @property
-    def instruction(self) -> str:
-        if self.schedule.warp_groups:
-            return WARP_GROUP_INSTRUCTION_OF[self.problem.activation]
-        return self.problem.instruction
 
     def argument_types(self) -> dict[str, ir.Type]:
         p = self.problem
@@ -254,7 +267,7 @@ class _Convolution:
         part = total if role is None else fill(0.0, self.sums(self.part_type), "part")
         sides = (weights, windows) if s.warp_groups else (windows, weights)
         part = tile.MultiplyOp(
-            *sides, part, Number(0).value, text(self.instruction), part.type
+            *sides, part, Number(0).value, text(s.instruction(p)), part.type
         ).result
         if role is None:
             return part

@@ -8,7 +8,7 @@ from ..dialects import tile
 from ..dialects.bindings import arith, ir, scf
 from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
 from ..dialects.tile.warp_launch import WarpLaunch
-from ..dialects.tile.warp_memory import STAGES, UNROLLED
+from ..dialects.tile.warp_memory import COMMENT, STAGES, UNROLLED
 
 LABEL = "label"
 DYNAMIC = ir.ShapedType.get_dynamic_size()
@@ -216,16 +216,20 @@ def write_kernel(
     kinds: dict[str, ir.Type],
     writes: Sequence[str],
     write: Callable[[dict[str, ir.Value]], None],
+    comment: str = "",
 ) -> WarpLaunch:
     """
     `tile.warp_kernel @name` for a target and a number of warps, its body written by `write`.
 
-    `kinds` are the types of its arguments, of which it writes into `writes`.
+    `kinds` are the types of its arguments, of which it writes into `writes`; `comment` is for
+    readers of the emitted text.
     """
     target, warps = machine
     names = ir.ArrayAttr.get([text(each) for each in kinds])
     written = ir.ArrayAttr.get([text(each) for each in writes])
     kernel = tile.WarpKernelOp(text(name), text(target), whole(warps), names, written)
+    if comment:
+        kernel.attributes[COMMENT] = text(comment)
     block = kernel.body.blocks.append(*kinds.values())
     with ir.InsertionPoint(block):
         write(dict(zip(kinds, block.arguments, strict=True)))

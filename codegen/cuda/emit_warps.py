@@ -9,6 +9,7 @@ from ...dialects.bindings import ir
 from ...dialects.tile.decode_program import TABLE_STRIDE
 from ...dialects.tile.dialect import is_tile, tensor_of
 from ...dialects.tile.warp_launch import unpacks
+from ...dialects.tile.warp_memory import COMMENT
 from .decode_text import decode_function
 from .emit import PRELUDE
 from .kernel_text import Functions, c_type
@@ -45,8 +46,8 @@ def emit_warps(kernels: Sequence[Any]) -> str:
 
 def _kernel(text: WarpText) -> None:
     out, name = text.out, ir.StringAttr(text.op.symbol).value
-    if "comment" in text.op.attributes:
-        for line in ir.StringAttr(text.op.attributes["comment"]).value.splitlines():
+    if COMMENT in text.op.attributes:
+        for line in ir.StringAttr(text.op.attributes[COMMENT]).value.splitlines():
             out.comment(line)
     out.line(f'extern "C" __global__ void __launch_bounds__({text.threads}, 1)')
     parameters = _parameters(text)

@@ -72,6 +72,11 @@ class ConvSchedule:
     def block_outputs(self) -> int:
         return self.warps_n * self.outputs
 
+    def instruction(self, problem: ConvProblem) -> str:
+        if self.warp_groups:
+            return WARP_GROUP_INSTRUCTION_OF[problem.activation]
+        return problem.instruction
+
     def height(self, problem: ConvProblem) -> int:
         """Rows of the rectangle of output pixels, of the images that lie side by side."""
         return self.block_pixels // (self.width * problem.images)
@@ -217,13 +222,24 @@ def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSche
     )
 
 
+def single_warps(problem: ConvProblem, target: str) -> str:
+    """Why warps multiply by themselves on a machine that has groups of them, or ""."""
+    return "; ".join((*no_groups(problem, target), *_unpaid_groups(problem)))
+
+
+def _unpaid_groups(problem: ConvProblem) -> Iterator[str]:
+    """Where products wait for copies, or for blocks, groups of warps gain nothing."""
+    size = problem.vector(COPIED_TOGETHER) * OPERAND_TYPES[problem.activation].bits // 8
+    if size < COPIED_TOGETHER:
+        yield f"windows are copied {size} bytes at a time, not {COPIED_TOGETHER}"
+    if problem.pixels < MANY_PIXELS:
+        yield f"{problem.pixels} output pixels are too few blocks"
+
+
 def _of_warp_groups(problem: ConvProblem, target: str) -> Iterator[ConvSchedule]:
-    """Where there are pixels for several blocks, 16 bytes side by side: else copies take longer."""
-    bits = OPERAND_TYPES[problem.activation].bits
-    apart = problem.vector(COPIED_TOGETHER) * bits < 8 * COPIED_TOGETHER
-    if apart or any(no_groups(problem, target)) or problem.pixels < MANY_PIXELS:
+    if single_warps(problem, target):
         return
-    depth = 8 * BANK_ROW // bits
+    depth = 8 * BANK_ROW // OPERAND_TYPES[problem.activation].bits
     if problem.window.outputs > OF_GROUP:
         if problem.requantised is not None:  # 32 channels of a warp, which lanes pack
             yield ConvSchedule(2, 4, 64, 32, depth, 3, warp_groups=True)

@@ -29,7 +29,8 @@ VALUES: dict[str, tuple[Value, ...]] = {
     "depth": (64, 128, 256),
     "stages": (2, 3, 4, 5, 6),
 }
-OTHER_REGISTERS = 64
+OTHER_REGISTERS, OTHER_REGISTERS_OF_GROUPS = 64, 96
+"""Those of groups of warps have decoded weights of a step and no fragments of windows."""
 
 
 def conv_space(problem: ConvProblem, target: str, include: Sequence[ConvSchedule] = ()) -> Space:
@@ -55,6 +56,8 @@ def conv_schedule_of(values: Mapping[str, Value]) -> ConvSchedule:
 def registers(problem: ConvProblem, schedule: ConvSchedule) -> int:
     """Of a thread, about: sums, those of the current group of scales, operands, addresses."""
     sums = schedule.pixels * schedule.outputs // 32
+    if schedule.warp_groups:
+        return sums + OTHER_REGISTERS_OF_GROUPS
     return sums * (1 + (problem.group is not None)) + OTHER_REGISTERS
 
 
@@ -75,7 +78,7 @@ def estimate(
         windows = problem.pixels * shared * problem.channels * image_bits / 8
     results = 2.0 * problem.pixels * problem.outputs
     work = Work(
-        instruction=problem.instruction,
+        instruction=s.instruction(problem),
         threads=32 * s.warps,
         registers=measured or registers(problem, s),
         shared=shared_bytes(problem, s),

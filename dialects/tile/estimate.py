@@ -12,7 +12,7 @@ from math import ceil
 
 from .default_schedule import MULTIPROCESSORS
 from .fragments import INSTRUCTIONS
-from .hardware import Machine
+from .hardware import Machine, is_native
 
 ESTIMATE = "estimated_s"
 BANDWIDTH = {
@@ -25,8 +25,11 @@ HALVES = {
     "sm_120a": 210e12,
 }  # fmt: skip
 """Operations a second on halves with fp32 sums, likewise; on bytes it is twice as many."""
+OF_SINGLE_WARPS = 0.5
+"""Of that rate, about, where groups of warps multiply faster (spec cuda.md §4.1)."""
 ALU, DECODE_SLOTS = 64 * 1.5e9, 2.0
 """Integer operations of a multiprocessor a second, and those that decode a weight, about."""
+GROUPED = "wgmma.f16"
 LAUNCH, LATENCY = 3e-6, 0.7e-6
 """Seconds that a launch takes, and a load from DRAM."""
 
@@ -99,7 +102,10 @@ def estimated(work: Work, device: Machine) -> Estimate:
     waves = w.blocks / (resident * processors)
     tail = ceil(waves) / waves
     slots = DECODE_SLOTS * w.decoded + w.slots
-    rate = HALVES[device.name] * 16 / INSTRUCTIONS[w.instruction].operand_bits
+    record = INSTRUCTIONS[w.instruction]
+    rate = HALVES[device.name] * 16 / record.operand_bits
+    if record.m == 16 and is_native(device.name, GROUPED):
+        rate *= OF_SINGLE_WARPS
     times = (
         w.dram / BANDWIDTH[device.name],
         w.l2 / (4 * BANDWIDTH[device.name]) * tail,

@@ -12,7 +12,7 @@ SWIZZLE_ATOM = 8 * BANK_ROW  # bytes of which boxes begin on multiples
 ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
 PACKED_CHANNELS = 32  # that four lanes exchange to make words of their own
 COPIES = ("tile.rows", "tile.patches")
-STAGES, UNROLLED = "stages", "unrolled"
+COMMENT, STAGES, UNROLLED = "comment", "stages", "unrolled"
 
 
 def row_pitch(tile: ir.Type) -> int:

@@ -21,9 +21,15 @@ from qcc.dialects.formats.stored import layout_refusal, stored_specs, to_layout
 from qcc.dialects.formats.window_packets import from_window_packets, spelled_layout
 from qcc.dialects.qcc.reference import conv2d
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
-from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution, illegal
+from qcc.dialects.tile.conv_schedule import (
+    ConvSchedule,
+    default_convolution,
+    illegal,
+    single_warps,
+)
 from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.warp_reference import run_warps
+from qcc.passes.conv_kernel import comment_of
 from tests.codegen.cuda import convolution_cases
 from tests.codegen.cuda.convolution_cases import Case, loaded, stored
 from tests.codegen.cuda.warp_kernels import Built
@@ -208,6 +214,52 @@ def test_every_shape_has_a_legal_schedule(target: str) -> None:
                 problem = ConvProblem(window, weight, pixels)
                 schedule = default_convolution(problem, target)
                 assert not list(illegal(problem, schedule, machine(target)))
+
+
+NHWC = ConvProblem(Window(128, 128, (3, 3), padding=(1, 1)), "int4", block=0, result_block=0)
+
+
+def test_groups_of_warps_multiply_where_it_pays() -> None:
+    for problem in (NHWC, replace(NHWC, activation="i8"), replace(NHWC, weight="fp16")):
+        assert single_warps(problem, "sm_90a") == ""
+        assert default_convolution(problem, "sm_90a").warp_groups
+        assert not default_convolution(problem, "sm_80").warp_groups
+
+
+@pytest.mark.parametrize(
+    ("problem", "target", "reason"),
+    [
+        (NHWC, "sm_100a", "sm_100a has no wgmma.f16"),
+        (replace(NHWC, pixels=196), "sm_90a", "196 output pixels are too few"),
+        (replace(NHWC, block=1), "sm_90a", "copied 2 bytes at a time"),
+        (replace(NHWC, weight="int4<group=64>"), "sm_90a", "scale the sums of each"),
+        (replace(NHWC, window=Window(8, 8, (3, 3), groups=16)), "sm_90a", "8 channels of a group"),
+    ],
+)
+def test_single_warps_have_reasons(problem: ConvProblem, target: str, reason: str) -> None:
+    assert reason in single_warps(problem, target)
+    assert not default_convolution(problem, target).warp_groups
+    comment = comment_of(problem, default_convolution(problem, target), target)
+    assert (reason in comment) == (target == "sm_90a")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        (replace(GROUPS, warps_n=2), "no groups of four"),
+        (replace(GROUPS, pixels=48), "no wgmma has 48 columns"),
+        (replace(GROUPS, outputs=32, pixels=256), "more than 128 sums"),
+        (replace(GROUPS, width=8, taps_inner=True), "not where they share pixels"),
+        (replace(GROUPS, depth=192), ""),
+    ],
+)
+def test_illegal_groups_have_reasons(schedule: ConvSchedule, reason: str) -> None:
+    found = "; ".join(illegal(NHWC, schedule, machine("sm_90a")))
+    assert reason in found
+    assert bool(found) == bool(reason)
+    assert "no rows of 128 bytes" in "; ".join(
+        illegal(replace(NHWC, activation="i8"), GROUPS, machine("sm_90a"))
+    )
 
 
 @pytest.mark.parametrize(
