@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from ...dialects.tile.dialect import BARRIER_BYTES
 from .printer import Printer
 
+RING_BEGIN = "int k = first, stage = 0, phase = 0"
+
 
 def declare_rings(out: Printer, rings: dict[str, int], place: int, stages: int) -> None:
     """A barrier for each stage by name, and how many arrivals complete a phase of it."""
@@ -24,7 +26,7 @@ def declare_rings(out: Printer, rings: dict[str, int], place: int, stages: int) 
 
 @contextmanager
 def ring(
-    out: Printer, stages: int, step: int, begin: str = "int k = first, stage = 0, phase = 0",
+    out: Printer, stages: int, step: int, begin: str = RING_BEGIN,
     last: str = "last", phased: bool = True,
 ) -> Iterator[None]:  # fmt: skip
     """A loop over the steps of K, with the stage of each and, if any, the phase of its barriers."""

@@ -19,7 +19,7 @@ from ...dialects.tile.schedule import (
     TENSOR_CONSUMER_REGISTERS,
     TENSOR_PRODUCER_REGISTERS,
 )
-from .barrier_text import ring
+from .barrier_text import RING_BEGIN, ring
 from .control_rules import Rule
 from .copy_rules import declare_stage_tile
 from .kernel_text import KernelText, c_type
@@ -112,7 +112,7 @@ def _work(text: KernelText, steps: Any, step: int, rules: dict[str, Rule]) -> No
         _declare_take(text, steps, rules)
         out.line("int k = first, stage = 0, phase = 0, step = 0;")
     fetch_scales_ahead(text, steps)
-    with ring(out, text.schedule.stages, step, *([""] if rescaled else [])):
+    with ring(out, text.schedule.stages, step, "" if rescaled else RING_BEGIN):
         out.line("mbarrier_wait(full.at(stage), phase);")
         make_operands(text, steps, rules)
         out.line("fence_async_proxy();")
