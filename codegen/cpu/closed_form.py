@@ -34,13 +34,18 @@ class Minifloat:
     mantissa: int
     bias: int
 
+    @property
+    def lowering(self) -> int:
+        """Its fields in fp32's places make up the value divided by 2 to this power."""
+        return 127 - self.bias
+
     def values(self) -> np.ndarray:
         """fp32 value of every code as the closed form computes it."""
         codes = np.arange(1 << self.bits, dtype=np.uint32)
         sign_bit = self.bits - 1
         magnitude = (codes & ((1 << sign_bit) - 1)) << np.uint32(23 - self.mantissa)
         with np.errstate(invalid="ignore"):  # codes of NaN, which no caller looks at
-            value = magnitude.view(np.float32) * np.float32(2.0 ** (127 - self.bias))
+            value = magnitude.view(np.float32) * np.float32(2.0**self.lowering)
         return np.where(codes >> sign_bit, -value, value)
 
 

@@ -298,14 +298,32 @@ def decode_topmost(topmost: Val, form: Minifloat) -> Val:
     """
     The values of codes that begin at the highest bit of each lane, over anything else.
 
-    Sign and magnitude are moved to fp32's places by one arithmetic shift, then scaled by a power
-    of two. Exact for every finite code, subnormals included: the product of an fp32 subnormal
-    with a power of two is exact.
+    Exact for every finite code, subnormals included: the product of an fp32 subnormal with a power
+    of two is exact.
     """
-    moved = topmost.shift_right_signed(8 - form.exponent)
-    magnitude = ((1 << (form.exponent + form.mantissa)) - 1) << (23 - form.mantissa)
-    value = reinterpret(moved & (magnitude | -(1 << 31)), f32())
-    return value if form.bias == 127 else value * float(2.0 ** (127 - form.bias))
+    return raised(moved_topmost(topmost, form), form.lowering)
+
+
+def moved_topmost(topmost: Val, form: Minifloat) -> Val:
+    """Those values divided by 2**lowering: one shift moves sign and magnitude to fp32's places."""
+    return reinterpret(_moved(topmost, form), f32())
+
+
+def moved_halves(topmost: Val, form: Minifloat) -> Val:
+    """The upper halves of the same, of codes that begin at the highest bit of lanes of 16 bits."""
+    return _moved(topmost, form)
+
+
+def _moved(topmost: Val, form: Minifloat) -> Val:
+    kind = topmost.type
+    element = ir.VectorType(kind).element_type if isinstance(kind, ir.VectorType) else kind
+    width = ir.IntegerType(element).width
+    magnitude = ((1 << (form.exponent + form.mantissa)) - 1) << (width - 9 - form.mantissa)
+    return topmost.shift_right_signed(8 - form.exponent) & (magnitude | -(1 << (width - 1)))
+
+
+def raised(value: Val, power: int) -> Val:
+    return value * float(2.0**power) if power else value
 
 
 def decode_scale(stored: Val, kind: str) -> Val:

@@ -3,7 +3,8 @@ Codes of sixteen rows out of the words of a panel, and elements out of codes.
 
 The words are those of dialects/formats/panels.py. How an element decodes follows from its table of
 values: up to sixteen are permuted inside a register, whose index needs no masking; integers are
-converted; minifloats are moved into fp32's fields; any other table is gathered from memory.
+converted; minifloats are moved into fp32's fields, two at once where they lie in bytes; any other
+table is gathered from memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from ...dialects.bindings import ir, llvm, vector
 from ...dialects.formats.panels import PANEL_ROWS, CodePlane, code_planes
 from .closed_form import Affine, Minifloat, closed_form
-from .decode import decode_topmost
+from .decode import moved_halves, moved_topmost, raised
 from .emit import (
     Ptr,
     Val,
@@ -144,6 +145,15 @@ class Elements:
         self._form = None if self._in_register else form
         self._pairs = _pair_table(library, self._values) if self.bits > 4 else None
         self.step = self._form.step if isinstance(self._form, Affine) else 1.0
+        self.lowering = 0
+        if isinstance(self._form, Minifloat) and self._pairs is None:
+            self.lowering = self._form.lowering
+
+    def lowered(self, codes: UnitCodes, position: int) -> Val:
+        """The same as `value`, divided by 2**`lowering` too, which its sums must be raised by."""
+        if self.lowering == 0 or not isinstance(self._form, Minifloat):
+            return self.value(codes, position)
+        return self._moved(codes, position, self._form)
 
     def value(self, codes: UnitCodes, position: int) -> Val:
         """Element `position` of a unit as fp32 lanes, divided by `step`."""
@@ -157,7 +167,7 @@ class Elements:
         if self._pairs is not None and codes.whole_words:
             return self._of_pair(self._pairs, codes, position)
         if isinstance(self._form, Minifloat):
-            return decode_topmost(codes.topmost(position, self.bits), self._form)
+            return raised(self._moved(codes, position, self._form), self._form.lowering)
         return self._gathered(codes.exact(position), self._values)
 
     def halves(self, codes: UnitCodes, position: int) -> list[Val]:
@@ -203,7 +213,20 @@ class Elements:
             return as_words(Val(llvm.call_intrinsic(low.type, name, operands, [], [])))
 
         found = codes.kept((position - byte, byte % 2), pair)
-        return reinterpret(found & -(1 << 16) if byte >= 2 else found << 16, f32())
+        return _half(found, upper=byte >= 2)
+
+    def _moved(self, codes: UnitCodes, position: int, form: Minifloat) -> Val:
+        if not codes.whole_words or self.bits > 8:
+            return moved_topmost(codes.topmost(position, self.bits), form)
+        byte = position % 4
+
+        def pair() -> Val:
+            loose = as_halves(codes.loose(position - byte, EVERY_BYTE))
+            shift = (8 if byte % 2 else 16) - self.bits
+            return as_words(moved_halves(loose << shift if shift else loose, form))
+
+        # Two codes of a lane at once, to halves of words: the upper ones of fp32.
+        return _half(codes.kept((position - byte, byte % 2), pair), upper=byte >= 2)
 
     def _gathered(self, codes: Val, values: np.ndarray) -> Val:
         table = self._library.table([float(value) for value in values])
@@ -213,6 +236,11 @@ class Elements:
         )  # fmt: skip
         every, none = constant(1, wide(i1())), constant(0, wide(f32()))
         return Val(llvm.intr_masked_gather(wide(f32()), addresses, every.ssa, [none.ssa], 4))
+
+
+def _half(words: Val, upper: bool) -> Val:
+    """fp32 whose upper half is that half of each word."""
+    return reinterpret(words & -(1 << 16) if upper else words << 16, f32())
 
 
 def as_halves(words: Val) -> Val:

@@ -17,7 +17,6 @@ from itertools import product
 from ...dialects.cpu.schedule import LinearSchedule
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import (
-    Ptr,
     Val,
     branch,
     broadcast,
@@ -31,6 +30,7 @@ from .emit import (
 from .integer_rows import IntegerRows
 from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
 from .library import Arguments, KernelLibrary
+from .lifted_rows import LiftedRow, row_for
 from .lookups import Lookups
 from .panel_codes import FAR, wide
 from .panel_decode import STRIDE, decode_panel, each_element, written_out
@@ -41,8 +41,8 @@ from .panel_tiles import FloatTiles
 
 DIRECT_ROWS = 4
 CHAINS = 4
-# Elements so wide are decoded in less time than they are read.
-CHEAP_BITS = 16
+# Elements so wide are decoded in less time than they are read, or about the same.
+CHEAP_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class _PanelLinear:
 
     def _each_panel(self, span: tuple[Val, Val], streams: int, rows: int) -> None:
         ms = [minimum(size(m), self.m - 1) for m in range(rows)]
-        xs = [self.x.at(m * self.w.k) for m in ms]
+        xs = [row_for(self.w.lowering, self.x.at(m * self.w.k), self.w.k) for m in ms]
 
         def some(panels: list[Val]) -> None:
             initial = [self.bias.sixteen(size(0), panel) for panel in panels for _ in ms]
@@ -189,7 +189,7 @@ class _PanelLinear:
 
 
 def direct_sums(
-    weight: PanelReader, panels: list[Val], xs: list[Ptr], initial: Sequence[Val]
+    weight: PanelReader, panels: list[Val], xs: list[LiftedRow], initial: Sequence[Val]
 ) -> list[Val]:
     """`initial` + the products of panels with each row of x, straight from packed bytes."""
 
@@ -197,10 +197,11 @@ def direct_sums(
         start = block * weight.block
         scales = [weight.scales(panel, block) for panel in panels]
         sums = _block_sums(weight, panels, start, length, [x.at(start) for x in xs], scales)
-        places = [of_panel for of_panel in scales for _ in xs]
         return [
-            of_panel.apply(of_place, total)
-            for of_panel, of_place, total in zip(places, sums, totals, strict=True)
+            of_panel.apply([x.raised(value) for value in of_place], total)
+            for (of_panel, x), of_place, total in zip(
+                product(scales, xs), sums, totals, strict=True
+            )
         ]
 
     return each_block(weight, weight.k, of_block, initial)
@@ -235,30 +236,35 @@ def _block_sums(
     panels: list[Val],
     start: Val,
     length: int,
-    xs: list[Ptr],
+    xs: list[LiftedRow],
     scales: list[BlockScales],
 ) -> list[list[Val]]:
     """For each panel and row of x, the sums over a block, one or one for each sign."""
-    chains = max(1, CHAINS // (len(xs) * len(panels)))
+    # Several panels of one row: long sums are less exact.
+    chains = max(2 if len(xs) == 1 else 1, CHAINS // (len(xs) * len(panels)))
     count = len(panels) * len(xs) * weight.signs * chains
     ahead = FAR if len(panels) == 1 else None
 
     def add(k: int | Val, span: int, sums: Sequence[Val | None]) -> list[Val | None]:
         following = list(sums)
-
-        def use_of(index: int) -> Callable[[int, list[Val]], None]:
-            def use(position: int, terms: list[Val]) -> None:
-                for i, x in enumerate(xs, index * len(xs)):
-                    factor = broadcast(x.at(k).at(position).load(), PANEL_ROWS)
-                    for sign, term in enumerate(terms):
-                        slot = (i * weight.signs + sign) * chains + position % chains
-                        held = following[slot]
-                        following[slot] = term * factor if held is None else fma(term, factor, held)
-
-            return use
-
-        for index, panel in enumerate(panels):
-            each_element(weight, panel, (start + k, span), scales[index], use_of(index), ahead)
+        rows = [x.at(k) for x in xs]
+        unit = (start + k) // weight.unit
+        units = [
+            [weight.codes(panel, unit, beyond, ahead) for panel in panels]
+            for beyond in range(-(-span // weight.unit))
+        ]
+        for position in range(span):
+            beyond, within = divmod(position, weight.unit)
+            terms = [
+                weight.lowered(of_panel, within, scale)
+                for of_panel, scale in zip(units[beyond], scales, strict=True)
+            ]
+            factors = [row.lane(position) for row in rows]
+            for i, (of_panel, factor) in enumerate(product(terms, factors)):
+                for sign, term in enumerate(of_panel):
+                    slot = (i * weight.signs + sign) * chains + position % chains
+                    held = following[slot]
+                    following[slot] = term * factor if held is None else fma(term, factor, held)
         return following
 
     sums: list[Val | None] = [None] * count

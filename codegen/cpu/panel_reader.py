@@ -17,7 +17,7 @@ from ...dialects.formats.definition import Nested
 from ...dialects.formats.layout import block_columns
 from ...dialects.formats.panels import PANEL_ROWS, code_bits, code_planes, panel_specs, panel_unit
 from .closed_form import Minifloat
-from .decode import decode_scale, decode_topmost, stored_type
+from .decode import decode_scale, moved_topmost, raised, stored_type
 from .emit import (
     Val,
     broadcast,
@@ -95,6 +95,15 @@ class PanelReader:
         """Sums that a block has: 2 where each sign has a scale of its own."""
         return 2 if self.format.splits_signs else 1
 
+    @property
+    def lowering(self) -> int:
+        """Lowered terms are divided by 2 to this power."""
+        if self.format.zero_point is not None or self.signs == 2:
+            return 0
+        if self._elements is not None:
+            return self._elements.lowering
+        return HALF.lowering if isinstance(self.format.element, Nested) else 0
+
     def bind(self, arguments: Arguments, first: int) -> None:
         """Take the addresses of the parts from consecutive argument slots."""
         self._addresses = {
@@ -115,10 +124,18 @@ class PanelReader:
                 found.append(unit_codes(address, code_bits(self.format), self.unit, ahead))
         return found
 
+    def lowered(self, codes: list[UnitCodes], position: int, scales: BlockScales) -> list[Val]:
+        """`terms` divided by 2**`lowering`, which takes fewer instructions where that is not 0."""
+        if self.lowering == 0:
+            return self.terms(codes, position, scales)
+        if self._elements is None:
+            return [self._whole(codes, position)]
+        return [self._elements.lowered(codes[0], position)]
+
     def terms(self, codes: list[UnitCodes], position: int, scales: BlockScales) -> list[Val]:
         """Element `position` of a unit less its zero point; above and below zero if `signs` is 2"""
         if self._elements is None:
-            return [self._whole(codes, position)]
+            return [raised(self._whole(codes, position), self.lowering)]
         if self.signs == 2:
             return self._elements.halves(codes[0], position)
         value = self._elements.value(codes[0], position)
@@ -178,7 +195,7 @@ class PanelReader:
         return decode_scale(widen(stored, i32()), self.format.scale_decoding(role).kind)
 
     def _whole(self, codes: list[UnitCodes], position: int) -> Val:
-        """An element of 32 bits, or merge(U, L) of formats.md §3.1."""
+        """An element of 32 bits, or merge(U, L) of formats.md §3.1, lowered."""
         if len(codes) == 1:
             return reinterpret(codes[0].exact(position), f32())
         (plane,) = code_planes(8, self.unit)
@@ -193,4 +210,4 @@ class PanelReader:
 
         # Two elements of a lane at once; none has fp16's highest exponents.
         pair = codes[0].kept((word, odd), merged)
-        return decode_topmost(pair if bit >= 16 else pair << 16, HALF)
+        return moved_topmost(pair if bit >= 16 else pair << 16, HALF)
