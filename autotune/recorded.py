@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..dialects.errors import IntegrityError
 from ..dialects.knobs import Configs, Knob, Space
-from .interchange.kernel_tuner_cache import recorded_space
+from .interchange.kernel_tuner_cache import NEVER, recorded_space
 from .interchange.t4 import decode_t4
 from .measurement import Measurement
 from .task import Task
@@ -128,5 +128,6 @@ def _recording(name: str, data: dict[str, Any]) -> Recording:
 
 
 def _time(value: object) -> float:
-    """Milliseconds; failed configs have a text instead."""
-    return float(value) if isinstance(value, int | float) and value > 0 else float("nan")
+    """Milliseconds; failed configs have a text instead, or a time without end."""
+    worked = isinstance(value, int | float) and 0 < value < NEVER
+    return float(value) if worked else float("nan")

@@ -120,7 +120,7 @@ def table(found: Sequence[Quality]) -> Table:
 
 def main(words: Sequence[str] | None = None) -> int:
     options, console = _arguments(words), Console()
-    subjects = subjects_of(options.place)
+    subjects = subjects_of(options.place, console)
     held_out = [(each, others) for each in subjects if (others := relatives(each, subjects))]
     if not held_out:
         console.print(f"no two recordings of the same knobs in {options.place}")

@@ -40,8 +40,9 @@ from benchmarks.tuning_runs import (
     transfer_runner,
 )
 from benchmarks.tuning_stops import claims, stop_table
-from benchmarks.tuning_tables import BY, Curves, Table, tables
+from benchmarks.tuning_tables import BY, PEERS, Curves, Table, tables
 from qcc.autotune.search import SEARCHES
+from qcc.dialects.errors import UnsupportedError
 
 OURS = ("distinctive", "guided", "model-annealing", "evolution", "annealing", "random")
 
@@ -57,7 +58,7 @@ def runners(
                 yield name, subject, own_runner(subject, strategy, batch)
         if options.kernel_tuner and subject.path is not None:
             for strategy in KERNEL_TUNER_STRATEGIES:
-                yield f"kernel tuner {strategy}", subject, peer_runner(subject.path, strategy)
+                yield f"{PEERS}{strategy}", subject, peer_runner(subject.path, strategy)
         others = relatives(subject, subjects)
         if options.transfer and others:
             yield "transfer", subject, transfer_runner(subject, others)
@@ -79,13 +80,14 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--state", type=Path)
     parser.add_argument("--kept", action="store_true", help="run nothing: tables of the state")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--source", help="where the recordings are from, for the head of --output")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     options, console = arguments(words), Console()
-    subjects = subjects_of(options.place)
+    subjects = subjects_of(options.place, console)
     if not subjects:
         console.print(f"no recordings in {options.place}: give a folder of *.json or *.json.gz")
         return 2
@@ -95,10 +97,13 @@ def main(words: Sequence[str] | None = None) -> int:
     jobs = list(runners(subjects, options))
     for strategy, subject, run in track(jobs, "replaying", console=console, transient=True):
         done = [s for s in seeds if not options.kept or state.has(strategy, subject.name, s)]
-        if done:
-            curves[strategy, subject.name] = [
-                state.curve(strategy, subject.name, seed, run) for seed in done
-            ]
+        try:
+            found = [state.curve(strategy, subject.name, seed, run) for seed in done]
+        except UnsupportedError as error:
+            console.print(f"left out: {strategy} on {subject.name}: {error}", markup=False)
+            continue
+        if found:
+            curves[strategy, subject.name] = found
     shown = tables({each.name: each.recording for each in subjects}, curves)
     if options.stop:
         shown.append(stop_table(claims(subjects, state, seeds, console, kept=options.kept)))
@@ -108,18 +113,15 @@ def main(words: Sequence[str] | None = None) -> int:
     for table in shown:
         console.print(table.rich(title))
     if options.output is not None:
-        options.output.write_text(document(options.place, title, shown))
+        options.output.write_text(document(options, title, shown))
     return 0
 
 
-def document(place: str, title: str, shown: Sequence[Table]) -> str:
-    source = (
-        "Kernels and devices that do not exist"
-        if place == MADE_UP
-        else "Recordings of the FAIR benchmark hub for auto-tuning, doi 10.5281/zenodo.15364124"
-    )
-    head = f"# Searches on recorded spaces\n\n{source}; {title}. Printed by `benchmarks.tuning`.\n"
-    return "\n".join([head, *(table.markdown() for table in shown)])
+def document(options: argparse.Namespace, title: str, shown: Sequence[Table]) -> str:
+    made_up = "kernels and devices that do not exist"
+    source = options.source or (made_up if options.place == MADE_UP else options.place)
+    head = f"Recordings: {source}; {title}. Printed by `benchmarks.tuning`.\n"
+    return "\n".join(["# Searches on recorded spaces\n", head, *(t.markdown() for t in shown)])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from benchmarks.made_up_kernels import made_up
 from benchmarks.peers.kernel_tuner import kernel_tuner_curve
@@ -18,6 +19,7 @@ from qcc.autotune.search import SEARCHES, Search
 from qcc.autotune.search.guided import GuidedSearch
 from qcc.autotune.transfer import Sources
 from qcc.autotune.trials import Trial, Trials
+from qcc.dialects.errors import IntegrityError
 from qcc.dialects.knobs import Space
 
 BATCH, BUDGET = 4, 256
@@ -37,13 +39,20 @@ class Subject:
     path: Path | None = None
 
 
-def subjects_of(place: str) -> list[Subject]:
-    """Of the recordings in a folder, or of kernels that do not exist."""
+def subjects_of(place: str, console: Console) -> list[Subject]:
+    """
+    Of the recordings in a folder, or of kernels that do not exist. Other JSON, such as the T1 files
+    that lie beside recordings, is named and left out.
+    """
     if place == MADE_UP:
         return [Subject(each.device.replace(" ", "_"), each) for each in made_up()]
-    folder = Path(place)
-    paths = sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
-    return [Subject(path.name.split(".")[0], read_recording(path), path) for path in paths]
+    folder, subjects = Path(place), []
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")]):
+        try:
+            subjects.append(Subject(path.name.split(".")[0], read_recording(path), path))
+        except IntegrityError as error:
+            console.print(f"left out: {error}", markup=False)
+    return subjects
 
 
 def relatives(subject: Subject, subjects: Sequence[Subject]) -> list[Subject]:

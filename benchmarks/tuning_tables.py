@@ -16,6 +16,7 @@ from qcc.autotune.score import measurements_to, methodology_score
 Curves = dict[tuple[str, str], list[NDArray[np.float64]]]
 Cells = Mapping[tuple[str, str], float]
 OURS = ("distinctive", "guided", "transfer")
+PEERS, BEST = "kernel tuner ", "the best of each"
 BY = " by "
 """Between a search's name and how many it proposes at a time."""
 
@@ -54,8 +55,8 @@ def tables(recordings: Mapping[str, Recording], curves: Curves) -> list[Table]:
         }
         title = f"Median of the measurements to {share:.0%} of the optimum"
         shown.append(_table(title, list(recordings), cells, 0))
-        if share == 0.95:
-            shown.append(_against_peers(list(recordings), cells))
+        if share == 0.95 and (against := _against_others(list(recordings), cells)).rows:
+            shown.append(against)
     scores = {
         (strategy, name): methodology_score(runs, recordings[name])
         for (strategy, name), runs in curves.items()
@@ -87,33 +88,39 @@ def _is_rival(strategy: str) -> bool:
     return strategy.split(BY)[0] not in OURS
 
 
-def _against_peers(names: Sequence[str], cells: Cells) -> Table:
-    """Our measurements by those of the best other search, of the same name and of each space."""
-    ran = dict.fromkeys(strategy for strategy, _ in cells)
+def _against_others(names: Sequence[str], cells: Cells) -> Table:
+    """Our measurements by those of searches that ran on all spaces, and of the best of each."""
+    ran = list(dict.fromkeys(strategy for strategy, _ in cells))
     whole = [s for s in ran if all((s, name) in cells for name in names)]
-    rows = []
-    for own in (s for s in whole if s in OURS):
-        row = [cells[own, name] for name in names]
-        rivals = [s for s in whole if _is_rival(s)]
-        if not rivals:
-            continue
-        best = min(rivals, key=lambda s: _geometric([cells[s, name] for name in names]))
-        least = [
+    counts = {s: [min(cells[s, name], BUDGET) for name in names] for s in whole}
+    rivals = sorted((s for s in whole if _is_rival(s)), key=lambda s: _geometric(counts[s]))
+    others = {s: counts[s] for s in (*rivals[:1], *_first_of(PEERS, rivals))}
+    if rivals:
+        others[BEST] = [
             min(BUDGET, *(cells[s, name] for s in ran if _is_rival(s) and (s, name) in cells))
             for name in names
         ]
-        for rival, counts in (
-            (best, [min(cells[best, name], BUDGET) for name in names]),
-            ("the best of each", least),
-        ):
-            shares = [min(a, BUDGET) / b for a, b in zip(row, counts, strict=True)]
-            shown = (f"{share:.2f}" for share in (*shares, _geometric(shares)))
-            rows.append((f"{own} / {rival}", *shown))
-    return Table(
-        "Share of another search's measurements to 95%",
-        ("searches", *names, "geometric mean"),
-        tuple(rows),
-    )
+    rows = [
+        _shares(own, other, counts[own], theirs)
+        for own in OURS
+        if own in whole
+        for other, theirs in others.items()
+    ]
+    if "transfer" in whole and "distinctive" in whole:
+        rows.append(_shares("transfer", "distinctive", counts["transfer"], counts["distinctive"]))
+    title = "Share of another search's measurements to 95%"
+    return Table(title, ("searches", *names, "geometric mean"), tuple(rows))
+
+
+def _first_of(prefix: str, strategies: Sequence[str]) -> list[str]:
+    return [s for s in strategies if s.startswith(prefix)][:1]
+
+
+def _shares(
+    own: str, other: str, ours: Sequence[float], theirs: Sequence[float]
+) -> tuple[str, ...]:
+    shares = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return (f"{own} / {other}", *(f"{share:.2f}" for share in (*shares, _geometric(shares))))
 
 
 def _text(value: float, digits: int) -> str:

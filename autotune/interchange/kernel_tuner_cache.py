@@ -21,6 +21,8 @@ from ..task import Task
 from .t1 import kernel_name
 
 MILLI = 1e-3
+NEVER = 1e20
+"""What old versions of Kernel Tuner wrote as the time of a config that failed."""
 _FAILURES = {"compile": "CompilationFailedConfig", "constraints": "InvalidConfig"}
 _COSTS = {
     "compile_time": "compilation",
@@ -83,7 +85,7 @@ def decode_cache(data: bytes, where: str, task: Task | None, checked: bool = Fal
 
 def _measurement(record: dict[str, Any], knobs: list[str], checked: bool) -> Measurement:
     time = record["time"]
-    worked = isinstance(time, int | float) and 0 < time < float("inf")
+    worked = isinstance(time, int | float) and 0 < time < NEVER
     runs = record.get("times")
     return Measurement(
         values={name: record[name] for name in knobs},

@@ -1,10 +1,13 @@
 """The replay benchmark: tables from made-up recordings, kept state, bad folders."""
 
 import json
+from itertools import product
+from pathlib import Path
 
 import pytest
 
 from benchmarks import tuning, tuning_overhead, tuning_runs
+from benchmarks.peers import kernel_tuner
 
 
 @pytest.fixture
@@ -78,3 +81,101 @@ def test_what_proposals_cost_where_nothing_can_be_enumerated(monkeypatch):
     table = tuning_overhead.overhead(["distinctive"])
     assert table.columns[1:] == ("up to 8 trials", "up to 20 trials")
     assert all(float(cell) > 0 for cell in table.rows[0][1:])
+
+
+KNOBS = {
+    "block_size_x": [32, 64, 128],
+    "layout": ["NHWC", "NCHW"],
+    "alpha": [0.5, 1.0, 2.0],
+    "use_shmem": [True, False],
+    "filter": [3],
+}
+
+
+def foreign() -> list[dict]:
+    """Records of a user's kernel: texts, fractions, flags, a rule, and failures of two kinds."""
+    configs = [dict(zip(KNOBS, values, strict=True)) for values in product(*KNOBS.values())]
+    legal = [each for each in configs if not (each["block_size_x"] == 128 and each["use_shmem"])]
+    for place, each in enumerate(legal):
+        slow = abs(each["block_size_x"] - 64) / 32 + (each["layout"] == "NCHW") + each["alpha"]
+        each["time"] = "CompilationFailedConfig" if place % 7 == 0 else 1 + slow
+    legal[9]["time"] = 1e20  # how old versions say that it failed
+    return legal
+
+
+def cache_of(records: list[dict]) -> dict:
+    return {
+        "device_name": "a user's",
+        "kernel_name": "theirs",
+        "tune_params_keys": list(KNOBS),
+        "tune_params": KNOBS,
+        "cache": {",".join(str(each[knob]) for knob in KNOBS): each for each in records},
+    }
+
+
+def t4_of(records: list[dict]) -> dict:
+    results = [
+        {
+            "configuration": {knob: each[knob] for knob in KNOBS},
+            "invalidity": "compile" if isinstance(each["time"], str) else "correct",
+            "times": {"compilation_time": 5.0},
+            "measurements": [{"name": "time", "value": each["time"], "unit": "ms"}],
+        }
+        for each in records
+    ]
+    return {"results": results, "metadata": {"timeunit": "milliseconds"}}
+
+
+@pytest.mark.parametrize("form", [cache_of, t4_of])
+def test_a_space_of_a_user_goes_through_the_same_command(tmp_path, capsys, form):
+    (tmp_path / "theirs.json").write_text(json.dumps(form(foreign())))
+    (tmp_path / "T1.json").write_text('{"ConfigurationSpace": {"TuningParameters": []}}')
+    output, state = tmp_path / "table.md", tmp_path / "runs.jsonl"
+    words = [str(tmp_path), "--seeds", "3", "--strategies", "distinctive", "evolution"]
+    assert tuning.main([*words, "--state", str(state), "--output", str(output)]) == 0
+    assert "T1.json" in capsys.readouterr().out, "what is no recording is named"
+    table = output.read_text()
+    assert f"Recordings: {tmp_path}" in table
+    medians = [line for line in table.splitlines() if line.startswith("| distinctive |")]
+    assert float(medians[0].split("|")[2]) <= 30, "all of it are 30 configs"
+    runs = [json.loads(line) for line in state.read_text().splitlines()]
+    assert [run["steps"][-1][1] for run in runs] == [pytest.approx(1.5e-3)] * 6
+
+
+def test_a_peer_that_is_missing_or_fails_is_left_out(folder, capsys, monkeypatch):
+    class Package:
+        @staticmethod
+        def tune_cache(path, strategy, strategy_options):
+            if strategy == "pso":
+                raise IndexError("a population larger than the space")
+            read = json.loads(Path(path).read_text())
+            return list(read["cache"].values()), {}
+
+    words = [str(folder), "--seeds", "1", "--strategies", "random", "--kernel-tuner"]
+    monkeypatch.setattr(kernel_tuner, "import_module", lambda name: Package)
+    assert tuning.main([*words, "--output", str(folder / "table.md")]) == 0
+    assert "kernel tuner pso on space_0: [peer-failed]" in capsys.readouterr().out
+    table = (folder / "table.md").read_text()
+    assert "| kernel tuner genetic_algorithm |" in table
+    assert "pso" not in table
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(kernel_tuner, "import_module", missing)
+    assert tuning.main(words) == 0
+    assert "qcc[peers]" in capsys.readouterr().out
+
+
+def test_revisits_of_peers_are_free_whatever_their_knobs_are():
+    records = [
+        {"layout": layout, "alpha": alpha, "time": time}
+        for layout, alpha, time in (
+            ("a", 0.5, 3.0),
+            ("b", 0.5, 2.0),
+            ("a", 0.5, 3.0),
+            ("a", 1.0, 1.0),
+        )
+    ]
+    curve = kernel_tuner._curve(records, ["layout", "alpha"])
+    assert curve == pytest.approx([3e-3, 2e-3, 1e-3])
