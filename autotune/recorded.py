@@ -129,5 +129,6 @@ def _recording(name: str, data: dict[str, Any]) -> Recording:
 
 def _time(value: object) -> float:
     """Milliseconds; failed configs have a text instead, or a time without end."""
-    worked = isinstance(value, int | float) and 0 < value < NEVER
-    return float(value) if worked else float("nan")
+    if isinstance(value, int | float) and 0 < value < NEVER:
+        return float(value)
+    return float("nan")
