@@ -116,15 +116,21 @@ def peer_runner(path: Path, strategy: str) -> Runner:
 
 
 class State:
-    """What runs gave, by name; in a file, if there is one, a line of JSON for each, once done."""
+    """
+    What runs gave, by name; in a file, if there is one, a line of JSON for each, once done. What a
+    killed benchmark left of a line is dropped.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.results: dict[str, Any] = {}
         if path is not None and path.exists():
-            for line in path.read_text().splitlines():
+            text, _, cut = path.read_text().rpartition("\n")
+            for line in text.splitlines():
                 run = json.loads(line)
                 self.results[run.pop("run")] = run
+            if cut:
+                path.write_text(text + "\n" if text else "")
 
     def kept(self, name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if name not in self.results:

@@ -128,6 +128,17 @@ def test_expected_improvement_keeps_its_order_far_from_the_best():
     assert values[0] == pytest.approx(np.log(1 / np.sqrt(2 * np.pi)), abs=1e-6)
 
 
+def test_expected_improvement_is_its_integral():
+    """Also where only its leading term is left."""
+    mean, deviation = np.array([-2.0, 0.1, 0.6, 2.0, 3.0]), np.array([1.0, 0.5, 0.2, 0.45, 0.5])
+    times = np.linspace(-12, 0, 400_001)[:, None]
+    density = np.exp(-0.5 * ((times - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+    improvement = np.trapezoid(-times * density, times, axis=0)
+    found = log_improvement(Prediction(mean, deviation), 0.0)
+    np.testing.assert_allclose(found[:4], np.log(improvement[:4]), atol=1e-6)
+    assert found[4] == pytest.approx(np.log(improvement[4]), abs=0.1)
+
+
 def test_derived_numbers_have_one_scale_whatever_a_batch_holds() -> None:
     """Also where a batch has what no sample had: a number that is not positive."""
     space = Space(

@@ -84,6 +84,15 @@ def test_models_find_faster_configs_than_chance(name):
     assert typical(name) < 0.7 * typical("random")
 
 
+def test_what_failed_is_not_asked_again():
+    """The least row fails: of legal configs more than a tenth."""
+    failed = tuned(SEARCHES["distinctive"].make, 1, budget=64).trials
+    first = sum(trial.seconds is None for trial in failed[:16])
+    later = sum(trial.seconds is None for trial in failed[16:])
+    assert first > 0
+    assert later / 48 < 0.3 * first / 16
+
+
 def test_trees_can_guide():
     def make(space, rng):
         return GuidedSearch(space, rng, GuidedOptions(), (BoostedTrees(),))

@@ -70,6 +70,19 @@ def test_runs_that_are_kept_are_not_repeated(folder, monkeypatch):
     assert tuning.main(words) == 0
 
 
+def test_a_benchmark_that_was_killed_while_it_wrote_goes_on(folder):
+    state = folder / "kept.state"
+    words = [str(folder), "--seeds", "2", "--strategies", "random", "--state", str(state)]
+    assert tuning.main(words) == 0
+    whole = state.read_text()
+    state.write_text(whole[:-30])
+    assert tuning.main(words) == 0
+    assert state.read_text() == whole
+    state.write_text(whole[:30])
+    assert tuning.main(words) == 0
+    assert state.read_text() == whole
+
+
 def test_a_folder_without_recordings(tmp_path, capsys):
     assert tuning.main([str(tmp_path)]) == 2
     assert "no recordings" in capsys.readouterr().out
