@@ -58,9 +58,13 @@ class Task(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     @property
     def text(self) -> str:
         """For people; the toolchain is left out."""
+        return f"{self.work} on {self.device}" if self.device else self.work
+
+    @property
+    def work(self) -> str:
+        """What is computed, on whatever device."""
         sizes = [f"{name}={value}" for name, value in self.problem.items()]
-        on = ["on", self.device] if self.device else []
-        return " ".join([self.kernel, *sizes, *filter(None, [self.format]), *on])
+        return " ".join([self.kernel, *sizes, *filter(None, [self.format])])
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -8,9 +8,7 @@ beside the fastest: it is replaced only by one that is clearly faster.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -23,14 +21,18 @@ from .draw import legal_share
 from .measure.executors.base import Executor, NotCompared, Rounds
 from .measure.sampling import spread
 from .measurement import Measurement, made_here, trials_of
-from .related import Related
+from .standing import Standing
 from .task import Task
+from .time_limit import INFINITE
 from .trials import Trial, Trials
+from .tuned import Job, Tuned, TuneOptions
 
 if TYPE_CHECKING:  # what measures needs none of the packages of searches
     from .search.base import Search
 
 DEFAULT, NEIGHBOUR = "default", "neighbour"
+TIME_IS_UP, NOT_TRIED = "the time is up", "not tried: no time was left"
+NOT_COMPARED = "the fastest were not compared"
 Stop = Callable[[Trials], str | None]
 """Why tuning may stop now, None to go on."""
 Make = Callable[[Space, np.random.Generator], "Search"]
@@ -42,80 +44,6 @@ class Records(Protocol):
     def add(self, task: Task, measurements: Sequence[Measurement]) -> int: ...
 
     def measurements(self, task: Task) -> list[Measurement]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """
-    A task, what can be chosen, and what is used unless something is clearly faster.
-
-    `starts` are tried first: what was best for similar tasks, where this space has it. `prior`
-    names the number that the space derives which is known to be near the seconds, if there is one.
-    `others` are tasks whose trials the search learns from before its own.
-    """
-
-    task: Task
-    space: Space
-    default: Mapping[str, Value]
-    starts: tuple[Mapping[str, Value], ...] = ()
-    prior: str = ""
-    others: tuple[Related, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TuneOptions:
-    """
-    `trials` of a task, to `resume` with those recorded before included; `strategy` names the
-    search in records. `batch` configs are proposed at a time; the `finalists` fastest are compared
-    with the default in `rounds`, and must win by `margin`.
-    """
-
-    trials: int
-    strategy: str
-    seed: int = 0
-    batch: int = 8
-    finalists: int = 3
-    rounds: int = 15
-    margin: float = 0.02
-    resume: bool = False
-
-
-@dataclass(slots=True)
-class Tuned:
-    """
-    What is known of a job. `best` are the values to use; `seconds` theirs and `default_seconds`
-    the default's, measured in turns if `note` does not say why not.
-    """
-
-    job: Job
-    trials: Trials
-    repeated: int
-    """Trials that were recorded before."""
-    legal_share: float
-    best: dict[str, Value] = field(default_factory=dict)
-    seconds: float | None = None
-    default_seconds: float | None = None
-    stopped: str = ""
-    note: str = ""
-
-    @property
-    def measured(self) -> int:
-        return len(self.trials) - self.repeated
-
-    @property
-    def failures(self) -> dict[str, int]:
-        return dict(Counter(each.failure for each in self.trials.trials if each.failure))
-
-    @property
-    def speedup(self) -> float | None:
-        """The default's seconds over the winner's; None where nothing was compared."""
-        if self.default_seconds is None or self.seconds is None:
-            return None
-        return self.default_seconds / self.seconds
-
-    @property
-    def kept_default(self) -> bool:
-        return self.best == dict(self.job.default)
 
 
 Watch = Callable[[Tuned, Measurement], None]
@@ -157,39 +85,70 @@ class _Tuning:
         self.starts = [*job.starts, *(each.values for each in fastest[: options.finalists])]
         checked = sound(known)
         self.former = chosen(checked)
+        self.finalists = [each for each in checked if each.strategy == FINALIST]
         self.modelled = any(each.modelled for each in checked)
         self.most = options.trials + (0 if options.resume else len(trials))
         self.tuned = Tuned(job, trials, len(trials), legal_share(job.space))
-        self.unfit: set[tuple[int, ...]] = set()
+        self.standing = Standing(job, trials)
+        self.limit, self.began = options.limit, options.limit.clock()
 
     def run(self, make: Make, stop: Sequence[Stop]) -> Tuned:
-        tuned, space = self.tuned, self.job.space
-        # A search that goes on must not draw what it drew at first.
-        seeds = [self.options.seed, int(self.job.task.key, 16), len(tuned.trials)]
-        search = make(space, np.random.default_rng(seeds))
-        self._measure_default()
-        self._measure(self._starts(), NEIGHBOUR)
-        while not (reason := self._reason(stop)):
-            left = self.most - len(tuned.trials)
-            configs = search.propose(tuned.trials, min(self.options.batch, left))
-            if not len(configs):
-                reason = "every legal config was tried"
-                break
-            self._measure(configs, self.options.strategy)
-        tuned.stopped = reason
-        if self.former is None or tuned.measured:
+        tuned = self.tuned
+        tuned.stopped = self._search(make, stop)
+        if self.former is not None and not tuned.measured:
+            self._recall(self.former, "decided before")
+        elif tuned.tried:
             self._decide()
         else:
-            tuned.best, tuned.seconds = dict(self.former.values), self.former.seconds
-            tuned.note = "decided before"
+            tuned.best, tuned.note = dict(self.job.default), NOT_TRIED
         return tuned
+
+    def _search(self, make: Make, stop: Sequence[Stop]) -> str:
+        """Measure the default, the starts and what is proposed; why it ended."""
+        tuned, space = self.tuned, self.job.space
+        if self.limit.over:
+            return self._reason([])
+        # A search that goes on must not draw what it drew at first.
+        seeds = [self.options.seed, int(self.job.task.key, 16), len(tuned.trials)]
+        self._measure_default()
+        self._measure(self._starts(), NEIGHBOUR)
+        search = make(space, np.random.default_rng(seeds))
+        while not (reason := self._reason(stop)):
+            configs = search.propose(tuned.trials, self._affordable())
+            if not len(configs):
+                return "every legal config was tried"
+            self._measure(configs, self.options.strategy)
+        return reason
 
     def _reason(self, stop: Sequence[Stop]) -> str:
         """Why to stop now; empty to go on."""
         trials = self.tuned.trials
         if len(trials) >= self.most:
             return f"all {len(trials)} trials were made"
+        if self._time_is_up():
+            return TIME_IS_UP
         return next(filter(None, (rule(trials) for rule in stop)), "")
+
+    def _time_is_up(self) -> bool:
+        """Time is left over to compare the fastest, if anything is faster than the default."""
+        return self.limit.share_left <= self._comparing()
+
+    def _each(self) -> float:
+        """Seconds that a candidate took so far."""
+        return (self.limit.clock() - self.began) / max(1, self.tuned.measured)
+
+    def _comparing(self) -> float:
+        """Seconds that the comparison may take: it builds the best of them twice."""
+        if self.limit.share_left == INFINITE:
+            return 0.0
+        rivals = len(self.standing.rivals(self.options.finalists))
+        return (rivals + 3) * self._each() if rivals else 0.0
+
+    def _affordable(self) -> int:
+        """How many to propose: there should be time for all."""
+        count = min(self.options.batch, self.most - len(self.tuned.trials))
+        left, each = self.limit.share_left - self._comparing(), self._each()
+        return count if count * each <= left else max(1, int(left / each))
 
     def _measure_default(self) -> None:
         config = np.array([self.job.space.config(self.job.default)])
@@ -202,11 +161,14 @@ class _Tuning:
         found = [_found(space, values) for values in self.starts]
         new = [config for config in dict.fromkeys(found) if config and config not in known]
         configs = np.array(new, np.int64).reshape(-1, len(space.knobs))
-        left = max(0, self.most - len(self.tuned.trials))
+        left = 0 if self._time_is_up() else max(0, self.most - len(self.tuned.trials))
         return configs[space.legal(configs)][:left]
 
     def _measure(self, configs: Configs, strategy: str) -> None:
-        """Legal ones on the device; of others the reasons are recorded, and nothing is built."""
+        """
+        Legal ones on the device, while there is time; of others the reasons are recorded, and
+        nothing is built.
+        """
         task, space = self.job.task, self.job.space
         legal = space.legal(configs)
         for config in configs[~legal]:
@@ -218,6 +180,8 @@ class _Tuning:
         values = [space.values(config) for config in configs[legal]]
         for _, measurement in self.executor.measure(task, values):
             self._record(measurement, strategy)
+            if self._time_is_up():
+                break
 
     def _record(self, measurement: Measurement, strategy: str) -> None:
         made = self._signed(measurement, strategy)
@@ -233,42 +197,62 @@ class _Tuning:
     def _decide(self) -> None:
         """Compare the fastest with the default, if that works, and record who won."""
         tuned, default = self.tuned, dict(self.job.default)
-        limit = self._default_seconds()
-        rivals = self._finalists(float("inf") if limit is None else limit)
-        tuned.best = default
+        known = self.standing.default_seconds
+        rivals = self.standing.rivals(self.options.finalists)
+        tuned.best, tuned.seconds, tuned.default_seconds = default, known, known
         if not rivals:
-            tuned.note = f"no config {'worked' if limit is None else 'was faster than the default'}"
+            tuned.note = f"no config {'worked' if known is None else 'was faster than the default'}"
             return
-        contestants = rivals if limit is None else [default, *rivals]
+        if self.limit.over or self.limit.left < len(rivals) * self._each():
+            self._leave()
+            return
+        contestants = rivals if known is None else [default, *rivals]
         rounds = self._rounds(contestants, 1 if self.modelled else self.options.rounds)
         if isinstance(rounds, NotCompared):
-            tuned.note = f"the fastest were not compared: {rounds.why}"
+            tuned.note = f"{NOT_COMPARED}: {rounds.why}"
             if rounds.failed is not None and self._others_remain(rounds.failed):
                 self._decide()
             return
-        tuned.note = ""
         winner = clear_winner(rounds, self.options.margin)
-        if winner and not self._holds(contestants[0], contestants[winner]):
-            winner, tuned.note = 0, "the faster one was not faster again"
+        tuned.note = self._objection(contestants, winner) if winner else ""
+        winner = 0 if tuned.note else winner
         made = [self._compared(each, [row[i] for row in rounds])
                 for i, each in enumerate(contestants)]  # fmt: skip
         losers = [self._signed(each, FINALIST) for each in made if each is not made[winner]]
         self.records.add(self.job.task, [*losers, self._signed(made[winner], CHOSEN)])
-        tuned.best = contestants[winner]
-        tuned.seconds = made[winner].seconds
-        if limit is None:
+        tuned.best, tuned.seconds = contestants[winner], made[winner].seconds
+        if known is None:
             tuned.note = "the default failed"
         else:
             tuned.default_seconds = made[0].seconds
 
-    def _holds(self, first: Mapping[str, Value], winner: Mapping[str, Value]) -> bool:
-        """Whether it wins once more: of several rivals on a busy machine one is always lucky."""
+    def _leave(self) -> None:
+        """Undecided: what was chosen before stays, or the default."""
+        note = f"{NOT_COMPARED}: {TIME_IS_UP}"
+        if self.former is not None:
+            self._recall(self.former, note)
+        self.tuned.note = note
+
+    def _recall(self, former: Measurement, note: str) -> None:
+        """What an earlier comparison chose, beside what it measured of the default."""
+        tuned, default = self.tuned, dict(self.job.default)
+        tuned.best, tuned.seconds, tuned.note = dict(former.values), former.seconds, note
+        known = [each.seconds for each in self.finalists if each.values == default]
+        tuned.default_seconds = known[-1] if known else self.standing.default_seconds
+        if tuned.kept_default:
+            tuned.default_seconds = former.seconds
+
+    def _objection(self, contestants: Sequence[Mapping[str, Value]], winner: int) -> str:
+        """Why the winner is none after all: of several on a busy machine one is always lucky."""
         if self.modelled:
-            return True
-        rounds = self._rounds([first, winner], 2 * self.options.rounds)
-        if isinstance(rounds, NotCompared):
-            return False
-        return bool(clear_winner(rounds, self.options.margin))
+            return ""
+        if self.limit.over:
+            return "no time was left to compare the faster one again"
+        pair = [contestants[0], contestants[winner]]
+        rounds = self._rounds(pair, 2 * self.options.rounds)
+        if isinstance(rounds, NotCompared) or not clear_winner(rounds, self.options.margin):
+            return "the faster one was not faster again"
+        return ""
 
     def _others_remain(self, failed: Measurement) -> bool:
         """A default that once worked is replaced by what is faster, or if it gave wrong results."""
@@ -278,28 +262,9 @@ class _Tuning:
         """A config that fails when it is built again is recorded, and never compared again."""
         rounds = self.executor.compare(self.job.task, configs, count)
         if isinstance(rounds, NotCompared) and rounds.failed is not None:
-            self.unfit.add(self.job.space.config(rounds.failed.values))
+            self.standing.strike(rounds.failed.values)
             self._record(rounds.failed, FINALIST)
         return rounds
-
-    def _working(self) -> list[Trial]:
-        """Of configs that never gave wrong results, nor failed when they were compared."""
-        trials = self.tuned.trials.trials
-        wrong = {trial.config for trial in trials if trial.failure == "correctness"} | self.unfit
-        return [t for t in trials if t.seconds is not None and t.config not in wrong]
-
-    def _default_seconds(self) -> float | None:
-        """The least of the default, None where it failed."""
-        at = self.job.space.config(self.job.default)
-        own = (t.seconds for t in self._working() if t.config == at and t.seconds is not None)
-        return min(own, default=None)
-
-    def _finalists(self, limit: float) -> list[dict[str, Value]]:
-        """The fastest that took less than `limit`."""
-        space = self.job.space
-        faster = {t.config: t.seconds for t in self._working() if t.seconds and t.seconds < limit}
-        fastest = sorted(faster, key=lambda config: faster[config])
-        return [space.values(config) for config in fastest[: self.options.finalists]]
 
     def _compared(self, values: Mapping[str, Value], seconds: Sequence[float]) -> Measurement:
         return Measurement(

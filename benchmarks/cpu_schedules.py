@@ -27,7 +27,7 @@ from qcc.autotune.database import Database
 from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.search import SEARCHES
-from qcc.autotune.tune import Tuned
+from qcc.autotune.tuned import Tuned
 from qcc.codegen.cpu.features import host_features
 from qcc.compiler.console import Lines
 from qcc.compiler.doctor import cpu_model

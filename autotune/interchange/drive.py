@@ -18,7 +18,8 @@ import msgspec
 from ...dialects.knobs import Value
 from ..measure.executors.base import Executor
 from ..measurement import Measurement, made_here, trials_of
-from ..tune import Job, Records
+from ..tune import Records
+from ..tuned import Job
 
 MILLISECONDS = 1e3
 FUNCTION = "milliseconds"

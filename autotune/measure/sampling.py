@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from .backend import Run
+from .backend import Kernel, Run
 
 NOISY = 0.1
 
@@ -81,3 +81,16 @@ def _attempt(run: Callable[[], Run], sampling: Sampling) -> Samples:
     while len(runs) < sampling.least or (len(runs) < sampling.most and time.perf_counter() < end):
         runs.append(run())
     return Samples(tuple(runs))
+
+
+def one_round(kernels: Sequence[Kernel], number: int) -> list[float]:
+    """
+    Seconds of each, in turns. Rounds begin with another one each, so that none always follows the
+    same one.
+    """
+    seconds = [0.0] * len(kernels)
+    for turn in range(len(kernels)):
+        place = (number + turn) % len(kernels)
+        kernels[place].run()
+        seconds[place] = min(kernels[place].run().seconds for _ in range(2))
+    return seconds

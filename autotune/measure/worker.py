@@ -39,7 +39,7 @@ from .messages import (
     framed,
     request_of,
 )
-from .sampling import sampled
+from .sampling import one_round, sampled
 
 _DIE_WITH_PARENT = 1
 
@@ -138,10 +138,7 @@ def _measured(backend: Backend, request: Measure, built: bytes) -> Measured:
 
 
 def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared:
-    """
-    Those that are compared were built anew, so they are checked. Each round begins with another
-    candidate, so that none always follows the same one.
-    """
+    """Those that are compared were built anew, so they are checked."""
     lost = False
     with ExitStack() as stack:
         kernels: list[Kernel] = []
@@ -156,16 +153,7 @@ def _compared(backend: Backend, request: Compare, data: list[bytes]) -> Compared
             if detail:
                 failed = Measurement(values=values, failure=failure, detail=detail)
                 return Compared(failed=failed, lost=lost)
-        return Compared([_round(kernels, number) for number in range(request.rounds)])
-
-
-def _round(kernels: Sequence[Kernel], number: int) -> list[float]:
-    seconds = [0.0] * len(kernels)
-    for turn in range(len(kernels)):
-        place = (number + turn) % len(kernels)
-        kernels[place].run()
-        seconds[place] = min(kernels[place].run().seconds for _ in range(2))
-    return seconds
+        return Compared([one_round(kernels, number) for number in range(request.rounds)])
 
 
 def _failed(

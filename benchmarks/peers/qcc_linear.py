@@ -137,7 +137,7 @@ class QccLinear(Plain):
     def ready(self, threads: int, x: np.ndarray) -> Step:
         if self._loaded[0] != threads:
             self._loaded = (threads, [self._load(path, threads) for path in self._paths])
-        calls = [KernelCall(module, x) for module in self._loaded[1]]
+        calls = [KernelCall(module._running, x) for module in self._loaded[1]]
         return lambda copy: calls[copy % len(calls)]()
 
     def whole_call(self, x: np.ndarray) -> Step:
@@ -151,13 +151,12 @@ class QccLinear(Plain):
 
 class KernelCall:
     """
-    The entry of a loaded module on one input, without the wrapping of arguments and results.
+    The entry of loaded code on one input, without the wrapping of arguments and results.
 
     The kernels and the allocation of the result remain; a result lives until the next call.
     """
 
-    def __init__(self, module: qcc.Module, x: np.ndarray) -> None:
-        running = module._running
+    def __init__(self, running: Any, x: np.ndarray) -> None:
         self._held = running, np.ascontiguousarray(x)
         described = describe(self._held[1])
         self._input = ctypes.create_string_buffer(described, len(described))

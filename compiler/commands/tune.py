@@ -11,25 +11,24 @@ A schedule replaces the default only if it was clearly faster in runs that took 
 from __future__ import annotations
 
 import argparse
-import math
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...dialects.errors import UnsupportedError, UsageError
 from ..console import Console, Progress, table
 from .argument_types import count, fraction, seed, slack
+from .tune_table import tune_data, tune_text
 
 if TYPE_CHECKING:
     from ...autotune.database import Database
     from ...autotune.search.base import Strategy
-    from ...autotune.tune import Tuned
+    from ...autotune.tuned import Tuned
     from ..options import CompileOptions
     from ..tuning.model_jobs import ModelJob, Tunable
     from ..tuning.session import SessionOptions
 
 SUMMARY = "find fast schedules by measuring"
-COLUMNS = ("task", "layers", "legal", "trials", "failed", "default", "tuned", "speedup", "note")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,11 +104,21 @@ def _tune(args: argparse.Namespace, console: Console) -> int:
         except (KeyboardInterrupt, SystemExit):
             console.note(f"what was measured is in {database.path}; go on with --resume")
             raise
+    _tell_untried(console, [tuned for _, tuned in done])
     console.result(
-        _data(database.path, done),
-        _text(args.model, database.path, done, modelled=tunable.modelled),
+        tune_data(database.path, done),
+        tune_text(args.model, database.path, done, modelled=tunable.modelled),
     )
     return 0
+
+
+def _tell_untried(console: Console, done: list[Tuned]) -> None:
+    untried = [tuned.job.task.work for tuned in done if not tuned.tried]
+    if untried:
+        console.note(
+            f"no time was left for {len(untried)} of {len(done)} tasks; go on with --resume: "
+            + ", ".join(untried)
+        )
 
 
 def _replay(args: argparse.Namespace, console: Console) -> int:
@@ -214,87 +223,3 @@ def _database(args: argparse.Namespace, console: Console) -> Database:
     if args.resume:
         return Database(args.database or default_path(), console.note)
     return writable(args.database, console)
-
-
-def _data(database: Path, done: list[tuple[ModelJob, Tuned]]) -> dict[str, Any]:
-    return {
-        "database": str(database),
-        "tasks": [_row(model_job, tuned) for model_job, tuned in done],
-        "geometric_mean_speedup": _mean([tuned for _, tuned in done]),
-    }
-
-
-def _row(model_job: ModelJob, tuned: Tuned) -> dict[str, Any]:
-    return {
-        "task": tuned.job.task.text,
-        "key": tuned.job.task.key,
-        "layers": list(model_job.layers),
-        "points": tuned.job.space.points,
-        "legal_share": tuned.legal_share,
-        "trials": len(tuned.trials),
-        "measured": tuned.measured,
-        "failures": tuned.failures,
-        "default_s": tuned.default_seconds,
-        "tuned_s": tuned.seconds,
-        "schedule": tuned.best,
-        "learnt_from": _learnt(tuned),
-        "is_default": tuned.kept_default,
-        "stopped": tuned.stopped,
-        "note": tuned.note,
-    }
-
-
-def _learnt(tuned: Tuned) -> list[dict[str, Any]]:
-    """The tasks whose trials the search began with."""
-    return [
-        {"task": each.task.text, "key": each.task.key, "trials": len(each.trials)}
-        for each in tuned.job.others
-    ]
-
-
-def _learnt_text(done: list[Tuned]) -> list[str]:
-    """A line of what searches began with; none where nothing was known."""
-    others = {each.task.key: len(each.trials) for tuned in done for each in tuned.job.others}
-    if not others:
-        return []
-    tasks = f"{len(others)} similar task{'s' if len(others) > 1 else ''}"
-    return [f"searches began with {sum(others.values())} trials of {tasks}: {', '.join(others)}"]
-
-
-def _mean(done: list[Tuned]) -> float:
-    """Of all tasks; 1 for those that keep their default."""
-    return math.exp(sum(math.log(each.speedup or 1.0) for each in done) / max(1, len(done)))
-
-
-def _text(model: str, database: Path, done: list[tuple[ModelJob, Tuned]], *, modelled: bool) -> str:
-    rows = [_shown(model_job, tuned) for model_job, tuned in done]
-    mean = _mean([tuned for _, tuned in done])
-    learnt = _learnt_text([tuned for _, tuned in done if tuned.measured])
-    return "\n".join(
-        [
-            table(rows, list(COLUMNS)),
-            *learnt,
-            f"geometric mean of speedups {mean:.3f}{', by a model' if modelled else ''}",
-            f"next: qcc compile {model} --schedules {database} …",
-        ]
-    )
-
-
-def _shown(model_job: ModelJob, tuned: Tuned) -> dict[str, str]:
-    default, best = tuned.default_seconds, tuned.seconds
-    return {
-        "task": _task_text(tuned),
-        "layers": str(len(model_job.layers) or ""),
-        "legal": f"{tuned.legal_share:.1%} of {tuned.job.space.points}",
-        "trials": f"{len(tuned.trials)} ({tuned.measured} new)",
-        "failed": str(sum(tuned.failures.values())),
-        "default": f"{default * 1e3:.3f} ms" if default is not None else "",
-        "tuned": f"{best * 1e3:.3f} ms" if best is not None else "",
-        "speedup": f"{tuned.speedup:.2f}" if tuned.speedup else "",
-        "note": tuned.note or ("the default" if tuned.kept_default else ""),
-    }
-
-
-def _task_text(tuned: Tuned) -> str:
-    sizes = " ".join(f"{name}={value}" for name, value in tuned.job.task.problem.items())
-    return f"{tuned.job.task.kernel} {sizes} {tuned.job.task.format}"

@@ -62,22 +62,22 @@ class CpuBackend:
 
 class CpuKernel:
     def __init__(self, code: Code, data: LayerData, threads: int) -> None:
-        self._data = data
-        self._running = RunningCode(code, data.stored.__getitem__, threads)
+        self.data = data
+        self.running = RunningCode(code, data.stored.__getitem__, threads)
 
     def check(self) -> str:
         """Every result within what fp32 sums of any order may differ."""
-        return self._data.wrong(self._running.call(self._data.inputs)[0])
+        return self.data.wrong(self.running.call(self.data.inputs)[0])
 
     def run(self) -> Run:
         before = _switches()
         start = time.perf_counter()
-        self._running.call(self._data.inputs)
+        self.running.call(self.data.inputs)
         seconds = time.perf_counter() - start
         return Run(seconds, disturbed=_switches() > before)
 
     def close(self) -> None:
-        self._running.close()
+        self.running.close()
 
 
 def _module(layer: OneLinear, schedule: LinearSchedule | None) -> ir.Module:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from ... import __version__
 from ...autotune.measure.backend import BackendName
 from ...autotune.task import Task
-from ...autotune.tune import Job
+from ...autotune.tuned import Job
 from ...codegen.cpu.convert_qcc_to_kernels import scheduled_layers
 from ...codegen.cpu.features import host_features
 from ...codegen.cpu.panel_linear import DIRECT_ROWS

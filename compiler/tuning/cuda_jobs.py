@@ -7,7 +7,7 @@ from typing import Any
 
 from ...autotune.measure.backend import BackendName
 from ...autotune.task import Task
-from ...autotune.tune import Job
+from ...autotune.tuned import Job
 from ...codegen.cuda.gpu import Gpu
 from ...dialects.bindings import ir
 from ...dialects.tile.estimate import ESTIMATE

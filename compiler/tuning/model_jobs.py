@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...autotune.measure.backend import BackendName
-from ...autotune.tune import Job
+from ...autotune.tuned import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from ...autotune.search.base import Strategy
 from ...autotune.stop import Confident
 from ...autotune.task import Task
 from ...autotune.trials import Trial, Trials
-from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
+from ...autotune.tune import Stop, tune
+from ...autotune.tuned import Job, Tuned, TuneOptions
 from ...dialects.errors import UsageError
 from ..console import table
 from .session import SessionOptions

@@ -27,7 +27,9 @@ from ...autotune.prior import learns, with_prior
 from ...autotune.related import Related, related
 from ...autotune.search.base import Strategy
 from ...autotune.stop import Confident
-from ...autotune.tune import Job, Stop, Tuned, TuneOptions, tune
+from ...autotune.time_limit import ENDLESS, TimeLimit
+from ...autotune.tune import Stop, tune
+from ...autotune.tuned import Job, Tuned, TuneOptions
 from ...codegen.cuda.gpu import find_gpu
 from ...dialects.errors import UnsupportedError, UsageError
 from ..cache_folder import cache_folder
@@ -65,29 +67,37 @@ def run_session(
     database: Database,
     options: SessionOptions,
     progress: Progress,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[ModelJob, Tuned]]:
-    """Each job as it is done; the measurements are in `database` however this ends."""
-    executor = make_executor(tunable, options)
-    end = None if options.seconds is None else time.monotonic() + options.seconds
+    """
+    Each job as it is done, those too that no time was left for; the measurements are in `database`
+    however this ends.
+    """
+    limit = TimeLimit.after(options.seconds, clock)
+    executor = make_executor(tunable, options, limit)
+    how = TuneOptions(options.trials, strategy.name, options.seed, resume=options.resume)
+    told = _teller(progress, options.trials, options.resume)
     try:
         for number, model_job in enumerate(tunable.jobs):
-            progress.stage(f"{number + 1}/{len(tunable.jobs)} {_name(model_job)}")
-            left = None if end is None else _share(end, len(tunable.jobs) - number)
-            job = _informed(model_job.job, database, strategy, modelled=tunable.modelled)
-            stop = _rules(job, left, options)
+            job = model_job.job
+            progress.stage(f"{number + 1}/{len(tunable.jobs)} {job.task.work}")
+            shared = replace(how, limit=limit.shared(len(tunable.jobs) - number))
+            if not limit.over:
+                job = _informed(job, database, strategy, modelled=tunable.modelled)
             search = with_prior(strategy, job.prior, [each.trials for each in job.others])
-            told = _teller(progress, options.trials, options.resume)
-            how = TuneOptions(options.trials, strategy.name, options.seed, resume=options.resume)
-            yield model_job, tune(job, search, executor, database, stop, how, told)
+            stop = _rules(job, options)
+            yield model_job, tune(job, search, executor, database, stop, shared, told)
     finally:
         executor.close()
 
 
-def make_executor(tunable: Tunable, options: SessionOptions) -> Executor:
+def make_executor(
+    tunable: Tunable, options: SessionOptions, limit: TimeLimit = ENDLESS
+) -> Executor:
     """Raises UsageError for one that does not exist."""
     kind, _, rest = options.executor.partition(":")
     if kind == "local" and not rest:
-        return local_executor(tunable.backend, tunable.device, options)
+        return local_executor(tunable.backend, tunable.device, options, limit)
     if kind == "directory" and rest:
         return DirectoryExecutor(SharedFolder(Path(rest)), tunable.backend)
     if kind == "ray" and (rest or options.executor == "ray"):
@@ -100,13 +110,16 @@ def make_executor(tunable: Tunable, options: SessionOptions) -> Executor:
     )
 
 
-def local_executor(backend: BackendName, device: str, options: SessionOptions) -> LocalExecutor:
+def local_executor(
+    backend: BackendName, device: str, options: SessionOptions, limit: TimeLimit = ENDLESS
+) -> LocalExecutor:
     return LocalExecutor(
         backend,
         device_lock(device),
         builders=options.builders or len(os.sched_getaffinity(0)),
         patience=options.patience,
         memory=options.memory or default_memory(),
+        limit=limit,
     )
 
 
@@ -165,29 +178,11 @@ def _informed(job: Job, database: Database, strategy: Strategy, *, modelled: boo
     return replace(job, starts=starts, others=others)
 
 
-def _rules(job: Job, end: float | None, options: SessionOptions) -> list[Stop]:
-    rules: list[Stop] = [] if end is None else [_deadline(end)]
-    if options.confidence:
-        rng = np.random.default_rng(options.seed)
-        rules.append(Confident(job.space, rng, confidence=options.confidence))
-    return rules
-
-
-def _name(model_job: ModelJob) -> str:
-    task = model_job.job.task
-    sizes = "x".join(str(task.problem[size]) for size in ("n", "k") if size in task.problem)
-    told = sizes or " ".join(f"{name}={value}" for name, value in task.problem.items())
-    return " ".join(filter(None, (task.kernel, told, task.format)))
-
-
-def _share(end: float, jobs: int) -> float:
-    """When a job must stop that leaves as much time to each of those behind it."""
-    now = time.monotonic()
-    return now + (end - now) / jobs
-
-
-def _deadline(end: float) -> Stop:
-    return lambda trials: "the time is up" if time.monotonic() >= end else None
+def _rules(job: Job, options: SessionOptions) -> list[Stop]:
+    if not options.confidence:
+        return []
+    rng = np.random.default_rng(options.seed)
+    return [Confident(job.space, rng, confidence=options.confidence)]
 
 
 def _teller(progress: Progress, trials: int, resume: bool) -> Callable[[Tuned, Measurement], None]:

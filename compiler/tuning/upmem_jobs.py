@@ -5,7 +5,7 @@ from __future__ import annotations
 from ... import __version__
 from ...autotune.measure.backend import BackendName
 from ...autotune.task import Task
-from ...autotune.tune import Job
+from ...autotune.tuned import Job
 from ...dialects.bindings import ir
 from ...dialects.knobs import Value
 from ...dialects.pim.device import Device

@@ -11,7 +11,7 @@ from qcc.autotune.measure.backend import Values
 from qcc.autotune.measure.executors.base import NotCompared
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
-from qcc.autotune.tune import Job
+from qcc.autotune.tuned import Job
 from qcc.dialects.errors import UsageError
 from qcc.dialects.knobs import Constraint, Knob, Space
 

@@ -17,7 +17,8 @@ from qcc.autotune.measure.device_lock import DeviceLock
 from qcc.autotune.measure.executors.local import LocalExecutor
 from qcc.autotune.task import Task
 from qcc.autotune.trials import Trials
-from qcc.autotune.tune import Job, Tuned, TuneOptions, tune
+from qcc.autotune.tune import tune
+from qcc.autotune.tuned import Job, Tuned, TuneOptions
 from qcc.dialects.knobs import Configs, Knob, Space
 
 SPACE = Space("tiles", (Knob("time", tuple(range(1, 200))), Knob("columns", (1, 2, 4))))

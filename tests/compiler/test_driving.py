@@ -11,7 +11,7 @@ from qcc.autotune.database import Database, best_of
 from qcc.autotune.draw import draw
 from qcc.autotune.interchange.t1 import decode_t1
 from qcc.autotune.measure.backend import BackendName
-from qcc.autotune.tune import Job
+from qcc.autotune.tuned import Job
 from qcc.compiler.cli import main
 from qcc.compiler.options import CompileOptions
 from qcc.compiler.tuning.driving import driven

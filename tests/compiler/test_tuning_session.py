@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from pathlib import Path
 
 from qcc.autotune.database import Database
 from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.task import Task
-from qcc.autotune.tune import Job, Tuned
-from qcc.compiler.console import Silent
+from qcc.autotune.tuned import Job, Tuned
+from qcc.compiler.commands.tune_table import tune_data
+from qcc.compiler.console import Lines, Silent
 from qcc.compiler.tuning import session
 from qcc.compiler.tuning.model_jobs import ModelJob, Tunable
 from qcc.compiler.tuning.session import SessionOptions, run_session
@@ -39,7 +42,7 @@ class Growing:
 
 
 def test_each_run_without_resume_makes_as_many_new_trials(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "make_executor", lambda tunable, options: Growing())
+    monkeypatch.setattr(session, "make_executor", lambda *_: Growing())
     database = Database(tmp_path / "tuning.db", create=True)
     imported: list[dict[str, Value]] = [
         {"size": 99},
@@ -57,7 +60,7 @@ def test_each_run_without_resume_makes_as_many_new_trials(tmp_path, monkeypatch)
 
 
 def test_what_other_tasks_measured_teaches_the_search(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "make_executor", lambda tunable, options: Growing(-1.0))
+    monkeypatch.setattr(session, "make_executor", lambda *_: Growing(-1.0))
     monkeypatch.setattr(session, "NEIGHBOURS", 0)
     database = Database(tmp_path / "tuning.db", create=True)
     sizes: list[dict[str, Value]] = [{"size": size} for size in range(8, 64)]
@@ -76,6 +79,32 @@ def test_what_other_tasks_measured_teaches_the_search(tmp_path, monkeypatch):
     # Larger ones were faster there, so they are tried first; else the first are spread out.
     assert min(trial.config[0] for trial in learnt.trials.trials[1:9]) > 32
     assert tuned("random").job.others == ()
+
+
+def test_tasks_without_time_left_are_told(tmp_path, monkeypatch):
+    seconds = iter(range(0, 10_000, 7))
+    monkeypatch.setattr(session, "make_executor", lambda *_: Growing())
+    database = Database(tmp_path / "tuning.db", create=True)
+    jobs = [
+        ModelJob(Job(Task("fake.kernel", {"n": n}), SPACE, {"size": 0}), (), 1) for n in range(9)
+    ]
+    tunable = Tunable("none", BackendName("none"), jobs)
+    lines = io.StringIO()
+    options = SessionOptions(seconds=60.0)
+    made = [
+        tuned
+        for _, tuned in run_session(
+            tunable, SEARCHES["random"], database, options, Lines(lines), lambda: next(seconds)
+        )
+    ]
+    assert len(made) == 9
+    assert [tuned.tried for tuned in made] == sorted((tuned.tried for tuned in made), reverse=True)
+    assert made[0].tried
+    assert not made[-1].tried
+    assert tune_data(Path("x.db"), list(zip(jobs, made, strict=True)))["untried"] == [
+        tuned.job.task.work for tuned in made if not tuned.tried
+    ]
+    assert lines.getvalue().splitlines()[3] == "qcc: 4/9 fake.kernel n=3"
 
 
 def measurement(values: Mapping[str, Value], seconds: float) -> Measurement:

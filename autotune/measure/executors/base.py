@@ -34,7 +34,8 @@ class NotCompared:
 class Executor(Protocol):
     def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
         """
-        The place of a config in `configs` and what trying it gave, as they come; each once.
+        The place of a config in `configs` and what trying it gave, as they come; each once, but
+        those that there was no time for. Closed early, the others are dropped.
 
         However a candidate fails, it is a measurement. Raises QccErrors for what is the fault of
         none of them.

@@ -30,16 +30,20 @@ class DirectoryExecutor:
     def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
         for place, values in enumerate(configs):
             self._waiting[self.folder.post(Job(self.backend, task, [dict(values)]))] = place
-        for place, result in self._results(task):
-            if result.measurement is None:
-                raise ResourceError(
-                    "tune-host",
-                    "a host refused a job",
-                    where=str(self.folder.root),
-                    why=result.refused,
-                    next_step="serve the folder with the same version of qcc everywhere",
-                )
-            yield place, result.measurement
+        try:
+            for place, result in self._results(task):
+                if result.measurement is None:
+                    raise ResourceError(
+                        "tune-host",
+                        "a host refused a job",
+                        where=str(self.folder.root),
+                        why=result.refused,
+                        next_step="serve the folder with the same version of qcc everywhere",
+                    )
+                yield place, result.measurement
+        except GeneratorExit:
+            self._withdraw()
+            raise
 
     def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
         """On one host, whichever takes it."""
@@ -51,6 +55,9 @@ class DirectoryExecutor:
         return NotCompared(result.refused or "no host compared them", result.measurement)
 
     def close(self) -> None:
+        self._withdraw()
+
+    def _withdraw(self) -> None:
         for job in self._waiting:
             self.folder.withdraw(job)
         self._waiting.clear()

@@ -18,6 +18,7 @@ import msgspec
 from ....dialects.errors import ResourceError
 from ...measurement import Measurement
 from ...task import Task
+from ...time_limit import ENDLESS, TimeLimit
 from ..backend import BackendName, Values
 from ..device_lock import DeviceLock
 from ..messages import Build, Built, Compare, Compared, Measure, Measured, Prepare
@@ -38,6 +39,8 @@ PATIENCE, SAMPLING = Patience(), Sampling()
 
 
 class LocalExecutor:
+    """Once `limit` is over no candidate is begun but the first of a batch."""
+
     def __init__(
         self,
         backend: BackendName,
@@ -47,8 +50,9 @@ class LocalExecutor:
         patience: Patience = PATIENCE,
         sampling: Sampling = SAMPLING,
         memory: int = 0,
+        limit: TimeLimit = ENDLESS,
     ) -> None:
-        self._backend, self._lock, self._memory = backend, lock, memory
+        self._backend, self._lock, self._memory, self._limit = backend, lock, memory, limit
         self._patience, self._sampling = patience, sampling
         self._device = Worker(backend, memory)
         self._prepared: tuple[str, int] | None = None
@@ -61,7 +65,8 @@ class LocalExecutor:
         try:
             with self._undisturbing():
                 for place, values in enumerate(configs):
-                    building[self._pool.submit(self._build, task, values)] = place
+                    build = self._build if place == 0 else self._build_in_time
+                    building[self._pool.submit(build, task, values)] = place
                 if self._backend.exclusive:
                     for future in building:
                         future.result()
@@ -70,20 +75,23 @@ class LocalExecutor:
                 place = building[future]
                 if isinstance(built, Measurement):
                     yield place, built
-                else:
+                elif built is not None:
                     yield place, self._measured(task, configs[place], built)
         finally:
             for future in building:
                 future.cancel()
 
     def compare(self, task: Task, configs: Sequence[Values], rounds: int) -> Rounds | NotCompared:
+        data = []
         with self._undisturbing():
-            built = [self._build(task, values) for values in configs]
-        for each in built:
-            if isinstance(each, Measurement):
-                return NotCompared.of(each)
-        data = [each.data for each in built if isinstance(each, Candidate)]
-        seconds = self._patience.run * len(data)
+            for values in configs:
+                built = self._build(task, values) if not data else self._build_in_time(task, values)
+                if built is None:
+                    return NotCompared("the time is up")
+                if isinstance(built, Measurement):
+                    return NotCompared.of(built)
+                data.append(built.data)
+        seconds = max(self._patience.run, min(self._patience.run * len(data), self._limit.left))
         request = Compare(task, [dict(values) for values in configs], rounds)
         try:
             with self._lock.held():
@@ -119,6 +127,9 @@ class LocalExecutor:
             return reply.measurement
         assert isinstance(reply, Built)
         return Candidate(data[0], reply.seconds)
+
+    def _build_in_time(self, task: Task, values: Values) -> Candidate | Measurement | None:
+        return None if self._limit.over else self._build(task, values)
 
     def _measured(self, task: Task, values: Values, built: Candidate) -> Measurement:
         try:
