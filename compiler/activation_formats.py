@@ -12,16 +12,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..dialects.errors import QccError, UnsupportedError, UsageError
+from .key_scales import settle_keys
 from .plan import LayerPlan, Plan
 
 
 def settle_activations(plan: Plan) -> Plan:
     """
-    `plan` with formats of the whole tensor where an op or static scales need them.
+    `plan` with formats of the whole tensor where an op or static scales need them, and keys in the
+    form that scales of their channels need.
 
-    Raises UnsupportedError, naming layer and format, where no range can decide static scales.
+    Raises UnsupportedError, naming layer and format, where samples cannot decide the scales.
     """
-    return replace(plan, layers=tuple(_static(_tensor_wide(layer)) for layer in plan.layers))
+    layers = (settle_keys(_static(_tensor_wide(layer))) for layer in plan.layers)
+    return replace(plan, layers=tuple(layers))
 
 
 def _tensor_wide(layer: LayerPlan) -> LayerPlan:

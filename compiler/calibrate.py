@@ -18,13 +18,18 @@ from ..dialects.errors import UsageError
 from ..dialects.formats import Range
 from ..dialects.interpreter import interpret
 from ..passes.assign_formats import ACTIVATION_OPERANDS
+from ..passes.key_channels import KEY, KeyChannels
 from ..passes.name_layers import layer_name
 from .calibration import Calibration
 from .console import Progress
 from .frontend.weights import WeightSource
+from .key_scales import key_channels
 from .pack import parameters_of, stored_values
 from .plan import LayerPlan, Plan
 from .samples import Samples
+
+CALIBRATED_OPERANDS = {**ACTIVATION_OPERANDS, "qcc.attention": (KEY,)}
+"""The operands whose scales samples may decide; of keys, those of every channel."""
 
 
 def calibrate(
@@ -50,7 +55,7 @@ def operand_names(layer: LayerPlan) -> list[str]:
     """The statistics of a layer: one name for each operand that is rounded, none if not static."""
     if not layer.calibrated:
         return []
-    return [operand_name(layer.name, index) for index in ACTIVATION_OPERANDS[f"qcc.{layer.op}"]]
+    return [operand_name(layer.name, index) for index in CALIBRATED_OPERANDS[f"qcc.{layer.op}"]]
 
 
 def operand_name(layer: str, index: int) -> str:
@@ -72,6 +77,15 @@ def ranges_of(plan: Plan, calibration: Calibration) -> dict[str, tuple[Range, ..
         )
         for layer in plan.layers
         if layer.calibrated
+    }
+
+
+def key_channels_of(plan: Plan, calibration: Calibration) -> dict[str, KeyChannels]:
+    """Step and middle of the channels of keys, by layer."""
+    return {
+        layer.name: key_channels(layer.keys, calibration.channels[layer.name])
+        for layer in plan.layers
+        if layer.keys is not None and layer.scales_key_channels
     }
 
 
@@ -98,11 +112,11 @@ def samples_missing(plan: Plan) -> UsageError:
     static = [layer.name for layer in plan.layers if layer.calibrated]
     return UsageError(
         "calibration-missing",
-        f"{len(static)} layers ask for static activation scales, first '{static[0]}', and there "
+        f"{len(static)} layers ask for scales from samples, first '{static[0]}', and there "
         "are no samples",
         why="static scales come from the values that the layers see on samples",
         next_step="give samples (--calib samples.npz, or calibration=… in Python), or say "
-        'calibration = "dynamic" in the recipe',
+        'calibration = "dynamic", and not k_scales, in the recipe',
     )
 
 
@@ -124,11 +138,13 @@ def _observer(
     wanted = {layer.name for layer in plan.layers if layer.calibrated}
 
     def observe(op: Operation, operands: Sequence[np.ndarray]) -> None:
-        indices = ACTIVATION_OPERANDS.get(op.name, ())
+        indices = CALIBRATED_OPERANDS.get(op.name, ())
         if not indices or layer_name(op) not in wanted:
             return
         for index in indices:
             calibration.observe(operand_name(layer_name(op), index), operands[index])
+        if op.name == "qcc.attention":
+            calibration.observe_channels(layer_name(op), operands[KEY])
 
     return observe
 

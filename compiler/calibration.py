@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dialects.errors import AccuracyError, IntegrityError, UsageError
+from .channel_extremes import ChannelExtremes
 from .exact_sum import exact_sum, exact_sum_of_squares
 
 RANDOM = "random"
@@ -216,13 +217,14 @@ def _outer_edge(bucket: int) -> float:
 @dataclass(slots=True)
 class Calibration:
     """
-    Statistics by layer name, how many samples (calls of the model) they saw, and where those
-    came from: a file's name, or RANDOM.
+    Statistics by layer name, extremes of the channels of keys, how many samples (calls of the
+    model) they saw, and where those came from: a file's name, or RANDOM.
     """
 
     source: str
     samples: int = 0
     layers: dict[str, RunningStatistics] = field(default_factory=dict)
+    channels: dict[str, ChannelExtremes] = field(default_factory=dict)
 
     @property
     def fit_for_accuracy(self) -> bool:
@@ -237,6 +239,9 @@ class Calibration:
     def observe(self, layer: str, array: Any) -> None:
         self.layers.setdefault(layer, RunningStatistics()).update(array)
 
+    def observe_channels(self, layer: str, keys: NDArray[Any]) -> None:
+        self.channels.setdefault(layer, ChannelExtremes()).update(keys)
+
     def merge(self, other: Calibration) -> None:
         """Add another share of the same calibration."""
         if other.source != self.source:
@@ -248,6 +253,8 @@ class Calibration:
         self.samples += other.samples
         for name, seen in other.layers.items():
             self.layers.setdefault(name, RunningStatistics()).merge(seen)
+        for name, extremes in other.channels.items():
+            self.channels.setdefault(name, ChannelExtremes()).merge(extremes)
 
     def check(self, names: Iterable[str]) -> None:
         """

@@ -28,7 +28,13 @@ from ..passes.round_operands import Rounding, round_operands
 from .activation_formats import settle_activations
 from .artifact import ArtifactWriter
 from .backends import cache_costs, checking_target, code_members, encoded, without_step
-from .calibrate import calibrate, calibration_json, ranges_of, samples_missing
+from .calibrate import (
+    calibrate,
+    calibration_json,
+    key_channels_of,
+    ranges_of,
+    samples_missing,
+)
 from .calibration import Calibration
 from .console import Progress
 from .cuda.formats import check_operands, settle_weights
@@ -357,4 +363,5 @@ def _assignment(plan: Plan, calibration: Calibration | None) -> FormatAssignment
         spelled("keys"),
         spelled("values"),
         {} if calibration is None else ranges_of(plan, calibration),
+        {} if calibration is None else key_channels_of(plan, calibration),
     )

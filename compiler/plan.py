@@ -17,9 +17,13 @@ from ..dialects.formats import Format, from_definition, parse_spelling
 OPS = ("linear", "conv2d", "embedding", "matmul", "attention")
 PLAN_VERSION = 2
 MODEL_PRECISION = "-"
+BY_TOKEN, BY_CHANNEL, BY_BOTH = "token", "channel", "channel+token"
+KEY_SCALES = (BY_TOKEN, BY_CHANNEL, BY_BOTH)
+"""What keys are scaled by, before they are rounded; scales of channels are calibrated."""
+
 _FORMAT_FIELDS = ("weights", "activations", "keys", "values")
 _TEXT_FIELDS = ("name", "op", "rule", "reason")
-_LAYER_FIELDS = (*_TEXT_FIELDS, "weight", *_FORMAT_FIELDS, "static_percent")
+_LAYER_FIELDS = (*_TEXT_FIELDS, "weight", *_FORMAT_FIELDS, "static_percent", "key_scales")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,8 @@ class LayerPlan:
 
     `static_percent` is None where activation scales come from the values of each call; else the
     range of their calibrated values decides, without the largest magnitudes: this share of the
-    values lies inside. `rule` names what decided; `reason` says why a fallback was taken or the
-    layer was left alone.
+    values lies inside. `key_scales` is one of KEY_SCALES. `rule` names what decided; `reason` says
+    why a fallback was taken or the layer was left alone.
     """
 
     name: str
@@ -84,14 +88,22 @@ class LayerPlan:
     keys: Format | None = None
     values: Format | None = None
     static_percent: float | None = None
+    key_scales: str = BY_TOKEN
     rule: str = "default"
     reason: str = ""
 
     @property
     def calibrated(self) -> bool:
-        """Whether a range decides the scales; a format may have fixed ones that need none."""
+        """Whether samples decide scales; a format may have fixed ones that need none."""
         fmt = self.activations
+        if self.scales_key_channels:
+            return True
         return self.static_percent is not None and fmt is not None and fmt.takes_range
+
+    @property
+    def scales_key_channels(self) -> bool:
+        """Whether every channel of the keys has a scale of its own."""
+        return self.keys is not None and self.key_scales != BY_TOKEN
 
     def formats(self) -> tuple[Format | None, ...]:
         return (self.weights, self.activations, self.keys, self.values)
@@ -179,12 +191,10 @@ def _activations_shown(layer: LayerPlan) -> str:
 
 
 def _kv_shown(layer: LayerPlan) -> str:
-    sides = {spelled(layer.keys) or MODEL_PRECISION, spelled(layer.values) or MODEL_PRECISION}
-    if len(sides) == 1:
-        return sides.pop()
-    return (
-        f"k {spelled(layer.keys) or MODEL_PRECISION}, v {spelled(layer.values) or MODEL_PRECISION}"
-    )
+    keys, values = (spelled(fmt) or MODEL_PRECISION for fmt in (layer.keys, layer.values))
+    if layer.scales_key_channels:
+        keys += f" by {layer.key_scales}"
+    return keys if keys == values else f"k {keys}, v {values}"
 
 
 class _Reader:
@@ -219,12 +229,15 @@ class _Reader:
             raise self._placed(error) from None
 
     def _layer(self, row: Any) -> LayerPlan:
+        # Plans of before keys could be scaled by channel do not say what they are scaled by.
+        row = {"key_scales": BY_TOKEN, **row} if isinstance(row, Mapping) else row
         if not isinstance(row, Mapping) or set(row) != set(_LAYER_FIELDS):
             raise self._refusal(f"a layer needs exactly the fields {', '.join(_LAYER_FIELDS)}")
         text = all(isinstance(row[field], str) for field in _TEXT_FIELDS)
         named = row["weight"] is None or isinstance(row["weight"], str)
         percent = row["static_percent"]
         sane = percent is None or (type(percent) in (int, float) and 0 < percent <= 100)
+        sane = sane and row["key_scales"] in KEY_SCALES
         if not text or row["op"] not in OPS or not named or not sane:
             raise self._refusal(f"a layer with a wrong value: {row!r:.160}")
         formats = {field: self._format(row[field]) for field in _FORMAT_FIELDS}

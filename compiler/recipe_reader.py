@@ -18,7 +18,7 @@ from ..dialects.formats import Format
 from ..dialects.formats import format as make_format
 from ..dialects.formats.catalog import names_file
 from .name_pattern import NamePattern, name_pattern
-from .plan import OPS, Plan
+from .plan import KEY_SCALES, OPS, Plan
 from .recipe_schema import Choice, Recipe, Rule, Scaling, Settings
 
 MOST_RULES = 4_096
@@ -154,6 +154,7 @@ def _settings(table: Mapping[str, Any], place: Place) -> Settings:
         values=values,
         fallback=_fallback(table, place),
         scaling=_scaling(table, place),
+        key_scales=_key_scales(table, place),
     )
 
 
@@ -166,13 +167,23 @@ def _kv(table: Mapping[str, Any], place: Place) -> tuple[Choice | None, Choice |
     value = table.get("kv")
     inside = place.at("kv")
     if isinstance(value, Mapping) and "format" not in value:
-        check_keys(value, ("k", "v"), inside)
+        check_keys(value, ("k", "v", "k_scales"), inside)
         if not value:
-            raise _wrong_type("kv", "a format, or a table with k and v", value, place)
+            raise _wrong_type("kv", "a format, or a table with k, v or k_scales", value, place)
         keys, values = _choice(value, "k", inside), _choice(value, "v", inside)
     else:
         keys = values = _choice(table, "kv", place)
     return _run_time(keys, inside), _run_time(values, inside)
+
+
+def _key_scales(table: Mapping[str, Any], place: Place) -> str | None:
+    """`kv = {k_scales = "channel"}`, one of KEY_SCALES."""
+    value = table.get("kv")
+    scales = value.get("k_scales") if isinstance(value, Mapping) else None
+    if scales is None or scales in KEY_SCALES:
+        return scales
+    wanted = f"one of {', '.join(KEY_SCALES)}"
+    raise _wrong_type("k_scales", wanted, scales, place.at("kv"))
 
 
 def _run_time(choice: Choice | None, place: Place) -> Choice | None:

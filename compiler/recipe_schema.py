@@ -41,6 +41,7 @@ class Settings:
     values: Choice | None = None
     fallback: tuple[Format, ...] | None = None
     scaling: Scaling | None = None
+    key_scales: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

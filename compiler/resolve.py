@@ -15,12 +15,13 @@ from functools import cache
 from typing import Any
 
 from ..dialects.errors import UnsupportedError, UsageError
+from ..dialects.formats import Format
 from .decision import APPLICABLE, Decision, Statistics, Subject
-from .plan import LayerInfo, LayerPlan, Plan, spelled
+from .plan import BY_TOKEN, LayerInfo, LayerPlan, Plan, spelled
 from .recipe_schema import Choice, Recipe, Rule, Scaling, Settings
 from .shared_weights import decide_weights, no_weight, refusal_of
 
-QUALIFIES = {"fallback": "weights", "scaling": "activations"}
+QUALIFIES = {"fallback": "weights", "scaling": "activations", "key_scales": "keys"}
 """Settings that matter only where another one does."""
 
 
@@ -80,9 +81,14 @@ def _layer_plan(recipe: Recipe, subject: Subject, weights: Decision) -> LayerPla
         weight=layer.weight,
         **chosen,
         static_percent=None if scaling is None else scaling.static_percent,
+        key_scales=_key_scales(subject, chosen.get("keys")),
         rule=_deciders(parts),
         reason="; ".join(reasons),
     )
+
+
+def _key_scales(subject: Subject, keys: Format | None) -> str:
+    return BY_TOKEN if keys is None else subject.settings.key_scales or BY_TOKEN
 
 
 def _deciders(parts: Mapping[str, Decision]) -> str:
@@ -145,7 +151,8 @@ def _check_reach(rule: Rule, layers: Sequence[LayerInfo], source: str) -> None:
 
 def _key_of(setting: str) -> str:
     """The recipe's own word for a setting."""
-    return {"keys": "kv", "values": "kv", "scaling": "calibration"}.get(setting, setting)
+    own = {"keys": "kv", "values": "kv", "key_scales": "kv", "scaling": "calibration"}
+    return own.get(setting, setting)
 
 
 def _unmatched(rule: Rule, layers: Sequence[LayerInfo], source: str) -> UsageError:

@@ -11,6 +11,8 @@ Blocks lie along the reduction axis. A convolution reduces over channels and tap
 are runs of channels at one pixel, of all groups of a grouped convolution together; formats with
 a scale for the whole tensor, or with none, need no order and stay in NCHW.
 
+Keys with scales of their channels are brought to one range first (passes/key_channels.py).
+
 A layer with a static range has it on its qcc.quantize: {range = array<f32: least, most>}.
 
 This is where the program changes its values, by exactly the rounding of the formats named in the
@@ -29,6 +31,7 @@ from ..dialects.formats import Range, parse_spelling
 from ..dialects.regions import walk
 from .axis_order import with_axis_last
 from .earlier_users import earlier_users
+from .key_channels import KeyChannels, spread_key_channels
 from .name_layers import WEIGHT_OPERAND, layer_name, layer_ops
 
 ACTIVATION_OPERANDS = {"qcc.linear": (0,), "qcc.conv2d": (0,), "qcc.matmul": (0, 1)}
@@ -44,7 +47,8 @@ class FormatAssignment:
     Format spellings: of parameters by symbol, of activations, keys and values by layer.
 
     `ranges` has a layer's static ranges, one for each operand that its activation format rounds;
-    a layer without is rounded dynamically.
+    a layer without is rounded dynamically. `key_channels` brings the keys of attention to one range
+    before their format rounds them.
     """
 
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +56,7 @@ class FormatAssignment:
     keys: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, Sequence[Range]] = field(default_factory=dict)
+    key_channels: Mapping[str, KeyChannels] = field(default_factory=dict)
 
 
 def assign_formats(assignment: FormatAssignment) -> Callable[[Operation, object], None]:
@@ -72,6 +77,9 @@ def _round_operands(op: Operation, assignment: FormatAssignment) -> None:
     inputs = ACTIVATION_OPERANDS.get(op.name, ())
     wanted = dict.fromkeys(inputs, assignment.activations.get(name))
     if op.name == "qcc.attention":
+        if (channels := assignment.key_channels.get(name)) is not None:
+            with ir.InsertionPoint(op), op.location:
+                spread_key_channels(op, channels)
         wanted = {1: assignment.keys.get(name), 2: assignment.values.get(name)}
     ranges = dict(zip(inputs, assignment.ranges.get(name, ()), strict=False))
     for index, spelling in wanted.items():

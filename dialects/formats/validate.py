@@ -44,8 +44,8 @@ def _check_scale_count(fmt: Format, fail: Fail) -> None:
         fail("scale", "a scale for each sign needs a minifloat element")
     if isinstance(fmt.element, Nested) and (signs or fmt.byte_codes):
         fail("scale", "a nested element has neither scales nor packing")
-    if not signs and not isinstance(fmt.element, Minifloat | Nested | Table):
-        fail("element", "an integer or uniform element needs a scale")
+    if not signs and not isinstance(fmt.element, Integer | Minifloat | Nested | Table):
+        fail("element", "a dint or uniform element needs a scale")
     if fmt.byte_codes and fmt.bits > 8:
         fail("pack", "pack bytes is for codes of at most 8 bits")
 
