@@ -227,6 +227,10 @@ class _Attention:
         self.keys.fetch(k, end)
         self.values.fetch(k, end, self.part)
         at = self.warp * s.keys if s.share_keys else Number(0)
+        for side in (self.keys, self.values):
+            side.place()
+        if self.keys.placed or self.values.placed:
+            tile.SyncOp()
         scores = self.scores(query, at, mine)
         top = reduced(scores, "max", "columns", self.per_row(), state.top, "highest")
         factor = self.exponent_factor

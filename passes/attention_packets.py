@@ -25,6 +25,7 @@ from ..dialects.tile.attention_problem import (
     sixteens,
 )
 from ..dialects.tile.dialect import tensor_of
+from ..dialects.tile.warp_memory import BOXES
 from .attention_rows import Picked, PlainKeys, PlainValues, Side, converted
 from .tile_builder import (
     Number,
@@ -131,6 +132,19 @@ class Packed(Side, ABC):
 
     strips = "rows"
 
+    def placed_codes(self, rows: int, columns: int, zero: Number | int) -> None:
+        """Codes [rows, columns] decoded into shared memory: tile "operand" afterwards."""
+        kind = shared([rows, columns], self.problem.operand, BOXES)
+        codes = self.unpacked(Number(0), 0, 0, "all", self.right(rows, columns), zero)
+        made = tile.PlaceOp(codes, kind)
+        made.operation.attributes["label"] = text(f"{self.rows.name}_operand")
+        self.tiles["operand"] = made.tile
+
+    def operand(self, rows: int, columns: int) -> ir.Value:
+        """What `placed_codes` decoded, for a product."""
+        kind, zero = self.right(rows, columns), Number(0).value
+        return tile.OperandOp(self.tiles["operand"], zero, zero, text("straight"), kind).fragment
+
     def signs(self) -> list[tuple[str, str | None]]:
         """Which codes to multiply, and the role of the scale that they have."""
         fmt = self.format
@@ -190,6 +204,10 @@ class PackedKeys(Packed):
     def fetch(self, k: Number, end: Number) -> None:
         self.fetched(k, end, 0, packet_columns(self.rows))
 
+    def place(self) -> None:
+        if self.placed:
+            self.placed_codes(self.schedule.keys, self.columns, 0)
+
     def multiply(
         self, query: ir.Value | None, picked: Picked, at: Number, products: ir.Value
     ) -> ir.Value:
@@ -208,6 +226,9 @@ class PackedKeys(Packed):
     ) -> ir.Value:  # fmt: skip
         """Products with the columns of `span`, which share a scale."""
         first, last = span
+        if self.placed and query is not None:
+            codes = self.operand(self.schedule.keys, self.columns)
+            return self.multiplied(query, codes, sums, 0)
         chunk = gcd(gcd(first, last - first) or PACKET_COLUMNS, PACKET_COLUMNS)
         resident = query is not None
         group = self.group
@@ -273,6 +294,11 @@ class PackedValues(Packed):
         words = strips * self.packet_words
         self.fetched(k, end, part * words, words)
 
+    def place(self) -> None:
+        if self.placed:
+            columns = self.problem.value_columns
+            self.placed_codes(columns, self.schedule.keys, self.scale_column(0))
+
     def rescaling(
         self, group: int, at: Number, units: list[ir.Value], turn: ir.Value, per_row: ir.Type
     ) -> tuple[ir.Value | None, ir.Value]:
@@ -310,9 +336,11 @@ class PackedValues(Packed):
         strip = group * (self.group or 0) // PACKET_ROWS
         for sign, _ in self.signs():
             share = weights if unit is None else self._shared_out(weights, sign, unit)
-            kind = self.right(width, self.schedule.keys)
-            zero = self.scale_column(group)
-            codes = self.unpacked(at // KEYS, 0, strip, sign, kind, zero)
+            if self.placed:
+                codes = self.operand(width, self.schedule.keys)
+            else:
+                kind, zero = self.right(width, self.schedule.keys), self.scale_column(group)
+                codes = self.unpacked(at // KEYS, 0, strip, sign, kind, zero)
             sums = self.multiplied(converted(share, operand), codes, sums, 0)
         return sums
 

@@ -54,6 +54,14 @@ class Side:
         self.views[name] = tile.ViewOp(given[name], count.value, given[name].type).view
         self.base = plane * capacity
 
+    @property
+    def placed(self) -> bool:
+        """Whether this step's rows are decoded into shared memory, for warp groups to multiply."""
+        return self.schedule.warp_groups and self.rows.format is not None
+
+    def place(self) -> None:
+        """Decode this step's rows into shared memory, where they are `placed`."""
+
     def columns_of(self, kind: str) -> ir.Type:
         return fragment([self.schedule.warps, self.schedule.keys], kind, "columns")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..dialects import tile
 from ..dialects.bindings import arith, ir, scf
+from ..dialects.regions import walk
 from ..dialects.tile.dialect import fragment_of, global_of, shared_of, tensor_of
 from ..dialects.tile.warp_launch import WarpLaunch
 from ..dialects.tile.warp_memory import COMMENT, STAGES, UNROLLED
@@ -234,4 +235,14 @@ def write_kernel(
     with ir.InsertionPoint(block):
         write(dict(zip(kinds, block.arguments, strict=True)))
         tile.ReturnOp()
+    _drop_unread(kernel)
     return WarpLaunch.of(kernel)
+
+
+def _drop_unread(kernel: tile.WarpKernelOp) -> None:
+    """Numbers and fragments that were made and then not needed."""
+    for op in reversed(walk(kernel)):
+        name, results = op.operation.name, list(op.operation.results)
+        pure = name.startswith("arith.") or name in ("tile.fill", "tile.index")
+        if pure and not any(list(result.uses) for result in results):
+            op.operation.erase()

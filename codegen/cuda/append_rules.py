@@ -16,11 +16,15 @@ from ...dialects.formats.packets import (
 )
 from ...dialects.tile.decode_rules import decode_program
 from ...dialects.tile.dialect import tensor_of
+from ...dialects.tile.warp_memory import placed_tiles
 from .printer import bits, linear
 from .warp_text import WarpText
 
 
 def sync(text: WarpText, _: Any) -> None:
+    """Warp groups read shared memory past the threads, which a fence has to tell."""
+    if placed_tiles(text.op):
+        text.out.line("fence_async_proxy();")
     text.out.line("sync_threads();")
 
 

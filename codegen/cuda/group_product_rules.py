@@ -49,7 +49,7 @@ def _rows(text: WarpText, op: Any, step: str, k: int) -> str:
     within = "0" if step == "0" or of_box == 1 else f"({step} % {of_box})"
     at = linear((tensor.shape[0] * width, divided(step, of_box)), (k, within),
                 (width, text.name(op.row)))  # fmt: skip
-    return f"wgmma_operand<{BANK_ROW}>({text.name(op.tile)}({text.stage}).at({at}))"
+    return f"wgmma_operand<{BANK_ROW}>({text.tile(op.tile)}.at({at}))"
 
 
 def _moved(step: str, column: str, k: int) -> str:
@@ -64,5 +64,5 @@ def _columns(text: WarpText, op: Any, step: str, k: int) -> str:
     tensor = tensor_of(op.tile.type)
     width = BANK_ROW // element_bytes(tensor.element_type)
     at = linear((k * width, step), (width, text.name(op.row)))
-    view = f"{text.name(op.tile)}({text.stage}).at({at})"
+    view = f"{text.tile(op.tile)}.at({at})"
     return f"wgmma_columns({view}, {tensor.shape[0] * BANK_ROW})"

@@ -41,14 +41,20 @@ def _packet_step(op: Any) -> int:
 
 def decoded_strip(text: WarpText, op: Any, strip: str) -> Callable[[str], str]:
     """Prints the decoding of a strip; how to name the registers of a step."""
-    out, program = text.out, text.program(op)
-    columns = tensor_of(op.fragment.type).shape[2]
+    k, columns = text.name(op.k), tensor_of(op.fragment.type).shape[2]
+    return decoded(text, op, (strip, divided(k, PACKET_COLUMNS)), k, columns)
+
+
+def decoded(
+    text: WarpText, op: Any, place: tuple[str, str], k: str, columns: int
+) -> Callable[[str], str]:
+    """The same of `columns` columns of a packet; `place` is its strip and its number there."""
+    out, program, (strip, packet) = text.out, text.program(op), place
     of_unit = PACKET_COLUMNS // program.units
     units = max(1, columns // of_unit)
     steps = program.registers // 4
-    k = text.name(op.k)
     out.line(f"u32 words[{program.bits}];")
-    at = linear((_strip_step(op), strip), (_packet_step(op), divided(k, PACKET_COLUMNS)))
+    at = linear((_strip_step(op), strip), (_packet_step(op), packet))
     out.line(f"const auto packet = {text.name(op.fragment)}.at({at});")
     _load_words(text, program)
     out.line(f"u32 decoded[{units}][{steps}][4];")

@@ -14,6 +14,7 @@ from ...dialects.tile.warp_memory import (
     barriers_place,
     copies_of,
     is_bulk,
+    placed_bytes,
     stages_of,
     tile_bytes,
 )
@@ -101,7 +102,8 @@ def _declare(text: WarpText, op: Any, copies: list[Any], bulk: list[Any]) -> Non
             product_rules.declare_windows(text, each)
     if bulk:
         text.out.comment("Barriers of a stage: the bytes of rows that hardware copies")
-        declare_rings(text.out, {"full": 1}, barriers_place(op), stages_of(op))
+        place = placed_bytes(text.op) + barriers_place(op)
+        declare_rings(text.out, {"full": 1}, place, stages_of(op))
 
 
 def _declare_fetch(text: WarpText, block: Any, copies: list[Any], bulk: list[Any]) -> None:

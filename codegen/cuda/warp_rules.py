@@ -8,7 +8,15 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
-from . import append_rules, image_results, product_rules, turn_rules, unpack_rules, warp_loops
+from . import (
+    append_rules,
+    image_results,
+    place_rules,
+    product_rules,
+    turn_rules,
+    unpack_rules,
+    warp_loops,
+)
 from . import warp_memory_rules as memory
 from .printer import linear
 from .printer import number as literal
@@ -199,6 +207,7 @@ RULES: dict[str, Callable[[WarpText, Any], None]] = {
     "tile.operand": product_rules.operand,
     "tile.windows": product_rules.windows,
     "tile.unpack": unpack_rules.unpack,
+    "tile.place": place_rules.place,
     "tile.columns": memory.columns,
     "tile.multiply": product_rules.multiply,
     "tile.fill": fill,

@@ -13,7 +13,7 @@ from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_memory import stage_places
+from ...dialects.tile.warp_memory import placed_bytes, placed_tiles, stage_places, tile_bytes
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 
@@ -52,6 +52,10 @@ class WarpText:
         for loop in walk(op):
             if loop.operation.name == "scf.for":
                 text._place(loop)
+        behind = 0
+        for placed in placed_tiles(op):
+            text.offsets[placed.tile] = behind
+            behind += tile_bytes(placed.tile.type)
         place = table_offset(op)
         for name, entries in WarpLaunch.of(op).tables.items():
             text.tables[name] = place
@@ -61,7 +65,7 @@ class WarpText:
     def _place(self, loop: Any) -> None:
         total, places = 0, stage_places(loop)
         for tile, size in places.items():
-            self.offsets[tile] = total
+            self.offsets[tile] = placed_bytes(self.op) + total
             total += size
         self.stage_bytes.update(dict.fromkeys(places, total))
 
@@ -75,6 +79,11 @@ class WarpText:
 
     def name(self, value: ir.Value) -> str:
         return self.names[value]
+
+    def tile(self, value: ir.Value) -> str:
+        """A shared tile: that of the stage, if it is fetched."""
+        name = self.names[value]
+        return f"{name}({self.stage})" if value in self.stage_bytes else name
 
     def label(self, op: Any, default: str) -> str:
         """A name for the result of an op that no other value has."""

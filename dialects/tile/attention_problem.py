@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from ..errors import UnsupportedError
 from ..formats import Format, parse_spelling
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
-from .attention_groups import unfit_for_groups
+from .attention_groups import placed_bytes, unfit_for_groups
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .default_schedule import MULTIPROCESSORS
 from .hardware import Machine, machine
 from .problem import INSTRUCTION_OF, SCALE_ELEMENTS
-from .warp_memory import ROW_PAD
+from .warp_memory import ROW_PAD, SWIZZLE_ATOM
 
 PLAIN = {"f32": 4, "f16": 2, "bf16": 2}
 PLAIN_FORMATS = {"fp16": "f16", "bf16": "bf16"}
@@ -225,12 +225,14 @@ def stage_bytes(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
                 total += schedule.block_keys * shape[-1] * kind.itemsize + 16
     if problem.keys.format is not None or problem.values.format is not None:
         total += schedule.block_keys * 4 + 16  # the flags of rows that are not finite
-    return total
+    return -(-total // SWIZZLE_ATOM) * SWIZZLE_ATOM if schedule.warp_groups else total
 
 
 def shared_bytes(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
     """An upper bound of the dynamic shared memory of a block."""
     pipeline = schedule.stages * stage_bytes(problem, schedule)
+    if schedule.warp_groups:
+        pipeline += placed_bytes(problem, schedule.keys)
     reduced = schedule.warps * schedule.rows * problem.value_columns * 4
     tables = sum(len(table) << TABLE_STRIDE for table in set(problem.tables))
     return max(pipeline, reduced if schedule.share_keys else 0) + tables

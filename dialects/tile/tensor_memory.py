@@ -103,7 +103,12 @@ class TmemReleaseOp(Tile.Operation, name="tmem_release"):
 
 
 class PlaceOp(Tile.Operation, name="place"):
-    """A fragment of an operand in shared memory, as products read it: rows of K, "boxes8"."""
+    """
+    A fragment of an operand in shared memory, as products read it: rows of K, "boxes8".
+
+    In a warp kernel it is one out of packets, the same for all warps, which share its decoding;
+    what they have placed is seen after `tile.sync`.
+    """
 
     fragment: Operand[Any]
     tile: Result[Any]

@@ -12,6 +12,7 @@ SWIZZLE_ATOM = 8 * BANK_ROW  # bytes of which boxes begin on multiples
 ROW_PAD = 16  # bytes behind each row of a shared tile, so that 8 rows lie in different banks
 PACKED_CHANNELS = 32  # that four lanes exchange to make words of their own
 COPIES = ("tile.rows", "tile.patches")
+PLACE = "tile.place"
 COMMENT, STAGES, UNROLLED = "comment", "stages", "unrolled"
 
 
@@ -41,9 +42,18 @@ def fragment_numbers(type_: ir.Type) -> int:
     return max(1, count * element_bytes(tensor.element_type) // 4 // lanes)
 
 
+def placed_tiles(op: Any) -> list[Any]:
+    """The `tile.place` ops of a kernel; their tiles lie before the stages of its loops."""
+    return [each for each in walk(op) if each.operation.name == PLACE]
+
+
+def placed_bytes(op: Any) -> int:
+    return sum(tile_bytes(each.tile.type) for each in placed_tiles(op))
+
+
 def shared_need(op: Any) -> int:
     """Bytes of shared memory of a block, tables of decoding left out."""
-    stages, reduced = 0, 0
+    stages, reduced, placed = 0, 0, placed_bytes(op)
     for each in walk(op):
         name = each.operation.name
         if name == "scf.for" and STAGES in each.operation.attributes:
@@ -52,7 +62,7 @@ def shared_need(op: Any) -> int:
         if name == "tile.reduce" and each.axis.value == "warps":
             held = fragment_numbers(each.fragment.type)
             reduced = max(reduced, op.warps.value * 32 * 4 * held)
-    return max(stages, reduced)
+    return max(placed + stages, reduced)
 
 
 def is_bulk(op: Any) -> bool:

@@ -161,6 +161,9 @@ MOVEMENT: dict[str, Callable[[Block, Any], Any]] = {
     "tile.pick": _pick,
     "tile.operand": _operand,
     "tile.unpack": _unpack,
+    "tile.place": lambda block, op: rounded(
+        block.get(op.fragment)[0], str(tensor_of(op.tile.type).element_type)
+    ),
     "tile.columns": _columns,
     "tile.save": _save,
     "tile.move": _move,

@@ -75,6 +75,18 @@ def packed(key: str, value: str, depth: int = 72, value_depth: int = 40, **optio
     return Case(problem, AttentionSchedule(2, 16, KEYS, 2, splits=2, share_keys=True))
 
 
+def wide(
+    key: str, value: str, depth: int, value_depth: int, warps: int = 4, **options: Any
+) -> Case:
+    """Many rows over a packed cache, multiplied by warp groups."""
+    problem = AttentionProblem(
+        rows_of("key", depth, key), rows_of("value", value_depth, value), depth**-0.5, group=2,
+        **options,
+    )  # fmt: skip
+    schedule = AttentionSchedule(warps, 16, KEYS, 2, warp_groups=True)
+    return Case(problem, schedule, 45, 90, "sm_90a")
+
+
 def plain(depth: int, value_depth: int, element: str, **options: Any) -> AttentionProblem:
     keys, values = (
         rows_of("key", depth, None, element),
@@ -106,6 +118,12 @@ CASES = {
         plain(128, 128, "f32", query="bf16", result="bf16", operand="bf16", masked=True,
               causal=False),
         AttentionSchedule(8, 16, 32, 3, warp_groups=True), 37, 40, "sm_90a"),
+    "channels": packed("int4<group=none>", "int4"),
+    "packed_groups": wide("int4<group=none>", "int8", 64, 128),
+    "packed_groups_zeros": wide("int8<symmetric=false>", "uint4", 128, 64, warps=8),
+    "packed_groups_tables": wide("nf4<group=channel>", "fp8_e4m3", 64, 64, operand="bf16",
+                                 query="bf16", result="bf16"),
+    "packed_groups_keys": wide("fp8_e5m2<group=channel>", "fp16", 192, 64),
 }  # fmt: skip
 
 

@@ -216,8 +216,8 @@ prompt(
   wait_copies<0>();
   #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float e146 = total[0][half];
-    total[0][half] = (e146 == 0.0f) ? 0.0f : reciprocal_approx(e146);
+    const float e144 = total[0][half];
+    total[0][half] = (e144 == 0.0f) ? 0.0f : reciprocal_approx(e144);
   }
   u16 results[1][16][4];
   #pragma unroll
