@@ -31,7 +31,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_u
     other work was seen on the device. `checked`: the results agreed with the reference before the
     clock started. `modelled`: a timing model gave the seconds and no clock. `cost` is the seconds
     that trying took, by stage (the words of T4 results: compilation, benchmark, validation,
-    framework, search_algorithm). `when` is Unix time.
+    framework, search_algorithm). `resources` is what the compiler told of the kernel, left out
+    where it tells nothing: `registers` and `spill_bytes` of a thread. `when` is Unix time.
 
     Raises UsageError for numbers that no measurement can give: a time must be above zero.
     """
@@ -46,6 +47,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_u
     checked: bool = False
     modelled: bool = False
     cost: dict[str, float] = {}
+    resources: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     strategy: str = ""
     seed: int = 0
     when: float = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -46,6 +46,13 @@ class Kernel(Protocol):
     def run(self) -> Run: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A kernel whose compiler told what it takes (Measurement.resources)."""
+
+    resources: dict[str, int]
 
 
 class Backend(Protocol):

@@ -22,7 +22,15 @@ import msgspec
 
 from ...dialects.errors import QccError
 from ..measurement import Measurement
-from .backend import Backend, BackendName, DeviceLost, Kernel, Refused, make_backend
+from .backend import (
+    Backend,
+    BackendName,
+    Counted,
+    DeviceLost,
+    Kernel,
+    Refused,
+    make_backend,
+)
 from .messages import (
     Broken,
     Build,
@@ -119,6 +127,7 @@ def _measured(backend: Backend, request: Measure, built: bytes) -> Measured:
             if wrong:
                 return Measured(_failed(request, "correctness", wrong, cost))
             found = sampled(kernel.run, request.sampling)
+            counted = kernel.resources if isinstance(kernel, Counted) else {}
     except Exception as error:  # noqa: BLE001 - whatever a candidate does is recorded
         cost = {"benchmark": time.perf_counter() - start}
         failed = _failed(request, "runtime", _told(error), cost)
@@ -132,6 +141,7 @@ def _measured(backend: Backend, request: Measure, built: bytes) -> Measured:
             contended=found.contended,
             checked=True,
             modelled=backend.modelled,
+            resources=counted or msgspec.UNSET,
             cost=cost | {"benchmark": time.perf_counter() - checked},
         )
     )

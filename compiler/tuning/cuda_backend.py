@@ -14,6 +14,7 @@ from ...autotune.measure.backend import Refused, Run, Values
 from ...autotune.task import Task
 from ...codegen.cuda.program import CudaCode
 from ...dialects.tile.hardware import machine
+from ...dialects.tile.register_model import Resources
 from ..backends import start
 from ..cuda.binaries import with_binaries
 from ..cuda.report import cuda_report
@@ -21,13 +22,11 @@ from ..targets import Target, require_target
 from .cuda_families import FAMILIES, Family
 from .cuda_tasks import Layer
 
-SPILL_SECONDS = 1e-8
-"""What a spilled byte of a thread costs; spilling kernels are rarely good."""
-
 
 class _Built(msgspec.Struct, frozen=True):
     values: dict[str, int | str]
     seconds: float
+    resources: dict[str, int]
 
 
 def built_code(
@@ -53,6 +52,19 @@ def built_code(
     return with_binaries(code), found[0], schedule
 
 
+def problem_of(task: Task, target: Target, operands: str) -> Any:
+    """What the kernel of a task is chosen for."""
+    family = FAMILIES[task.kernel]
+    found: list[Any] = []
+
+    def choose(problem: Any, name: str) -> Any:
+        found.append(problem)
+        return family.default(problem, name)
+
+    family.layer(task).code(choose, target, operands)
+    return found[0]
+
+
 class CudaBackend:
     """`target` as `qcc compile --target` takes it, `operands` as --operands."""
 
@@ -67,34 +79,26 @@ class CudaBackend:
     def build(self, task: Task, values: Values) -> bytes:
         family, device = FAMILIES[task.kernel], machine(self._target.machine)
         code, problem, schedule = built_code(task, values, self._target, self._operands)
-        registers, spilled = tuned_resources(code, family, self._target)
-        made = family.estimate(problem, task, schedule, device, registers)
+        told = tuned_resources(code, family, self._target)
+        made = family.estimate(problem, task, schedule, device, told)
         plain = {name: value for name, value in values.items() if isinstance(value, int | str)}
-        seconds = made.estimated_s + SPILL_SECONDS * spilled
-        return msgspec.json.encode(_Built(plain, seconds))
+        return msgspec.json.encode(_Built(plain, made.estimated_s, counted(told)))
 
     def load(self, task: Task, built: bytes) -> CudaKernel:
         made, family = msgspec.json.decode(built, type=_Built), FAMILIES[task.kernel]
         schedule = family.schedule_of(made.values)
-        found: list[Any] = []
-
-        def choose(problem: Any, _: str) -> Any:
-            found.append(problem)
-            return schedule
-
-        layer = family.layer(task)
-        layer.code(choose, self._target, self._operands)
-        excerpt = layer.excerpt(found[0], schedule)
+        problem = problem_of(task, self._target, self._operands)
+        excerpt = family.layer(task).excerpt(problem, schedule)
         emulated = replace(self._target, emulated=True)
-        return CudaKernel(excerpt, schedule, emulated, self._operands, made.seconds)
+        return CudaKernel(excerpt, schedule, emulated, self._operands, made)
 
 
 class CudaKernel:
     def __init__(
-        self, layer: Layer, schedule: Any, target: Target, operands: str, seconds: float
+        self, layer: Layer, schedule: Any, target: Target, operands: str, built: _Built
     ) -> None:
         self._layer, self._schedule, self._target = layer, schedule, target
-        self._operands, self._seconds = operands, seconds
+        self._operands, self._seconds, self.resources = operands, built.seconds, built.resources
 
     def check(self) -> str:
         """The results of an excerpt, by the emulator."""
@@ -113,9 +117,15 @@ class CudaKernel:
         """Nothing is held."""
 
 
-def tuned_resources(code: CudaCode, family: Family, target: Target) -> tuple[int | None, int]:
-    """The most registers of a thread, None where nobody counted, and bytes that spilled."""
+def tuned_resources(code: CudaCode, family: Family, target: Target) -> Resources | None:
+    """The most registers of a thread and all bytes that spilled; None where nobody counted."""
     report = cuda_report({"": code}, target) or {"kernels": []}
     rows = [row for row in report["kernels"] if row["kernel"].startswith(family.steps)]
     registers = max((row.get("registers") or 0 for row in rows), default=0)
-    return registers or None, sum(row.get("spill_bytes") or 0 for row in rows)
+    spilled = sum(row.get("spill_bytes") or 0 for row in rows)
+    return Resources(registers, spilled) if registers else None
+
+
+def counted(told: Resources | None) -> dict[str, int]:
+    """As measurements have it; empty where nobody counted."""
+    return {} if told is None else {"registers": told.registers, "spill_bytes": told.spills}

@@ -28,6 +28,7 @@ from ...dialects.tile.default_schedule import default_schedule
 from ...dialects.tile.estimate import Estimate
 from ...dialects.tile.hardware import Machine
 from ...dialects.tile.matmul_problem import default_matmul
+from ...dialects.tile.register_model import Resources
 from ...dialects.tile.schedule_space import values_of
 from .cuda_tasks import (
     Choose,
@@ -49,7 +50,7 @@ class Family:
     `name` is that of the kernels' chooser. `steps` begins the names of its kernels in a plan.
 
     `space` takes the problem, the task, a machine and schedules to include; `estimate` the
-    problem, the task, a schedule, the machine, and registers where they are known.
+    problem, the task, a schedule, the machine, and what ptxas told where that is known.
     """
 
     kernel: str
@@ -59,7 +60,7 @@ class Family:
     schedule_of: Callable[[Mapping[str, Value]], Any]
     illegal: Callable[[Any, Any, Machine], Iterable[str]]
     space: Callable[[Any, Task, str, list[Any]], Space]
-    estimate: Callable[[Any, Task, Any, Machine, int | None], Estimate]
+    estimate: Callable[[Any, Task, Any, Machine, Resources | None], Estimate]
     task: Callable[[Any, str, int], Task]
     layer: Callable[[Task], Layer]
     work: Callable[[Any, Task], int]
@@ -81,8 +82,8 @@ FAMILIES: dict[str, Family] = {
             space.schedule_of,
             linear_schedule.illegal,
             lambda problem, _, machine, include: space.linear_space(problem, machine, include),
-            lambda problem, _, schedule, device, registers: space.estimate(
-                problem, schedule, device, registers
+            lambda problem, _, schedule, device, told: space.estimate(
+                problem, schedule, device, told
             ),
             linear_task,
             linear_layer,
@@ -96,8 +97,8 @@ FAMILIES: dict[str, Family] = {
             conv_space.conv_schedule_of,
             conv_schedule.illegal,
             lambda problem, _, machine, include: conv_space.conv_space(problem, machine, include),
-            lambda problem, _, schedule, device, registers: conv_space.estimate(
-                problem, schedule, device, registers
+            lambda problem, _, schedule, device, told: conv_space.estimate(
+                problem, schedule, device, told
             ),
             conv_task,
             conv_layer,
@@ -113,8 +114,8 @@ FAMILIES: dict[str, Family] = {
             lambda problem, task, machine, include: attention_space.attention_space(
                 problem, int(task.problem["keys"]), machine, include
             ),
-            lambda problem, task, schedule, device, registers: attention_space.estimate(
-                problem, int(task.problem["keys"]), schedule, device, registers
+            lambda problem, task, schedule, device, told: attention_space.estimate(
+                problem, int(task.problem["keys"]), schedule, device, told
             ),
             attention_task,
             attention_layer,
@@ -135,8 +136,8 @@ FAMILIES: dict[str, Family] = {
             lambda problem, _, machine, include: matmul_space.matmul_space(
                 problem, machine, include
             ),
-            lambda problem, _, schedule, device, registers: matmul_space.estimate(
-                problem, schedule, device, registers
+            lambda problem, _, schedule, device, told: matmul_space.estimate(
+                problem, schedule, device, told
             ),
             matmul_task,
             matmul_layer,

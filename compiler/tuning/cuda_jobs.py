@@ -61,11 +61,11 @@ def cuda_jobs(module: ir.Module, target: Target, context: int, device: str) -> l
     for family in FAMILIES.values():
         for problem, schedule in found[family.name].items():
             task = family.task(problem, device, context)
-            made = _job(family, task, problem, schedule, target.machine)
+            made = job_of(family, task, problem, schedule, target.machine)
             jobs.setdefault(task, ModelJob(made, (), family.work(problem, task)))
     return sorted(jobs.values(), key=lambda each: -each.work)
 
 
-def _job(family: Family, task: Task, problem: Any, default: Any, machine: str) -> Job:
+def job_of(family: Family, task: Task, problem: Any, default: Any, machine: str) -> Job:
     space = family.space(problem, task, machine, [default])
     return Job(task, space, values(default), prior=ESTIMATE)

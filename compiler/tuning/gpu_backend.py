@@ -22,7 +22,7 @@ from ...codegen.cuda.plan import Plan
 from ...codegen.cuda.program import CudaCode
 from ...dialects.errors import ResourceError, UnsupportedError
 from ..targets import require_target
-from .cuda_backend import built_code
+from .cuda_backend import built_code, counted, tuned_resources
 from .cuda_families import FAMILIES
 from .gpu_timing import Copy, Rotation
 from .layer_data import LayerData
@@ -42,23 +42,24 @@ class _Built(msgspec.Struct, frozen=True):
     plan: Plan
     cubins: dict[str, bytes]
     constants: dict[str, _Array]
+    resources: dict[str, int] = {}
 
 
-def packed(code: CudaCode) -> bytes:
+def packed(code: CudaCode, resources: dict[str, int]) -> bytes:
     constants = {
         name: _Array(array.dtype.str, list(array.shape), array.tobytes())
         for name, array in code.constants.items()
     }
-    return msgspec.msgpack.encode(_Built(code.plan, code.cubins, constants))
+    return msgspec.msgpack.encode(_Built(code.plan, code.cubins, constants, resources))
 
 
-def unpacked(data: bytes) -> CudaCode:
+def unpacked(data: bytes) -> tuple[CudaCode, dict[str, int]]:
     built = msgspec.msgpack.decode(data, type=_Built)
     constants = {
         name: np.frombuffer(each.data, each.dtype).reshape(each.shape)
         for name, each in built.constants.items()
     }
-    return CudaCode(built.plan, (), constants, built.cubins)
+    return CudaCode(built.plan, (), constants, built.cubins), built.resources
 
 
 def first_gpu(code: CudaCode | None) -> Driver:
@@ -94,19 +95,26 @@ class GpuBackend:
                 why="no CUDA compiler was found",
                 next_step="pip install 'qcc[cuda]', or put nvcc on PATH",
             )
-        return packed(code)
+        told = tuned_resources(code, FAMILIES[task.kernel], self._target)
+        return packed(code, counted(told))
 
     def load(self, task: Task, built: bytes) -> GpuKernel:
-        code = unpacked(built)
+        code, resources = unpacked(built)
         assert self._data is not None
         device = open_gpu(code, self._connect(code))
-        return GpuKernel(code, self._data, device, FAMILIES[task.kernel].steps)
+        return GpuKernel(code, self._data, device, FAMILIES[task.kernel].steps, resources)
 
 
 class GpuKernel:
     def __init__(
-        self, code: CudaCode, data: LayerData, device: GpuDevice, steps: tuple[str, ...]
+        self,
+        code: CudaCode,
+        data: LayerData,
+        device: GpuDevice,
+        steps: tuple[str, ...],
+        resources: dict[str, int],
     ) -> None:
+        self.resources = resources
         self._code, self._data, self._device, self._steps = code, data, device, steps
         self._first: Copy | None = None
         self._rotation: Rotation | None = None

@@ -22,7 +22,6 @@ KEYS = 64  # a tile of packed keys or values; caches are whole ones
 VALUE_COLUMNS = 128  # of one block: their sums are registers
 RESIDENT_DEPTH = 256  # deeper queries are not kept in registers
 FEW_ROWS = 32
-OTHER_REGISTERS = 56
 MOST_SUMS = 224
 """Of a lane: with more of them there is no room for operands and addresses."""
 
@@ -241,12 +240,6 @@ def shared_bytes(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
 def lane_sums(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
     """Accumulators of a lane: of values and of scores."""
     return schedule.rows // 16 * (problem.value_columns + schedule.keys) // 2
-
-
-def registers(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
-    """Of a thread, about: sums, and queries as operands where they stay."""
-    queries = schedule.rows // 16 * min(problem.keys.depth, RESIDENT_DEPTH) // 4
-    return lane_sums(problem, schedule) + queries + OTHER_REGISTERS
 
 
 def illegal(

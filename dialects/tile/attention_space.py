@@ -17,12 +17,15 @@ from .attention_problem import (
     AttentionSchedule,
     Rows,
     illegal,
-    registers,
     shared_bytes,
+    sixteens,
 )
-from .estimate import Estimate, Work, estimated
+from .estimate import Estimate, Work, bank_conflicts, estimated
 from .hardware import Machine, machine
+from .register_model import Resources, predicted
+from .register_terms import attention_terms
 from .schedule_space import ScheduleSpace, schedule_from
+from .warp_memory import ROW_PAD
 
 KERNEL = "cuda.attention"
 VALUES: dict[str, tuple[Value, ...]] = {
@@ -66,9 +69,9 @@ def estimate(
     keys: int,
     schedule: AttentionSchedule,
     device: Machine,
-    measured: int | None = None,
+    measured: Resources | None = None,
 ) -> Estimate:
-    """With `measured` registers of a thread, by ptxas, in place of the estimated ones."""
+    """With what ptxas `measured` of a thread in place of what is predicted."""
     p, s = problem, schedule
     tiles, depth = ceil(p.rows / s.block_rows), p.keys.depth + p.values.depth
     share = ceil(keys / s.splits / s.block_keys) * s.block_keys
@@ -80,7 +83,7 @@ def estimate(
     work = Work(
         instruction=p.instruction,
         threads=32 * s.warps,
-        registers=measured or registers(p, s),
+        resources=measured or predicted(attention_terms(p, s, device)),
         shared=shared_bytes(p, s),
         blocks=tiles * p.planes * p.parts * s.splits,
         dram=p.planes * keys * stored + ends,
@@ -90,6 +93,7 @@ def estimate(
         products=visited * s.block_rows * depth,
         steps=share / s.block_keys,
         stages=s.stages,
+        conflicts=_conflicts(p, s),
         slots=SOFTMAX_SLOTS * visited * s.block_rows,
         launches=1 + (s.splits > 1),
     )
@@ -100,6 +104,14 @@ def _seen(problem: AttentionProblem, keys: int) -> float:
     """The share of keys that blocks of many causal rows meet."""
     queries = problem.rows / problem.group
     return 1 - queries / (2 * max(keys, queries)) if problem.causal else 1.0
+
+
+def _conflicts(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
+    """Of keys and values that are not packed; those that warp groups read are swizzled."""
+    plain = [rows for rows in (problem.keys, problem.values) if rows.format is None]
+    if schedule.warp_groups:
+        return 1
+    return max((bank_conflicts(2 * sixteens(each.depth) + ROW_PAD) for each in plain), default=1)
 
 
 def _bits(rows: Rows) -> float:

@@ -15,10 +15,13 @@ from math import ceil, prod
 from ..knobs import Space, Value
 from .conv_problem import ConvProblem
 from .conv_schedule import ConvSchedule, illegal, shared_bytes
-from .estimate import Estimate, Work, estimated
+from .estimate import PIECE, Estimate, Work, bank_conflicts, estimated
 from .hardware import Machine, machine
 from .operand_types import OPERAND_TYPES
+from .register_model import Resources, predicted
+from .register_terms import conv_terms
 from .schedule_space import ScheduleSpace, schedule_from
+from .warp_memory import ROW_PAD
 
 KERNEL = "cuda.conv2d"
 VALUES: dict[str, tuple[Value, ...]] = {
@@ -29,8 +32,6 @@ VALUES: dict[str, tuple[Value, ...]] = {
     "depth": (64, 128, 256),
     "stages": (2, 3, 4, 5, 6),
 }
-OTHER_REGISTERS, OTHER_REGISTERS_OF_GROUPS = 64, 96
-"""Those of groups of warps have decoded weights of a step and no fragments of windows."""
 
 
 def conv_space(problem: ConvProblem, target: str, include: Sequence[ConvSchedule] = ()) -> Space:
@@ -53,18 +54,13 @@ def conv_schedule_of(values: Mapping[str, Value]) -> ConvSchedule:
     return schedule_from(ConvSchedule, values)
 
 
-def registers(problem: ConvProblem, schedule: ConvSchedule) -> int:
-    """Of a thread, about: sums, those of the current group of scales, operands, addresses."""
-    sums = schedule.pixels * schedule.outputs // 32
-    if schedule.warp_groups:
-        return sums + OTHER_REGISTERS_OF_GROUPS
-    return sums * (1 + (problem.group is not None)) + OTHER_REGISTERS
-
-
 def estimate(
-    problem: ConvProblem, schedule: ConvSchedule, device: Machine, measured: int | None = None
+    problem: ConvProblem,
+    schedule: ConvSchedule,
+    device: Machine,
+    measured: Resources | None = None,
 ) -> Estimate:
-    """With `measured` registers of a thread, by ptxas, in place of the estimated ones."""
+    """With what ptxas `measured` of a thread in place of what is predicted."""
     s, window = schedule, problem.window
     columns = ceil(problem.pixels / s.block_pixels)
     strips = ceil(problem.strips * 16 / s.block_outputs)
@@ -80,7 +76,7 @@ def estimate(
     work = Work(
         instruction=s.instruction(problem),
         threads=32 * s.warps,
-        registers=measured or registers(problem, s),
+        resources=measured or predicted(conv_terms(problem, s, device)),
         shared=shared_bytes(problem, s),
         blocks=columns * strips * window.groups,
         dram=weights + images + results,
@@ -91,5 +87,15 @@ def estimate(
         * problem.stored_k * window.groups,
         steps=ceil(problem.stored_k / s.depth),
         stages=s.stages,
+        conflicts=bank_conflicts(_row_step(problem, s)),
     )  # fmt: skip
     return estimated(work, device)
+
+
+def _row_step(problem: ConvProblem, schedule: ConvSchedule) -> int:
+    """Bytes between the pixels of neighbouring outputs: where these are shared, a stride apart; swizzled for groups."""
+    s, bits = schedule, OPERAND_TYPES[problem.activation].bits
+    if s.warp_groups:
+        return PIECE
+    apart = problem.window.stride[1] if s.width and problem.images == 1 else 1
+    return apart * (s.depth * bits // 8 + ROW_PAD)

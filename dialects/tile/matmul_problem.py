@@ -15,7 +15,6 @@ from .warp_memory import ROW_PAD
 MANY_ROWS = 512
 MOST_SUMS = 128
 """Accumulators of a lane, so that operands and addresses fit beside them."""
-OTHER_REGISTERS = 48
 UNIT = 16
 """What rows, columns and depth of a warp are multiples of."""
 
@@ -114,13 +113,6 @@ def shared_bytes(problem: MatmulProblem, schedule: MatmulSchedule) -> int:
 
 def lane_sums(schedule: MatmulSchedule) -> int:
     return schedule.warp_rows * schedule.columns // LANES
-
-
-def registers(problem: MatmulProblem, schedule: MatmulSchedule) -> int:
-    """Of a thread, about: sums, operands of a step, addresses."""
-    s = schedule
-    operands = (s.warp_rows + s.columns) * UNIT // 2 // LANES
-    return lane_sums(s) + operands + OTHER_REGISTERS
 
 
 def illegal(problem: MatmulProblem, schedule: MatmulSchedule, device: Machine) -> Iterator[str]:

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 
 from ..knobs import Space, Value
-from .estimate import Estimate, Work, estimated
+from .estimate import Estimate, Work, bank_conflicts, estimated
 from .hardware import Machine, machine
-from .matmul_problem import MatmulProblem, MatmulSchedule, illegal, registers, shared_bytes
+from .matmul_problem import MatmulProblem, MatmulSchedule, illegal, shared_bytes
 from .operand_types import OPERAND_TYPES
+from .register_model import Resources, predicted
+from .register_terms import matmul_terms
 from .schedule_space import ScheduleSpace, schedule_from
+from .warp_memory import ROW_PAD
 
 KERNEL = "cuda.matmul"
 VALUES: dict[str, tuple[Value, ...]] = {
@@ -47,9 +50,12 @@ def matmul_schedule_of(values: Mapping[str, Value]) -> MatmulSchedule:
 
 
 def estimate(
-    problem: MatmulProblem, schedule: MatmulSchedule, device: Machine, measured: int | None = None
+    problem: MatmulProblem,
+    schedule: MatmulSchedule,
+    device: Machine,
+    measured: Resources | None = None,
 ) -> Estimate:
-    """With `measured` registers of a thread, by ptxas, in place of the estimated ones."""
+    """With what ptxas `measured` of a thread in place of what is predicted."""
     p, s = problem, schedule
     row_tiles, column_tiles = ceil(p.rows / s.block_rows), ceil(p.columns / s.block_columns)
     steps = ceil(p.depth / s.depth)
@@ -60,7 +66,7 @@ def estimate(
     work = Work(
         instruction=p.instruction,
         threads=32 * s.warps,
-        registers=measured or registers(p, s),
+        resources=measured or predicted(matmul_terms(p, s, device)),
         shared=shared_bytes(p, s),
         blocks=row_tiles * column_tiles * p.batch,
         dram=sum(read) + results,
@@ -73,5 +79,6 @@ def estimate(
         * (steps * s.depth),
         steps=steps,
         stages=s.stages,
+        conflicts=bank_conflicts(int(s.depth * size) + ROW_PAD),
     )
     return estimated(work, device)

@@ -71,10 +71,14 @@ class Schedule:
         return self.warps_n * self.warps_m * self.warps_k
 
     @property
+    def of_groups(self) -> bool:
+        """Whether warps multiply in groups of four, and not each by itself."""
+        return self.record.of_warp_group or self.record.in_tensor_memory
+
+    @property
     def groups(self) -> int:
         """Warp groups that compute; 0 where every warp fetches and multiplies by itself."""
-        of_groups = self.record.of_warp_group or self.record.in_tensor_memory
-        return self.warps // 4 if of_groups else 0
+        return self.warps // 4 if self.of_groups else 0
 
     @property
     def workers(self) -> int:
@@ -252,7 +256,7 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     threads = max(schedule.threads, 1)
     blocks = STREAMING_BLOCKS if schedule.streams else 1
     most = min(MOST_REGISTERS, device.registers_per_processor // (blocks * threads))
-    if schedule.groups:
+    if schedule.of_groups:
         in_tensor_memory = record.in_tensor_memory
         unfit = unfit_for_tensor_memory if in_tensor_memory else _unfit_for_groups
         yield from unfit(problem, schedule)

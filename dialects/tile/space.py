@@ -16,7 +16,9 @@ from ..knobs import Space, Value
 from .estimate import ESTIMATE, Estimate, Work, estimated
 from .hardware import Machine, is_native, machine
 from .problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem
-from .schedule import Schedule, illegal, registers, shared_bytes
+from .register_model import Resources, predicted
+from .register_terms import linear_terms
+from .schedule import Schedule, illegal, shared_bytes
 from .schedule_space import ScheduleSpace, schedule_from, values_of
 
 __all__ = ["ESTIMATE", "KERNEL", "estimate", "linear_space", "schedule_of", "values_of"]
@@ -62,9 +64,12 @@ def _estimate(problem: LinearProblem, device: Machine, schedule: Schedule) -> Es
 
 
 def estimate(
-    problem: LinearProblem, schedule: Schedule, device: Machine, measured: int | None = None
+    problem: LinearProblem,
+    schedule: Schedule,
+    device: Machine,
+    measured: Resources | None = None,
 ) -> Estimate:
-    """With `measured` registers of a thread, by ptxas, in place of the estimated ones."""
+    """With what ptxas `measured` of a thread in place of what is predicted."""
     s = schedule
     columns, strips = ceil(problem.tokens / s.tokens), ceil(problem.n / s.channels)
     weights = problem.n * problem.stored_k * problem.format.bits / 8
@@ -74,7 +79,7 @@ def estimate(
     work = Work(
         instruction=s.instruction,
         threads=s.threads,
-        registers=measured or registers(problem, s),
+        resources=measured or predicted(linear_terms(problem, s, device)),
         shared=shared_bytes(problem, s),
         blocks=columns * strips * s.splits,
         dram=weights + inputs + results,
