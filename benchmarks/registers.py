@@ -35,7 +35,7 @@ from qcc.compiler.targets import require_target
 from qcc.compiler.tuning.cuda_backend import problem_of
 from qcc.compiler.tuning.cuda_families import FAMILIES
 from qcc.dialects.tile.hardware import machine
-from qcc.dialects.tile.register_model import COEFFICIENTS, Resources, Terms, predicted
+from qcc.dialects.tile.register_model import COEFFICIENTS, SPILLED, Resources, Terms, predicted
 from qcc.dialects.tile.register_terms import (
     attention_terms,
     conv_terms,
@@ -80,11 +80,12 @@ def fitted(kernels: Sequence[Built]) -> Weights:
     """
     Weights of one kind of kernel that none is below 0, by least squares of relative errors.
 
-    What spilled would have liked more than the most that it may have; how much more, nobody tells.
+    What spilled wanted more than it may have: about a register for each word that is stored and
+    loaded again.
     """
     names = ["all", *kernels[0].terms.counts]
     counts = np.array([[1.0, *each.terms.counts.values()] for each in kernels])
-    told = np.array([each.told.registers for each in kernels], float)
+    told = np.array([each.told.registers + each.told.spills / SPILLED for each in kernels])
     weights, _ = nnls(counts / told[:, None], np.ones(len(told)))
     return {name: round(float(w), 3) for name, w in zip(names, weights, strict=True) if w >= 5e-4}
 

@@ -93,7 +93,10 @@ def estimate(
 
 
 def _row_step(problem: ConvProblem, schedule: ConvSchedule) -> int:
-    """Bytes between the pixels of neighbouring outputs: where these are shared, a stride apart; swizzled for groups."""
+    """
+    Bytes between the pixels of neighbouring outputs: where these are shared, a stride apart. What
+    groups of warps read is swizzled.
+    """
     s, bits = schedule, OPERAND_TYPES[problem.activation].bits
     if s.warp_groups:
         return PIECE

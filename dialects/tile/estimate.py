@@ -80,7 +80,7 @@ class Estimate:
     | number | of | unit |
     |---|---|---|
     | `registers` | a thread, predicted, or those that ptxas told | count |
-    | `spills` | a thread, stored for want of registers, likewise | bytes |
+    | `spills` | a thread, stored and loaded for want of them, likewise | bytes |
     | `shared` | a block | bytes |
     | `occupancy` | warps that a multiprocessor has at once over the most it can have | ratio |
     | `blocks` | all | count |

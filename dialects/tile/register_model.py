@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 from .hardware import Machine
 
-REGISTER_BYTES = 4
+SPILLED = 8
+"""Bytes of a register that is kept in memory: stored, and loaded again."""
 ALLOCATED = 8
 """ptxas gives registers by so many."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of a thread: registers, and bytes that spilled for want of them."""
+    """Of a thread: registers, and bytes that are stored and loaded for want of them."""
 
     registers: int
     spills: int = 0
@@ -37,30 +38,42 @@ class Terms:
 
 
 COEFFICIENTS: dict[str, dict[str, float]] = {
-    "attention": {"all": 78.027, "scores": 1.164, "sums": 0.728},
-    "conv2d": {"gathered": 50.851, "group_sums": 1.054, "outputs": 4.778, "sums": 0.74},
+    "attention": {
+        "all": 35.241,
+        "packed": 7.852,
+        "scores": 1.19,
+        "shared_keys": 10.385,
+        "sums": 1.862,
+    },
+    "attention, warp groups": {"all": 100, "scores": 1.0, "sums": 1.0},
+    "conv2d": {
+        "depth": 15.013,
+        "gathered": 9.989,
+        "group_sums": 0.438,
+        "outputs": 14.25,
+        "pixels": 17.916,
+        "steps": 1.48,
+    },
+    "conv2d, warp groups": {"all": 96, "sums": 1.0},
     "linear": {
-        "all": 30.774,
-        "columns": 5.018,
-        "decoded": 1.129,
-        "group_sums": 1.546,
-        "steps": 0.164,
-        "sums": 0.624,
-        "unrolled": 0.662,
+        "all": 37.047,
+        "columns": 4.441,
+        "decoded": 0.75,
+        "group_sums": 1.555,
+        "steps": 0.095,
+        "sums": 0.633,
+        "unrolled": 0.724,
     },
     "linear, streams": {
-        "all": 38.195,
-        "columns": 6.1,
-        "decoded": 0.315,
-        "group_sums": 2.516,
-        "packets": 1.858,
-        "steps": 0.049,
+        "all": 44.162,
+        "columns": 1.593,
+        "group_sums": 2.507,
+        "packets": 1.901,
+        "steps": 0.04,
     },
-    "linear, warp groups": {"asked for": 1.0},
     "linear, tensor memory": {"asked for": 1.0},
-    "attention, warp groups": {"all": 100, "sums": 1.0, "scores": 1.0},
-    "conv2d, warp groups": {"all": 96, "sums": 1.0},
-    "matmul": {"all": 30, "sums": 1.0, "left": 2, "right": 1},
+    "linear, warp groups": {"asked for": 1.0},
+    "matmul": {"all": 38.175, "right": 0.221, "sums": 1.111},
 }
 
 
@@ -71,7 +84,7 @@ def predicted(
     weights = coefficients[terms.kind]
     counts = {"all": 1.0, **terms.counts}
     need = round(sum(weights.get(name, 0.0) * count for name, count in counts.items()))
-    return Resources(min(need, terms.most), REGISTER_BYTES * max(0, need - terms.most))
+    return Resources(min(need, terms.most), SPILLED * max(0, need - terms.most))
 
 
 def most_registers(device: Machine, threads: int, blocks: int = 1) -> int:

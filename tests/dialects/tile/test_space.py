@@ -76,8 +76,7 @@ def test_estimates_follow_what_they_count():
 def test_a_larger_tile_of_a_warp_takes_more_registers_until_it_spills():
     device, found = machine("sm_90a"), []
     for channels, tokens in ((64, 16), (64, 64), (128, 64), (128, 128), (256, 256)):
-        tiles = {"channels": channels, "tokens": tokens, "depth": 64, "warps_k": 1, "stages": 2}
-        schedule = Schedule("mma.m16n8k16.f16", warps_n=2, warps_m=1, **tiles)
+        schedule = Schedule("mma.m16n8k16.f16", channels, tokens, 64, 2, 1, 1, stages=2)
         found.append(estimate(PROBLEM, schedule, device))
     registers = [each.registers for each in found]
     assert registers == sorted(registers)
