@@ -36,7 +36,8 @@ from qcc.autotune.database import Collection, Database, Entry, best_of
 from qcc.autotune.database.document import encode_document
 from qcc.autotune.measure.backend import BackendName
 from qcc.autotune.search import SEARCHES
-from qcc.autotune.tune import Tuned as TunedJob
+from qcc.autotune.tune import TIME_IS_UP
+from qcc.autotune.tuned import Tuned as TunedJob
 from qcc.codegen.cuda.gpu import find_gpu
 from qcc.codegen.cuda.sources import header_digest
 from qcc.compiler.console import Lines
@@ -136,7 +137,7 @@ class Suite:
         options = SessionOptions(self.options.trials, seconds, resume=True)
         strategy = SEARCHES["distinctive"]
         [(_, found)] = run_session(tunable, strategy, self.database, options, Lines(sys.stderr))
-        if "time" in found.stopped:
+        if found.stopped == TIME_IS_UP:
             return False
         self.state["rows"][job.job.task.key] = row_of(subject, found)
         return True
@@ -169,16 +170,10 @@ class Suite:
 
 def row_of(subject: Tuned, found: TunedJob) -> dict[str, Any]:
     """Seconds of default and winner; the default's where nothing was clearly faster."""
-    default = found.default_seconds
-    if default is None:
-        at = found.job.space.config(found.job.default)
-        own = [t.seconds for t in found.trials.trials if t.config == at and t.seconds]
-        default = min(own, default=None)
-    kept = found.kept_default or found.seconds is None
     return {
         "kernel": subject.kernel, "name": subject.name, "trials": len(found.trials),
-        "failed": sum(found.failures.values()), "default": default,
-        "tuned": default if kept else found.seconds, "note": found.note, "library": None,
+        "failed": sum(found.failures.values()), "default": found.default_seconds,
+        "tuned": found.seconds, "note": found.note, "library": None,
     }  # fmt: skip
 
 
