@@ -104,7 +104,7 @@ class Convolution:
             operand = "i8"
         return ConvProblem(
             self.window, self.weight, self.pixels, operand, block=block, result_block=block,
-            images=images, requantised=self.requantised,
+            images=images, result_images=images, requantised=self.requantised,
             result=operand if self.requantised else "f16",
         )  # fmt: skip
 
@@ -228,5 +228,5 @@ def loaded(problem: ConvProblem, result: np.ndarray, shape: tuple[int, ...]) -> 
         nibbles = np.stack([result & 15, result >> 4 & 15], -1).ravel()
         result = np.where(nibbles > 7, nibbles - 16, nibbles)
     size = p.result_block or channels
-    blocks = result.reshape(-1, channels // size, height, width, p.images, size)
+    blocks = result.reshape(-1, channels // size, height, width, p.result_images, size)
     return blocks.transpose(0, 4, 1, 5, 2, 3).reshape(-1, *shape[1:])[:count]

@@ -10,17 +10,21 @@ from ..dialects.formats import parse_spelling
 from ..dialects.tile.operand_types import OPERAND_TYPES
 
 
-def integer_layout(spelling: str, operand: str, images: bool = False) -> str | None:
+def image_layout(operand: str, blocks: bool) -> str:
+    """The layout of images of integers: channels of a pixel side by side, in blocks images too."""
+    if OPERAND_TYPES[operand].bits == 4:
+        return qcc.PAIRED_PIXEL_BLOCKS if blocks else qcc.PAIRED_PIXELS
+    return qcc.PIXEL_BLOCKS if blocks else qcc.PIXELS
+
+
+def integer_layout(spelling: str, operand: str) -> str | None:
     """
     The layout of codes that are read as integers of type `operand`; None where it is the usual one.
 
     >>> integer_layout("int8", "i8"), integer_layout("int4", "i8"), integer_layout("int4", "i4")
     (None, 'integers', 'pairs')
     """
-    narrow = OPERAND_TYPES[operand].bits == 4
-    if images:
-        return qcc.PAIRED_PIXELS if narrow else qcc.PIXELS
-    if narrow:
+    if OPERAND_TYPES[operand].bits == 4:
         return qcc.PAIRS
     return None if parse_spelling(spelling).bits == 8 else qcc.INTEGERS
 

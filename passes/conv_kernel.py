@@ -147,11 +147,10 @@ class _Convolution:
         width = rounded_up(number["width"], p.row_multiple)
         of_image = number["height"] * width * (p.channels // p.per_element)
         outputs = p.outputs // (per_element(p.result) if p.requantised else 1)
-        images = self.pixels.images
         sizes = {
-            "x": images * of_image,
+            "x": self.pixels.images * of_image,
             p.format.code_part: Number(p.window.groups * p.strips), "bias": Number(p.outputs),
-            "y": images * self.pixels.of_image * outputs,
+            "y": rounded_up(number["images"], p.result_images) * self.pixels.of_image * outputs,
             "table": Number(len(p.program.table)),
         }  # fmt: skip
         sizes |= dict.fromkeys(channel_numbers(p), Number(p.outputs))
@@ -318,8 +317,8 @@ class _Convolution:
             results, self.views["y"], row.value, limit.value,
             (self.of_group * p.window.outputs + output).value,
             (Number(p.window.outputs) - output).value, self.pixels.of_image.value,
-            whole(p.outputs), whole(block), whole(p.images), whole(s.width), whole(bits),
-            text(self.store(block)), **rectangle,
+            whole(p.outputs), whole(block), whole(p.images), whole(p.result_images),
+            whole(s.width), whole(bits), text(self.store(block)), **rectangle,
         )  # fmt: skip
 
     def store(self, block: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..dialects import qcc
@@ -10,9 +10,11 @@ from ..dialects.bindings import ir
 from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.tile.conv_problem import ConvProblem, Window, refusal
+from ..dialects.tile.conv_schedule import ConvSchedule
 from ..dialects.tile.integer_activations import integer_operands, integer_scale
-from .activation_codes import integer_layout, laid_out
-from .launching import unsupported
+from .activation_codes import image_layout
+from .launching import Size, unsupported
+from .requantised_results import Requantised
 from .require_decoded import require_decoded
 from .schedule_linear import producer_name
 
@@ -21,21 +23,35 @@ MANY_PIXELS = 4096
 NHWC = 0
 
 
-def conv_problem(op: qcc.Conv2dOp, target: str) -> tuple[ConvProblem, ir.Value | None]:
+@dataclass
+class Layer:
     """
-    What a layer computes, and the codes that its kernel reads in place of the input.
+    A convolution, and the codes that its kernel reads in place of the input, if any; `made` takes
+    the place of its result, or of the codes it becomes; `extents` are the result's [N, C, H, W].
+    """
 
-    Codes lie with the channels of a pixel side by side.
-    """
-    plain = _plain_problem(op)
-    multiplied = _of_codes(op, plain, target)
-    if multiplied is None:
+    op: qcc.Conv2dOp
+    problem: ConvProblem
+    codes: ir.Value | None
+    schedule: ConvSchedule = field(init=False)
+    requantised: Requantised | None = None
+    made: ir.Value | None = None
+    extents: list[Size] = field(default_factory=list)
+
+    @staticmethod
+    def of(op: qcc.Conv2dOp, target: str) -> Layer:
+        plain = _plain_problem(op)
+        multiplied = _of_codes(op, plain, target)
+        if multiplied is not None:
+            quantize: Any = qcc.rounding_of(op.input)
+            return Layer(op, multiplied, quantize.codes)
         require_decoded(op, "conv2d", "a convolution", plain.format, plain.activation)
-        return plain, None
-    quantize: Any = qcc.rounding_of(op.input)
-    spelling = qcc.format_of(quantize.codes).spelling
-    layout = integer_layout(spelling, multiplied.activation, images=True)
-    return multiplied, laid_out(quantize.codes, layout)
+        return Layer(op, plain, None)
+
+    @property
+    def place(self) -> Any:
+        """The op before which all is there that the kernel reads."""
+        return self.op if self.requantised is None else self.requantised.quantize
 
 
 def reads_codes(op: qcc.Conv2dOp, target: str) -> bool:
@@ -74,13 +90,21 @@ def _of_codes(op: qcc.Conv2dOp, plain: ConvProblem, target: str) -> ConvProblem 
     if spelling is None or scale is None or not scale.tensor:
         return None
     for operand in integer_operands(spelling):
-        problem = replace(plain, activation=operand, source=None, block=NHWC, x_scale=scale)
+        problem = replace(plain, activation=operand, source=None, block=NHWC, x_scale=scale,
+                          blocks=_blocks(op, plain.window, operand))  # fmt: skip
         try:
             if refusal(problem, target) is None:
                 return problem
         except UnsupportedError:
             continue
     return None
+
+
+def _blocks(op: qcc.Conv2dOp, window: Window, operand: str) -> tuple[int, int] | None:
+    """Images and channels that codes may have side by side, where they are whole blocks."""
+    channels = qcc.BLOCK_CHANNELS[image_layout(operand, blocks=True)]
+    whole = qcc.in_blocks(ir.RankedTensorType(op.input.type), channels)
+    return (qcc.BLOCK_IMAGES, channels) if whole and window.channels % channels == 0 else None
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -106,11 +106,13 @@ def _laid_out(codes: ir.Value, fmt: Format, layout: str | None) -> ir.Value:
     """As the layout of a `qcc.quantize` says (dialects/qcc/storage.py)."""
     if layout is None:
         return codes
-    pairs = layout in (qcc.PAIRS, qcc.PAIRED_PIXELS)
+    pairs = layout in (qcc.PAIRS, qcc.PAIRED_PIXELS, qcc.PAIRED_PIXEL_BLOCKS)
     if isinstance(fmt.element, Integer) and fmt.element.signed:
         codes = _signed(codes, fmt.bits, NIBBLE if pairs else BYTE)
     if layout in (qcc.PIXELS, qcc.PAIRED_PIXELS):
         codes = _channels_last(codes)
+    if channels := qcc.BLOCK_CHANNELS.get(layout):
+        codes = _in_blocks(codes, qcc.BLOCK_IMAGES, channels)
     return paired(codes) if pairs else codes
 
 
@@ -136,6 +138,16 @@ def _channels_last(codes: ir.Value) -> ir.Value:
     element = ir.RankedTensorType(codes.type).element_type
     pixels = empty(codes, (0, 2, 3, 1), element)
     return generic([(codes, (0, 3, 1, 2))], (pixels, range(4)), lambda code: code)
+
+
+def _in_blocks(codes: ir.Value, n: int, c: int) -> ir.Value:
+    """[N, C, H, W] to [N / n, C / c, H, W, n, c]."""
+    kind = ir.RankedTensorType(codes.type)
+    images, channels, *extents = kind.shape
+    shape = [images // n, n, channels // c, c, *extents]
+    cut = _expanded(codes, shape, [[0, 1], [2, 3], [4], [5]])
+    blocks = empty(cut, (0, 2, 4, 5, 1, 3), kind.element_type)
+    return generic([(cut, (0, 4, 1, 5, 2, 3))], (blocks, range(6)), lambda code: code)
 
 
 def paired(codes: ir.Value) -> ir.Value:
@@ -363,7 +375,12 @@ def _cut(value: ir.Value, block: int) -> ir.Value:
     kind = ir.RankedTensorType(value.type)
     shape = [*kind.shape[:-1], kind.shape[-1] // block, block]
     rank = kind.rank
-    groups = [[axis] for axis in range(rank - 1)] + [[rank - 1, rank]]
+    return _expanded(value, shape, [[axis] for axis in range(rank - 1)] + [[rank - 1, rank]])
+
+
+def _expanded(value: ir.Value, shape: list[int], groups: Sequence[Sequence[int]]) -> ir.Value:
+    """Axes cut in several: which ones become each of its axes."""
+    kind = ir.RankedTensorType(value.type)
     return ir.Operation.create(
         "tensor.expand_shape",
         results=[ir.RankedTensorType.get(shape, kind.element_type)],

@@ -8,13 +8,14 @@ Convolutions become launches of kernels that gather windows as they copy them.
 Images are f16, bf16 or f32 (rounded to f16 as they are copied), or the codes of a `qcc.quantize` to
 integers with one scale for the tensor, whose products with integer weights are exact. A result that
 is only rounded to such integers, with a scale known before, for other convolutions is stored as
-those (requantised_results.py). Layers of equal shapes and formats share a kernel.
+those (requantised_results.py), in the layout that they read (image_layouts.py). Layers of equal
+shapes and formats share a kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ..dialects import qcc
@@ -26,8 +27,9 @@ from ..dialects.tile.conv_problem import ConvProblem, Window, per_element, refus
 from ..dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_kernel import conv_kernel
-from .conv_layers import NHWC, conv_problem
+from .conv_layers import NHWC, Layer
 from .expand_roundings import CAST
+from .image_layouts import lay_out_images, readers_of
 from .launching import (
     Argument,
     Kernels,
@@ -57,46 +59,29 @@ def schedule_conv2d(
         layers = []
         for op in walk(module):
             if isinstance(op, qcc.Conv2dOp):
-                layers.append(_Layer(op, *conv_problem(op, options.target)))
+                layers.append(Layer.of(op, options.target))
         for layer in layers:
             _requantise(layer, layers, options.target)
+        for layer in layers:
+            layer.schedule = choose(layer.problem, options.target)
+        lay_out_images(layers)
         for layer in layers:
             with ir.InsertionPoint(layer.op), layer.op.location:
                 sizes = _sizes(layer, layers)
             with ir.InsertionPoint(layer.place), layer.op.location:
-                _launch(layer, sizes, kernels, choose)
+                _launch(layer, sizes, kernels)
         for layer in reversed(layers):
             _erase(layer)
 
     return apply
 
 
-@dataclass
-class _Layer:
-    """
-    A convolution; `made` takes the place of its result, or of the codes it becomes, and the
-    result's [N, C, H, W] are `extents`.
-    """
-
-    op: qcc.Conv2dOp
-    problem: ConvProblem
-    codes: ir.Value | None
-    requantised: Requantised | None = None
-    made: ir.Value | None = None
-    extents: list[Size] = field(default_factory=list)
-
-    @property
-    def place(self) -> Any:
-        """The op before which all is there that the kernel reads."""
-        return self.op if self.requantised is None else self.requantised.quantize
-
-
-def _requantise(layer: _Layer, layers: list[_Layer], target: str) -> None:
+def _requantise(layer: Layer, layers: list[Layer], target: str) -> None:
     """Lets a layer store codes, where its result is nothing else to anybody."""
     found = requantised(layer.op.result)
     if found is None:
         return
-    readers = _readers(found.quantize.codes, layers)
+    readers = readers_of(found.quantize.codes, layers)
     if readers is None or len({each.problem.activation for each in readers}) != 1:
         return
     problem = replace(
@@ -107,26 +92,8 @@ def _requantise(layer: _Layer, layers: list[_Layer], target: str) -> None:
         layer.problem, layer.requantised = problem, found
 
 
-def _readers(codes: ir.Value, layers: list[_Layer]) -> list[_Layer] | None:
-    """The convolutions that multiply codes as such, None if anything else reads them."""
-    readers = []
-    for use in codes.uses:
-        decoded: Any = use.owner
-        if not isinstance(decoded, qcc.DequantizeOp):
-            return None
-        for each in decoded.value.uses:
-            found = [layer for layer in layers if layer.op == each.owner and layer.codes == codes]
-            if not found:
-                return None
-            readers += found
-    return readers
-
-
-def _launch(
-    layer: _Layer, sizes: dict[str, Size], kernels: Kernels[WarpLaunch], choose: Chooser
-) -> None:
-    op, problem = layer.op, layer.problem
-    schedule = choose(problem, kernels.target)
+def _launch(layer: Layer, sizes: dict[str, Size], kernels: Kernels[WarpLaunch]) -> None:
+    op, problem, schedule = layer.op, layer.problem, layer.schedule
     kernel = kernels.once(
         problem,
         f"conv_{problem.format.name}",
@@ -149,7 +116,7 @@ def _launch(
     layer.made = _packed(layer, result)
 
 
-def _read(layer: _Layer) -> dict[str, Argument]:
+def _read(layer: Layer) -> dict[str, Argument]:
     """Arguments that the kernel of a layer reads, and its result."""
     op, codes, found = layer.op, layer.codes, layer.requantised
     known: dict[str, Argument] = {"y": Write(0), "x": Read(op.input)}
@@ -177,7 +144,7 @@ def _numbers(values: list[float]) -> ir.Value:
     return arith.constant(kind, ir.DenseElementsAttr.get(elements, kind))
 
 
-def _sizes(layer: _Layer, layers: list[_Layer]) -> dict[str, Size]:
+def _sizes(layer: Layer, layers: list[Layer]) -> dict[str, Size]:
     """The numbers that a kernel is given; and the extents of the layer's result."""
     images, height, width = _images(layer, layers)
     problem = layer.problem
@@ -187,7 +154,7 @@ def _sizes(layer: _Layer, layers: list[_Layer]) -> dict[str, Size]:
             "out_width": across[1]}  # fmt: skip
 
 
-def _images(layer: _Layer, layers: list[_Layer]) -> list[Size]:
+def _images(layer: Layer, layers: list[Layer]) -> list[Size]:
     """How many images a layer reads, their rows and columns."""
     for other in layers:
         if other.requantised is not None and other.requantised.quantize.codes == layer.codes:
@@ -195,20 +162,23 @@ def _images(layer: _Layer, layers: list[_Layer]) -> list[Size]:
     return [size_of(layer.op.input, axis) for axis in (0, 2, 3)]
 
 
-def _made(layer: _Layer) -> Made:
-    """The result as the model has it, or codes with the channels of a pixel side by side."""
-    extents, kind = layer.extents, ir.RankedTensorType(layer.op.result.type)
+def _made(layer: Layer) -> Made:
+    """The result as the model has it, or codes in the layout that is read."""
+    extents, kind, problem = layer.extents, ir.RankedTensorType(layer.op.result.type), layer.problem
     if layer.requantised is None:
         open_ = [size for axis, size in enumerate(extents) if kind.is_dynamic_dim(axis)]
         return Made(kind, tuple(open_))
-    order, by = (0, 2, 3, 1), per_element(layer.problem.result)
-    shape = [kind.shape[axis] for axis in order[:3]] + [kind.shape[1] // by]
-    open_ = [extents[axis] for axis in order if kind.is_dynamic_dim(axis)]
+    by, c, n = per_element(problem.result), problem.result_block, problem.result_images
+    images, channels, height, width = kind.shape
+    shape = [images, height, width, channels // by]
+    if c != NHWC:
+        shape = [images // n, channels // c, height, width, n, c // by]
+    open_ = [extents[axis] for axis in (0, 2, 3) if kind.is_dynamic_dim(axis)]
     byte = ir.IntegerType.get_signless(8)
     return Made(ir.RankedTensorType.get(shape, byte), tuple(open_))
 
 
-def _packed(layer: _Layer, result: ir.Value) -> ir.Value:
+def _packed(layer: Layer, result: ir.Value) -> ir.Value:
     """The result; codes become a packed value, with their scale."""
     found = layer.requantised
     if found is None:
@@ -221,7 +191,7 @@ def _packed(layer: _Layer, result: ir.Value) -> ir.Value:
     ).results[0]  # fmt: skip
 
 
-def _erase(layer: _Layer) -> None:
+def _erase(layer: Layer) -> None:
     """The layer, and what its kernel does in place of other ops; those behind it are gone."""
     found, op = layer.requantised, layer.op
     assert layer.made is not None

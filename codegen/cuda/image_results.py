@@ -56,7 +56,7 @@ def _window(op: Any) -> Window:
     """The layout of the target, its channels counted in elements of memory."""
     by = BYTE // op.bits.value if op.bits.value < BYTE else 1
     all_, block = op.all_channels.value // by, op.block.value // by
-    return Window([], [], [], [], [], 0, all_, block, True, 1, 0, 1, op.images.value)
+    return Window([], [], [], [], [], 0, all_, block, True, 1, 0, 1, op.target_images.value)
 
 
 def _store_pairs(text: WarpText, op: Any, strip: str, half: str) -> None:

@@ -167,6 +167,8 @@ def conv_task(problem: ConvProblem, device: str, context: int = 0) -> Task:
         rows, columns = getattr(window, name)
         if (rows, columns) != usual:
             sizes[name] = f"{rows}x{columns}"
+    if problem.blocks is not None:  # of which there are whole blocks
+        sizes["images"], _ = problem.blocks
     activations = IMAGE_CODES.get(problem.activation, "")
     return _task(conv_space.KERNEL, sizes, [problem.weight, activations], device)
 
@@ -178,7 +180,8 @@ def conv_layer(task: Task) -> Layer:
     )
     window = Window(channels, outputs, **pairs, groups=groups)
     weights, _, activations = task.format.partition(" x ")
-    return ModuleLayer("conv2d", OneConvolution(window, pixels, weights, activations))
+    images = int(task.problem.get("images", 1))
+    return ModuleLayer("conv2d", OneConvolution(window, pixels, weights, activations, images))
 
 
 def _pair(text: Value, usual: tuple[int, int]) -> tuple[int, int]:

@@ -22,22 +22,24 @@ LONGEST = 4
 
 @dataclass(frozen=True, slots=True)
 class OneConvolution:
-    """One image with `pixels` output pixels, nearly square; `activations` as of OneLinear."""
+    """`pixels` output pixels of nearly square images, one by default; `activations` as of OneLinear."""
 
     window: Window
     pixels: int
     weights: str
     activations: str = ""
+    images: int = 1
 
     @property
     def extents(self) -> tuple[int, int]:
-        """Rows and columns of the result: of as many pixels, or a few more of primes."""
-        rows = next(each for each in range(isqrt(self.pixels), 0, -1) if self.pixels % each == 0)
-        columns = self.pixels // rows
+        """Rows and columns of a result: of as many pixels, or a few more of primes."""
+        pixels = max(1, self.pixels // self.images)
+        rows = next(each for each in range(isqrt(pixels), 0, -1) if pixels % each == 0)
+        columns = pixels // rows
         if columns <= LONGEST * rows:
             return rows, columns
-        rows = isqrt(self.pixels)
-        return rows, -(-self.pixels // rows)
+        rows = isqrt(pixels)
+        return rows, -(-pixels // rows)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -45,8 +47,8 @@ class OneConvolution:
         w = self.window
         height, width = (self._before(extent, axis) for axis, extent in enumerate(self.extents))
         channels, outputs = w.channels * w.groups, w.outputs * w.groups
-        return (1, channels, height, width), (outputs, w.channels, *w.taps), (
-            1, outputs, *(w.output(size, axis) for axis, size in enumerate((height, width))),
+        return (self.images, channels, height, width), (outputs, w.channels, *w.taps), (
+            self.images, outputs, *(w.output(size, axis) for axis, size in enumerate((height, width))),
         )  # fmt: skip
 
     def _before(self, extent: int, axis: int) -> int:

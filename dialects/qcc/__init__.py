@@ -5,15 +5,20 @@ from .contraction import Conv2dOp, EmbeddingOp, LinearOp, MatmulOp
 from .dialect import PackedType, Qcc, format_of, format_spelling, is_packed, logical_type, packed
 from .norm import LayerNormOp, RmsNormOp
 from .storage import (
+    BLOCK_CHANNELS,
+    BLOCK_IMAGES,
     INTEGERS,
     LAYOUT_ATTRIBUTE,
+    PAIRED_PIXEL_BLOCKS,
     PAIRED_PIXELS,
     PAIRS,
+    PIXEL_BLOCKS,
     PIXELS,
     TRANSPOSE,
     DequantizeOp,
     ParamOp,
     QuantizeOp,
+    in_blocks,
     layout_of,
     quantized,
     rounding_of,
@@ -21,12 +26,16 @@ from .storage import (
 )
 
 __all__ = [
+    "BLOCK_CHANNELS",
+    "BLOCK_IMAGES",
     "CACHED_OPERANDS",
     "INTEGERS",
     "LAYOUT_ATTRIBUTE",
     "PAIRED_PIXELS",
+    "PAIRED_PIXEL_BLOCKS",
     "PAIRS",
     "PIXELS",
+    "PIXEL_BLOCKS",
     "TRANSPOSE",
     "AttentionOp",
     "Conv2dOp",
@@ -43,6 +52,7 @@ __all__ = [
     "cache_format",
     "format_of",
     "format_spelling",
+    "in_blocks",
     "is_cached",
     "is_packed",
     "layout_of",

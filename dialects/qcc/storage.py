@@ -12,7 +12,11 @@ from .dialect import Qcc, format_is_known, format_spelling, is_packed, logical_t
 LAYOUT_ATTRIBUTE = "layout"
 PAIRS, INTEGERS = "pairs", "integers"
 PIXELS, PAIRED_PIXELS = "pixels", "paired-pixels"
-LAYOUTS = (PAIRS, INTEGERS, PIXELS, PAIRED_PIXELS)
+PIXEL_BLOCKS, PAIRED_PIXEL_BLOCKS = "pixel-blocks", "paired-pixel-blocks"
+LAYOUTS = (PAIRS, INTEGERS, PIXELS, PAIRED_PIXELS, PIXEL_BLOCKS, PAIRED_PIXEL_BLOCKS)
+BLOCK_IMAGES = 8
+BLOCK_CHANNELS = {PIXEL_BLOCKS: 16, PAIRED_PIXEL_BLOCKS: 32}
+"""Images and channels that layouts of blocks have side by side in a pixel: 128 bytes."""
 NIBBLE = 4
 TRANSPOSE = "^T"
 """Ends the symbol of a parameter that is the transpose of the model's parameter before it."""
@@ -46,7 +50,9 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
     Kernels read codes a byte each. `layout` says otherwise: "integers" are the numbers that codes
     stand for, with their sign; "pairs" are codes of four bits, or integers of at most four, two in
     a byte, the first one lower. "pixels" and "paired-pixels" are the same of images
-    [N, C, H, W], with the channels of a pixel side by side.
+    [N, C, H, W], with the channels of a pixel side by side. "pixel-blocks" and
+    "paired-pixel-blocks" have 128 bytes side by side, [N / n, C / c, H, W, n, c]: so many images
+    and channels as BLOCK_IMAGES and BLOCK_CHANNELS say, of which N and C are known multiples.
     """
 
     # No field: ext knows no optional attributes.
@@ -63,7 +69,7 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
             )
             return False
         known = format_is_known(self.location, self.codes.type)
-        return known and _attributes_known(self) and _range_fits(self)
+        return known and _attributes_known(self) and _range_fits(self) and _has_blocks(self)
 
 
 class DequantizeOp(Qcc.Operation, name="dequantize", traits=[ext.Pure]):
@@ -135,9 +141,26 @@ def _misfit(fmt: Format, layout: str) -> str | None:
         return None
     if not whole:
         return f"is for integers, not {fmt.spelling}"
-    if layout in (PAIRS, PAIRED_PIXELS) and fmt.bits > NIBBLE:
+    if layout in (PAIRS, PAIRED_PIXELS, PAIRED_PIXEL_BLOCKS) and fmt.bits > NIBBLE:
         return f"has no codes of {fmt.bits} bits"
     return None
+
+
+def _has_blocks(op: QuantizeOp) -> bool:
+    """Verifier part: images in blocks have whole ones."""
+    layout = layout_of(op.operation)
+    channels, kind = BLOCK_CHANNELS.get(layout or ""), ir.RankedTensorType(op.source.type)
+    if channels is None or in_blocks(kind, channels):
+        return True
+    op.location.emit_error(f"{kind} are no blocks of {BLOCK_IMAGES} images x {channels} channels")
+    return False
+
+
+def in_blocks(kind: ir.RankedTensorType, channels: int) -> bool:
+    """Whether images [N, C, H, W] are known to be whole blocks of so many channels."""
+    if kind.rank != 4 or kind.is_dynamic_dim(0) or kind.is_dynamic_dim(1):
+        return False
+    return kind.shape[0] % BLOCK_IMAGES == 0 and kind.shape[1] % channels == 0
 
 
 def _range_fits(op: QuantizeOp) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 
 from ..formats import Format, parse_spelling
@@ -17,6 +17,8 @@ from .operand_types import OPERAND_TYPES
 from .problem import CONVERTED, INSTRUCTION_OF, INTEGERS, LONGEST_INTEGER_SUM, SCALE_ELEMENTS
 
 Pair = tuple[int, int]
+SECTOR = 32
+"""Bytes that memory gives together."""
 INSTRUCTION_OF_PIXELS = INSTRUCTION_OF | {"ui4": "mma.m16n8k64.u4s4"}
 """Pixels are the left operand, weights the right one."""
 
@@ -52,10 +54,12 @@ class ConvProblem:
     to `activation` as they are copied. Images of i8, i4 and ui4 come with one fp32 scale, those of
     4 bits as bytes that hold two channels each, the first one lower. `block` and `result_block` say
     how channels lie in memory, in blocks of so many: 1 is NCHW, 0 stands for all of them, NHWC.
-    With `images` = n, so many images are side by side in each pixel, [N / n, C / c, H, W, n, c], of
-    the result too: with 8 images and blocks of 32 channels of 4 bits, what one matrix instruction
-    reads lies in 128 bytes one behind the other (NHWCnc). Rows of pixels of the source are padded
-    to `row_multiple`. `relu` cuts the result off at zero.
+    With `images` = n, so many images are side by side in each pixel, [N / n, C / c, H, W, n, c]:
+    with 8 images and blocks of 32 channels of 4 bits, what one matrix instruction reads lies in 128
+    bytes one behind the other (NHWCnc). `result_images` are those of the result; where they are
+    others than `images`, N is a multiple of both. `blocks` are (n, c) that the source could have
+    instead: a schedule chooses. Rows of pixels of the source are padded to `row_multiple`. `relu`
+    cuts the result off at zero.
 
     `requantised` spells the format of a result that is stored as integers, two of at most 4 bits in
     a byte: `result` is then their operand type, and "y_scale" what values are divided or multiplied
@@ -76,7 +80,15 @@ class ConvProblem:
     x_scale: IntegerScale = OF_TENSOR
     requantised: str | None = None
     images: int = 1
+    result_images: int = 1
+    blocks: Pair | None = None
     ending: Ending | None = None
+
+    def in_blocks(self) -> ConvProblem:
+        """The same of a source in its `blocks`."""
+        assert self.blocks is not None
+        images, channels = self.blocks
+        return replace(self, images=images, block=channels, blocks=None)
 
     @property
     def format(self) -> Format:
@@ -168,6 +180,16 @@ class ConvProblem:
             for role, (_, kind) in fmt.part_specs(1, 1).items()
             if role != fmt.code_part and (role == "zero_point" or role not in fmt.tensor_roles)
         }
+
+    @property
+    def sectors(self) -> float:
+        """Bytes of the sectors of memory in which neighbouring windows lie, over their own."""
+        if not self.by_tap or self.block == 1:
+            return 1.0
+        bits = OPERAND_TYPES[self.activation].bits
+        run = (self.block or self.channels) * self.images * bits // 8
+        apart = self.window.stride[1] > 1 or (self.block or self.channels) < self.channels
+        return -(-run // SECTOR) * SECTOR / run if apart else 1.0
 
     def vector(self, bytes_: int) -> int:
         """Elements of memory that lie side by side wherever k begins, of `bytes_` in all."""

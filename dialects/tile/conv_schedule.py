@@ -47,6 +47,8 @@ class ConvSchedule:
     With `warp_groups`, four warps multiply together (wgmma): weights, decoded to registers, are the
     left operand, windows in shared memory the right one. A warp has `outputs` channels of its own
     then, and four of them the same pixels.
+
+    With `image_blocks`, images come in the blocks that the problem offers (NHWCnc).
     """
 
     warps_m: int
@@ -59,6 +61,7 @@ class ConvSchedule:
     taps_inner: bool = False
     packs: bool = False
     warp_groups: bool = False
+    image_blocks: bool = False
 
     @property
     def warps(self) -> int:
@@ -133,15 +136,12 @@ def shared_bytes(problem: ConvProblem, schedule: ConvSchedule) -> int:
 def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> Iterator[str]:
     """The reasons why this schedule cannot be built, none if it can."""
     s = schedule
-    if s.pixels % 16 or s.outputs % PACKET_ROWS or s.depth % PACKET_COLUMNS or s.stages < 2:
-        yield f"{s} has tiles that are no multiples of 16 x 16 x {PACKET_COLUMNS}, or one stage"
-    most = MOST_SUMS_OF_GROUPS if s.warp_groups else MOST_SUMS
-    if s.pixels * s.outputs // 32 > most:
-        yield f"tiles of {s.pixels} x {s.outputs} have more than {most} sums a lane"
-    if s.warps * 32 > device.threads_per_block:
-        yield f"{s.warps} warps are more than a block of {device.name} has"
-    if s.taps_inner and (not problem.by_tap or problem.window.channels % s.depth):
-        yield f"{problem.window.channels} channels are no steps of {s.depth} under one tap"
+    if s.image_blocks:
+        if problem.blocks is None:
+            yield "images are no codes in whole blocks"
+            return
+        problem = problem.in_blocks()
+    yield from _uneven(problem, s, device)
     if s.width:
         yield from _unheld(problem, s)
         if s.block_pixels % (s.width * problem.images):
@@ -154,6 +154,20 @@ def illegal(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> It
     need = shared_bytes(problem, s)
     if need > device.shared_per_block:
         yield f"{need} bytes of shared memory are more than {device.shared_per_block}"
+
+
+def _uneven(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> Iterator[str]:
+    """What keeps tiles from being whole fragments, steps and blocks."""
+    s = schedule
+    if s.pixels % 16 or s.outputs % PACKET_ROWS or s.depth % PACKET_COLUMNS or s.stages < 2:
+        yield f"{s} has tiles that are no multiples of 16 x 16 x {PACKET_COLUMNS}, or one stage"
+    most = MOST_SUMS_OF_GROUPS if s.warp_groups else MOST_SUMS
+    if s.pixels * s.outputs // 32 > most:
+        yield f"tiles of {s.pixels} x {s.outputs} have more than {most} sums a lane"
+    if s.warps * 32 > device.threads_per_block:
+        yield f"{s.warps} warps are more than a block of {device.name} has"
+    if s.taps_inner and (not problem.by_tap or problem.window.channels % s.depth):
+        yield f"{problem.window.channels} channels are no steps of {s.depth} under one tap"
 
 
 def _unheld(problem: ConvProblem, schedule: ConvSchedule) -> Iterator[str]:
@@ -216,10 +230,18 @@ def default_convolution(problem: ConvProblem, target: str = "sm_80") -> ConvSche
     for candidate in (*_of_warp_groups(problem, target), *_preferred(problem)):
         for variant in _variants(candidate):
             if not any(illegal(problem, variant, device)):
-                return variant
+                return _laid_out(problem, variant, device)
     raise UnsupportedError(
         "schedule-none", f"no schedule for {problem}", next_step="report this shape"
     )
+
+
+def _laid_out(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> ConvSchedule:
+    """In blocks of images where windows would else ask for parts of sectors."""
+    blocked = replace(schedule, image_blocks=True)
+    if problem.blocks is None or problem.in_blocks().sectors >= problem.sectors:
+        return schedule
+    return schedule if any(illegal(problem, blocked, device)) else blocked
 
 
 def single_warps(problem: ConvProblem, target: str) -> str:

@@ -61,6 +61,8 @@ def estimate(
     measured: Resources | None = None,
 ) -> Estimate:
     """With what ptxas `measured` of a thread in place of what is predicted."""
+    if schedule.image_blocks:
+        problem = problem.in_blocks()
     s, window = schedule, problem.window
     columns = ceil(problem.pixels / s.block_pixels)
     strips = ceil(problem.strips * 16 / s.block_outputs)
@@ -72,6 +74,7 @@ def estimate(
     if s.width:
         shared = prod(s.held(problem)) * problem.images / s.block_pixels
         windows = problem.pixels * shared * problem.channels * image_bits / 8
+    windows *= problem.sectors
     results = 2.0 * problem.pixels * problem.outputs
     work = Work(
         instruction=s.instruction(problem),

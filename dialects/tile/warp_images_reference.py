@@ -56,7 +56,7 @@ def _patches(block: Block, op: Any) -> Array:
 
 def _save_image(block: Block, op: Any) -> None:
     per_byte = 2 if op.bits.value == 4 else 1
-    size, all_, n = op.block.value, op.all_channels.value, op.images.value
+    size, all_, n = op.block.value, op.all_channels.value, op.target_images.value
     pixels, target = int(block.get(op.pixels)), block.get(op.target)
     images = target.reshape(-1, all_ // size, pixels, n, size // per_byte)
     numbers = (block.number(v) for v in (op.row, op.limit, op.column, op.channels))

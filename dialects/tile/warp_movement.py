@@ -207,9 +207,9 @@ class SaveImageOp(Tile.Operation, name="save_image"):
     """
     target[image, column + j, y, x] = fragment[w, i, j]: row + i is output pixel (image, y, x).
 
-    Where row + i < limit and j < channels; the target is laid out in blocks as in `tile.patches`,
-    with `images` of them side by side in each pixel. With `bits` = 4, two channels are in a byte,
-    the first one lower.
+    Where row + i < limit and j < channels; pixels are counted with `images` side by side in each,
+    and the target is laid out in blocks as in `tile.patches` with `target_images`. With `bits` = 4,
+    two channels are in a byte, the first one lower.
 
     With `image`, `top` and `left`, row + i counts the pixels of a rectangle, `width` wide and
     `images` deep, that begins there in an output `out_width` wide, `pixels` in all; `limit` is then
@@ -229,6 +229,7 @@ class SaveImageOp(Tile.Operation, name="save_image"):
     all_channels: ir.IntegerAttr
     block: ir.IntegerAttr
     images: ir.IntegerAttr
+    target_images: ir.IntegerAttr
     width: ir.IntegerAttr
     bits: ir.IntegerAttr
     store: ir.StringAttr

@@ -55,10 +55,10 @@ CASES = {
                    replace(SMALL, packs=True, outputs=64, taps_inner=True)),
     "packed bytes": Case(nibbles(replace(ONE, outputs=40), requantised=BYTES, result="i8",
                                  bias="f32"), replace(SHARED, packs=True)),
-    "packed, NHWCnc": Case(nibbles(replace(ONE, outputs=64), images=8, block=32,
+    "packed, NHWCnc": Case(nibbles(replace(ONE, outputs=64), images=8, block=32, result_images=8,
                                    result_block=32, requantised=SIGNED, result="i4"),
                            replace(SMALL, packs=True), 11, (4, 3)),
-    "shared, NHWCnc": Case(nibbles(ONE, images=8, block=32),
+    "shared, NHWCnc": Case(nibbles(ONE, images=8, block=32, result_images=8),
                            replace(SHARED, warps_m=4, width=2), 9, (4, 3)),
     "groups of warps": Case(
         ConvProblem(Window(80, 72, (3, 3), (2, 1), (1, 1)), "int8", activation="i8", bias="f32",
@@ -68,9 +68,14 @@ CASES = {
         ConvProblem(Window(3, 66, (3, 2), padding=(2, 0), dilation=(1, 2), groups=2), "int4",
                     activation="i8", result="f32", block=0),
         replace(GROUPS, warps_m=1, warps_n=8), 1, (7, 12), "sm_90a"),
+    "packed, from NHWC to NHWCnc": Case(
+        nibbles(replace(ONE, outputs=64), result_images=8, result_block=32, requantised=SIGNED,
+                result="i4"), replace(SMALL, packs=True), 8, (4, 3)),
+    "shared, from NHWCnc to NCHW": Case(
+        nibbles(ONE, images=8, block=32, result_block=1), replace(SHARED, width=2), 16, (4, 3)),
     "groups of warps, NHWCnc": Case(
         ConvProblem(Window(64, 64, (2, 2)), "int4", activation="i8", images=8, block=32,
-                    result="i8", result_block=32, requantised=BYTES),
+                    result="i8", result_images=8, result_block=32, requantised=BYTES),
         replace(GROUPS, pixels=128), 11, (4, 3), "sm_90a"),
 }  # fmt: skip
 
@@ -106,7 +111,7 @@ def given(name: str) -> tuple[dict[str, Any], np.ndarray]:
         value = value * Y_SCALE if p.rounding.multiplies else value / Y_SCALE
         value = np.clip(np.rint(value), p.rounding.low, p.rounding.high)
     pixels = images.astype(np.int8 if p.integer else np.float16)
-    result = -(-case.images // p.images) * p.images * value[0].size
+    result = -(-case.images // p.result_images) * p.result_images * value[0].size
     found |= {
         "x": stored(pixels, p.block, p.images, p.activation), "x_scale": np.array([X_SCALE]),
         "y_scale": np.array([Y_SCALE]), "images": case.images, "height": case.size[0],
@@ -119,7 +124,7 @@ def given(name: str) -> tuple[dict[str, Any], np.ndarray]:
 
 def check(case: Case, y: np.ndarray, wanted: np.ndarray) -> None:
     p = case.problem
-    result = loaded(y, wanted.shape, p.result_block, p.images, p.result)
+    result = loaded(y, wanted.shape, p.result_block, p.result_images, p.result)
     if p.integer:
         np.testing.assert_array_equal(result, wanted)
     else:
