@@ -22,7 +22,7 @@ LONGEST = 4
 
 @dataclass(frozen=True, slots=True)
 class OneConvolution:
-    """`pixels` output pixels of nearly square images, one by default; `activations` as of OneLinear."""
+    """`pixels` output pixels in all, of nearly square images; `activations` as of OneLinear."""
 
     window: Window
     pixels: int
@@ -48,7 +48,7 @@ class OneConvolution:
         height, width = (self._before(extent, axis) for axis, extent in enumerate(self.extents))
         channels, outputs = w.channels * w.groups, w.outputs * w.groups
         return (self.images, channels, height, width), (outputs, w.channels, *w.taps), (
-            self.images, outputs, *(w.output(size, axis) for axis, size in enumerate((height, width))),
+            self.images, outputs, w.output(height, 0), w.output(width, 1),
         )  # fmt: skip
 
     def _before(self, extent: int, axis: int) -> int:

@@ -63,6 +63,9 @@ def test_layers_take_what_was_tuned_for_their_problem():
 
 
 CONV = ConvProblem(Window(8, 24, (3, 3), padding=(1, 1)), "int8", 30)
+IN_BLOCKS = replace(
+    CONV, window=Window(16, 24, (3, 3)), pixels=8 * 6, activation="i8", blocks=(8, 16)
+)
 PROMPT = AttentionProblem(Rows.of("key", 32, None), Rows.of("value", 32, None), 0.2, 2, 66, 2)
 SIX = [0, 8, 16, 23, 31, 39]
 NARROW = ConvSchedule(1, 1, 16, 16, 64, 3)
@@ -75,6 +78,7 @@ TALL = MatmulSchedule(1, 2, 2, 32, 16, 3)
     ("kernel", "problem", "schedule"),
     [
         ("cuda.conv2d", CONV, NARROW),
+        ("cuda.conv2d", IN_BLOCKS, replace(NARROW, image_blocks=True)),
         ("cuda.attention", PROMPT, SHARED),
         ("cuda.matmul", PRODUCT, TALL),
     ],

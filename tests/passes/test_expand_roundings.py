@@ -13,6 +13,7 @@ from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats import parse_spelling
 from qcc.dialects.formats.decoding import row_codes
 from qcc.dialects.interpreter import interpret
+from qcc.dialects.qcc import BLOCK_CHANNELS, BLOCK_IMAGES
 from qcc.passes.expand_roundings import expand_roundings
 
 FORMATS = [
@@ -132,6 +133,8 @@ NHWC = (0, 2, 3, 1)
         ("int4", "integers", (3, 7), "3x7xi8"),
         ("int3<group=tensor>", "pixels", (2, 3, 2, 5), "2x2x5x3xi8"),
         ("pact4", "paired-pixels", (2, 6, 2, 3), "2x2x3x3xi8"),
+        ("int8<group=tensor>", "pixel-blocks", (16, 32, 3, 2), "2x2x3x2x8x16xi8"),
+        ("int4<group=tensor>", "paired-pixel-blocks", (8, 64, 1, 2), "1x2x1x2x8x4xi32"),
     ],
 )
 def test_layouts_of_codes(spelling: str, layout: str, shape: tuple[int, ...], kind: str) -> None:
@@ -146,12 +149,27 @@ def test_layouts_of_codes(spelling: str, layout: str, shape: tuple[int, ...], ki
     wanted = np.where((codes >> (fmt.bits - 1) == 1) & ("int" in spelling),
                       codes - (1 << fmt.bits), codes)  # fmt: skip
     wanted = wanted.transpose(NHWC) if "pixels" in layout else wanted
-    if layout in ("integers", "pixels"):
+    wanted = in_blocks(wanted, BLOCK_CHANNELS[layout]) if layout in BLOCK_CHANNELS else wanted
+    if not layout.startswith("pair"):
         np.testing.assert_array_equal(found, wanted)
         return
     padded = np.pad(wanted, [(0, 0)] * (wanted.ndim - 1) + [(0, wanted.shape[-1] % 2)]) & 15
     pairs = (padded[..., ::2] | padded[..., 1::2] << 4).astype(np.uint8)
     np.testing.assert_array_equal(found.view(np.uint8), pairs)
+
+
+def in_blocks(images: np.ndarray, channels: int) -> np.ndarray:
+    """[N, C, H, W] to [N / n, C / c, H, W, n, c]."""
+    n, c, height, width = images.shape
+    shape = n // BLOCK_IMAGES, BLOCK_IMAGES, c // channels, channels, height, width
+    return images.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
+
+
+def test_blocks_are_whole() -> None:
+    whole = round_trip("int8<group=tensor>", 16, '{layout = "pixel-blocks"}')
+    for shape in ("7x16x2x2", "8x24x2x2", "?x16x2x2", "8x16"):
+        with make_context(), pytest.raises(ir.MLIRError, match="no blocks of 8 images x 16"):
+            ir.Module.parse(whole.replace("?x16", shape))
 
 
 def test_searched_clips_are_refused() -> None:

@@ -1,5 +1,7 @@
 """Convolutions to kernels: which share one, what their parameters' layouts become."""
 
+from dataclasses import replace
+
 import pytest
 
 from qcc.codegen.cuda.plan import LaunchStep
@@ -7,8 +9,10 @@ from qcc.codegen.cuda.read_plan import read_function
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
+from qcc.dialects.tile.conv_problem import ConvProblem
+from qcc.dialects.tile.conv_schedule import ConvSchedule, default_convolution
 from qcc.passes.launching import Scheduling
-from qcc.passes.schedule_conv2d import schedule_conv2d
+from qcc.passes.schedule_conv2d import Chooser, schedule_conv2d
 
 CONV = """{stride = array<i64: 2, 1>, padding = array<i64: 1, 1>, dilation = array<i64: 1, 1>,
   groups = GROUPS : i64, operandSegmentSizes = array<i32: 1, 1, 0>}"""
@@ -35,11 +39,13 @@ func.func @main(%x: tensor<2x8x9x7xf32>) -> tensor<2x16x5x7xf32> {
 """
 
 
-def scheduled(text: str, weight: str, **others: str) -> ir.Module:
+def scheduled(
+    text: str, weight: str, choose: Chooser = default_convolution, **others: str
+) -> ir.Module:
     text = text.replace("CONV", CONV).replace("GROUPS", "1").replace('"W"', f'"{weight}"')
     text = text.replace("xE>", f"x{others.get('element', 'f16')}>")
     module = ir.Module.parse(text.replace('"X"', f'"{others.get("images", "")}"'))
-    schedule_conv2d(Scheduling())(module.operation, None)
+    schedule_conv2d(Scheduling(), choose)(module.operation, None)
     assert module.operation.verify()
     return module
 
@@ -69,6 +75,19 @@ def test_sizes_of_the_result_follow_from_the_images():
     step = next(step for step in function.steps if isinstance(step, LaunchStep))
     numbers = [sizes[each.index] for each in step.arguments[-5:]]
     assert numbers == [3, 9, 7, 5, 7]
+
+
+def test_images_lie_as_their_reader_wants(check):
+    # CHECK: images = 8
+    # CHECK: target_images = 1
+    # CHECK: "qcc.quantize"{{.*}}layout = "pixel-blocks"
+    def in_blocks(problem: ConvProblem, target: str) -> ConvSchedule:
+        return replace(default_convolution(problem, target), image_blocks=True)
+
+    text = ROUNDED.replace("2x8x9x7", "16x32x9x7").replace("16x8x3x3", "16x32x3x3")
+    with make_context():
+        text = text.replace("2x16x5x7", "16x16x5x7")
+        check(str(scheduled(text, "int8", in_blocks, images="int8<group=tensor>")))
 
 
 def test_rounded_images_are_read_as_codes(check):

@@ -27,6 +27,7 @@ from qcc.dialects.tile.conv_schedule import (
     illegal,
     single_warps,
 )
+from qcc.dialects.tile.conv_space import estimate
 from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.warp_reference import run_warps
 from qcc.passes.conv_kernel import comment_of
@@ -214,6 +215,22 @@ def test_every_shape_has_a_legal_schedule(target: str) -> None:
                 problem = ConvProblem(window, weight, pixels)
                 schedule = default_convolution(problem, target)
                 assert not list(illegal(problem, schedule, machine(target)))
+
+
+def test_images_lie_in_blocks_where_windows_ask_for_parts_of_sectors() -> None:
+    """16 bytes of every second pixel, or 128 bytes of eight images."""
+    near = ConvProblem(Window(16, 32, (3, 3)), "int8", 8192, "i8", block=0, blocks=(8, 16))
+    apart = replace(near, window=replace(near.window, stride=(2, 2)))
+    assert (near.sectors, apart.sectors, apart.in_blocks().sectors) == (1, 2, 1)
+    assert not default_convolution(near).image_blocks
+    schedule = default_convolution(apart)
+    assert schedule.image_blocks
+    costs = [estimate(apart, replace(schedule, image_blocks=blocks), machine("sm_80"))
+             for blocks in (False, True)]  # fmt: skip
+    assert costs[1].l2 < costs[0].l2
+    assert "no codes in whole blocks" in "; ".join(
+        illegal(replace(apart, blocks=None), schedule, machine("sm_80"))
+    )
 
 
 NHWC = ConvProblem(Window(128, 128, (3, 3), padding=(1, 1)), "int4", block=0, result_block=0)
