@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..dialects import tile
-from ..dialects.bindings import arith, ir
+from ..dialects.bindings import arith, ir, scf
 from ..dialects.formats import Format
 from ..dialects.formats.packets import LOWER
 from ..dialects.tile.dialect import tensor_of
@@ -31,7 +31,7 @@ from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stag
 from .kernel_values import copied, element_type, fragment, global_tensor, integer, shared_tile
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()
-SWIZZLE, BOXES = "swizzle8", "boxes8"
+BOXES = "boxes8"
 NO_GROUP = 1 << 30
 Values = dict[str, ir.Value]
 
@@ -74,10 +74,28 @@ class LinearWriter:
         return self.part_type if self.problem.group is None else "f32"
 
     def write(self, given: Values) -> None:
+        """One tile of the result, or those of a persistent block in a loop."""
+        if self.schedule.persistent:
+            index, steps = ir.IndexType.get(), -(-self.problem.stored_k // self.schedule.depth)
+            tiles = tile.BlockTilesOp(
+                given["tokens"], integer(self.problem.n), integer(steps), index, index, index
+            )
+            loop = scf.ForOp(tiles.first, tiles.last, tiles.stride)
+            with ir.InsertionPoint(loop.body):
+                self.write_tile(given, loop.induction_variable)
+                scf.YieldOp([])
+        else:
+            self.write_tile(given)
+        tile.ReturnOp()
+
+    def write_tile(self, given: Values, number: ir.Value | None = None) -> None:
         s, index = self.schedule, ir.IndexType.get()
-        n0 = tile.BlockOffsetOp(ir.StringAttr.get("n"), index, **self.last_tile()).offset
-        m0 = tile.BlockOffsetOp(ir.StringAttr.get("m"), index).offset
-        share = tile.BlockRangeOp(integer(self.problem.stored_k), integer(s.depth), index, index)
+        n, m = ir.StringAttr.get("n"), ir.StringAttr.get("m")
+        n0 = tile.BlockOffsetOp(n, index, tile=number, **self.last_tile()).offset
+        m0 = tile.BlockOffsetOp(m, index, tile=number).offset
+        share = tile.BlockRangeOp(
+            integer(self.problem.stored_k), integer(s.depth), index, index, tile=number
+        )
         given, initial = self.started(given)
         whole_share = self.copies(given, n0, m0, share.first) if s.streams else {}
         pipeline = tile.PipelineOp(
@@ -92,9 +110,10 @@ class LinearWriter:
                 tiles = self.copies(given, n0, m0, k)
             tile.YieldOp([self.steps(given, tiles, k, carried)])
         sums = self.finished(given, pipeline.result)
-        whole = tile.CombineOp(sums, given["workspace"], given["arrivals"], sums.type).result
+        whole = tile.CombineOp(
+            sums, given["workspace"], given["arrivals"], sums.type, tile=number
+        ).result
         tile.StoreOp(self.epilogue(given, whole, n0, m0), given["y"], [m0, n0])
-        tile.ReturnOp()
 
     def started(self, given: Values) -> tuple[Values, ir.Value]:
         """What else the steps are given, and the sums that they add to."""
@@ -127,7 +146,7 @@ class LinearWriter:
         made: Values = {}
         for each in stage_tiles(p, s):
             if each.name == "x":
-                order = BOXES if s.groups else SWIZZLE
+                order = BOXES if s.groups else f"swizzle{s.swizzle}"
                 kind = shared_tile([each.rows, each.columns], each.element, order)
                 divisors = [1, p.x_per_element]
                 made["x"] = copied(given["x"], [m0, k], divisors, "normal", kind, self.groups())

@@ -1,20 +1,20 @@
-"""Rules for kernels, offsets, pipelines and steps: who computes what, and when."""
+"""Rules for kernels, pipelines and steps: who computes what, and when."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ...dialects.formats.packets import PACKET_COLUMNS
-from ...dialects.tile.control import UNBOUNDED, shared_copies
+from ...dialects.tile.block_work import SHARED_TILES
+from ...dialects.tile.control import shared_copies
 from ...dialects.tile.dialect import is_tile, tensor_of
+from .block_rules import Rule, tiles_of_tokens
 from .copy_rules import copy_into_stage, declare_places, declare_stage_tile
 from .kernel_text import KernelText, Walk, c_type
 from .operand_rules import declare_lane_offset, unit_columns
 from .packet_rules import load_words
 from .printer import linear
 
-Rule = Callable[[KernelText, Any], None]
 WRITTEN = ("y", "workspace", "arrivals")
 
 
@@ -37,11 +37,12 @@ def signature(text: KernelText) -> list[str]:
 
 def declare_views(text: KernelText) -> None:
     """A checked view for each tensor; scratch memory only where blocks share K."""
-    out, splits = text.out, text.schedule.splits
+    out, s = text.out, text.schedule
+    shares = s.splits > 1 or s.stream_k
     for argument in text.op.body.blocks[0].arguments:
         name = text.name(argument)
         scratch = name in ("workspace", "arrivals")
-        if not is_tile(argument.type, "global") or (scratch and splits == 1) or name in text.maps:
+        if not is_tile(argument.type, "global") or (scratch and not shares) or name in text.maps:
             continue
         const = "" if name in WRITTEN else "const "
         kind = c_type(tensor_of(argument.type).element_type)
@@ -52,39 +53,13 @@ def declare_views(text: KernelText) -> None:
 
 
 def _scratch_count(text: KernelText, name: str) -> str:
-    tiles = "gridDim.x * gridDim.y"
-    if name == "arrivals":
-        return tiles
     s = text.schedule
-    return f"s64({tiles}) * {s.splits * s.channels * s.padded_tokens}"
-
-
-def block_offset(text: KernelText, op: Any) -> None:
-    axis = op.axis.value
-    name, size, index = {
-        "n": ("n0", text.schedule.channels, "y"),
-        "m": ("m0", text.schedule.tokens, "x"),
-    }[axis]
-    text.names[op.offset] = name
-    first, most = f"{size} * blockIdx.{index}", op.most.value
-    bounded = first if most == UNBOUNDED else f"minimum(int({first}), {most})"
-    text.out.line(f"const int {name} = {bounded};")
-
-
-def block_range(text: KernelText, op: Any) -> None:
-    """All of K, or a share of its steps."""
-    out, splits = text.out, text.schedule.splits
-    extent, step = op.extent.value, op.step.value
-    steps = -(-extent // step)
-    text.names[op.first], text.names[op.last] = "first", "last"
-    if splits == 1:
-        out.line(f"constexpr int first = 0, last = {extent};")
-        return
-    out.comment(f"This block's share of K: of {steps} steps of {step} columns")
-    out.line(f"const int first = {step} * int({steps} * blockIdx.z / {splits});")
-    out.line(
-        f"const int last = minimum({extent}, {step} * int({steps} * (blockIdx.z + 1) / {splits}));"
-    )
+    words = s.channels * s.padded_tokens
+    if s.stream_k:
+        tiles, blocks = f"({tiles_of_tokens(text)}) * {text.strips}", "gridDim.x"
+        return tiles if name == "arrivals" else f"s64({blocks}) * {SHARED_TILES * words}"
+    tiles = "gridDim.x * gridDim.y"
+    return tiles if name == "arrivals" else f"s64({tiles}) * {s.splits * words}"
 
 
 def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:

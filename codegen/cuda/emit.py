@@ -9,18 +9,12 @@ from ...dialects.bindings import ir
 from ...dialects.errors import UnsupportedError
 from ...dialects.tile.decode_program import TABLE_STRIDE
 from ...dialects.tile.schedule import STREAMING_BLOCKS, Schedule
-from . import stream_rules, tensor_rules, warp_group_rules
-from .control_rules import (
-    Rule,
-    block_offset,
-    block_range,
-    declare_views,
-    pipeline,
-    signature,
-    steps,
-)
+from . import block_rules, stream_rules, tensor_rules, warp_group_rules
+from .block_rules import Rule, declare_place
+from .combine_rules import combine
+from .control_rules import declare_views, pipeline, signature, steps
 from .decode_text import decode_function
-from .epilogue_rules import combine, map_, store
+from .epilogue_rules import map_, store
 from .kernel_text import Functions, KernelText
 from .operand_rules import decode, load, mma, rescale, zeros
 from .printer import Printer, divided
@@ -47,10 +41,18 @@ def pipeline_of(schedule: Schedule) -> Callable[[KernelText, Any, dict[str, Rule
     return stream_rules.pipeline if schedule.streams else pipeline
 
 
+def loop_of(schedule: Schedule) -> Callable[[KernelText, Any, dict[str, Rule]], None]:
+    """Where others fetch than multiply, both go over the tiles."""
+    return warp_group_rules.loop if schedule.groups else block_rules.loop
+
+
 RULES = Rules(
     {
-        "tile.block_offset": block_offset,
-        "tile.block_range": block_range,
+        "tile.block_tiles": block_rules.block_tiles,
+        "scf.for": lambda text, op: loop_of(text.schedule)(text, op, RULES),
+        "scf.yield": lambda text, op: None,
+        "tile.block_offset": block_rules.block_offset,
+        "tile.block_range": block_rules.block_range,
         "tile.zeros": zeros,
         "tile.copy": stream_rules.copy,
         "tile.pipeline": lambda text, op: pipeline_of(text.schedule)(text, op, RULES),
@@ -111,6 +113,7 @@ def emit_kernel(text: KernelText) -> None:
         declare_views(text)
         _who_am_i(text)
         _fill_table(text)
+        declare_place(text)
         for op in text.op.body.blocks[0].operations:
             RULES[op.operation.name](text, op)
     out.line(f"QCC_KERNEL({name})")
@@ -123,8 +126,8 @@ def _blocks(text: KernelText) -> str:
     Its own choice of registers spills a few where entries of tables wait for a zero point, or for
     their turn in shared memory; elsewhere it is the better one.
     """
-    if text.schedule.streams:
-        return f", {STREAMING_BLOCKS}"
+    if text.schedule.streams or text.schedule.persistent > 1:
+        return f", {STREAMING_BLOCKS if text.schedule.streams else text.schedule.persistent}"
     wait = any(
         program.table or (program.rule == "table" and program.offsets)
         for program in text.programs.values()
@@ -141,6 +144,9 @@ def _say_what(text: KernelText) -> None:
         held = f"{s.stages} packets ahead of each warp"
     out.comment(f"A block: {s.channels} channels x {s.tokens} tokens, K in steps of {s.depth}, "
                 f"{held}")  # fmt: skip
+    if s.persistent:
+        out.comment("Blocks are as many as run at once, and loop over tiles"
+                    + ("; they share the steps of all tiles evenly" * s.stream_k))  # fmt: skip
     shared = f"; {s.splits} blocks share K" if s.splits > 1 else ""
     if s.record.in_tensor_memory:
         out.comment(f"Its warp groups: {s.groups} that make operands and take sums, one of which "

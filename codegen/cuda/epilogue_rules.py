@@ -1,134 +1,17 @@
-"""Rules for the end of a kernel: sums across warps and blocks, the epilogue, the store."""
+"""Rules for the end of a tile: the epilogue, and the store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import gcd
 from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
-from ...dialects.tile.launch import PAD_BYTES
+from ...dialects.tile.schedule import PAD_BYTES
 from .copy_rules import COPY_BYTES
 from .kernel_text import KernelText, c_type
 from .printer import linear, number
-
-
-@dataclass(frozen=True)
-class Place:
-    """The loops over the accumulators of a lane, as texts of their indices."""
-
-    strip: str
-    token: str
-    of: str
-    value: str = "value"
-
-    def number(self, columns: int) -> str:
-        """Which of a lane's accumulators it is."""
-        return linear((4 * columns, self.strip), (4, self.token), self.value)
-
-
-def combine(text: KernelText, op: Any) -> None:
-    """Warps along K add up through shared memory, then blocks through global memory."""
-    s, name = text.schedule, text.name(op.fragment)
-    text.names[op.result] = name
-    kind = c_type(tensor_of(op.fragment.type).element_type)
-    text.out.line(f"{text.sync}  // shared memory is free for the epilogue")
-    if s.warps_k > 1:
-        _add_warps(text, name, kind)
-    if s.splits > 1:
-        _add_blocks(text, name, kind)
-
-
-@contextmanager
-def _each(text: KernelText) -> Iterator[Place]:
-    """Loops over the accumulators of a lane."""
-    out, s = text.out, text.schedule
-    with (
-        out.loop("strip", s.strips) as strip,
-        out.loop("token", s.columns) as token,
-        out.loop("value", 4),
-    ):
-        yield Place(strip, token, text.sum(strip, token, "value"))
-
-
-def _add_warps(text: KernelText, name: str, kind: str) -> None:
-    out, s = text.out, text.schedule
-    values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
-    out.line()
-    out.comment(f"Sums of the {s.warps_k} warps along K, in their order")
-    out.line(f"const Shared<{kind}> sums(0, {(s.warps_k - 1) * values * lanes});")
-    with out.block("if (warp_k > 0)"), _each(text) as place:
-        number_ = place.number(s.columns)
-        at = linear((values * lanes, "(warp_k - 1)"), (lanes, f"({number_})"), f"thread % {lanes}")
-        out.line(f"sums.store({at}, {name}{place.of});")
-    out.line(text.sync)
-    with (
-        out.block("if (warp_k == 0)"),
-        out.loop("other", s.warps_k - 1) as other,
-        _each(text) as place,
-    ):
-        at = linear((values * lanes, other), (lanes, f"({place.number(s.columns)})"), "thread")
-        out.line(f"{name}{place.of} += sums.load({at});")
-    out.line(text.sync)
-
-
-def _add_blocks(text: KernelText, name: str, kind: str) -> None:
-    """The block that arrives last adds the sums of all, in the order of their shares."""
-    out, s = text.out, text.schedule
-    values, lanes = 4 * s.strips * s.columns, 32 * s.warps_n * s.warps_m
-    first = "if (warp_k == 0)" if s.warps_k > 1 else ""
-    out.line()
-    out.comment(f"Sums of the {s.splits} blocks that share K: the last to come adds them in order")
-    out.line("const int tile = blockIdx.y * gridDim.x + blockIdx.x;")
-    share = f"workspace.at((s64({s.splits} * tile) + %s) * {values * lanes} + thread)"
-    with out.block(first):
-        out.line(f"const auto mine = {share % 'blockIdx.z'};")
-        with _each(text) as place:
-            at = f"{lanes} * ({place.number(s.columns)})"
-            out.line(f"{_if_token(text)}mine.store({at}, {name}{place.of});")
-    out.line("fence();")
-    out.line(text.sync)
-    out.line("const Shared<u32> arrived(0, 1);")
-    out.line("if (thread == 0) arrived.store(0, atomic_add(arrivals, tile, 1));")
-    out.line(text.sync)
-    out.line(f"if (arrived.load(0) != {s.splits - 1}) return;")
-    out.line("fence();")
-    out.line(text.sync)
-    with out.block(first):
-        _add_shares(text, name, kind, lanes, share)
-    out.line("if (thread == 0) arrivals.store(tile, 0);  // for the next launch")
-
-
-def _if_token(text: KernelText) -> str:
-    """Columns of the instruction that are no token of a short tile have no sum."""
-    tokens = text.schedule.tokens
-    return f"if (lane % 4 * 2 + value % 2 < {tokens}) " if tokens < 8 else ""
-
-
-def _add_shares(text: KernelText, name: str, kind: str, lanes: int, share: str) -> None:
-    """Few tokens have few sums: then all shares are read at once. They are added in order."""
-    out, s = text.out, text.schedule
-    if s.streams:
-        with _each(text) as place, out.block(_if_token(text).strip()):
-            at = f"{lanes} * ({place.number(s.columns)})"
-            out.line(f"{kind} shares[{s.splits}];")
-            with out.loop("split", s.splits) as split:
-                out.line(f"shares[{split}] = {share % split}.load({at});")
-            out.line(f"{name}{place.of} = shares[0];")
-            with out.loop("split", s.splits, "1") as split:
-                out.line(f"{name}{place.of} += shares[{split}];")
-        return
-    with _each(text) as place:
-        out.line(f"{name}{place.of} = 0;")
-    out.line("#pragma unroll 1")
-    with out.block(f"for (int split = 0; split < {s.splits}; ++split)"):
-        out.line(f"const auto share = {share % 'split'};")
-        with _each(text) as place:
-            at = f"{lanes} * ({place.number(s.columns)})"
-            out.line(f"{name}{place.of} += share.load({at});")
 
 
 def map_(text: KernelText, op: Any) -> None:
@@ -145,7 +28,7 @@ def store(text: KernelText, op: Any) -> None:
     pitch = s.channels + PAD_BYTES // size
     out.line()
     out.comment(f"Epilogue: {s.channels} channels x {s.tokens} tokens, a row for each token")
-    out.line(f"const Shared<{kind}> staged(0, {s.padded_tokens * pitch});")
+    out.line(f"const Shared<{kind}> staged({text.plan.epilogue}, {s.padded_tokens * pitch});")
     with (
         out.block("if (warp_k == 0)" if s.warps_k > 1 else ""),
         out.loop("strip", s.strips) as strip,

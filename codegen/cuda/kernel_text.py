@@ -132,7 +132,12 @@ class KernelText:
         k, carried = block.arguments
         self.names[k] = "k"
         self.names[carried] = self.names[pipeline.result] = self.name(pipeline.initial)
-        return [each for each in block.operations if each.operation.name == "tile.copy"]
+        return self.copies(pipeline)
+
+    def copies(self, pipeline: Any) -> list[Any]:
+        """Of a stage."""
+        operations = pipeline.body.blocks[0].operations
+        return [each for each in operations if each.operation.name == "tile.copy"]
 
     @property
     def maps(self) -> set[str]:
@@ -144,6 +149,21 @@ class KernelText:
         """A barrier of the threads that multiply."""
         s = self.schedule
         return f"sync_named(1, {s.workers});" if s.groups else "sync_threads();"
+
+    @property
+    def strips(self) -> int:
+        """Tiles of channels of a kernel whose blocks are persistent."""
+        return -(-self._tiles.channels.value // self.schedule.channels)
+
+    @property
+    def steps(self) -> int:
+        """Of K, that such a kernel takes for a tile."""
+        return self._tiles.steps.value
+
+    @property
+    def _tiles(self) -> Any:
+        [tiles] = [op for op in walk(self.op) if op.operation.name == "tile.block_tiles"]
+        return tiles
 
     def declared_sums(self) -> str:
         """The extents of this thread's accumulators; those of warp groups are one strip."""

@@ -24,7 +24,7 @@ def zeros(text: KernelText, op: Any) -> None:
     kind = c_type(tensor_of(op.fragment.type).element_type)
     if op.fragment in text.names:  # declared before the loop: the first product overwrites it
         return
-    outer = op.operation.parent.name == "tile.kernel"
+    outer = op.operation.parent.name in ("tile.kernel", "scf.for")
     name = text.out.fresh("total" if outer else "part")
     text.names[op.fragment] = name
     text.out.line(f"{kind} {name}{text.declared_sums()} = {{}};")
@@ -36,11 +36,12 @@ def declare_lane_offset(text: KernelText, block: Any) -> None:
     tile = tensor_of(load.tile.type)
     vector = COPY_BYTES // element_bytes(tile.element_type)
     wide = (8, 0) if text.schedule.columns % 2 == 0 else (0, 0)
+    period = swizzle_period(note_of(load.tile.type))
     if text.schedule.streams:
-        _declare_short_rows(text, tile, vector)
+        _declare_short_rows(text, tile, vector, period)
         return
     lanes = Layout((16, tile.shape[1]), {"lane": ((1, 0), (2, 0), (4, 0), (0, vector), wide)})
-    memory = swizzled((16, tile.shape[1]), vector, swizzle_period(note_of(load.tile.type)))
+    memory = swizzled((16, tile.shape[1]), vector, period)
     terms = lanes.then(memory).terms(0)
     text.out.comment(
         "Where this lane points ldmatrix: its row and its vector in the first matrices"
@@ -49,14 +50,15 @@ def declare_lane_offset(text: KernelText, block: Any) -> None:
     text.out.line()
 
 
-def _declare_short_rows(text: KernelText, tile: Any, vector: int) -> None:
+def _declare_short_rows(text: KernelText, tile: Any, vector: int, period: int) -> None:
     """As above, for rows of any length, and fewer than 8: then lanes name one several times."""
     out, (rows, columns) = text.out, tile.shape
     out.comment("Where this lane points ldmatrix: its row, and its vector in the first matrices")
     row = f"(lane & {min(rows, 8) - 1})"
     if text.columns_at_once > 1:
         row = f"({row} + (lane >> 4) * 8)"
-    exchange = f" ^ (lane & {min(rows, 8) - 1}) * {vector}" if rows > 1 else ""
+    exchanged = min(rows, period)
+    exchange = f" ^ (lane & {exchanged - 1}) * {vector}" if exchanged > 1 else ""
     out.line(f"const int x_row_of_lane = {linear((columns, row)) if rows > 1 else '0'};")
     out.line(f"const int x_lane = (lane >> 3 & 1) * {vector}{exchange};")
     out.line()

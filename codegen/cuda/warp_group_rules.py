@@ -14,47 +14,96 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.formats.packets import PACKET_COLUMNS
+from ...dialects.regions import walk
 from ...dialects.tile.dialect import BANK_ROW, element_bytes, tensor_of
 from ...dialects.tile.schedule import CONSUMER_REGISTERS, PRODUCER_REGISTERS
-from .barrier_text import declare_rings, ring
-from .control_rules import Rule
+from .barrier_text import RING_BEGIN, declare_rings, ring
+from .block_rules import PLACES, Rule, tile_loop
 from .copy_rules import declare_stage_tile, origins
 from .kernel_text import KernelText
 from .operand_rules import walk_block
 from .printer import linear
 
+RING_STATE = "int stage = 0, phase = 0;"
 Bytes = int | tuple[int, str]
 """A number, or one times a name."""
 
 
 def pipeline(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     """The ring: its barriers, the producer, and what consumers do with a stage."""
-    out, s, step = text.out, text.schedule, op.step.value
-    block, copies = op.body.blocks[0], text.enter(op)
-    for each in copies:
+    if not text.schedule.persistent:
+        with _producer(text, op):
+            _produce(text, op)
+    _consume(text, op, rules)
+
+
+def loop(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
+    """
+    The producer goes over the tiles, and so do the consumers.
+
+    The ring goes on from tile to tile: the first stages of the next one are fetched while the
+    consumers store results, which have shared memory of their own.
+    """
+    out, operations = text.out, list(op.body.operations)
+    [ring] = [each for each in operations if each.operation.name == "tile.pipeline"]
+    places = [each for each in operations if each.operation.name in PLACES]
+    with _producer(text, ring):
+        out.line(RING_STATE)
+        with tile_loop(text, op):
+            for each in places:
+                rules[each.operation.name](text, each)
+            _produce(text, ring)
+    out.line(RING_STATE)
+    with tile_loop(text, op):
+        for each in operations:
+            rules[each.operation.name](text, each)
+
+
+@contextmanager
+def _producer(text: KernelText, op: Any) -> Iterator[None]:
+    """Declares the ring; what is printed within is for the thread that fetches."""
+    out, s = text.out, text.schedule
+    for each in text.copies(op):
         declare_stage_tile(text, each)
     _declare_barriers(text)
     out.line()
     out.comment("The producer: one thread of the last warp group")
     with out.block(f"if (thread >= {s.workers})"):
         out.line(f"decrease_registers<{PRODUCER_REGISTERS}>();")
-        with out.block(f"if (thread == {s.workers})"), ring(out, s.stages, step):
-            out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
-            fetch(text, copies)
+        with out.block(f"if (thread == {s.workers})"):
+            yield
         out.line("return;")
     out.line(f"increase_registers<{CONSUMER_REGISTERS}>();")
     out.line()
     out.comment("The consumers: 16 channels of each warp, all tokens")
+
+
+def _produce(text: KernelText, op: Any) -> None:
+    text.names[op.body.blocks[0].arguments[0]] = "k"
+    with _ring(text, op.step.value):
+        text.out.line("mbarrier_wait(empty.at(stage), phase ^ 1);")
+        fetch(text, text.copies(op))
+
+
+def _consume(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
+    out, block = text.out, op.body.blocks[0]
+    text.enter(op)
     for each in walk_block(block):
         if each.operation.name == "tile.zeros":
             rules["tile.zeros"](text, each)
-    with ring(out, s.stages, step):
+    with _ring(text, op.step.value):
         out.line("mbarrier_wait(full.at(stage), phase);")
         for each in block.operations:
             if each.operation.name not in ("tile.copy", "tile.yield"):
                 rules[each.operation.name](text, each)
         out.line("sync_warp();  // all lanes have read the stage")
         out.line("if (lane == 0) mbarrier_arrive(empty.at(stage));")
+
+
+def _ring(text: KernelText, step: int) -> AbstractContextManager[None]:
+    """The loop over the steps of K; of persistent blocks the ring goes on from tile to tile."""
+    begin = "int k = first" if text.schedule.persistent else RING_BEGIN
+    return ring(text.out, text.schedule.stages, step, begin)
 
 
 def _declare_barriers(text: KernelText) -> None:
@@ -146,8 +195,7 @@ def _row_copy(text: KernelText, op: Any) -> tuple[Bytes, Any]:
 
 def _last_row(text: KernelText, op: Any) -> int:
     """The largest row that the last step of K asks for."""
-    (range_,) = (each for each in text.op.body.blocks[0].operations
-                 if each.operation.name == "tile.block_range")  # fmt: skip
+    (range_,) = (each for each in walk(text.op) if each.operation.name == "tile.block_range")
     extent, step = range_.extent.value, range_.step.value
     first = -(-extent // step) * step - step
     divisor, *_ = ir.DenseI64ArrayAttr(op.divisors)

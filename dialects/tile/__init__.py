@@ -13,6 +13,7 @@ from .compute import (
 from .control import (
     BlockOffsetOp,
     BlockRangeOp,
+    BlockTilesOp,
     KernelOp,
     PipelineOp,
     ReturnOp,
@@ -70,6 +71,7 @@ __all__ = [
     "AtOp",
     "BlockOffsetOp",
     "BlockRangeOp",
+    "BlockTilesOp",
     "CacheOp",
     "CapacityOp",
     "ColumnsOp",

@@ -157,13 +157,15 @@ class CombineOp(Tile.Operation, name="combine"):
     The sum of what all warps along K, and all blocks that split it, hold of a fragment.
 
     In a fixed order, so that results repeat. Blocks exchange through `workspace` and count
-    through `arrivals`; only the last of them goes on. Meaning: the sum.
+    through `arrivals`; only the last of them goes on, the others to the next tile where `tile` is
+    one of several. Meaning: the sum.
     """
 
     fragment: Operand[Any]
     workspace: Operand[Any]
     arrivals: Operand[Any]
     result: Result[Any]
+    tile: Optional[Operand[Any]] = None
 
 
 class MapOp(Tile.Operation, name="map"):

@@ -1,11 +1,12 @@
 """Ops that say who computes what, and when: kernel, offsets of a block, pipeline, steps."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from ..bindings import Operand, Result, ext, ir
 from ..errors import QccError
 from ..regions import walk
+from .block_work import unfit_orders
 from .dialect import Tile, shared_size
 from .hardware import is_native, machine, require_native
 from .schedule import Schedule
@@ -24,7 +25,8 @@ class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrai
     A function that every block of a grid runs.
 
     `target` is a machine of hardware.py. The body's arguments are tensors in global memory and
-    numbers, called `arguments`. The grid is (tiles of tokens, tiles of channels, splits of K).
+    numbers, called `arguments`. The grid is (tiles of tokens, tiles of channels, splits of K), or
+    (blocks, 1, 1) where these are persistent: then an `scf.for` goes over the tiles of a block.
     """
 
     symbol: ir.StringAttr
@@ -40,12 +42,27 @@ class KernelOp(Tile.Operation, name="kernel", traits=[ir.IsIsolatedFromAboveTrai
                 f"tile.kernel: {len(self.arguments)} names for {len(block.arguments)} arguments"
             )
             return False
-        return _schedule_is_whole(self) and _fits(self)
+        return _schedule_is_whole(self) and _loops_as_it_says(self) and _fits(self)
+
+
+class BlockTilesOp(Tile.Operation, name="block_tiles", traits=[ext.Pure]):
+    """
+    The tiles of a persistent block: `first`, `first` + `stride`, … while before `last`.
+
+    Of results of `tokens` by `channels`, each the sum of `steps` steps of K (block_work.py).
+    """
+
+    tokens: Operand[Any]
+    channels: ir.IntegerAttr
+    steps: ir.IntegerAttr
+    first: Result[Any]
+    last: Result[Any]
+    stride: Result[Any]
 
 
 class BlockOffsetOp(Tile.Operation, name="block_offset", traits=[ext.Pure]):
     """
-    The first index of this block's tile along `axis`, "n" or "m", at most `most`.
+    The first index of `tile`, or of this block's tile, along `axis`, "n" or "m", at most `most`.
 
     So the last tile may begin earlier and make again what the one before it makes.
     """
@@ -53,19 +70,22 @@ class BlockOffsetOp(Tile.Operation, name="block_offset", traits=[ext.Pure]):
     axis: ir.StringAttr
     offset: Result[Any]
     most: Any = ext.attribute(default_factory=lambda: _number(UNBOUNDED))
+    tile: Optional[Operand[Any]] = None
 
 
 class BlockRangeOp(Tile.Operation, name="block_range", traits=[ext.Pure]):
     """
     The share of 0 … extent - 1 of this block, in whole steps, ceil(extent / step) of them.
 
-    Share s of S is the steps from s * steps / S to before (s + 1) * steps / S.
+    Share s of S is the steps from s * steps / S to before (s + 1) * steps / S. Of `tile` it is all
+    steps, or with the schedule's stream_k those of the block's units (block_work.py).
     """
 
     extent: ir.IntegerAttr
     step: ir.IntegerAttr
     first: Result[Any]
     last: Result[Any]
+    tile: Optional[Operand[Any]] = None
 
 
 class PipelineOp(Tile.Operation, name="pipeline"):
@@ -137,6 +157,18 @@ def _schedule_is_whole(op: KernelOp) -> bool:
         op.location.emit_error(f"tile.kernel: the schedule has no valid {error}")
         return False
     return True
+
+
+def _loops_as_it_says(op: KernelOp) -> bool:
+    """Verifier part: a loop over tiles just where the schedule's blocks are persistent."""
+    s = Schedule.of(op.schedule)
+    loops = sum(each.operation.name == "tile.block_tiles" for each in walk(op))
+    reasons = [*unfit_orders(s)]
+    if loops != (s.persistent > 0):
+        reasons.append(f"{loops} loops over tiles in a kernel of {s.persistent} persistent blocks")
+    for reason in reasons:
+        op.location.emit_error(f"tile.kernel: {reason}")
+    return not reasons
 
 
 def _fits(op: KernelOp) -> bool:

@@ -8,14 +8,14 @@ from typing import Any
 from ..bindings import ir
 from ..formats import parse_spelling
 from ..regions import walk
+from .block_work import LEAST_STEPS, SHARED_TILES
 from .control import shared_copies
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
+from .default_schedule import MULTIPROCESSORS
 from .dialect import BANK_ROW, element_bytes, shared_size, tensor_of
 from .schedule import TENSOR_ALIGNMENT, Schedule, barrier_bytes
 from .tensor_memory import placed_operands
-
-PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Launch:
     [tokens]), "bias", "table" (see `table`), "y", "workspace", "arrivals", "tokens" (an i32).
     `arrivals` is u32, zero before the first launch, and zero again after each. `table` is what the
     argument of that name holds, u32, empty where there is none. `maps` are the arguments that are
-    passed as tensor maps.
+    passed as tensor maps. `steps` are those of K that a tile takes.
     """
 
     kernel: str
@@ -53,17 +53,18 @@ class Launch:
     shared_bytes: int
     table: tuple[int, ...]
     maps: tuple[TensorBox, ...] = ()
+    steps: int = 1
 
     @staticmethod
     def of(kernel: Any) -> Launch:
         """The launch of a `tile.kernel`."""
         names = tuple(ir.StringAttr(name).value for name in kernel.arguments)
-        result = kernel.body.blocks[0].arguments[names.index("y")]
+        [range_] = [op for op in walk(kernel) if op.operation.name == "tile.block_range"]
         return Launch(
             kernel.symbol.value, kernel.target.value, names, Schedule.of(kernel.schedule),
-            tensor_of(result.type).shape[1], shared_plan(kernel).total,
+            _result(kernel).shape[1], shared_plan(kernel).total,
             next((program.table for program in programs(kernel) if program.table), ()),
-            tensor_boxes(kernel),
+            tensor_boxes(kernel), -(-range_.extent.value // range_.step.value),
         )  # fmt: skip
 
     @property
@@ -80,22 +81,39 @@ class Launch:
         return self.schedule.splits
 
     @property
-    def partial_words(self) -> int:
-        """Words of 4 bytes for the partial sums of one tile of tokens, none without splits."""
-        tile = self.schedule.channels * self.schedule.padded_tokens
-        return self.strips * self.splits * tile * (self.splits > 1)
+    def places(self) -> int:
+        """Places in the workspace of a tile, or of a block where these share steps of tiles."""
+        if self.schedule.stream_k:
+            return SHARED_TILES
+        return self.splits * (self.splits > 1)
 
-    def grid(self, tokens: int) -> tuple[int, int, int]:
-        """Tiles of tokens, which run together and share weights; tiles of channels; splits."""
-        return -(-tokens // self.schedule.tokens), self.strips, self.splits
+    @property
+    def place_words(self) -> int:
+        """Words of 4 bytes for the sums of a tile."""
+        return self.schedule.channels * self.schedule.padded_tokens
 
-    def workspace_words(self, tokens: int) -> int:
-        """Words of 4 bytes for partial sums of all tokens."""
-        return self.grid(tokens)[0] * self.partial_words
+    def grid(self, tokens: int, processors: int | None = None) -> tuple[int, int, int]:
+        """
+        Tiles of tokens, which run together and share weights; tiles of channels; splits.
+
+        Of persistent blocks as many as `processors` multiprocessors, by default those of the usual
+        product, hold at once and find work.
+        """
+        s, columns = self.schedule, -(-tokens // self.schedule.tokens)
+        if not s.persistent:
+            return columns, self.strips, self.splits
+        tiles = columns * self.strips
+        work = -(-tiles * self.steps // LEAST_STEPS) if s.stream_k else tiles
+        return min((processors or MULTIPROCESSORS[self.target]) * s.persistent, work), 1, 1
+
+    def workspace_words(self, tokens: int, processors: int | None = None) -> int:
+        """Words of 4 bytes for partial sums: of blocks that share steps of tiles, or of tiles."""
+        x, y, _ = self.grid(tokens, processors)
+        return x * y * self.places * self.place_words
 
     def arrival_words(self, tokens: int) -> int:
-        x, y, splits = self.grid(tokens)
-        return x * y * (splits > 1)
+        """A counter for each tile."""
+        return -(-tokens // self.schedule.tokens) * self.strips * (self.places > 0)
 
 
 @dataclass(frozen=True)
@@ -104,13 +122,14 @@ class SharedPlan:
     Where a block's shared memory goes: stages one behind the other, then the table of decoding.
 
     Barriers of the stages, for warp groups, come before the table. The epilogue reuses the
-    stages. `offsets` are those of the copied tiles in a stage, `operands` of what the tensor unit
-    reads beside them (`placed_operands`).
+    stages, or follows them. `offsets` are those of the copied tiles in a stage, `operands` of what
+    the tensor unit reads beside them (`placed_operands`).
     """
 
     offsets: tuple[int, ...]
     operands: tuple[int, ...]
     stage_bytes: int
+    epilogue: int
     barriers: int
     table: int
     total: int
@@ -129,15 +148,18 @@ def shared_plan(kernel: Any) -> SharedPlan:
         stage += size
     if operands:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
-    tokens = s.padded_tokens
-    epilogue = max(1, s.warps_k - 1) * s.channels * tokens * 4 + tokens * PAD_BYTES
-    barriers = max(stage * s.buffers, epilogue)
+    barriers = s.with_epilogue(stage * s.buffers, element_bytes(_result(kernel).element_type))
     table = barriers + barrier_bytes(s)
     entries = max((len(program.table) for program in programs(kernel)), default=0)
     return SharedPlan(
-        tuple(offsets), tuple(operands), stage, barriers, table,
+        tuple(offsets), tuple(operands), stage, stage * s.buffers * s.keeps_stages, barriers, table,
         table + (entries << TABLE_STRIDE),
     )  # fmt: skip
+
+
+def _result(kernel: Any) -> ir.RankedTensorType:
+    names = [ir.StringAttr(name).value for name in kernel.arguments]
+    return tensor_of(kernel.body.blocks[0].arguments[names.index("y")].type)
 
 
 def tensor_boxes(kernel: Any) -> tuple[TensorBox, ...]:

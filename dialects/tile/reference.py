@@ -8,7 +8,7 @@ emitter makes of a kernel. Sums are those of float64, rounded to the accumulator
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
@@ -20,6 +20,7 @@ from ..formats import parse_spelling
 from ..formats.nested import merge_planes
 from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, PLANE_ORDERS, unpack_packets
 from ..formats.scales import decode_scale
+from .block_work import Units, tile_place
 from .decode_rules import decode_program
 from .dialect import tensor_of
 from .fragments import INSTRUCTIONS
@@ -44,7 +45,7 @@ def run_kernel(kernel: Any, arguments: Mapping[str, Any], grid: tuple[int, int, 
         given[argument] = _shaped(argument.type, value) if isinstance(value, np.ndarray) else value
     for y in range(grid[1]):
         for x in range(grid[0]):
-            _Block(Schedule.of(kernel.schedule), (x, y), grid[2], dict(given)).run(body)
+            _Block(Schedule.of(kernel.schedule), (x, y), grid, dict(given)).run(body)
 
 
 def _shaped(type_: ir.Type, value: Array) -> Array:
@@ -55,43 +56,74 @@ def _shaped(type_: ir.Type, value: Array) -> Array:
 
 @dataclass
 class _Block:
-    """One block of all that share K; `split` is the one that runs."""
+    """
+    One block of all that share K; `split` is the one that runs.
+
+    A persistent block knows the `columns` of tiles of tokens and the `units` that all blocks share.
+    """
 
     schedule: Schedule
     place: tuple[int, int]
-    splits: int
+    grid: tuple[int, int, int]
     values: dict[Any, Any] = field(default_factory=dict)
     split: int = 0
+    columns: int = 0
+    strips: int = 0
+    units: Units = field(default_factory=lambda: Units(1, 1))
 
     def run(self, block: Any) -> list[Any]:
-        """Run a region's block; what it yields."""
+        """Run a region's block; what it yields, nothing where others go on."""
         for op in block.operations:
             name = op.operation.name
-            if name in ("tile.yield", "tile.return"):
+            if name in ("tile.yield", "tile.return", "scf.yield"):
                 return [self.values[value] for value in op.operation.operands]
             if name == "tile.combine":
-                self.combine(block, op)
+                if not self.combine(block, op):
+                    return []
                 continue
-            made = MEANINGS[name](self, op)
-            for result, value in zip(op.operation.results, _listed(made), strict=True):
-                self.values[result] = value
+            self.do(op)
         return []
 
-    def combine(self, block: Any, op: Any) -> None:
-        """Every split by itself, then their sum in order."""
+    def do(self, op: Any) -> None:
+        made = MEANINGS[op.operation.name](self, op)
+        self.values.update(zip(op.operation.results, _listed(made), strict=True))
+
+    def combine(self, block: Any, op: Any) -> bool:
+        """
+        Each share by itself, then their sum in order.
+
+        The first of the blocks that share a tile does this for all, and goes on.
+        """
+        others = self.others(op)
+        if others is None:
+            return False
         parts = [self.values[op.fragment]]
-        for split in range(1, self.splits):
-            other = _Block(self.schedule, self.place, self.splits, dict(self.values), split)
+        for other in others:
             for each in block.operations:
                 if each.operation.name == "tile.combine":
                     break
-                made = MEANINGS[each.operation.name](other, each)
-                other.values.update(zip(each.operation.results, _listed(made), strict=True))
+                other.do(each)
             parts.append(other.values[op.fragment])
         total = parts[0]
         for part in parts[1:]:
             total = total + part
         self.values[op.result] = total
+        return True
+
+    def others(self, op: Any) -> list[_Block] | None:
+        """The blocks behind this one that add to its tile; None where another one is before it."""
+        if not self.schedule.stream_k:
+            splits = range(1, self.grid[2])
+            return [replace(self, values=dict(self.values), split=split) for split in splits]
+        steps = self.units.units // (self.columns * self.strips)
+        first = steps * self.get(op.tile)
+        blocks = [self.units.block_of(unit) for unit in (first, first + steps - 1)]
+        if blocks[0] != self.place[0]:
+            return None
+        return [
+            replace(self, values=dict(self.values), place=(block, 0))
+            for block in range(blocks[0] + 1, blocks[1] + 1)
+        ]
 
     def get(self, value: Any) -> Any:
         return self.values[value]
@@ -105,16 +137,42 @@ def _dtype(type_: ir.Type) -> Any:
     return DTYPES[str(tensor_of(type_).element_type)]
 
 
+def _tiles(block: _Block, op: Any) -> tuple[int, int, int]:
+    s, steps = block.schedule, op.steps.value
+    block.columns = -(-block.get(op.tokens) // s.tokens)
+    block.strips = -(-op.channels.value // s.channels)
+    tiles, (number, _) = block.columns * block.strips, block.place
+    if not s.stream_k:
+        return number, tiles, block.grid[0]
+    block.units = Units(tiles * steps, block.grid[0])
+    first, end = block.units.first(number), block.units.first(number + 1)
+    return first // steps, -(-end // steps), 1
+
+
+def _for(block: _Block, op: Any) -> None:
+    first, last, stride = (block.get(value) for value in list(op.operation.operands)[:3])
+    for tile in range(first, last, stride):
+        block.values[op.induction_variable] = tile
+        block.run(op.body)
+
+
 def _offset(block: _Block, op: Any) -> int:
-    s = block.schedule
-    first = block.place[1] * s.channels if op.axis.value == "n" else block.place[0] * s.tokens
-    return min(first, op.most.value)
+    s, (x, y) = block.schedule, block.place
+    columns, strips = block.columns or block.grid[0], block.strips or block.grid[1]
+    tile = y * columns + x if op.tile is None else block.get(op.tile)
+    column, strip = tile_place(tile, columns, strips, s.raster)
+    return min(strip * s.channels if op.axis.value == "n" else column * s.tokens, op.most.value)
 
 
 def _range(block: _Block, op: Any) -> tuple[int, int]:
     extent, step = op.extent.value, op.step.value
     steps = -(-extent // step)
-    first, last = (steps * (block.split + each) // block.splits * step for each in (0, 1))
+    if block.schedule.stream_k:
+        ends = (block.units.first(block.place[0] + each) for each in (0, 1))
+        first, last = (min(max(end - steps * block.get(op.tile), 0), steps) for end in ends)
+        return first * step, min(last * step, extent)
+    splits = block.grid[2]
+    first, last = (steps * (block.split + each) // splits * step for each in (0, 1))
     return first, min(last, extent)
 
 
@@ -315,6 +373,8 @@ def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[_Block, Any], Any
 
 
 MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
+    "tile.block_tiles": _tiles,
+    "scf.for": _for,
     "tile.block_offset": _offset,
     "tile.block_range": _range,
     "tile.zeros": _zeros,

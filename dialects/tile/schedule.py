@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 
 from ..bindings import ir
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
+from .block_work import unfit_loops, unfit_orders
 from .decode_program import TABLE_STRIDE
 from .dialect import BANK_ROW, BARRIER_BYTES
 from .fragments import INSTRUCTIONS, Instruction
@@ -30,6 +31,8 @@ MOST_BOX = 256
 STREAMING_BLOCKS = 2
 """Blocks of a multiprocessor that share its registers when schedules stream."""
 TENSOR_ALIGNMENT = 1024
+PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
+RESULT_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
 OTHER_REGISTERS = 48
 DECODED_AHEAD = 8
 ZERO_POINT_REGISTERS = 12
@@ -52,6 +55,11 @@ class Schedule:
     group fetches: activations by tensor copies, the rest by bulk copies, into a ring of stages.
     So with one in tensor memory, where the groups make operands of what was fetched, and a thread
     of the last one multiplies them.
+
+    `swizzle`: vectors of 16 bytes that are exchanged within a row of activations in shared memory,
+    by the row. `raster`: tiles of tokens that are made with one tile of channels before the next
+    one, 0 for all. `persistent`: blocks of each multiprocessor, which loop over tiles; 0 where each
+    tile has a block. With `stream_k` they share the steps of all tiles evenly (block_work.py).
     """
 
     instruction: str
@@ -65,6 +73,10 @@ class Schedule:
     splits: int = 1
     stream_weights: bool = True
     streams: bool = False
+    swizzle: int = 8
+    raster: int = 0
+    persistent: int = 0
+    stream_k: bool = False
 
     @property
     def warps(self) -> int:
@@ -103,6 +115,22 @@ class Schedule:
     def columns(self) -> int:
         """Columns of 8 tokens of one warp."""
         return self.padded_tokens // 8 // self.warps_m
+
+    @property
+    def keeps_stages(self) -> bool:
+        """Whether the epilogue has memory of its own: the next tile's stages are under way."""
+        return self.persistent > 0 and self.groups > 0
+
+    def with_epilogue(self, stages: int, result_bytes: int) -> int:
+        """
+        Bytes of shared memory of stages and epilogue, which takes theirs if it may.
+
+        It holds sums of warps along K, then results of so many bytes, in rows padded by 16.
+        """
+        tile, pads = self.channels * self.padded_tokens, self.padded_tokens * PAD_BYTES
+        if self.keeps_stages:
+            return stages + -(-(tile * result_bytes + pads) // BANK_ROW) * BANK_ROW
+        return max(stages, max(1, self.warps_k - 1) * tile * 4 + pads)
 
     @property
     def buffers(self) -> int:
@@ -197,17 +225,16 @@ def scale_rows(group: int | None, columns: int, step: int) -> int:
 
 
 def shared_bytes(problem: LinearProblem, schedule: Schedule) -> int:
-    """Dynamic shared memory of a block; the epilogue reuses the pipeline's."""
+    """Dynamic shared memory of a block; the epilogue reuses the pipeline's, if it may."""
     stage = sum(-(-tile.bytes // BANK_ROW) * BANK_ROW for tile in stage_tiles(problem, schedule))
     if schedule.groups:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
     if schedule.record.in_tensor_memory:
         made = operand_bytes(problem, schedule)
         stage += -(-made // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
-    tile = schedule.channels * schedule.padded_tokens * 4
-    epilogue = max(1, schedule.warps_k - 1) * tile + schedule.padded_tokens * 16
     table = len(problem.program.table) << TABLE_STRIDE
-    return max(stage * schedule.buffers, epilogue) + barrier_bytes(schedule) + table
+    stages = schedule.with_epilogue(stage * schedule.buffers, RESULT_BYTES[problem.result])
+    return stages + barrier_bytes(schedule) + table
 
 
 def barrier_bytes(schedule: Schedule) -> int:
@@ -253,8 +280,10 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     if not is_native(device.name, schedule.instruction):
         yield f"{device.name} has no {schedule.instruction}"
     yield from _uneven(schedule)
+    yield from unfit_orders(schedule)
+    yield from unfit_loops(schedule, shared_bytes(problem, schedule), device)
     threads = max(schedule.threads, 1)
-    blocks = STREAMING_BLOCKS if schedule.streams else 1
+    blocks = STREAMING_BLOCKS if schedule.streams else max(1, schedule.persistent)
     most = min(MOST_REGISTERS, device.registers_per_processor // (blocks * threads))
     if schedule.of_groups:
         in_tensor_memory = record.in_tensor_memory

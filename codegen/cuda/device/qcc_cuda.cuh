@@ -19,6 +19,7 @@
 #include "convert.cuh"
 #include "math.cuh"
 #include "packing.cuh"
+#include "block_work.cuh"
 #include "mma.cuh"
 #include "hopper.cuh"
 #include "tensor_memory.cuh"

@@ -16,6 +16,7 @@
 
 #include "../device/math.cuh"
 #include "../device/packing.cuh"
+#include "../device/block_work.cuh"
 
 #define __global__
 #define __device__

@@ -83,7 +83,10 @@ class Case:
     bound: np.ndarray
 
 
-def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
+def case(
+    problem: LinearProblem, launch: Launch, tokens: int, processors: int | None = None
+) -> Case:
+    """`processors` are the multiprocessors that persistent blocks run on."""
     rng = np.random.default_rng(tokens)
     fmt, result = problem.format, problem.result
     values = rng.normal(size=(problem.n, problem.k)).astype(np.float32)
@@ -113,7 +116,7 @@ def case(problem: LinearProblem, launch: Launch, tokens: int) -> Case:
         "x": device_array(x),
         "table": np.array(problem.program.table, np.uint32),
         "y": np.zeros((tokens, problem.n), DTYPES[result]),
-        "workspace": np.full(max(1, launch.workspace_words(tokens)), 0x7FC00000, np.uint32),
+        "workspace": np.full(max(1, launch.workspace_words(tokens, processors)), 0x7FC00000, np.uint32),
         "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
     }
     return Case(given, parts, wanted, bound)
@@ -147,7 +150,9 @@ def paired(codes: np.ndarray) -> np.ndarray:
     return nibbles[:, ::2] | nibbles[:, 1::2] << 4
 
 
-def launched(built_: Built, launch: Launch, given: Case, mode: Mode) -> np.ndarray:
+def launched(
+    built_: Built, launch: Launch, given: Case, mode: Mode, processors: int | None = None
+) -> np.ndarray:
     tokens = len(given.arguments["y"])
     given.arguments["y"][:] = 0
     maps = {
@@ -157,8 +162,9 @@ def launched(built_: Built, launch: Launch, given: Case, mode: Mode) -> np.ndarr
     roles: dict[str, Any] = given.arguments | maps | {"tokens": tokens}
     arguments = [roles[role] for role in launch.arguments]
     built_.module.launch(
-        launch.kernel, launch.grid(tokens), launch.threads, launch.shared_bytes, arguments, mode
-    )
+        launch.kernel, launch.grid(tokens, processors), launch.threads, launch.shared_bytes,
+        arguments, mode,
+    )  # fmt: skip
     assert not given.arguments["arrivals"].any()
     return given.arguments["y"]
 
