@@ -24,6 +24,7 @@ from ..dialects.tile.host_ops import (
     MadeOp,
     NumberOp,
     PointerOp,
+    ProcessorsOp,
     ResultOp,
     ScratchOp,
     TensorMapOp,
@@ -243,6 +244,12 @@ def pieces(size: Size, each: int) -> Size:
     return arith.ceildivui(size, _size(each))
 
 
+def least(one: Size, other: Size) -> Size:
+    if isinstance(one, int) and isinstance(other, int):
+        return min(one, other)
+    return arith.minui(_size(one), _size(other))
+
+
 def rows_of(value: ir.Value) -> Size:
     """The product of all extents but the last."""
     return product([size_of(value, axis) for axis in range(logical_type(value.type).rank - 1)])
@@ -262,6 +269,11 @@ def cache(name: str, type_: ir.Type, extents: Sequence[Size], grows: int) -> ir.
 def capacity() -> ir.Value:
     """How many positions caches have room for, at least as many as the step will fill."""
     return CapacityOp(ir.IndexType.get()).value
+
+
+def processors() -> ir.Value:
+    """How many multiprocessors the device has."""
+    return ProcessorsOp(ir.IndexType.get()).value
 
 
 def _given(argument: Argument) -> ir.Value:

@@ -113,7 +113,10 @@ class LinearWriter:
         whole = tile.CombineOp(
             sums, given["workspace"], given["arrivals"], sums.type, tile=number
         ).result
-        tile.StoreOp(self.epilogue(given, whole, n0, m0), given["y"], [m0, n0])
+        own = None
+        if s.stream_k and self.last_tile():
+            own = tile.BlockOffsetOp(n, index, tile=number).offset
+        tile.StoreOp(self.epilogue(given, whole, n0, m0), given["y"], [m0, n0], first=own)
 
     def started(self, given: Values) -> tuple[Values, ir.Value]:
         """What else the steps are given, and the sums that they add to."""

@@ -26,6 +26,7 @@ from ..dialects.bindings import Operation, arith, ir, scf
 from ..dialects.errors import UnsupportedError
 from ..dialects.formats import parse_spelling
 from ..dialects.regions import walk
+from ..dialects.tile.block_work import LEAST_STEPS
 from ..dialects.tile.default_schedule import default_schedule, multiplies_any_tokens
 from ..dialects.tile.integer_activations import code_scale, float_operands, integer_operands
 from ..dialects.tile.launch import Launch
@@ -44,11 +45,14 @@ from .launching import (
     Read,
     Scratch,
     Shape,
+    Size,
     TensorMap,
     Write,
     launch,
+    least,
     like,
     pieces,
+    processors,
     product,
     rows_of,
     unsupported,
@@ -145,12 +149,12 @@ def _launched(
 ) -> ir.Value:
     """What the kernel makes of the operands of a layer, `source` in place of the input."""
     tokens = rows_of(source)
-    tiles, strips, splits = pieces(tokens, kernel.schedule.tokens), kernel.strips, kernel.splits
-    partials = product([tiles, 4 * kernel.partial_words])
+    grid, tiles = _grid(kernel, tokens)
+    partials = product([*grid[:2], 4 * kernel.places * kernel.place_words])
     known: dict[str, Argument] = {
         "y": Write(0),
         "workspace": Scratch(partials),
-        "arrivals": Scratch(product([tiles, 4 * strips * (splits > 1)]), counters=True),
+        "arrivals": Scratch(product([tiles, 4 * (kernel.places > 0)]), counters=True),
         "tokens": Number(tokens),
     }
     packed = qcc.is_packed(source.type)
@@ -171,9 +175,19 @@ def _launched(
     if kernel.table:
         known["table"] = Read(words(kernel.table))
     arguments = [known.get(name) or Read(op.weight, name) for name in kernel.arguments]
-    shape = Shape((tiles, strips, splits), kernel.threads, kernel.shared_bytes)
+    shape = Shape(grid, kernel.threads, kernel.shared_bytes)
     [result] = launch(kernel.kernel, shape, arguments, [like(source, op.result.type)], op)
     return result
+
+
+def _grid(kernel: Launch, tokens: Size) -> tuple[tuple[Size, Size, Size], Size]:
+    """`Launch.grid`, and how many tiles there are, for tokens that the program may leave open."""
+    s, columns = kernel.schedule, pieces(tokens, kernel.schedule.tokens)
+    tiles = product([columns, kernel.strips])
+    if not s.persistent:
+        return (columns, kernel.strips, kernel.splits), tiles
+    work = pieces(product([tiles, kernel.steps]), LEAST_STEPS) if s.stream_k else tiles
+    return (least(product([processors(), s.persistent]), work), 1, 1), tiles
 
 
 def linear_problem(op: qcc.LinearOp, options: LinearScheduling) -> tuple[LinearProblem, ir.Value]:

@@ -11,8 +11,6 @@ from .kernel_text import KernelText
 from .printer import linear
 
 Rule = Callable[[KernelText, Any], None]
-PLACES = ("tile.block_offset", "tile.block_range")
-"""What says where a tile lies; all that the threads that fetch must know of it."""
 
 
 def declare_place(text: KernelText) -> None:
@@ -69,6 +67,9 @@ def block_offset(text: KernelText, op: Any) -> None:
         "n": ("n0", s.channels, "blockIdx.y", "strip"),
         "m": ("m0", s.tokens, "blockIdx.x", "column"),
     }[axis]
+    offsets = [each for each in op.operation.block if each.operation.name == "tile.block_offset"]
+    if op != next(each for each in offsets if each.axis.value == axis):
+        name = f"own_{name}"  # where the last tile would begin if it were cut
     text.names[op.offset] = name
     if s.raster or s.persistent:
         index = f"place.{part}"

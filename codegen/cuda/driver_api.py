@@ -53,6 +53,12 @@ class DriverApi:
         )
         return major, minor
 
+    def processors(self) -> int:
+        """How many multiprocessors it has."""
+        attribute = self._api.CUdevice_attribute
+        count = attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+        return self._call("cuDeviceGetAttribute", count, self._device)
+
     def name(self) -> str:
         return self._call("cuDeviceGetName", 128, self._device).decode().strip("\0")
 

@@ -142,6 +142,9 @@ class GpuDevice:
     def fresh(self, memory: int, size: int) -> None:
         """Device memory keeps what it held."""
 
+    def processors(self) -> int:
+        return self.driver.processors()
+
     def gpus(self, memory: int) -> tuple[int, int]:
         return self.driver.ordinal_of(memory), self.driver.ordinal
 

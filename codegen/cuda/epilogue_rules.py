@@ -66,7 +66,10 @@ def _write_rows(text: KernelText, op: Any, pitch: int, size: int) -> None:
     per_row, threads = s.channels // vector, s.workers
     with out.block(f"for (int piece = thread; piece < {s.tokens * per_row}; piece += {threads})"):
         out.line(f"const int j = piece / {per_row}, i = piece % {per_row} * {vector};")
-        with out.block(f"if ({row} + j < {rows} && {column} + i < {width})"):
+        inside = f"{row} + j < {rows} && {column} + i < {width}"
+        if op.first is not None:
+            inside += f" && {column} + i >= {text.name(op.first)}"
+        with out.block(f"if ({inside})"):
             bytes_ = vector * size
             to, at = f"s64({row} + j) * {width} + {column} + i", f"j * {pitch} + i"
             out.line(f"{target}.store<{bytes_}>({to}, staged.load<{bytes_}>({at}));"

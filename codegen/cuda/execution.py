@@ -50,6 +50,10 @@ class Device(Protocol):
         """What the memory held does not count any more."""
         ...
 
+    def processors(self) -> int:
+        """How many multiprocessors it has."""
+        ...
+
     def gpus(self, memory: Memory) -> tuple[int, int]:
         """The numbers of the GPU that memory of others lies on, and of this one."""
         ...
@@ -120,7 +124,8 @@ class Execution:
         """For inputs of these shapes and, of those that sizes depend on, these values."""
         key = tuple(shapes), tuple(sorted(values.items())), capacity
         if key not in self._situations:
-            sizes = self.function.evaluated(shapes, values, capacity)
+            processors = self._device.processors()
+            sizes = self.function.evaluated(shapes, values, capacity, processors)
             self._check_counts(sizes)
             self._situations[key] = Situation(sizes, *arena_layout(self.function, sizes))
             if len(self._situations) > KEPT_LAYOUTS:

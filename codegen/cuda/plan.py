@@ -43,6 +43,7 @@ Of integers; divisions are those of numbers that are not negative. Beside them t
     input I AXIS     the extent of input I along an axis
     value I          the number in input I, an integer tensor of rank 0
     capacity         the positions that caches have room for
+    processors       the multiprocessors of the device
 """
 
 
@@ -148,9 +149,14 @@ class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     counts: tuple[int, ...] = ()
 
     def evaluated(
-        self, shapes: Sequence[Sequence[int]], values: Mapping[int, int], capacity: int = 0
+        self,
+        shapes: Sequence[Sequence[int]],
+        values: Mapping[int, int],
+        capacity: int = 0,
+        processors: int = 1,
     ) -> list[int]:
         """`sizes` for inputs of these shapes, whose scalars among them have these values."""
+        of_device = {"capacity": capacity, "processors": processors}
         known: list[int] = []
         for op, *operands in self.sizes:
             if op == "const":
@@ -159,8 +165,8 @@ class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 known.append(shapes[operands[0]][operands[1]])
             elif op == "value":
                 known.append(values[operands[0]])
-            elif op == "capacity":
-                known.append(capacity)
+            elif op in of_device:
+                known.append(of_device[op])
             else:
                 known.append(OPERATIONS[op](*(known[index] for index in operands)))
         return known

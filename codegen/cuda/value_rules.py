@@ -95,5 +95,6 @@ VALUE_RULES: dict[str, Callable[[PlanValues, Any], Known]] = {
     "tile.number": _number,
     "tile.made": PlanValues.made,
     "tile.cache": _cache,
+    "tile.processors": lambda values, op: values.table.leaf("processors"),
     "tile.capacity": lambda values, op: values.table.leaf("capacity"),
 }

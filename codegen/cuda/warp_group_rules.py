@@ -18,7 +18,7 @@ from ...dialects.regions import walk
 from ...dialects.tile.dialect import BANK_ROW, element_bytes, tensor_of
 from ...dialects.tile.schedule import CONSUMER_REGISTERS, PRODUCER_REGISTERS
 from .barrier_text import RING_BEGIN, declare_rings, ring
-from .block_rules import PLACES, Rule, tile_loop
+from .block_rules import Rule, tile_loop
 from .copy_rules import declare_stage_tile, origins
 from .kernel_text import KernelText
 from .operand_rules import walk_block
@@ -45,12 +45,12 @@ def loop(text: KernelText, op: Any, rules: dict[str, Rule]) -> None:
     consumers store results, which have shared memory of their own.
     """
     out, operations = text.out, list(op.body.operations)
-    [ring] = [each for each in operations if each.operation.name == "tile.pipeline"]
-    places = [each for each in operations if each.operation.name in PLACES]
+    names = [each.operation.name for each in operations]
+    ring = operations[names.index("tile.pipeline")]
     with _producer(text, ring):
         out.line(RING_STATE)
         with tile_loop(text, op):
-            for each in places:
+            for each in operations[: names.index("tile.zeros")]:
                 rules[each.operation.name](text, each)
             _produce(text, ring)
     out.line(RING_STATE)

@@ -11,8 +11,7 @@ from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
 from .attention_groups import placed_bytes, unfit_for_groups
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
-from .default_schedule import MULTIPROCESSORS
-from .hardware import Machine, machine
+from .hardware import MULTIPROCESSORS, Machine, machine
 from .problem import INSTRUCTION_OF, SCALE_ELEMENTS
 from .warp_memory import ROW_PAD, SWIZZLE_ATOM
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from ..errors import UnsupportedError
 from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS
+from .default_loops import raster_of, shared_evenly
 from .dialect import BANK_ROW
 from .fragments import INSTRUCTIONS
-from .hardware import Machine, is_native, machine
+from .hardware import MULTIPROCESSORS, Machine, is_native, machine
 from .problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem, checked, chunk_of
 from .schedule import STREAMING_BLOCKS, Schedule, illegal
 
@@ -18,11 +19,6 @@ MOST_STREAMED = 8
 NEARLY_FULL = 0.75
 MOST_STRIPS, MOST_SPLITS = 4, 16
 PACKET_REGISTERS = 32
-
-MULTIPROCESSORS = {
-    "sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90a": 132, "sm_100a": 148, "sm_120a": 170,
-}  # fmt: skip
-"""Of the usual product with each machine; how many blocks it takes to fill it."""
 
 
 def default_schedule(
@@ -43,9 +39,10 @@ def default_schedule(
     for candidate in (*tensor, *grouped, *streams, *_preferred(problem, name)):
         fitted = _fitted(problem, candidate)
         splits = fitted.splits if fitted.streams else _splits(problem, fitted, device)
-        fitted = replace(fitted, splits=splits)
+        fitted = replace(fitted, splits=splits, raster=raster_of(problem, fitted, device))
         if not any(illegal(problem, fitted, device)):
-            return fitted
+            even = shared_evenly(problem, fitted, device)
+            return next((each for each in even if not any(illegal(problem, each, device))), fitted)
     raise UnsupportedError(
         "schedule-none",
         f"no schedule for {problem}",

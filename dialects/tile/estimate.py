@@ -11,24 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from .default_schedule import MULTIPROCESSORS
 from .fragments import INSTRUCTIONS
-from .hardware import Machine, is_native
+from .hardware import BANDWIDTH, HALVES, MULTIPROCESSORS, Machine, is_native
 from .register_model import Resources
 
 ESTIMATE = "estimated_s"
-BANDWIDTH = {
-    "sm_80": 2.0e12, "sm_86": 0.7e12, "sm_89": 1.0e12, "sm_90a": 3.35e12, "sm_100a": 8.0e12,
-    "sm_120a": 1.8e12,
-}  # fmt: skip
-"""Bytes a second of DRAM."""
-HALVES = {
-    "sm_80": 312e12, "sm_86": 150e12, "sm_89": 165e12, "sm_90a": 990e12, "sm_100a": 2250e12,
-    "sm_120a": 210e12,
-}  # fmt: skip
-"""Operations a second on halves with fp32 sums, likewise; on bytes it is twice as many."""
 OF_SINGLE_WARPS = 0.5
-"""Of that rate, about, where groups of warps multiply faster (spec cuda.md §4.1)."""
+"""Of the rate on halves, about, where groups of warps multiply faster (spec cuda.md §4.1)."""
 ALU, DECODE_SLOTS = 64 * 1.5e9, 2.0
 """Integer operations of a multiprocessor a second, and those that decode a weight, about."""
 GROUPED = "wgmma.f16"

@@ -64,6 +64,24 @@ _MACHINES: dict[str, Machine] = {
     )
 }
 MACHINES = tuple(_MACHINES)
+MULTIPROCESSORS = {
+    "sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90a": 132, "sm_100a": 148, "sm_120a": 170,
+}  # fmt: skip
+"""Of the usual product with each machine; how many blocks it takes to fill it."""
+BANDWIDTH = {
+    "sm_80": 2.0e12, "sm_86": 0.7e12, "sm_89": 1.0e12, "sm_90a": 3.35e12, "sm_100a": 8.0e12,
+    "sm_120a": 1.8e12,
+}  # fmt: skip
+"""Bytes a second of DRAM."""
+HALVES = {
+    "sm_80": 312e12, "sm_86": 150e12, "sm_89": 165e12, "sm_90a": 990e12, "sm_100a": 2250e12,
+    "sm_120a": 210e12,
+}  # fmt: skip
+"""Operations a second on halves with fp32 sums, likewise; on bytes it is twice as many."""
+CACHE = {
+    "sm_80": 40e6, "sm_86": 6e6, "sm_89": 72e6, "sm_90a": 50e6, "sm_100a": 126e6, "sm_120a": 96e6,
+}  # fmt: skip
+"""Bytes of the L2 cache."""
 
 
 class Support(Enum):

@@ -138,6 +138,12 @@ class CacheOp(Tile.Operation, name="cache"):
     value: Result[Any]
 
 
+class ProcessorsOp(Tile.Operation, name="processors", traits=[ext.Pure]):
+    """How many multiprocessors the device has."""
+
+    value: Result[Any]
+
+
 class CapacityOp(Tile.Operation, name="capacity", traits=[ext.Pure]):
     """How many positions caches have room for; the caller decides."""
 

@@ -12,8 +12,8 @@ from .block_work import LEAST_STEPS, SHARED_TILES
 from .control import shared_copies
 from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
-from .default_schedule import MULTIPROCESSORS
 from .dialect import BANK_ROW, element_bytes, shared_size, tensor_of
+from .hardware import MULTIPROCESSORS
 from .schedule import TENSOR_ALIGNMENT, Schedule, barrier_bytes
 from .tensor_memory import placed_operands
 

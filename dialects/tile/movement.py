@@ -78,11 +78,15 @@ class ReadOp(Tile.Operation, name="read"):
 
 
 class StoreOp(Tile.Operation, name="store"):
-    """target[offsets[0] + j, offsets[1] + i] = fragment[i, j] where that is inside."""
+    """
+    target[offsets[0] + j, offsets[1] + i] = fragment[i, j] where that is inside, and from channel
+    `first` on: those before it another tile has made, as sums of other shares of K.
+    """
 
     fragment: Operand[Any]
     target: Operand[Any]
     offsets: Sequence[Operand[Any]]
+    first: Optional[Operand[Any]] = None
 
 
 def _same_element(op: Any, source: ir.Type, tile: ir.Type) -> bool:

@@ -356,8 +356,10 @@ def _read(block: _Block, op: Any) -> Array:
 def _store(block: _Block, op: Any) -> None:
     target = block.get(op.target)
     row, column = (block.get(each) for each in op.offsets)
-    part = target[row : row + block.schedule.tokens, column : column + block.schedule.channels]
-    part[:] = block.get(op.fragment).T[: part.shape[0], : part.shape[1]]
+    skipped = 0 if op.first is None else max(0, block.get(op.first) - column)
+    channels = slice(column + skipped, column + block.schedule.channels)
+    part = target[row : row + block.schedule.tokens, channels]
+    part[:] = block.get(op.fragment).T[: part.shape[0], skipped : skipped + part.shape[1]]
 
 
 def _cast(block: _Block, op: Any) -> Array:

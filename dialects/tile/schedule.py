@@ -33,7 +33,7 @@ STREAMING_BLOCKS = 2
 TENSOR_ALIGNMENT = 1024
 PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
 RESULT_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
-OTHER_REGISTERS = 48
+OTHER_REGISTERS, LOOP_REGISTERS = 48, 8
 DECODED_AHEAD = 8
 ZERO_POINT_REGISTERS = 12
 
@@ -257,7 +257,7 @@ def registers(problem: LinearProblem, schedule: Schedule) -> int:
     Fitted to what ptxas 13.0 needs for default schedules of all formats.
     """
     accumulators, program = 4 * schedule.strips * schedule.columns, problem.program
-    total = accumulators + OTHER_REGISTERS
+    total = accumulators + OTHER_REGISTERS + LOOP_REGISTERS * (schedule.persistent > 0)
     if problem.group is not None and not problem.blocks:
         total += accumulators * (1 + problem.format.splits_signs)
     of_strip = min(program.registers, DECODED_AHEAD) + problem.format.bits

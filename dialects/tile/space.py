@@ -13,8 +13,9 @@ from functools import partial
 from math import ceil
 
 from ..knobs import Space, Value
+from .block_work import LEAST_STEPS, SHARED_TILES
 from .estimate import ESTIMATE, Estimate, Work, estimated
-from .hardware import Machine, is_native, machine
+from .hardware import MULTIPROCESSORS, Machine, is_native, machine
 from .problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem
 from .register_model import Resources, predicted
 from .register_terms import linear_terms
@@ -32,6 +33,9 @@ VALUES: dict[str, tuple[Value, ...]] = {
     "warps_k": (1, 2, 4, 8),
     "stages": (1, 2, 3, 4, 5, 6, 8),
     "splits": (1, 2, 3, 4, 6, 8, 12, 16),
+    "swizzle": (8,),
+    "raster": (0, 4, 8, 16),
+    "persistent": (0, 1, 2),
 }
 
 
@@ -76,18 +80,24 @@ def estimate(
     inputs = problem.tokens * problem.k * problem.operand.bits / 8
     results = problem.tokens * problem.n * 2
     partials = 2 * 4 * s.splits * problem.tokens * problem.n * (s.splits > 1)
+    blocks, steps = columns * strips * s.splits, ceil(problem.stored_k / s.depth / s.splits)
+    if s.stream_k:  # as many as run at once, each with its share of all steps
+        total, running = blocks * steps, s.persistent * MULTIPROCESSORS[device.name]
+        blocks = min(running, ceil(total / LEAST_STEPS))
+        steps = ceil(total / blocks)
+        partials = 2 * 4 * SHARED_TILES * blocks * s.channels * s.padded_tokens
     work = Work(
         instruction=s.instruction,
         threads=s.threads,
         resources=measured or predicted(linear_terms(problem, s, device)),
         shared=shared_bytes(problem, s),
-        blocks=columns * strips * s.splits,
+        blocks=blocks,
         dram=weights + inputs + results,
         l2=weights * columns + inputs * strips + results + partials,
         staged=2 * (inputs * strips + weights * columns * (not s.streams)),
         decoded=1 + columns * float(problem.n * problem.stored_k) * bool(problem.program.steps),
         products=columns * s.padded_tokens * strips * s.channels * float(problem.stored_k),
-        steps=ceil(problem.stored_k / s.depth / s.splits),
+        steps=steps,
         stages=s.stages,
     )
     return estimated(work, device)

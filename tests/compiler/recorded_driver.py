@@ -65,6 +65,9 @@ class RecordedDriver:
     def capability(self) -> tuple[int, int]:
         return self._capability
 
+    def processors(self) -> int:
+        return 2
+
     def name(self) -> str:
         return "a recorded GPU"
 

@@ -14,6 +14,8 @@ from ..plan import LaunchStep
 from .launch import ALIGNMENT, EmulatedModule, Mode, tensor_map
 
 POISON = 0xFF
+PROCESSORS = 3
+"""So few that persistent blocks have several tiles, also of small models."""
 
 
 class EmulatedDevice:
@@ -52,6 +54,9 @@ class EmulatedDevice:
 
     def fresh(self, memory: np.ndarray, size: int) -> None:
         memory[:size] = POISON
+
+    def processors(self) -> int:
+        return PROCESSORS
 
     def gpus(self, memory: np.ndarray) -> tuple[int, int]:
         """It is none, and all memory is its own."""

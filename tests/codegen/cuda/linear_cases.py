@@ -116,7 +116,9 @@ def case(
         "x": device_array(x),
         "table": np.array(problem.program.table, np.uint32),
         "y": np.zeros((tokens, problem.n), DTYPES[result]),
-        "workspace": np.full(max(1, launch.workspace_words(tokens, processors)), 0x7FC00000, np.uint32),
+        "workspace": np.full(
+            max(1, launch.workspace_words(tokens, processors)), 0x7FC00000, np.uint32
+        ),
         "arrivals": np.zeros(max(1, launch.arrival_words(tokens)), np.uint32),
     }
     return Case(given, parts, wanted, bound)
