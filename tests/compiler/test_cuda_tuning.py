@@ -45,6 +45,11 @@ def test_a_candidate_is_refused_or_built_checked_and_judged():
     assert kernel.run().seconds > 0
     assert kernel.check() == ""
 
+    looped = replace(OTHER, channels=16, persistent=2, stream_k=True, raster=1)
+    sharing = backend.load(TASK, backend.build(TASK, values_of(looped)))
+    assert sharing.run().seconds > 0
+    assert sharing.check() == ""
+
     wrong = Mock()
     wrong.call.return_value = [np.zeros((8, 64), np.float32)]
     with patch.object(cuda_backend, "start", lambda *_: wrong):

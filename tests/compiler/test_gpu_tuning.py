@@ -186,6 +186,7 @@ def test_a_gpu_tells_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=1,
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=2,
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT=3,
     )
 
     def api(status: int) -> SimpleNamespace:
@@ -196,5 +197,6 @@ def test_a_gpu_tells_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(driver_api, "import_module", lambda name: api(0))
     assert find_gpu() == Gpu("A Name", bytes(range(16)).hex(), 99)
+    assert driver_api.DriverApi().processors() == 9
     monkeypatch.setattr(driver_api, "import_module", lambda name: api(100))
     assert find_gpu() is None

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from qcc.codegen.cuda.plan import LaunchStep
+from qcc.codegen.cuda.read_plan import read_function
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.dialects.errors import UnsupportedError
@@ -12,7 +14,7 @@ from qcc.dialects.tile.default_schedule import default_schedule
 from qcc.dialects.tile.hardware import machine
 from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.problem import LinearProblem
-from qcc.dialects.tile.schedule import illegal
+from qcc.dialects.tile.schedule import Schedule, illegal
 from qcc.passes.schedule_linear import LinearScheduling, schedule_linear
 
 LAYERS = """
@@ -176,6 +178,30 @@ def test_a_grid_is_what_the_kernel_counts_on(target: str) -> None:
             sizes = (each.owner.attributes["value"] for each in list(op.operation.operands)[:3])
             grid = tuple(ir.IntegerAttr(size).value for size in sizes)
             assert grid == Launch.of(kernel).grid(300)
+
+
+@pytest.mark.parametrize("stream_k", [False, True])
+def test_persistent_blocks_are_as_many_as_the_device_runs(stream_k: bool) -> None:
+    """A number that the plan asks the device for, and no more than there is work for."""
+    chosen = Schedule("mma.m16n8k16.f16", 16, 8, 64, 1, 1, 1, 2, persistent=2, stream_k=stream_k)
+    text = LAYERS.replace("W", "int4<group=64>").replace("x128xf", "x512xf")
+    text = text.replace("3x2x", "?x2x")
+    options = LinearScheduling("sm_80", choose=lambda problem, target: chosen)
+    with make_context():
+        module = ir.Module.parse(text.replace("SEGMENTS", SEGMENTS))
+        schedule_linear(options)(module.operation, None)
+        [kernel] = [op for op in walk(module) if op.operation.name == "tile.kernel"]
+        launch, function = Launch.of(kernel), read_function(module, "main", {})
+    for rows, processors in ((1, 3), (9, 3), (9, 100)):
+        sizes = function.evaluated([(rows, 2, 512)], {}, processors=processors)
+        for step in function.steps:
+            assert isinstance(step, LaunchStep)
+            assert tuple(sizes[size] for size in step.grid) == launch.grid(2 * rows, processors)
+            scratch, counters = step.arguments[-3:-1]
+            words = launch.workspace_words(2 * rows, processors)
+            assert sizes[function.buffers[scratch.index].bytes] == 4 * words
+            assert sizes[counters.index] == 4 * launch.arrival_words(2 * rows)
+            assert (words > 0) == stream_k
 
 
 def test_shares_of_tensor_memory_are_not_empty() -> None:

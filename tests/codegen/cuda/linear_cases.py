@@ -185,11 +185,11 @@ def check(built_: Built, spelling: str, tokens_: tuple[int, ...] = TOKENS) -> No
             np.testing.assert_array_equal(result, first)
 
 
-def fails(faulty: Built, launch: Launch, given: Case) -> bool:
+def fails(faulty: Built, launch: Launch, given: Case, processors: int | None = None) -> bool:
     """Whether some mode of the emulator finds a fault, or a wrong result."""
     for mode in ALL_MODES:
         try:
-            result = launched(faulty, launch, given, mode).astype(np.float64)
+            result = launched(faulty, launch, given, mode, processors).astype(np.float64)
         except KernelViolation:
             return True
         if not (np.abs(result - given.wanted) <= given.bound).all():

@@ -63,6 +63,8 @@ def test_verifiers_refuse(context: None, old: str, new: str, message: str) -> No
 BLOCKS = {"channels": 64, "tokens": 8, "depth": 128, "warps_k": 2, "stages": 2, "streams": False}
 GROUPS = {"instruction": "wgmma.f16", "channels": 64, "tokens": 16, "depth": 64, "warps_n": 4,
           "warps_k": 1, "stages": 2, "streams": False}  # fmt: skip
+LOOPS = {**BLOCKS, "tokens": 8, "channels": 16, "persistent": 2, "raster": 1}
+SHARED = {**GROUPS, "tokens": 8, "persistent": 1, "stream_k": True}
 
 
 @pytest.mark.parametrize(
@@ -72,13 +74,14 @@ GROUPS = {"instruction": "wgmma.f16", "channels": 64, "tokens": 16, "depth": 64,
         ("int3", "i8", 2, BLOCKS), ("nvfp4<two_level=true>", "f16", 3, {}),
         ("int8<group=32>", "i8", 1, {}), ("uint4", "f16", 1, BLOCKS),
         ("int4<group=40>", "f16", 2, {}), ("int4<group=40>", "f16", 1, BLOCKS),
-        ("int4<group=32>", "f16", 2, GROUPS),
+        ("int4<group=32>", "f16", 2, GROUPS), ("int4<group=32>", "f16", 1, LOOPS),
+        ("dint4", "bf16", 1, {**LOOPS, "stream_k": True}), ("int4<group=32>", "f16", 1, SHARED),
     ],
 )  # fmt: skip
 def test_meaning_is_a_linear_layer(
     context: None, weight: str, activation: str, splits: int, fields: dict[str, Any]
 ) -> None:
-    n = 72 if fields is GROUPS else 37
+    n = 72 if "instruction" in fields else 37
     problem = LinearProblem(n, 544, 5, weight, activation, "f32", "f32")
     module, launch = kernel_of(problem, **fields, splits=splits)
     rng, fmt = np.random.default_rng(5), problem.format
@@ -95,7 +98,7 @@ def test_meaning_is_a_linear_layer(
         "arrivals": np.empty(0),
         "tokens": 5,
     }
-    run_kernel(module.body.operations[0], given, launch.grid(5))
+    run_kernel(module.body.operations[0], given, launch.grid(5, 3))
     wide = x.astype(np.float64)
     if activation == "i8":
         wide = wide * np.linspace(1, 2, 5, dtype=np.float32)[:, None]
@@ -103,3 +106,22 @@ def test_meaning_is_a_linear_layer(
     wanted = wide @ decoded.T + given["bias"]
     magnitude = np.abs(wide) @ np.abs(decoded).T + given["bias"]
     assert (np.abs(given["y"] - wanted) <= 2.0**-20 * magnitude).all()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("persistent = 2", "persistent = 0", "1 loops over tiles in a kernel of 0 persistent"),
+        ("swizzle = 8", "swizzle = 4", "2 rows of ldmatrix meet in a bank"),
+        ("raster = 1", "raster = -1", "a raster of -1"),
+    ],
+)
+def test_loops_and_orders_are_those_of_the_schedule(
+    context: None, old: str, new: str, message: str
+) -> None:
+    module, _ = kernel_of(LinearProblem(100, 192, 9, "int4<group=32>"), **LOOPS)
+    assert module.operation.verify()
+    text = str(module)
+    assert old in text
+    with pytest.raises(MLIRError, match=message):
+        ir.Module.parse(text.replace(old, new))
