@@ -8,7 +8,7 @@ from typing import Any
 
 from ...dialects.tile.control import UNBOUNDED
 from .kernel_text import KernelText
-from .printer import linear
+from .printer import divided, linear
 
 Rule = Callable[[KernelText, Any], None]
 
@@ -34,10 +34,11 @@ def block_tiles(text: KernelText, op: Any) -> None:
         names = "blockIdx.x", "tiles", "gridDim.x"
     else:
         out.comment("This block's share of the steps of all tiles, one tile after the other")
-        out.line(f"const Shares shares = {{{linear((steps, 's64(tiles)'))}, gridDim.x}};")
-        out.line("const s64 begin = shares.first(blockIdx.x);")
-        out.line("const s64 end = shares.first(blockIdx.x + 1);")
-        names = f"int(begin / {steps})", f"int((end + {steps - 1}) / {steps})", "1"
+        out.line(f"const int units = {linear((steps, 'tiles'))}, blocks = gridDim.x;")
+        out.line("const Shares shares = {units / blocks, units % blocks};")
+        out.line("const int begin = shares.first(blockIdx.x), end = shares.first(blockIdx.x + 1);")
+        last = f"(end + {steps - 1}) / {steps}" if steps > 1 else "end"
+        names = divided("begin", steps), last, "1"
     text.names.update(zip((op.first, op.last, op.stride), names, strict=True))
 
 
@@ -86,10 +87,10 @@ def block_range(text: KernelText, op: Any) -> None:
     text.names[op.first], text.names[op.last] = "first", "last"
     if s.stream_k:
         out.comment(f"Of the tile's {steps} steps of {step} columns those of this block's share")
-        out.line(f"const s64 first_unit = {linear((steps, 's64(tile)'))};")
-        out.line(f"const int first = begin > first_unit ? {step} * int(begin - first_unit) : 0;")
-        whole = f"end < first_unit + {steps}"
-        out.line(f"const int last = {whole} ? {step} * int(end - first_unit) : {extent};")
+        out.line(f"const int first_unit = {linear((steps, 'tile'))};")
+        out.line(f"const int first = begin > first_unit ? {step} * (begin - first_unit) : 0;")
+        cut = f"end < first_unit + {steps}"
+        out.line(f"const int last = {cut} ? {step} * (end - first_unit) : {extent};")
     elif s.splits == 1:
         out.line(f"constexpr int first = 0, last = {extent};")
     else:

@@ -119,7 +119,7 @@ def _add_blocks(text: KernelText, name: str, kind: str) -> None:
         "Where blocks share the steps of the tile, the last to come adds their sums in order"
     )
     out.line("const int from = shares.block_of(first_unit);")
-    out.line(f"const int to = shares.block_of(first_unit + {text.steps - 1});")
+    out.line(f"const int to = shares.block_of({linear('first_unit', text.steps - 1)});")
     with out.block("if (from != to)"):
         out.comment("A block's second place is for its last tile, of which it has the first steps")
         out.line("const int block = blockIdx.x;")

@@ -9,6 +9,8 @@ left operand, and multiply them by the activations in shared memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from typing import Any
 

@@ -3,8 +3,8 @@ Which tiles of a result, and which steps of K, each block of a grid makes.
 
     a block for each tile     block (x, y, z): tile y * columns + x, share z of K
     persistent                block b of B: tiles b, b + B, b + 2 B …, all of K
-    stream-K                  block b of B: units floor(b * U / B) … before floor((b + 1) * U / B)
-                              of the U = tiles * steps; unit u is step u mod steps of tile u / steps
+    stream-K                  block b of B: its share of the tiles * steps units, as even as can be;
+                              unit u is step u mod steps of tile u / steps
 
 Of stream-K a block has at most two tiles that it shares with others, the first and the last of its
 own: they have `SHARED_TILES` places for sums in the workspace. The block that is the last to arrive
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .schedule import Schedule
 
 SHARED_TILES = 2
+MOST_RESULTS = (1 << 31) - 1
+"""Elements of a result; blocks count units in as many bits."""
 LEAST_STEPS = 4
 """Steps of K for which another block is worth its start."""
 VECTOR = 16
@@ -50,16 +52,27 @@ class Units:
         The first unit of a block; that of block `blocks` is the end.
 
         >>> [Units(10, 4).first(block) for block in range(5)]
-        [0, 2, 5, 7, 10]
+        [0, 3, 6, 8, 10]
         """
-        return block * self.units // self.blocks
+        each, longer = divmod(self.units, self.blocks)
+        return block * each + min(block, longer)
 
     def block_of(self, unit: int) -> int:
         """
         >>> [Units(10, 4).block_of(unit) for unit in range(10)]
-        [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+        [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
         """
-        return ((unit + 1) * self.blocks - 1) // self.units
+        each, longer = divmod(self.units, self.blocks)
+        of_longer = longer * (each + 1)
+        if unit < of_longer:
+            return unit // (each + 1)
+        return longer + (unit - of_longer) // each
+
+
+def most_units(n: int, steps: int, schedule: Schedule) -> int:
+    """As many units as there are for results of `n` channels with the most elements."""
+    tiles_of_tokens = MOST_RESULTS // (n * schedule.tokens) + 1
+    return steps * -(-n // schedule.channels) * tiles_of_tokens
 
 
 def tile_place(tile: int, columns: int, strips: int, raster: int) -> tuple[int, int]:

@@ -45,9 +45,10 @@ def shared_evenly(
     rate = HALVES[device.name] * 16 / s.record.operand_bits
     exchange = EXCHANGES * 2 * rate / (L2_RATE * BANDWIDTH[device.name] * problem.k)
     if waves > 1 and waves + exchange < (1 - WORTH) * ceil(waves):
-        for persistent in (1,) if s.groups else (2, 1):
-            for stages in range(s.stages, LEAST_STAGES - 1, -1):
-                yield replace(s, persistent=persistent, stream_k=True, stages=stages)
+        for stages in range(s.stages, LEAST_STAGES - 1, -1):
+            # More warps have fewer sums each, where the loop's own numbers would be too many.
+            for warps_m in (s.warps_m,) if s.groups else (s.warps_m, 2 * s.warps_m):
+                yield replace(s, persistent=1, stream_k=True, stages=stages, warps_m=warps_m)
 
 
 def raster_of(problem: LinearProblem, schedule: Schedule, device: Machine) -> int:

@@ -13,7 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 
 from ..bindings import ir
 from ..formats.packets import LANES, PACKET_COLUMNS, PACKET_ROWS
-from .block_work import unfit_loops, unfit_orders
+from .block_work import MOST_RESULTS, most_units, unfit_loops, unfit_orders
 from .decode_program import TABLE_STRIDE
 from .dialect import BANK_ROW, BARRIER_BYTES
 from .fragments import INSTRUCTIONS, Instruction
@@ -33,7 +33,7 @@ STREAMING_BLOCKS = 2
 TENSOR_ALIGNMENT = 1024
 PAD_BYTES = 16  # between rows of the epilogue's tile, so that they begin in other banks
 RESULT_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
-OTHER_REGISTERS, LOOP_REGISTERS = 48, 8
+OTHER_REGISTERS, LOOP_REGISTERS = 48, 24
 DECODED_AHEAD = 8
 ZERO_POINT_REGISTERS = 12
 
@@ -282,6 +282,9 @@ def illegal(problem: LinearProblem, schedule: Schedule, device: Machine) -> Iter
     yield from _uneven(schedule)
     yield from unfit_orders(schedule)
     yield from unfit_loops(schedule, shared_bytes(problem, schedule), device)
+    steps = -(-problem.stored_k // schedule.depth)
+    if schedule.stream_k and most_units(problem.n, steps, schedule) > MOST_RESULTS:
+        yield f"blocks do not count the {steps} steps of so many tiles"
     threads = max(schedule.threads, 1)
     blocks = STREAMING_BLOCKS if schedule.streams else max(1, schedule.persistent)
     most = min(MOST_REGISTERS, device.registers_per_processor // (blocks * threads))

@@ -16,13 +16,16 @@ QCC_DEVICE TilePlace tile_place(int tile, int columns, int strips, int together)
   return {first + within % width, within / width};
 }
 
-// Units of work in shares of whole ones, as even as can be: a block has those from its first one to
-// before the first one of the next block. Blocks are at most as many as units.
+// Units of work in shares that differ by one at most: a block has those from its first one to before
+// the first one of the next block. Each has `each`, the first `longer` blocks one more.
 struct Shares {
-  s64 units, blocks;
+  int each, longer;
 
-  QCC_DEVICE s64 first(s64 block) const { return block * units / blocks; }
-  QCC_DEVICE int block_of(s64 unit) const { return int(((unit + 1) * blocks - 1) / units); }
+  QCC_DEVICE int first(int block) const { return block * each + minimum(block, longer); }
+  QCC_DEVICE int block_of(int unit) const {
+    const int of_longer = longer * (each + 1);
+    return unit < of_longer ? unit / (each + 1) : longer + (unit - of_longer) / each;
+  }
 };
 
 }  // namespace qcc

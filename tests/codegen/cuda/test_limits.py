@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qcc.codegen.cuda.check_counts import check_counts
+from qcc.codegen.cuda.emulator.device import EmulatedDevice
+from qcc.codegen.cuda.emulator.launch import Mode
 from qcc.codegen.cuda.execution import Execution
 from qcc.codegen.cuda.limits import MOST_ELEMENTS, check_grid
 from qcc.codegen.cuda.read_plan import read_function
@@ -51,7 +53,7 @@ def test_sizes_of_a_call() -> None:
         module = ir.Module.parse(OPEN)
         check_counts(module.operation)
         function = read_function(module, "main", {})
-    execution = Execution(function, device=None, stored={})  # pyright: ignore[reportArgumentType]
+    execution = Execution(function, EmulatedDevice({}, Mode()), stored={})
     execution.situation([(MOST_ELEMENTS, 1)], {})
     with pytest.raises(UnsupportedError, match="with inputs of these sizes, a tensor has"):
         execution.situation([(1 << 16, 1 << 16)], {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from qcc.codegen.cuda.emulator.device import EmulatedDevice
+from qcc.codegen.cuda.emulator.launch import Mode
 from qcc.codegen.cuda.execution import Execution
 from qcc.codegen.cuda.plan import CopyStep, Function, LaunchStep, Plan
 from qcc.codegen.cuda.read_plan import read_function
@@ -174,7 +176,7 @@ def test_grids_that_no_gpu_has_are_refused():
     """As soon as the sizes are known: by the program, or by a call."""
     end = "return %y : tensor<?x8xf32>"
     body = launch("%x", "%y").replace("(%n, %c1, %c1,", "(%c1, %n, %c1,")
-    execution = Execution(read(body + end), device=None, stored={})  # pyright: ignore[reportArgumentType]
+    execution = Execution(read(body + end), EmulatedDevice({}, Mode()), stored={})
     execution.situation([(65535, 8)], {})
     with pytest.raises(UnsupportedError, match="65536 blocks along y"):
         execution.situation([(65536, 8)], {})
