@@ -45,7 +45,7 @@ def linear_terms(problem: LinearProblem, schedule: Schedule, device: Machine) ->
         counts["packets"] = s.stages * s.strips * p.format.bits
         return Terms("linear, streams", counts, most_registers(device, s.threads, STREAMING_BLOCKS))
     counts["codes"] = s.strips * p.format.bits
-    return Terms("linear", counts, most_registers(device, s.threads))
+    return Terms("linear", counts, most_registers(device, s.threads, max(1, s.persistent)))
 
 
 def conv_terms(problem: ConvProblem, schedule: ConvSchedule, device: Machine) -> Terms:
