@@ -326,11 +326,17 @@ def raised(value: Val, power: int) -> Val:
     return value * float(2.0**power) if power else value
 
 
+SMALL_SCALES = {
+    "e4m3": Minifloat(8, 4, 3, 7),
+    "e4m3max480": Minifloat(8, 4, 3, 7),
+    "e5m2": Minifloat(8, 5, 2, 15),
+}
+"""Scale bytes that are minifloats, by kind."""
+
+
 def decode_scale(stored: Val, kind: str) -> Val:
     """One stored scale byte (as i32) → fp32."""
     if kind == "e8m0":
         # The code 0 stands for 2^-127, which is a subnormal number.
         return reinterpret(maximum(stored << 23, constant(0x00400000, stored.type)), f32())
-    e4m3 = Minifloat(8, 4, 3, 7)
-    forms = {"e4m3": e4m3, "e4m3max480": e4m3, "e5m2": Minifloat(8, 5, 2, 15)}
-    return decode_minifloat(stored, forms[kind])
+    return decode_minifloat(stored, SMALL_SCALES[kind])

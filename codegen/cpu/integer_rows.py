@@ -47,7 +47,9 @@ class IntegerRows:
     An integer is `digits` signed bytes, the most significant first. Those of a row and a place
     follow each other, and then zeros, up to a pitch that keeps neighbours in different places of
     the cache: i8 [m, digits, pitch]; scales are f32 [m, blocks], sums i32 [m, segments, digits].
-    Sums are multiplied by `factor`.
+    Sums are multiplied by `factor`. With `whole_sums` there is one a segment, of the integers
+    themselves: their products, of all digits, add up to 32 bits. Integers of several digits are at
+    most `largest`.
     """
 
     k: int
@@ -55,6 +57,12 @@ class IntegerRows:
     segment: int
     digits: int = 1
     factor: int = 1
+    whole_sums: bool = False
+    largest: int = 0
+
+    @property
+    def sums_of_segment(self) -> int:
+        return 1 if self.whole_sums else self.digits
 
     @property
     def pitch(self) -> int:
@@ -71,12 +79,13 @@ class IntegerRows:
     @property
     def widths(self) -> tuple[int, int, int]:
         """Words of 32 bits that codes, scales and sums take in each row."""
-        return self.digits * self.pitch // 4, self.blocks, self.segments * self.digits
+        return self.digits * self.pitch // 4, self.blocks, self.segments * self.sums_of_segment
 
     @property
     def key(self) -> str:
         sizes = f"{self.k} block={self.block} segment={self.segment}"
-        return f"{sizes} digits={self.digits} factor={self.factor}"
+        digits = f"digits={self.digits} up to {self.largest} whole sums={self.whole_sums}"
+        return f"{sizes} {digits} factor={self.factor}"
 
     def clear_end(self, codes: Ptr) -> None:
         """Write zeros behind the place where a row's codes will end, and a few before it."""

@@ -9,7 +9,7 @@ once, and multiplied by the scales of both sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 
 from ...dialects.formats import Format
@@ -41,7 +41,7 @@ from .panel_streams import streams
 ROW_ARGUMENTS = 3
 LARGEST_SUM = 2**31 - 1
 CHAINS = 4
-SHORT_CHAINS = 2
+SHORT_CHAINS, SHORTEST = 2, 16
 # Codes so wide are multiplied in less time than they are read.
 WHOLE_BYTES = 8
 # From this number of products of each byte of weights on, computing takes about as long as reading.
@@ -61,6 +61,13 @@ def factor_of_sums(fmt: Format, elements: IntegerElements) -> int:
     """What x's sums are multiplied by: where zero points need them, they are used in two ways."""
     apart = fmt.zero_point is not None and elements.ordinary is None
     return -elements.offset if elements.offset and not apart else 1
+
+
+def reach_of(fmt: Format, elements: IntegerElements) -> int | None:
+    """The largest integer of a weight, None where that depends on zero points."""
+    if fmt.zero_point is not None and elements.ordinary is None:
+        return None
+    return max(elements.offset, elements.largest - elements.offset)
 
 
 class IntegerSums:
@@ -146,28 +153,37 @@ class IntegerSums:
         self, ms: list[Val], initial: list[Val], of_segment: OfSegment, in_floats: OfSegment | None
     ) -> list[Val]:
         """The totals, each of a row of `ms`."""
+        if self._rows.digits > 1:
+            of_block = partial(self._block, ms, of_segment)
+            apart = in_floats and partial(self._block_in_floats, in_floats)
+            return self._each_span(self._rows.block, ms, initial, of_block, apart)
         if not self._scaled_once:
-            return self._each_segment(ms, initial, of_segment, in_floats)
+            return self._each_span(self._rows.segment, ms, initial, of_segment, in_floats)
         zeros = [constant(0, wide(f32()))] * len(ms)
-        totals = self._each_segment(ms, zeros, of_segment, in_floats)
+        totals = self._each_span(self._rows.segment, ms, zeros, of_segment, in_floats)
         return [
             fma(total, self._scale(m, size(0)), start)
             for m, total, start in zip(ms, totals, initial, strict=True)
         ]
 
-    def _each_segment(
-        self, ms: list[Val], totals: list[Val], of_segment: OfSegment, in_floats: OfSegment | None
+    def _each_span(
+        self,
+        length: int,
+        ms: list[Val],
+        totals: list[Val],
+        of_span: OfSegment,
+        in_floats: OfSegment | None,
     ) -> list[Val]:
-        length, (whole, rest) = self._rows.segment, divmod(self._w.k, self._rows.segment)
+        """Over segments or blocks, `length` values of k each."""
+        whole, rest = divmod(self._w.k, length)
 
-        def add(segment: Val, length: int, totals: Sequence[Val]) -> list[Val]:
-            start = segment * self._rows.segment
+        def add(number: Val, count: int, totals: Sequence[Val]) -> list[Val]:
             held = list(totals)
-            plain = partial(of_segment, segment, length, held)
+            plain = partial(of_span, number, count, held)
             if in_floats is None:
                 return plain()
-            apart = partial(in_floats, start, length, held)
-            split = self._all_split(list(dict.fromkeys(ms)), segment)
+            apart = partial(in_floats, number * length, count, held)
+            split = self._all_split(list(dict.fromkeys(ms)), number)
             return branch_values(split, held, plain, apart)
 
         if whole == 1:
@@ -176,10 +192,55 @@ class IntegerSums:
             totals = repeat(0, whole, carry=totals)(lambda at, *held: add(at, length, held))
         return add(size(whole), rest, totals) if rest else totals
 
-    def _all_split(self, ms: list[Val], segment: Val) -> Val:
+    @property
+    def _shares_scales(self) -> bool:
+        """Whether segments leave x's scale to their block."""
+        return self._rows.digits > 1 and self._rows.block > self._rows.segment
+
+    def _block(
+        self, ms: list[Val], of_segment: OfSegment, block: Val, length: int, totals: list[Val]
+    ) -> list[Val]:
+        """totals + the products of a block of x of several digits."""
+        if not self._shares_scales:
+            return of_segment(block, length, totals)
+        step = self._rows.segment
+        first = block * (self._rows.block // step)
+        sums = [constant(0, wide(f32()))] * len(totals)
+        for number, start in enumerate(range(0, length, step)):
+            sums = of_segment(first + number, min(step, length - start), sums)
+        # Second-level scales are the tensor's: any panel's do.
+        return [
+            self._w.raise_sum(size(0), self._elements.step, value * self._scale(m, block), total)
+            for m, value, total in zip(ms, sums, totals, strict=True)
+        ]
+
+    def _block_in_floats(
+        self, in_floats: OfSegment, start: Val, length: int, totals: list[Val]
+    ) -> list[Val]:
+        """The same by floats, segment by segment: those are inside one block of weights."""
+        step = self._rows.segment
+        whole = length // step * step
+        if whole > step:
+            totals = repeat(0, whole, step, carry=totals)(
+                lambda at, *held: in_floats(start + at, step, list(held))
+            )
+        elif whole:
+            totals = in_floats(start, step, totals)
+        if length > whole:
+            totals = in_floats(start + whole, length - whole, totals)
+        return totals
+
+    def _block_scales(self, panel: Val, start: Val) -> BlockScales:
+        """Those of the weights' block at `start`, with steps, lowered if x's are shared."""
+        block = start // self._w.block
+        if self._shares_scales:
+            return self._w.lowered_scales(panel, block)
+        return self._w.scales(panel, block, self._elements.step)
+
+    def _all_split(self, ms: list[Val], block: Val) -> Val:
         found: Val | None = None
         for m in ms:
-            split = self._scales.at(m * self._rows.blocks + segment).load().compare("ne", 0.0)
+            split = self._scales.at(m * self._rows.blocks + block).load().compare("ne", 0.0)
             found = split if found is None else found & split
         assert found is not None
         return found
@@ -188,8 +249,7 @@ class IntegerSums:
         self, panels: list[Val], segment: Val, length: int, ms: list[Val], totals: list[Val]
     ) -> list[Val]:
         start = segment * self._rows.segment
-        block = start // self._w.block
-        scales = [self._w.scales(panel, block, self._elements.step) for panel in panels]
+        scales = [self._block_scales(panel, start) for panel in panels]
         sums = self._products(panels, segment, length, ms, scales)
         places = [(of_panel, m) for of_panel in scales for m in ms]
         following = []
@@ -202,7 +262,7 @@ class IntegerSums:
         self, values: list[Val], m: Val, start: Val, scales: BlockScales, total: Val
     ) -> Val:
         """total + a segment's sums times the scales of both sides."""
-        if not self._scaled_once:
+        if not self._scaled_once and not self._shares_scales:
             factor = self._scale(m, start // self._rows.block)
             values = [value * factor for value in values]
         return scales.apply(values, total)
@@ -217,7 +277,7 @@ class IntegerSums:
         sums = looked_up_sums(found, self._w, panels, tables, (start, length))
         following = []
         for panel, value, total in zip(panels, sums, held, strict=True):
-            scales = self._w.scales(panel, start // self._w.block, self._elements.step)
+            scales = self._block_scales(panel, start)
             following.append(self._scaled([value], m, start, scales, total))
         return following
 
@@ -262,7 +322,7 @@ class IntegerSums:
         of_panel = [start for m, digit in digits for start in self._starts(m, segment, digit)]
         sums = of_panel * len(panels)
         # A sum alone would wait for each of its additions; short ones overlap with the next ones.
-        most = CHAINS if length > UNROLLED else SHORT_CHAINS
+        most = CHAINS if length > UNROLLED else SHORT_CHAINS if length > SHORTEST else 1
         chains = max(1, most // (len(ms) * len(panels)) // self._elements.operands)
         sums = [*sums, *[constant(0, wide(i32()))] * ((chains - 1) * len(sums))]
         done = 0
@@ -299,29 +359,41 @@ class IntegerSums:
         """What each operand's sum begins with: what the weights' offset adds, taken away."""
         zero = constant(0, wide(i32()))
         first = zero
-        if self._elements.offset:
+        counts = digit == self._rows.digits - 1 if self._rows.whole_sums else True
+        if self._elements.offset and counts:
             first = broadcast(self._sum_of_x(m, segment, digit), PANEL_ROWS)
             if self._rows.factor != -self._elements.offset:
                 first = first * -self._elements.offset
         return [first] + [zero] * (self._elements.operands - 1)
 
     def _sum_of_x(self, m: Val, segment: Val, digit: int) -> Val:
-        return self._sums.at((m * self._rows.segments + segment) * self._rows.digits + digit).load()
+        count = self._rows.sums_of_segment
+        return self._sums.at((m * self._rows.segments + segment) * count + digit % count).load()
 
     def _values(
         self, m: Val, segment: Val, sums: list[list[Val]], scales: BlockScales
     ) -> list[Val]:
         """A segment's sum as floats without scales; two where each sign has a scale."""
         if self._w.signs == 2:
-            above, below = (_whole([digit[j] for digit in sums]) for j in range(2))
+            above, below = (self._whole([digit[j] for digit in sums]) for j in range(2))
             return [above, -below]
         plain = [digit[0] for digit in sums]
         if scales.zero_point is None or self._elements.ordinary is not None:
-            return [_whole(plain)]
+            return [self._whole(plain)]
         zero_points = self._zero_points(scales)
         of_x = [self._sum_of_x(m, segment, place) for place in range(len(sums))]
         shifts = [zero_points * broadcast(total, PANEL_ROWS) for total in of_x]
-        return [_whole([value - shift for value, shift in zip(plain, shifts, strict=True)])]
+        return [self._whole([value - shift for value, shift in zip(plain, shifts, strict=True)])]
+
+    def _whole(self, digits: list[Val]) -> Val:
+        """The number of these digits, the most significant first, as a float."""
+        if self._rows.whole_sums:
+            return signed_to_float(reduce(lambda high, low: (high << 8) + low, digits))
+        if len(digits) == 1:
+            return signed_to_float(digits[0])
+        high, middle, low = digits
+        upper = signed_to_float((high << 8) + middle)
+        return fma(upper, constant(256, upper.type), signed_to_float(low))
 
     def _zero_points(self, scales: BlockScales) -> Val:
         """A block's zero points in steps (i32 lanes)."""
@@ -336,12 +408,3 @@ def _folded(sums: list[Val], chains: int) -> list[Val]:
     for first in range(count, len(sums), count):
         totals = [a + b for a, b in zip(totals, sums[first : first + count], strict=True)]
     return totals
-
-
-def _whole(digits: list[Val]) -> Val:
-    """The number of these digits, the most significant first, as a float."""
-    if len(digits) == 1:
-        return signed_to_float(digits[0])
-    high, middle, low = digits
-    upper = signed_to_float((high << 8) + middle)
-    return fma(upper, constant(256, upper.type), signed_to_float(low))

@@ -16,7 +16,7 @@ from .call_site import CallSite, replace_op
 from .emit import Val, minimum, select, size
 from .integer_elements import integer_elements
 from .integer_rows import IntegerRows
-from .integer_sums import factor_of_sums, sums_fit
+from .integer_sums import factor_of_sums, reach_of, sums_fit
 from .library import grain_of
 from .lookups import Lookups, launch_tables, lookups
 from .panel_linear import DIRECT_ROWS, PanelMeeting, panel_linear_launcher
@@ -86,5 +86,6 @@ def _rows(site: CallSite, weight: PanelReader) -> IntegerRows | None:
     elements = integer_elements(weight.format, weight.k)
     if elements is None or not ByteUnit(site.library, elements).fast:
         return None
-    rows = split_rows(weight, factor_of_sums(weight.format, elements))
+    factor, reach = factor_of_sums(weight.format, elements), reach_of(weight.format, elements)
+    rows = split_rows(weight, factor, reach)
     return rows if rows and sums_fit(elements, rows.segment, rows.digits) else None

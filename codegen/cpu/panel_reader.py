@@ -17,7 +17,7 @@ from ...dialects.formats.definition import Nested
 from ...dialects.formats.layout import block_columns
 from ...dialects.formats.panels import PANEL_ROWS, code_bits, code_planes, panel_specs, panel_unit
 from .closed_form import Minifloat
-from .decode import decode_scale, moved_topmost, raised, stored_type
+from .decode import SMALL_SCALES, decode_scale, moved_topmost, raised, stored_type
 from .emit import (
     Val,
     broadcast,
@@ -27,6 +27,7 @@ from .emit import (
     i32,
     reinterpret,
     signed_to_float,
+    size,
     widen,
     widen_signed,
 )
@@ -104,6 +105,17 @@ class PanelReader:
             return self._elements.lowering
         return HALF.lowering if isinstance(self.format.element, Nested) else 0
 
+    @property
+    def small_scales(self) -> bool:
+        """Whether blocks have scales of a kind of minifloat, and no zero point."""
+        kinds = self._scale_kinds
+        return len(kinds) == 1 and kinds <= SMALL_SCALES.keys() and self.format.zero_point is None
+
+    @property
+    def _scale_kinds(self) -> set[str]:
+        fmt = self.format
+        return {fmt.scale_decoding(scale.role).kind for scale in fmt.block_scales}
+
     def bind(self, arguments: Arguments, first: int) -> None:
         """Take the addresses of the parts from consecutive argument slots."""
         self._addresses = {
@@ -170,6 +182,27 @@ class PanelReader:
         elif step != 1:
             factors = [f / step if divide else f * step for f in factors]
         return BlockScales(factors, zero_point, divide)
+
+    def lowered_scales(self, panel: Val, block: Val) -> BlockScales:
+        """
+        The scales of one block where those are small, divided by what `raise_sum` multiplies by:
+        sums of integers times these can be added up, as they are no smaller than fp32 can hold.
+        """
+        factors = []
+        for scale in self.format.block_scales:
+            stored = widen(self._stored(scale.role, panel, block), i32())
+            form = SMALL_SCALES[self.format.scale_decoding(scale.role).kind]
+            factors.append(moved_topmost(stored << (32 - form.bits), form))
+        return BlockScales(factors, None, divide=False)
+
+    def raise_sum(self, panel: Val, step: float, value: Val, total: Val) -> Val:
+        """total + a sum of integers times `lowered_scales` times some factor, raised by `step`."""
+        fmt, (kind,) = self.format, self._scale_kinds
+        constant_ = constant(step * 2.0 ** SMALL_SCALES[kind].lowering, value.type)
+        if fmt.second_level is None:
+            return fma(value, constant_, total)
+        second = self._factor(fmt.second_level.role, panel, size(0))
+        return fma(value * constant_, second, total)
 
     def decoded(self, terms: list[Val], scales: BlockScales) -> Val:
         """One element of each row with its scale, out of its `terms`."""

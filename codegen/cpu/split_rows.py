@@ -2,12 +2,14 @@
 Rows of fp32 as integers of three bytes, so that integer dot products can stand for fp32 ones.
 
 Each block of a row is rounded to multiples of a power of two, its scale: q = 65536 d0 + 256 d1 +
-d2 with signed bytes as digits, the last place at most 2^-22 of the block's largest value.
+d2 with signed bytes as digits, the last place at most 2 / L of the block's largest value. L is 2^23
+less a little; where weights are so small that sums of q times them fit 32 bits with a smaller L,
+two thirds of that.
 
 Error bound. In a block that is split, rounding moves a value x by at most k 2^-24 |x|, but for an
-eighth of the values, the smallest ones, which move by at most 1.01 * 2^-23 of the block's largest.
+eighth of the values, the smallest ones, which move by at most 1.005 / L of the block's largest.
 So sums of products move by at most k 2^-24 sum |w x|, which is what k additions in fp32 may err by,
-and for each block 1.01 * 2^-23 max |x| times the sum of an eighth of its |w|. What follows is exact
+and for each block 1.005 / L max |x| times the sum of an eighth of its |w|. What follows is exact
 but for a conversion, two products and an addition a block. Any other block (with outliers beside
 which most values are small, or of subnormal, huge or not finite values) gets the scale 0, which
 tells the layer to compute with the floats themselves.
@@ -49,26 +51,38 @@ DIGITS = 3
 SHORTEST, LONGEST = 16, 64
 # In shorter rows the bound is so tight that many blocks are not split.
 LEAST_K = 256
-# Which part of a block's values may move further than k additions would move them, and how far, as
-# a part of its largest.
-MOVED, FURTHEST = 1 / 8, 1.01 * 2.0**-23
+# Which part of a block's values may move further than k additions would move them, and how far:
+# half a step and a rounding, as a part of the largest, which is at least half the largest integer.
+MOVED, FURTHEST = 1 / 8, 1.005
 # Every digit's lowest value, and nearly the largest integer: that has 127 for each digit.
 LOWEST, LARGEST = 0x808080, 0x7F7F70
+# Smaller ones are not worth what they save.
+LEAST_LARGEST = 0x500000
 # The leading bit of the largest integer.
 TOP = 22
 # Sums of products with integers, which are multiplied by the scales of weights last, stay finite.
 LARGEST_X = 2.0**100
 
 
-def split_rows(weight: PanelReader, factor: int) -> IntegerRows | None:
-    """How rows that meet `weight` are split, None if its blocks are too short to gain by it."""
-    block = LONGEST
+def split_rows(weight: PanelReader, factor: int, reach: int | None = None) -> IntegerRows | None:
+    """
+    How rows that meet `weight` are split, None if its blocks are too short to gain by it.
+
+    Integers of `weight` that are at most `reach` may make sums of whole integers possible.
+    """
+    segment = LONGEST
     if weight.blocks > 1:
         fitting = range(weight.unit, LONGEST + 1, weight.unit)
-        block = max((n for n in fitting if weight.block % n == 0), default=0)
-    if block < SHORTEST or weight.k < LEAST_K:
+        segment = max((n for n in fitting if weight.block % n == 0), default=0)
+    if segment < SHORTEST or weight.k < LEAST_K:
         return None
-    return IntegerRows(weight.k, block, block, DIGITS, factor)
+    fitting_sums = (2**31 - 1) // (reach * segment) - 1 if reach else 0
+    whole_sums = fitting_sums >= LEAST_LARGEST
+    largest = min(LARGEST, fitting_sums) if whole_sums else LARGEST
+    many = LONGEST // segment if weight.blocks > 1 and weight.small_scales else 1
+    return IntegerRows(
+        weight.k, segment * many, segment, DIGITS, factor, whole_sums=whole_sums, largest=largest
+    )
 
 
 def split_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
@@ -84,14 +98,13 @@ def split_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
             source, target = x.at(row * rows.k), codes.at(row * (DIGITS * rows.pitch))
             for digit in range(DIGITS):
                 rows.clear_end(target.at(digit * rows.pitch))
+            of_row = sums.at(row * (rows.segments * rows.sums_of_segment))
 
             def split(block: Val, length: int) -> None:
                 start = block * rows.block
-                scale, totals = _split_block(rows, source.at(start), target.at(start), length)
+                of_block = of_row.at(block * (rows.block // rows.segment * rows.sums_of_segment))
+                scale = _split_block(rows, source.at(start), target.at(start), of_block, length)
                 scales.at(row * rows.blocks + block).store(scale)
-                of_block = sums.at((row * rows.segments + block) * DIGITS)
-                for digit, total in enumerate(totals):
-                    of_block.at(digit).store(total * rows.factor)
 
             @repeat(0, whole)
             def _(block: Val) -> None:
@@ -103,12 +116,13 @@ def split_rows_launcher(library: KernelLibrary, rows: IntegerRows) -> str:
     return library.launcher(f"split {rows.key}", 4, emit)
 
 
-def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, length: int) -> tuple[Val, list[Val]]:
-    """Store the digits of a block; returns its scale and the sum of each digit."""
+def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, sums: Ptr, length: int) -> Val:
+    """Store the digits of a block and the sums of its segments; returns its scale."""
     largest = extent_of(x, length, magnitudes_only=True).high
-    scale, inverse = _power_of_two(largest)
+    scale, inverse = _power_of_two(largest, rows.largest)
     step, steps = broadcast(scale), broadcast(inverse)
-    admitted, furthest = min(rows.k, 1 << 22) * 2.0**-24, broadcast(largest * FURTHEST)
+    admitted = min(rows.k, 1 << 22) * 2.0**-24
+    furthest = broadcast(largest * (FURTHEST / rows.largest))
 
     def split(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
         values = load(x.at(k), mask)
@@ -117,24 +131,32 @@ def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, length: int) -> tuple[Va
         moved = absolute(values - integers * step)
         kept = moved.compare("le", absolute(values) * admitted)
         far = select(moved.compare("le", furthest), splat(1.0), splat(float(length + 1)))
-        digits = _digits(float_to_signed(integers, i32()))
+        numbers = float_to_signed(integers, i32())
+        digits = _digits(numbers)
         for place, digit in enumerate(digits):
             codes.at(k + place * rows.pitch).store(digit)
-        totals = [
-            total + widen_signed(digit, i32())
-            for total, digit in zip(carried[1:], digits, strict=True)
-        ]
+        summed = [numbers] if rows.whole_sums else [widen_signed(digit, i32()) for digit in digits]
+        totals = [total + one for total, one in zip(carried[1:], summed, strict=True)]
         return [carried[0] + select(kept, splat(0.0), far), *totals]
 
-    moved, *totals = walk(length, split, [splat(0.0), *[constant(0, words())] * DIGITS])
+    moved = splat(0.0)
+    zeros = [constant(0, words())] * rows.sums_of_segment
+    for number, start in enumerate(range(0, length, rows.segment)):
+        count = min(rows.segment, length - start)
+        moved, *totals = walk(
+            count, lambda k, mask, carried, start=start: split(k + start, mask, carried),
+            [moved, *zeros],
+        )  # fmt: skip
+        for place, total in enumerate(totals, number * rows.sums_of_segment):
+            sums.at(place).store(lane_sum(total) * rows.factor)
     few_moved = lane_sum(moved).compare("le", length * MOVED)
     splits = few_moved & largest.compare("le", LARGEST_X)
-    return select(splits, scale, scalar(0.0)), [lane_sum(total) for total in totals]
+    return select(splits, scale, scalar(0.0))
 
 
-def _power_of_two(largest: Val) -> tuple[Val, Val]:
-    """The scale with which `largest` becomes an integer of at most LARGEST, and its inverse."""
-    with_margin = largest * ((1 << TOP + 1) / LARGEST)
+def _power_of_two(largest: Val, most: int) -> tuple[Val, Val]:
+    """The scale with which `largest` becomes an integer of at most `most`, and its inverse."""
+    with_margin = largest * ((1 << TOP + 1) / most)
     # The exponent; as low as lets scale and inverse be normal numbers.
     exponent = bits_of(with_margin) & EXPONENT_BITS
     exponent = maximum(exponent, constant((TOP + 1) << MANTISSA, exponent.type))

@@ -30,7 +30,10 @@ CASES = [
     ("nvfp4<two_level=true>", 16, 400), ("amxfp4", 20, 256), ("sawb4<group=channel>", 16, 516),
     ("uint4<group=96>", 31, 288), ("mxfp6_e2m3", 16, 288), ("int2<group=16>", 1, 272),
     ("int3<group=160>", 16, 320), (TENTHS.spelling, 18, 260),
+    ("mxfp4", 33, 304), ("amxfp4<scale=e4m3>", 17, 304), ("nvfp4", 16, 272),
 ]  # fmt: skip
+# Sums of whole integers fit 32 bits just so.
+EXTREMES = ["int4<group=32>", "mxfp4", "amxfp4", "nvfp4", "int3<group=64>", "int2<group=64>"]
 LAYER = """
   %w = "qcc.param"() {{symbol = "{name}", layout = "panel16"}} : () -> {weight}
   %y = "qcc.linear"(%x, %w) {{operandSegmentSizes = array<i32: 1, 1, 0>}}
@@ -46,6 +49,10 @@ def layers(request, make_programs, floats):
     whole = np.random.default_rng(0).integers(-7, 8, (16, 288)).astype(np.float32)
     whole[:, ::32] = 7
     weights = [(f"s{i}", floats(n, k, seed=i) / 4, case) for i, (case, n, k) in enumerate(CASES)]
+    for spelling in EXTREMES:
+        name, signs = spelling.partition("<")[0], np.where(np.arange(16) % 2, 1, -1)
+        values = np.repeat(signs.astype(np.float32)[:, None], 256, axis=1)
+        weights.append((f"extreme {name}".replace(" ", "_"), values, spelling))
     # Each row picks one value of x, with the weight 7.
     picks = np.zeros((16, 288), np.float32)
     picks[np.arange(16), 3 + 17 * np.arange(16)] = 7
@@ -93,6 +100,17 @@ def test_any_range_in_one_block(layers, floats, index: int) -> None:
     x[3] *= np.float32(1e-38)
     check(layers, index, x)
     check(layers, index, x[:1])
+
+
+@pytest.mark.parametrize("spelling", EXTREMES)
+@pytest.mark.parametrize("largest", [1.0, 1.33, 1.9999])
+def test_the_largest_sums(layers, spelling: str, largest: float) -> None:
+    x = np.full((2, 256), largest, np.float32)
+    x[1] *= -1
+    name = f"extreme_{spelling.partition('<')[0]}"
+    exact = x.astype(np.float64) @ layers.decoded[name].T.astype(np.float64)
+    for found in layers.run(name, x, rank=2).values():
+        np.testing.assert_allclose(found, exact, rtol=2.0**-20)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
