@@ -10,7 +10,7 @@ from ...dialects.bindings import ir, llvm, vector
 from ...dialects.formats import Format
 from ...dialects.formats.definition import Integer
 from ...dialects.formats.panels import PANEL_ROWS
-from .emit import Val, constant, i8, i16, i32, lane_constants, lanes, shuffle
+from .emit import Val, constant, i8, i16, i32, lane_constants, lanes, select, shuffle
 from .integer_elements import LARGEST_BYTE, IntegerElements
 from .library import KernelLibrary
 from .panel_codes import EVERY_BYTE, UnitCodes, as_words, wide
@@ -53,8 +53,13 @@ class ByteUnit:
         found = [self._looked_up(table, index) for table in elements.tables]
         if elements.ordinary is None or shift is None:
             return found
-        masks = self._looked_up([LARGEST_BYTE * flag for flag in elements.ordinary], index)
         (value,) = found
+        bit = elements.marking_bit
+        if self._wide and bit is not None:
+            place, ordinary = bit
+            marked = (_bytes(value) & place).compare("eq", place if ordinary else 0)
+            return [as_words(select(marked, _bytes(value) - _bytes(shift), _bytes(value)))]
+        masks = self._looked_up([LARGEST_BYTE * flag for flag in elements.ordinary], index)
         return [as_words(_bytes(value) - _bytes(masks & shift))]
 
     def sum(self, start: Val) -> ByteSum:

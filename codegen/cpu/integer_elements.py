@@ -48,6 +48,25 @@ class IntegerElements:
         return max((max(table) for table in self.tables), default=(1 << self.bits) - 1)
 
     @property
+    def marking_bit(self) -> tuple[int, int] | None:
+        """
+        (a bit of the bytes, whether it is set) that tells ordinary codes from others, if one does.
+
+        >>> IntegerElements(2, 0.5, 2, tables=((0, 1, 2, 4),), ordinary=(1, 0, 1, 1)).marking_bit
+        (1, 0)
+        """
+        assert self.ordinary is not None
+        for bit in range(8):
+            found = [byte >> bit & 1 for byte in self.tables[0]]
+            for state in (0, 1):
+                if all(
+                    (one == state) == bool(flag)
+                    for one, flag in zip(found, self.ordinary, strict=True)
+                ):
+                    return 1 << bit, state
+        return None
+
+    @property
     def operands(self) -> int:
         """Bytes that stand for a code."""
         return max(1, len(self.tables))

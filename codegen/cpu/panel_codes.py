@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...dialects.bindings import ir, llvm, vector
-from ...dialects.formats.panels import PANEL_ROWS, CodePlane, code_planes
+from ...dialects.formats.panels import PANEL_ROWS, CodePlane
 from .closed_form import Affine, Minifloat, closed_form
 from .decode import moved_halves, moved_topmost, raised
 from .emit import (
@@ -40,6 +40,7 @@ from .library import KernelLibrary
 REGISTER_TABLE = 16
 PAIR_TABLE = 64
 EVERY_BYTE = 0x01010101
+SELECT = 0xCA  # a ? b : c, as a table of eight bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,15 @@ class UnitCodes:
     """The codes of one unit of one part, sixteen rows wide; each word is loaded once."""
 
     def __init__(
-        self, address: Ptr, planes: Sequence[CodePlane], bits: int, ahead: Ahead | None = NEAR
+        self,
+        address: Ptr,
+        planes: Sequence[CodePlane],
+        bits: int,
+        ahead: Ahead | None = NEAR,
+        ternary: bool = False,
     ) -> None:
         self._address, self._planes, self._bits, self._ahead = address, planes, bits, ahead
+        self._ternary = ternary
         self._loaded: dict[tuple[int, int], Val] = {}
         self._kept: dict[Hashable, Val] = {}
 
@@ -110,9 +117,19 @@ class UnitCodes:
                 continue
             moved = word >> (bit - plane.low) if bit >= plane.low else word << (plane.low - bit)
             mask = ((1 << plane.low) - 1) * repeated
-            code = (code & mask) | (moved & ~mask)
+            code = self._select(mask, code, moved)
         assert code is not None
         return code
+
+    def _select(self, mask: int, ones: Val, zeros: Val) -> Val:
+        """Bits of `ones` where the mask has ones, else those of `zeros`."""
+        if not self._ternary:
+            return (ones & mask) | (zeros & ~mask)
+        # Left to find the instruction, LLVM shrinks masks to the bits in use, and then needs more.
+        operands = [constant(mask, ones.type).ssa, ones.ssa, zeros.ssa, constant(SELECT, i32()).ssa]
+        return Val(
+            llvm.call_intrinsic(ones.type, "llvm.x86.avx512.pternlog.d.512", operands, [], [])
+        )
 
     def exact(self, position: int) -> Val:
         """Code `position`, zero-extended."""
@@ -260,10 +277,6 @@ def _pair_table(library: KernelLibrary, values: np.ndarray) -> np.ndarray | None
     if not permutes or isinstance(closed_form(values), Affine) or (bits & 0xFFFF).any():
         return None
     return np.resize((bits >> 16).astype(np.int16), PAIR_TABLE)
-
-
-def unit_codes(address: Ptr, bits: int, unit: int, ahead: Ahead | None = NEAR) -> UnitCodes:
-    return UnitCodes(address, code_planes(bits, unit), bits, ahead)
 
 
 def _permutes(library: KernelLibrary) -> bool:

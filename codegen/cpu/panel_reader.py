@@ -39,7 +39,6 @@ from .panel_codes import (
     UnitCodes,
     as_halves,
     as_words,
-    unit_codes,
     wide,
 )
 
@@ -133,7 +132,9 @@ class PanelReader:
                 _, units, size = self.specs[role][0]
                 # One address and constant distances, which instructions add by themselves.
                 address = self._addresses[role].at((panel * units + unit) * size).at(beyond * size)
-                found.append(unit_codes(address, code_bits(self.format), self.unit, ahead))
+                bits = code_bits(self.format)
+                ternary = "avx512f" in self._library.features
+                found.append(UnitCodes(address, code_planes(bits, self.unit), bits, ahead, ternary))
         return found
 
     def lowered(self, codes: list[UnitCodes], position: int, scales: BlockScales) -> list[Val]:
