@@ -4,9 +4,10 @@ import json
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import tuning, tuning_overhead, tuning_runs
+from benchmarks import tuning, tuning_overhead, tuning_runs, tuning_tables
 from benchmarks.peers import kernel_tuner
 
 
@@ -39,6 +40,7 @@ def test_a_table_for_each_question(folder, capsys):
         assert text in shown
         assert text in written
     assert "transfer / random" in written
+    assert "transfer / distinctive" in written
     kept = (folder / "kept.state").read_text().splitlines()
     assert len(kept) == 2 * 2 * (3 + 1)
     assert sum("steps" in json.loads(line) for line in kept) == 12
@@ -178,6 +180,19 @@ def test_a_peer_that_is_missing_or_fails_is_left_out(folder, capsys, monkeypatch
     monkeypatch.setattr(kernel_tuner, "import_module", missing)
     assert tuning.main(words) == 0
     assert "qcc[peers]" in capsys.readouterr().out
+
+
+def test_an_interval_says_how_much_the_seeds_decide():
+    def interval(counts: list[float]) -> tuple[str, str]:
+        drawn = tuning_tables._medians(counts, np.random.default_rng(0))
+        assert drawn.shape == (1 + tuning_tables.DRAWS,)
+        return tuning_tables._with_interval(drawn, 0)
+
+    assert interval([7.0] * 20) == ("7", "7 to 7")
+    low, high = map(int, interval([20.0] * 10 + [200.0] * 10)[1].split(" to "))
+    assert (low, high) == (20, 200), "of two humps 20 seeds cannot say which holds the median"
+    low, high = map(int, interval([20.0] * 18 + [200.0] * 2)[1].split(" to "))
+    assert (low, high) == (20, 20)
 
 
 def test_revisits_of_peers_are_free_whatever_their_knobs_are():
