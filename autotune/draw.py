@@ -7,6 +7,9 @@ that break no rule whose knobs are all assigned; draws that get stuck are drawn 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice, product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +18,7 @@ from ..dialects.knobs import Configs, Constraint, Space
 
 PATIENCE = 40
 SHARE_SAMPLE = 20_000
+CHUNK = 4096
 
 
 def draw(space: Space, rng: np.random.Generator, count: int) -> Configs:
@@ -129,6 +133,14 @@ def neighbours(space: Space, config: NDArray[np.int64]) -> Configs:
         parts.append(part)
     everything = np.concatenate(parts)
     return everything[space.legal(everything)]
+
+
+def every(space: Space) -> Iterator[Configs]:
+    """All legal configs, some at a time, in order."""
+    points = product(*(range(len(knob.values)) for knob in space.knobs))
+    while chunk := list(islice(points, CHUNK)):
+        configs = np.array(chunk, np.int64)
+        yield configs[space.legal(configs)]
 
 
 def unique(space: Space, configs: Configs) -> Configs:

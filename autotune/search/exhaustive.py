@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice, product
 
 import numpy as np
 
 from ...dialects.knobs import Configs, Space
+from ..draw import every
 from ..trials import Trials
 from .base import untried
-
-CHUNK = 4096
 
 
 @dataclass
@@ -23,7 +21,7 @@ class ExhaustiveSearch:
 
     def propose(self, trials: Trials, count: int) -> Configs:
         if self._rest is None:
-            self._rest = iter(_chunks(self.space))
+            self._rest = every(self.space)
         found = np.zeros((0, len(self.space.knobs)), np.int64)
         for chunk in self._rest:
             found = np.concatenate([found, untried(self.space, trials, chunk)])
@@ -33,13 +31,6 @@ class ExhaustiveSearch:
             rest = self._rest
             self._rest = _before(found[count:], rest)
         return found[:count]
-
-
-def _chunks(space: Space) -> Iterator[Configs]:
-    points = product(*(range(len(knob.values)) for knob in space.knobs))
-    while chunk := list(islice(points, CHUNK)):
-        configs = np.array(chunk, np.int64)
-        yield configs[space.legal(configs)]
 
 
 def _before(first: Configs, rest: Iterator[Configs]) -> Iterator[Configs]:

@@ -28,6 +28,7 @@ from ..features import Encoder, Features
 from ..trials import Trials
 from .base import untried
 from .distinctive import covered, evolved, novelty
+from .random_search import fresh
 
 Known = Callable[[Configs], Numbers]
 """Expected log slowdowns [count, sources] of configs, each source a device or shape seen before."""
@@ -88,6 +89,10 @@ class GuidedSearch:
         self._spread = 1.0 if sources is None else sources.std(axis=0) + 1e-9
 
     def propose(self, trials: Trials, count: int) -> Configs:
+        configs = self._proposed(trials, count)
+        return configs if len(configs) else fresh(self.space, self.rng, trials, count)
+
+    def _proposed(self, trials: Trials, count: int) -> Configs:
         if self.known is None and len(trials) < self.options.warm_up:
             return self._spread_out(trials, min(count, self.options.warm_up - len(trials)))
         if self.known is not None and trials.best is None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qcc.autotune.cost_model.boosted_trees import BoostedTrees, TreeOptions
+from qcc.autotune.draw import every
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.search.distinctive import covered, evolved, novelty
 from qcc.autotune.search.guided import GuidedOptions, GuidedSearch, trusted
@@ -73,6 +74,35 @@ def test_a_space_is_used_up_without_end(name):
     assert len(trials) == 12
     assert trials.best is not None
     assert trials.best.config == (0, 0)
+
+
+WIDE = Space(
+    "wide",
+    tuple(Knob(name, tuple(range(1, 17))) for name in "abc"),
+    (Constraint(("a", "b"), lambda a, b: (a + b) % 4 != 0, "sum"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("distinctive", False), ("annealing", True), ("evolution", False), ("random", False)],
+)
+def test_the_last_config_of_a_large_space_is_found(name, listed):
+    """Draws alone would miss it more often than not, and the space be said to be used up."""
+    legal = np.concatenate([*every(WIDE)])
+    assert len(legal) == 3072
+    space = Space("listed", WIDE.knobs, members=legal) if listed else WIDE
+    trials, last = Trials(), 1234
+    trials.add(
+        [
+            Trial((int(a), int(b), int(c)), 1.0 + a + b + c)
+            for a, b, c in np.delete(legal, last, axis=0)
+        ]
+    )
+    search = SEARCHES[name].make(space, np.random.default_rng(2))
+    np.testing.assert_array_equal(search.propose(trials, 4), legal[[last]])
+    trials.add([Trial(tuple(legal[last].tolist()), 1.0)])
+    assert not len(search.propose(trials, 4))
 
 
 @pytest.mark.parametrize("name", ["distinctive", "guided"])
