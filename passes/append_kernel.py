@@ -58,7 +58,8 @@ def append_kernel(
     """
     writer = _Append(problem, given)
     kinds = writer.argument_types()
-    return write_kernel(name, (target, WARPS), kinds, writer.written(), writer.write)
+    comment = f"Rows of a call to their places in the caches, {KEYS} positions a block"
+    return write_kernel(name, (target, WARPS), kinds, writer.written(), writer.write, comment)
 
 
 @dataclass

@@ -92,7 +92,8 @@ def attention_fold(
         row, limit = (base + first).value, (base + rows).value
         tile.SaveOp(found, result, row, column.value, limit)
 
-    return write_kernel(name, (target, 1), kinds, ("result",), write)
+    comment = f"What {splits} blocks found of other keys, together: in their order, results repeat"
+    return write_kernel(name, (target, 1), kinds, ("result",), write, comment)
 
 
 def quotients(sums: ir.Value, total: ir.Value, per_row: ir.Type, kind: str) -> ir.Value:

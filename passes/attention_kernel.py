@@ -39,6 +39,7 @@ from .tile_builder import (
     loop,
     position,
     reduced,
+    remark,
     rows_of,
     single,
     text,
@@ -73,7 +74,21 @@ def attention_kernel(
     writer = _Attention(problem, schedule)
     kinds = writer.argument_types()
     writes = PARTIALS if schedule.splits > 1 else ("result",)
-    return write_kernel(name, (target, schedule.warps), kinds, writes, writer.write)
+    about = (target, schedule.warps)
+    return write_kernel(name, about, kinds, writes, writer.write, _comment(problem, schedule))
+
+
+def _comment(p: AttentionProblem, s: AttentionSchedule) -> str:
+    """What the kernel computes, and its tiles."""
+    sides = [rows.spelling or rows.element for rows in (p.keys, p.values)]
+    whose = f"the same {s.rows} rows, keys of their own" if s.share_keys else f"{s.rows} rows each"
+    lines = [
+        f"Attention, depth {p.keys.depth} and {p.values.depth}, keys in {sides[0]}, values in "
+        f"{sides[1]}, {p.group} query heads for a key head{', causal' * p.causal}",
+        f"{s.warps} warps, {whose}; {s.keys} keys a step, {s.stages} stages"
+        + f"; {s.splits} blocks share the keys" * (s.splits > 1),
+    ]
+    return "\n".join(lines)
 
 
 @dataclass
@@ -175,10 +190,12 @@ class _Attention:
         where = fragment([s.warps, s.rows], "index", "rows")
         self.limit = each([], where, lambda: limit(position("row")), "limit")
         token = self.block_row % queries
-        last = (token + (s.block_rows - 1)).least(queries - 1)
-        self.visible = (last + past + 1).least(keys).named("visible")
-        within = (token + (s.block_rows - 1)).above(queries - 1)
-        first = Number(arith.select(within, Number(0).value, token.value))
+        end = (token + (s.block_rows - 1)).named("last_token")
+        seen = (end.least(queries - 1) + past + 1).named("seen_by_last")
+        self.visible = seen.least(keys).named("visible")
+        # Rows that begin another head's queries see as little as its first token.
+        within = end.above(queries - 1)
+        first = Number(arith.select(within, Number(0).value, token.value)).named("least_token")
         self.everywhere = (first + past + 1).least(keys).named("everywhere")
 
     def shares(self) -> tuple[Number, Number]:
@@ -233,16 +250,18 @@ class _Attention:
             tile.SyncOp()
         scores = self.scores(query, at, mine)
         top = reduced(scores, "max", "columns", self.per_row(), state.top, "highest")
+        remark(top, "Weights, relative to the highest score of their row so far")
         factor = self.exponent_factor
         scaled = each([top], self.per_row(), lambda m: arith.mulf(m, single(-factor)), "offset")
         weights = each([scores, scaled], self.tile_type(s.keys), self.weight, "weights")
         turn = each([state.top, top], self.per_row(), self.turned, "turn")
+        remark(turn, "What was summed before weighs less by this")
         total = each([state.total, turn], self.per_row(), arith.mulf)
         total = reduced(weights, "add", "columns", self.per_row(), total, "total")
         sums, units = [], []
         for group, held in enumerate(state.sums):
             unit, by = self.values.rescaling(group, at, state.units, turn, self.per_row())
-            held = each([held, by], held.type, arith.mulf)
+            held = remark(each([held, by], held.type, arith.mulf), "Values by weight")
             sums.append(self.values.add(group, weights, at, unit, held))
             units += [unit] * (unit is not None)
         return _State(top, total, sums, units).listed()
@@ -261,7 +280,8 @@ class _Attention:
 
     def scores(self, query: ir.Value | None, at: Number, key: Number) -> ir.Value:
         s, p = self.schedule, self.problem
-        products = fill(0.0, self.tile_type(s.keys), "scores")
+        said = f"Scores: {s.rows} rows of queries by {s.keys} keys for each warp"
+        products = remark(fill(0.0, self.tile_type(s.keys), "scores"), said)
         products = self.keys.multiply(query, self.picked, at, products)
         if p.masked:
             return self.masked(products, key)
@@ -271,7 +291,8 @@ class _Attention:
         def seen(score: ir.Value, limit: ir.Value, key: ir.Value) -> ir.Value:
             return self.seen(score, limit, (Number(position("column")) + Number(key)).value)
 
-        return each([products, limit, key.value], products.type, seen, condition=condition)
+        seen_ = each([products, limit, key.value], products.type, seen, condition=condition)
+        return remark(seen_, "Keys behind what a row sees weigh nothing")
 
     def seen(self, score: ir.Value, limit: ir.Value, key: ir.Value) -> ir.Value:
         inside = arith.cmpi(arith.CmpIPredicate.slt, key, limit)

@@ -50,7 +50,7 @@ class Side:
         self, given: dict[str, ir.Value], planes: Number, capacity: Number, plane: Number
     ) -> None:
         name = self.rows.name
-        count = (planes * capacity).named("cached_rows")
+        count = planes * capacity
         self.views[name] = tile.ViewOp(given[name], count.value, given[name].type).view
         self.base = plane * capacity
 

@@ -44,8 +44,12 @@ def matmul_kernel(
     kinds = {"left": rows_of(p.depth, p.left), "right": rows_of(p.columns, p.right)}
     kinds |= {"result": rows_of(p.columns, p.result)}
     kinds |= dict.fromkeys(NUMBERS, ir.IndexType.get())
+    comment = (
+        f"{p.left} by {p.right}, [rows, {p.depth}] x [{p.depth}, {p.columns}]: tiles of "
+        f"{s.block_rows} x {s.block_columns}, {s.warps} warps"
+    )
     return write_kernel(
-        name, (target, s.warps), kinds, ("result",), lambda given: _write(p, s, given)
+        name, (target, s.warps), kinds, ("result",), lambda given: _write(p, s, given), comment
     )
 
 

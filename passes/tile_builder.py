@@ -54,6 +54,14 @@ def label(value: ir.Value, name: str) -> ir.Value:
     return value
 
 
+def remark(value: ir.Value, comment: str) -> ir.Value:
+    """`value`, whose emitted text begins with a comment."""
+    owner = value.owner
+    if not isinstance(owner, ir.Block):
+        owner.attributes[COMMENT] = text(comment)
+    return value
+
+
 def index(axis: str, name: str) -> ir.Value:
     return label(tile.IndexOp(text(axis), ir.IndexType.get()).index, name)
 

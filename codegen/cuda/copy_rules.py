@@ -53,6 +53,8 @@ class Plan:
 
     @property
     def column(self) -> str:
+        if self.per_row == 1:
+            return "0"
         within = f"thread % {self.per_row}" if self.rows_at_once > 1 else "thread"
         return within if self.vector == 1 else f"{within} * {self.vector}"
 

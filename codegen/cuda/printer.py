@@ -134,6 +134,24 @@ def grouped(value: str) -> str:
     return value
 
 
+def bare(value: str) -> str:
+    """
+    An argument, or a whole side of a comparison: without parentheses around all of it.
+
+    >>> bare("(k / 2)"), bare("(a) + (b)"), bare("(a ? b : c)"), bare("k")
+    ('k / 2', '(a) + (b)', 'a ? b : c', 'k')
+    """
+    inside = value[1:-1]
+    if not (value.startswith("(") and value.endswith(")")):
+        return value
+    depth = 0
+    for letter in inside:
+        depth += (letter == "(") - (letter == ")")
+        if depth < 0:
+            return value
+    return inside
+
+
 def divided(value: str, by: int) -> str:
     """
     >>> divided("k", 1), divided("0", 4), divided("a + b", 4), divided("k", 4)

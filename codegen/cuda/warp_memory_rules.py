@@ -11,8 +11,8 @@ from ...dialects.tile.dialect import element_bytes, note_of, tensor_of
 from ...dialects.tile.warp_memory import BOXES, row_pitch
 from .copy_rules import COPY_BYTES, SMALLEST_COPY, Plan
 from .kernel_text import c_type
-from .printer import linear
-from .warp_text import Place, Shape, WarpText, over
+from .printer import bare, linear
+from .warp_text import Place, Shape, WarpText, over, scope
 
 HALVES = ("f16", "bf16")
 
@@ -27,7 +27,7 @@ def view(text: WarpText, op: Any) -> None:
     const = "" if op.source in written(text) else "const "
     kind, columns = c_type(tensor.element_type), tensor.shape[1]
     name = text.names[op.view] = argument.removesuffix("_pointer")
-    count = f"s64({text.name(op.rows)})" + (f" * {columns}" if columns > 1 else "")
+    count = f"s64({bare(text.name(op.rows))})" + (f" * {columns}" if columns > 1 else "")
     text.out.line(f"const Global<{const}{kind}> {name}({argument}, {count});")
 
 
@@ -63,16 +63,16 @@ def rows(text: WarpText, op: Any) -> None:
     plan = Plan(tile.shape[0], columns, vector, text.threads)
     name = text.name(op.source)
     out.comment(f"{name}: rows of {columns}, {vector} at once")
-    with out.loop("turn", plan.turns) as turn, out.block(""):
+    with out.loop("turn", plan.turns) as turn, scope(text, plan.turns):
         out.line(f"const int i = {linear(plan.row, plan.row_step(turn))};")
         out.line(f"const int j = {linear(plan.column, plan.column_step(turn))};")
-        inside = [f"i < {text.name(op.count)}"]
+        inside = [f"i < {bare(text.name(op.count))}"]
         along = "j"
         if pieces:
             along = f"j / {pieces[0]} * {pieces[1]} + j % {pieces[0]}"
         elif start != "0" or columns > pitch or pitch % columns:
             inside.append(f"{linear(start, 'j')} < {pitch}")
-        first = linear(text.name(op.first), "i")
+        first = linear(bare(text.name(op.first)), "i")
         from_ = linear((pitch, f"s64({first})"), start, along)
         to = place_of(op.tile.type)
         guard = [plan.idle()] if plan.idle() else []
@@ -154,8 +154,8 @@ def pick(text: WarpText, op: Any) -> None:
     name = text.names[op.fragment] = text.label(op, "picked")
     out.line(f"{shape.declared(name)};")
     source = tensor_of(op.source.type)
-    row0, column0 = text.name(op.row), text.name(op.column)
-    names = text.name(op.source), text.name(op.limit), str(source.shape[1])
+    row0, column0 = bare(text.name(op.row)), bare(text.name(op.column))
+    names = text.name(op.source), bare(text.name(op.limit)), str(source.shape[1])
     if shape.role != "a":
         with over(text, shape) as place:
             _pick_one(text, op, shape, place, name)
@@ -233,9 +233,9 @@ def columns(text: WarpText, op: Any) -> None:
 def save(text: WarpText, op: Any) -> None:
     """Pairs of neighbours at once where rows hold a whole number of them."""
     out, shape, target = text.out, Shape.of(op.fragment.type), tensor_of(op.target.type)
-    name, to, limit = text.name(op.fragment), text.name(op.target), text.name(op.limit)
+    name, to, limit = text.name(op.fragment), text.name(op.target), bare(text.name(op.limit))
     width, size = target.shape[1], element_bytes(target.element_type)
-    row0, column0 = text.name(op.row), text.name(op.column)
+    row0, column0 = bare(text.name(op.row)), bare(text.name(op.column))
     if shape.role == "rows":
         with over(text, shape) as place:
             out.line(f"const int at_row = {linear(row0, place.row)};")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .printer import grouped
+from .printer import bare, grouped
 from .warp_scalar_rules import constant, expression
 from .warp_text import REGISTER_TYPES, WarpText
 
@@ -21,4 +21,4 @@ def number(text: WarpText, op: Any) -> None:
         text.names[result] = value if value.isidentifier() or value.isdigit() else grouped(value)
         return
     name = text.names[result] = text.label(op, "n")
-    text.out.line(f"const {REGISTER_TYPES[str(result.type)]} {name} = {value};")
+    text.out.line(f"const {REGISTER_TYPES[str(result.type)]} {name} = {bare(value)};")

@@ -18,7 +18,7 @@ from . import (
     warp_loops,
 )
 from . import warp_memory_rules as memory
-from .printer import linear
+from .printer import bare, linear
 from .printer import number as literal
 from .warp_numbers import number
 from .warp_scalar_rules import SCALARS, expression
@@ -67,9 +67,9 @@ def each(text: WarpText, op: Any) -> None:
         out.line(f"{shape.declared(name)};")
     text.names[op.result] = name
     assert op.condition is None or reused == op.otherwise
-    guard = out.block(f"if ({text.name(op.condition)})") if op.condition else nullcontext()
+    guard = out.block(f"if ({bare(text.name(op.condition))})") if op.condition else nullcontext()
     with guard, over(text, shape) as place:
-        out.line(f"{name}{place.of} = {_body(text, op.body.blocks[0], place)};")
+        out.line(f"{name}{place.of} = {bare(_body(text, op.body.blocks[0], place))};")
 
 
 def _reused(op: Any) -> ir.Value | None:
@@ -92,7 +92,7 @@ def _body(text: WarpText, block: Any, place: Place) -> str:
         value = _scalar(text, op, place)
         uses = len(list(result.uses))
         if uses > 1 and not value.replace("_", "").isalnum():
-            fresh = f"e{len(text.names)}"
+            fresh = text.out.fresh("element")
             text.out.line(f"const {REGISTER_TYPES[str(result.type)]} {fresh} = {value};")
             value = fresh
         text.names[result] = value

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...dialects.bindings import arith, ir
 from .operand_rules import scaled
-from .printer import divided, grouped, linear, number
+from .printer import bare, divided, grouped, linear, number
 
 Given = list[str]
 P = arith.CmpIPredicate
@@ -48,15 +48,15 @@ def _infix(symbol: str) -> Callable[[Any, Given], str]:
 
 
 def _called(function: str) -> Callable[[Any, Given], str]:
-    return lambda _, given: f"{function}({', '.join(given)})"
+    return lambda _, given: f"{function}({', '.join(map(bare, given))})"
 
 
 def _compared(op: Any, given: Given) -> str:
     predicate = ir.IntegerAttr(op.operation.attributes["predicate"]).value
     if op.operation.name == "arith.cmpf" and predicate in UNLESS:
-        return f"!({grouped(given[0])} {UNLESS[predicate]} {grouped(given[1])})"
+        return f"!({_term(given[0])} {UNLESS[predicate]} {_term(given[1])})"
     symbol = COMPARISONS[op.operation.name][predicate]
-    return f"{grouped(given[0])} {symbol} {grouped(given[1])}"
+    return f"{_term(given[0])} {symbol} {_term(given[1])}"
 
 
 def _widened(op: Any, given: Given) -> str:
@@ -88,6 +88,16 @@ def _quotient(_: Any, given: Given) -> str:
     return divided(given[0], int(given[1])) if given[1].isdigit() else _infix("/")(_, given)
 
 
+def _sum(_: Any, given: Given) -> str:
+    return linear(*(_term(each) for each in given))
+
+
+def _term(value: str) -> str:
+    """Sums and products need no parentheses in a sum or a comparison; choices do."""
+    inside = bare(value)
+    return value if set(inside) & set("?<>=&|") else inside
+
+
 SCALARS: dict[str, Callable[[Any, Given], str]] = {
     "arith.constant": lambda op, _: constant(op),
     "arith.addf": _infix("+"),
@@ -107,7 +117,7 @@ SCALARS: dict[str, Callable[[Any, Given], str]] = {
     "arith.cmpi": _compared,
     "arith.ori": _infix("||"),
     "arith.andi": _infix("&&"),
-    "arith.addi": lambda _, given: linear(*given),
+    "arith.addi": _sum,
     "arith.subi": _infix("-"),
     "arith.muli": _product,
     "arith.divsi": _quotient,

@@ -13,7 +13,13 @@ from ...dialects.tile.decode_program import TABLE_STRIDE, DecodeProgram
 from ...dialects.tile.dialect import is_tile, note_of, tensor_of
 from ...dialects.tile.operand_types import OPERAND_TYPES
 from ...dialects.tile.warp_launch import WarpLaunch, argument_names, program_of, table_offset
-from ...dialects.tile.warp_memory import placed_bytes, placed_tiles, stage_places, tile_bytes
+from ...dialects.tile.warp_memory import (
+    COMMENT,
+    placed_bytes,
+    placed_tiles,
+    stage_places,
+    tile_bytes,
+)
 from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 
@@ -99,6 +105,9 @@ class WarpText:
         for op in block.operations:
             if op.operation.name in ("tile.yield", "scf.yield", "tile.return"):
                 return list(op.operation.operands)
+            if COMMENT in op.operation.attributes:
+                self.out.line()
+                self.out.comment(ir.StringAttr(op.operation.attributes[COMMENT]).value)
             self.rules(self, op)
         return []
 

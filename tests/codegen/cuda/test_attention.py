@@ -419,7 +419,7 @@ FAULTS = {
     "no wait": ("wait_copies<1>();  // this", "wait_copies<2>();  // this"),
     "no barrier": ("sync_threads();  // everybody's", "// everybody's"),
     "no barrier of the warps": ("sync_threads();  // shared memory", "// shared memory"),
-    "keys of another warp": ("k + (warp * 16)", "k + (warp * 0)"),
+    "keys of another warp": ("k + warp * 16", "k + (warp * 0)"),
     "a maximum of half a row": ("maximum(reduced, shuffle_xor(reduced, 2))", "reduced"),
 }
 

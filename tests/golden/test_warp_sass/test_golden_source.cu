@@ -2,6 +2,8 @@
 
 namespace qcc {
 
+// Attention, depth 128 and 128, keys in f16, values in f16, 8 query heads for a key head, causal
+// 4 warps, 16 rows each; 64 keys a step, 2 stages
 extern "C" __global__ void __launch_bounds__(128, 1)
 prompt(
     const u16* query_pointer,
@@ -21,32 +23,30 @@ prompt(
   const int row_block = block % row_blocks;
   const int plane = block / row_blocks;
   const int block_row = row_block * 64;
-  const int row = block_row + (warp * 16);
+  const int row = block_row + warp * 16;
   const int all_rows = planes * rows;
   const Global<const u16> query(query_pointer, s64(all_rows) * 128);
-  const int cached_rows = planes * capacity;
-  const Global<const u16> key(key_pointer, s64(cached_rows) * 128);
-  const int cached_rows_2 = planes * capacity;
-  const Global<const u16> value(value_pointer, s64(cached_rows_2) * 128);
+  const Global<const u16> key(key_pointer, s64(planes * capacity) * 128);
+  const Global<const u16> value(value_pointer, s64(planes * capacity) * 128);
   const Global<u16> result(result_pointer, s64(all_rows) * 128);
   int limit[1][2];
   #pragma unroll
   for (int half = 0; half < 2; ++half) {
     limit[0][half] = minimum((lane / 4 + 8 * half + row) % queries + past + 1, keys);
   }
-  const int n = minimum(((block_row % queries) + 63), (queries - 1));
-  const int visible = minimum(((n + past) + 1), keys);
-  const bool n_2 = ((block_row % queries) + 63) > (queries - 1);
-  const int n_3 = (n_2 ? 0 : (block_row % queries)) + past;
-  const int everywhere = minimum((n_3 + 1), keys);
+  const int last_token = block_row % queries + 63;
+  const int seen_by_last = minimum(last_token, queries - 1) + past + 1;
+  const int visible = minimum(seen_by_last, keys);
+  const int least_token = (last_token > queries - 1) ? 0 : (block_row % queries);
+  const int everywhere = minimum(least_token + past + 1, keys);
   u32 query_tile[1][8][4];
   #pragma unroll
   for (int step = 0; step < 8; ++step) {
     #pragma unroll
     for (int value = 0; value < 4; ++value) {
-      const int at_row = ((plane * rows) + row) + lane / 4 + value % 2 * 8;
+      const int at_row = plane * rows + row + lane / 4 + value % 2 * 8;
       const int at_column = 16 * step + lane % 4 * 2 + value / 2 * 8;
-      query_tile[0][step][value] = at_row < ((plane * rows) + rows) && at_column < 128 ?
+      query_tile[0][step][value] = at_row < plane * rows + rows && at_column < 128 ?
           query.load<4>(s64(at_row) * 128 + at_column) : 0;
     }
   }
@@ -67,24 +67,20 @@ prompt(
     // key: rows of 128, 8 at once
     #pragma unroll
     for (int turn = 0; turn < 8; ++turn) {
-      {
-        const int i = thread / 16 + 8 * turn;
-        const int j = thread % 16 * 8;
-        const bool inside = i < (keys - k);
-        copy_async<16>(key_tile(stage).at(136 * i + j),
-            key.at(inside ? 128 * s64(((plane * capacity) + k) + i) + j : 0), inside ? 16 : 0);
-      }
+      const int i = thread / 16 + 8 * turn;
+      const int j = thread % 16 * 8;
+      const bool inside = i < keys - k;
+      copy_async<16>(key_tile(stage).at(136 * i + j),
+          key.at(inside ? 128 * s64(plane * capacity + k + i) + j : 0), inside ? 16 : 0);
     }
     // value: rows of 128, 8 at once
     #pragma unroll
     for (int turn = 0; turn < 8; ++turn) {
-      {
-        const int i = thread / 16 + 8 * turn;
-        const int j = thread % 16 * 8;
-        const bool inside = i < (keys - k);
-        copy_async<16>(value_tile(stage).at(136 * i + j),
-            value.at(inside ? 128 * s64(((plane * capacity) + k) + i) + j : 0), inside ? 16 : 0);
-      }
+      const int i = thread / 16 + 8 * turn;
+      const int j = thread % 16 * 8;
+      const bool inside = i < keys - k;
+      copy_async<16>(value_tile(stage).at(136 * i + j),
+          value.at(inside ? 128 * s64(plane * capacity + k + i) + j : 0), inside ? 16 : 0);
     }
   };
 
@@ -99,6 +95,8 @@ prompt(
     sync_threads();  // everybody's has, and the stage before is free again
     if (k + 64 < visible) fetch(stage == 0 ? 1 : stage - 1, k + 64);
     commit_copies();
+
+    // Scores: 16 rows of queries by 64 keys for each warp
     float scores[1][8][4] = {};
     const auto key_lane = key_tile(stage).at(136 * (lane % 16) + lane / 16 * 8);
     #pragma unroll
@@ -111,17 +109,20 @@ prompt(
         mma_m16n8k16_f16(scores[0][2 * right_strip + 1], query_tile[0][step], {right[1], right[3]});
       }
     }
-    if (((k + 64) > everywhere)) {
+
+    // Keys behind what a row sees weigh nothing
+    if (k + 64 > everywhere) {
       #pragma unroll
       for (int tile = 0; tile < 8; ++tile) {
         #pragma unroll
         for (int value = 0; value < 4; ++value) {
-          scores[0][tile][value] =
-              ((8 * tile + lane % 4 * 2 + value % 2 + k) < (limit[0][value / 2])) ?
+          scores[0][tile][value] = (8 * tile + lane % 4 * 2 + value % 2 + k < limit[0][value / 2]) ?
               scores[0][tile][value] : float_of(0xff800000);
         }
       }
     }
+
+    // Weights, relative to the highest score of their row so far
     float highest[1][2];
     #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -151,6 +152,8 @@ prompt(
             exp2_approx(fma(scores[0][tile][value], 0.12751743f, offset[0][value / 2]));
       }
     }
+
+    // What was summed before weighs less by this
     float turn[1][2];
     #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -175,6 +178,8 @@ prompt(
       reduced = reduced + shuffle_xor(reduced, 2);
       total_2[0][half] = total[0][half] + reduced;
     }
+
+    // Values by weight
     #pragma unroll
     for (int tile = 0; tile < 16; ++tile) {
       #pragma unroll
@@ -216,8 +221,8 @@ prompt(
   wait_copies<0>();
   #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float e144 = total[0][half];
-    total[0][half] = (e144 == 0.0f) ? 0.0f : reciprocal_approx(e144);
+    const float element = total[0][half];
+    total[0][half] = (element == 0.0f) ? 0.0f : reciprocal_approx(element);
   }
   u16 results[1][16][4];
   #pragma unroll
@@ -232,9 +237,9 @@ prompt(
   for (int half = 0; half < 2; ++half) {
     #pragma unroll
     for (int tile = 0; tile < 16; ++tile) {
-      const int at_row = ((plane * rows) + row) + lane / 4 + 8 * half;
+      const int at_row = plane * rows + row + lane / 4 + 8 * half;
       const int at_column = 8 * tile + lane % 4 * 2;
-      if (at_row < ((plane * rows) + rows) && at_column < 128) result.store<4>(s64(at_row) * 128 +
+      if (at_row < plane * rows + rows && at_column < 128) result.store<4>(s64(at_row) * 128 +
           at_column, results[0][tile][2 * half + 0] | u32(results[0][tile][2 * half + 1]) << 16);
     }
   }
