@@ -48,7 +48,8 @@ class Epilogue:
             given = dict(zip(inverses, others[len(others) - len(inverses) :], strict=True))
             if sum_type == "i32":
                 value = arith.sitofp(ir.F32Type.get(), value)
-            if p.group is None and not p.row_scales() and p.program.factor != 1:
+            unscaled = not (p.format.block_scales if p.group else p.row_scales())
+            if unscaled and p.program.factor != 1:
                 value = arith.mulf(value, single(p.program.factor))
             for other, step in zip(others[:factors], steps, strict=True):
                 if step == "plus":
@@ -82,14 +83,18 @@ class Epilogue:
         """Times the scales of the whole weight, and of the images."""
         p = self.problem
         for role in p.tensor_factors():
-            factor, divide = self.number(role), p.format.scale_decoding(role).divide
-            value = arith.divf(value, factor) if divide else arith.mulf(value, factor)
+            decoding, factor = p.format.scale_decoding(role), self.number(role)
+            if decoding.kind != "fp32":
+                factor = tile.ScaleOp(factor, text(decoding.kind), ir.F32Type.get()).value
+            value = arith.divf(value, factor) if decoding.divide else arith.mulf(value, factor)
         if "x_scale" not in self.views:
             return value
         return arith.mulf(value, inverses.get("x_scale") or self.number("x_scale"))
 
     def number(self, role: str) -> ir.Value:
-        return tile.ElementOp(self.views[role], Number(0).value, ir.F32Type.get()).element
+        view = self.views[role]
+        kind = tensor_of(view.type).element_type
+        return tile.ElementOp(view, Number(0).value, kind).element
 
     def narrowed(self, value: ir.Value, inverses: Values) -> ir.Value:
         """Below, the arithmetic is that of the encoders (dialects/rounding)."""

@@ -98,7 +98,7 @@ class _Convolution:
         kinds = {"x": rows_of(1, p.memory)}
         kinds[p.format.code_part] = rows_of(p.units * LANES * p.format.bits, "ui32")
         kinds |= {role: rows_of(outputs, kind) for role, kind in p.row_parts().items()}
-        kinds |= {role: rows_of(1, "f32") for role in p.tensor_factors()}
+        kinds |= {role: rows_of(1, kind) for role, kind in p.tensor_factors().items()}
         if p.integer:
             kinds["x_scale"] = rows_of(1, "f32")
         if p.bias is not None:

@@ -25,6 +25,7 @@ from ..dialects.tile.problem import (
     chunk_of,
     row_roles,
     signed_scales,
+    tensor_roles,
     x_roles,
 )
 from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
@@ -52,7 +53,8 @@ class LinearWriter:
             kinds[role] = global_tensor([p.strips, p.units, 32 * bits], "ui32")
         for role, kind in row_roles(p).items():
             kinds[role] = global_tensor([p.groups, p.strips * PACKET_ROWS], SCALE_ELEMENTS[kind][0])
-        kinds |= {role: global_tensor([1], "f32") for role in self.tensor_factors()}
+        for role, kind in tensor_roles(p.format).items():
+            kinds[role] = global_tensor([1], SCALE_ELEMENTS[kind][0])
         if p.token_scale is not None:
             kinds["x_scale"] = global_tensor([1 if p.token_scale.tensor else DYNAMIC], "f32")
         if p.bias is not None:
@@ -203,12 +205,15 @@ class LinearWriter:
             tile.YieldOp([total])
         return steps.result
 
+    @property
+    def rescales(self) -> bool:
+        """Whether sums of groups are multiplied by their scales, and the program's factor."""
+        p = self.problem
+        return p.group is not None and bool(p.format.block_scales) and p.x_format is None
+
     def rescaled_signs(self) -> list[tuple[str, str | None]]:
         """For each scale of a group, whom it serves; one without a role where rows have one."""
-        fmt = self.problem.format
-        if self.problem.group is None or not fmt.block_scales:
-            return [("all", None)]
-        return list(signed_scales(fmt))
+        return list(signed_scales(self.problem.format)) if self.rescales else [("all", None)]
 
     def loaded(self, tiles: Values, k: ir.Value, sign: str) -> ir.Value:
         """Activations of a chunk as right operands."""
@@ -295,7 +300,7 @@ class LinearWriter:
         """Scales of rows, tokens and the tensor; bias; one rounding to the type of the result."""
         p = self.problem
         factors = [] if p.group is not None else [(role, "n") for role in self.row_scales()]
-        factors += [(role, "one") for role in self.tensor_factors()]
+        factors += [(role, "one") for role in tensor_roles(p.format)]
         if p.token_scale is not None:
             factors.append(("x_scale", "one" if p.token_scale.tensor else "m"))
         factors += [("bias", "n")] * ("bias" in given)
@@ -304,7 +309,7 @@ class LinearWriter:
         with ir.InsertionPoint(mapped.body.blocks.append(element_type(self.sum_type))) as inside:
             value = inside.block.arguments[0]
             value = value if self.sum_type == "f32" else arith.sitofp(ir.F32Type.get(), value)
-            if (p.group is None or p.blocks) and p.program.factor != 1:
+            if not self.rescales and p.program.factor != 1:
                 value = arith.mulf(value, arith.constant(value.type, p.program.factor))
             for role, axis in factors:
                 kind = tensor_of(given[role].type).element_type
@@ -321,13 +326,15 @@ class LinearWriter:
         p = self.problem
         if role == "bias":
             return arith.addf(value, factor if p.bias == "f32" else arith.extf(value.type, factor))
-        decoding = p.token_scale if role == "x_scale" else p.format.scale_decoding(role)
-        divide = decoding is not None and decoding.divide
+        if role == "x_scale":
+            divide = p.token_scale is not None and p.token_scale.divide
+        else:
+            decoding = p.format.scale_decoding(role)
+            divide = decoding.divide
+            if decoding.kind != "fp32":
+                kind = ir.StringAttr.get(decoding.kind)
+                factor = tile.ScaleOp(factor, kind, ir.F32Type.get()).value
         return arith.divf(value, factor) if divide else arith.mulf(value, factor)
-
-    def tensor_factors(self) -> list[str]:
-        """Scales of the whole tensor; its zero point is stored for each row."""
-        return sorted(self.problem.format.tensor_roles - {"zero_point"})
 
     def row_scales(self) -> list[str]:
         return [scale.role for scale in self.problem.format.block_scales

@@ -11,6 +11,7 @@ from ...dialects.tile.dialect import element_bytes, tensor_of
 from ...dialects.tile.schedule import PAD_BYTES
 from .copy_rules import COPY_BYTES
 from .kernel_text import KernelText, c_type
+from .operand_rules import scaled
 from .printer import linear, number
 
 
@@ -50,10 +51,14 @@ def _of_channel(text: KernelText, mapped: Any) -> dict[Any, str]:
     """Prints what is the same for all tokens: numbers of the channel or of the whole tensor."""
     names: dict[Any, str] = {}
     for op in mapped.body.blocks[0].operations:
+        result = op.operation.results[0] if op.operation.results else None
         if op.operation.name == "tile.read" and op.axis.value != "m":
-            result = op.operation.results[0]
             name = names[result] = f"{text.name(op.source)}_of_channel"
             text.out.line(f"const {c_type(result.type)} {name} = {_read(text, op, [])};")
+        elif op.operation.name == "tile.scale" and op.stored in names:
+            stored = names[op.stored]
+            name = names[result] = f"decoded_{stored}"
+            text.out.line(f"const float {name} = {_decoded(text, op, [stored])};")
     return names
 
 
@@ -106,6 +111,10 @@ def _read(text: KernelText, op: Any, _: list[str]) -> str:
     return f"{index} < {extent} ? {source}.load({index}) : {c_type(op.element.type)}(0)"
 
 
+def _decoded(_: KernelText, op: Any, given: list[str]) -> str:
+    return scaled(op.kind.value, "multiply", given[0], 1.0)
+
+
 def _narrow(_: KernelText, op: Any, given: list[str]) -> str:
     return f"{op.operation.results[0].type}_from_f32({given[0]})"
 
@@ -120,6 +129,7 @@ def _constant(_: KernelText, op: Any, __: list[str]) -> str:
 
 SCALAR_RULES: dict[str, Callable[[KernelText, Any, list[str]], str]] = {
     "tile.read": _read,
+    "tile.scale": _decoded,
     "arith.constant": _constant,
     "arith.mulf": lambda _, __, given: f"{given[0]} * {given[1]}",
     "arith.addf": lambda _, __, given: f"{given[0]} + {given[1]}",

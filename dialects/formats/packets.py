@@ -253,7 +253,7 @@ def packet_specs(fmt: Format, order: PacketOrder, rows: int, k: int) -> PartSpec
             width = stored_width(order, fmt.block_size, k)
             shape = strips, -(-width // PACKET_COLUMNS), LANES * fmt.bits
             kind = np.dtype("<u4")
-        elif _by_row(fmt, role):
+        elif has_rows(fmt, role):
             shape = block_columns(fmt.block_size, k)[1], strips * PACKET_ROWS
         specs[role] = shape, kind
     return specs
@@ -270,11 +270,11 @@ def to_packets(fmt: Format, order: PacketOrder, parts: Parts, k: int) -> Parts:
             padded = np.zeros((len(codes), stored_width(order, fmt.block_size, k)), codes.dtype)
             padded[:, stored_columns(order, fmt.block_size, k)] = codes
             stored[role] = pack_packets(order, padded, fmt.bits)
-        elif not _by_row(fmt, role):
+        elif not has_rows(fmt, role):
             stored[role] = part
         elif role in fmt.tensor_roles:
-            rows = stored[fmt.code_part].shape[0] * PACKET_ROWS
-            stored[role] = np.full((1, rows), part)
+            rows = len(parts[fmt.code_part])
+            stored[role] = np.full((1, rows + -rows % PACKET_ROWS), part)
         else:
             missing = -len(part) % PACKET_ROWS
             stored[role] = np.ascontiguousarray(np.pad(part, [(0, missing), (0, 0)]).T)
@@ -295,7 +295,7 @@ def from_packets(fmt: Format, order: PacketOrder, stored: Parts, rows: int, k: i
             codes = unpack_packets(order, part, fmt.bits, rows, width)
             columns = stored_columns(order, fmt.block_size, k)
             parts[role] = _packed_rows(fmt, codes[:, columns])
-        elif not _by_row(fmt, role):
+        elif not has_rows(fmt, role):
             parts[role] = part
         else:
             count = 1 if role in fmt.tensor_roles else rows
@@ -303,9 +303,28 @@ def from_packets(fmt: Format, order: PacketOrder, stored: Parts, rows: int, k: i
     return parts
 
 
-def _by_row(fmt: Format, role: str) -> bool:
-    """Whether a part has a number for each row; a zero point of the whole tensor is repeated."""
-    return role == "zero_point" or role not in fmt.tensor_roles
+def has_rows(fmt: Format, role: str) -> bool:
+    """
+    Whether a stored part has a number for each row; what kernels need by row is repeated.
+
+    Of a whole tensor these are its zero point, and its scales where each sign has one.
+    """
+    repeated = role == "zero_point" or (
+        fmt.splits_signs and any(role == scale.role for scale in fmt.block_scales)
+    )
+    return repeated or role not in fmt.tensor_roles
+
+
+def kernel_group(fmt: Format, k: int) -> int | None:
+    """
+    Columns whose sums meet their scales before they are added up; None where whole rows' do.
+
+    Scales of both signs cannot wait for the end of a row, whose sum has elements of both: the row
+    is one group.
+    """
+    if isinstance(fmt.block_size, int):
+        return fmt.block_size
+    return max(k, 1) if fmt.splits_signs else None
 
 
 _Place = tuple[WordPlane, int, int, NDArray[Any], NDArray[Any], NDArray[Any], int]

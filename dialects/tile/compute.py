@@ -172,7 +172,7 @@ class MapOp(Tile.Operation, name="map"):
     """
     result[i, j] = body(fragment[i, j]): the epilogue.
 
-    The body has scalar ops of arith and math, and `tile.read`.
+    The body has scalar ops of arith and math, `tile.read` and `tile.scale`.
     """
 
     fragment: Operand[Any]

@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from math import gcd, prod
 
 from ..formats import Format, parse_spelling
-from ..formats.packets import PACKET_COLUMNS, PACKET_ROWS, stored_group, stored_width
+from ..formats.packets import (
+    PACKET_COLUMNS,
+    PACKET_ROWS,
+    has_rows,
+    kernel_group,
+    stored_group,
+    stored_width,
+)
 from .conv_ending import Ending
 from .decode_program import DecodeProgram
 from .decode_rules import decode_program
@@ -14,7 +21,14 @@ from .fragments import INSTRUCTIONS
 from .hardware import is_native
 from .integer_activations import NIBBLE, OF_TENSOR, IntegerScale, Requantisation
 from .operand_types import OPERAND_TYPES
-from .problem import CONVERTED, INSTRUCTION_OF, INTEGERS, LONGEST_INTEGER_SUM, SCALE_ELEMENTS
+from .problem import (
+    CONVERTED,
+    INSTRUCTION_OF,
+    INTEGERS,
+    LONGEST_INTEGER_SUM,
+    SCALE_ELEMENTS,
+    tensor_roles,
+)
 
 Pair = tuple[int, int]
 SECTOR = 32
@@ -127,8 +141,7 @@ class ConvProblem:
     @property
     def group(self) -> int | None:
         """Values of k that share scales; None where a row has one scale, or none."""
-        size = self.format.block_size
-        return size if isinstance(size, int) else None
+        return kernel_group(self.format, self.window.k)
 
     @property
     def by_tap(self) -> bool:
@@ -141,7 +154,7 @@ class ConvProblem:
 
     @property
     def stored_k(self) -> int:
-        return stored_width(self.program.order, self.format.block_size, self.window.k)
+        return stored_width(self.program.order, self.group, self.window.k)
 
     @property
     def units(self) -> int:
@@ -164,9 +177,9 @@ class ConvProblem:
     def outputs(self) -> int:
         return self.window.outputs * self.window.groups
 
-    def tensor_factors(self) -> list[str]:
-        """Scales of the whole weight."""
-        return sorted(self.format.tensor_roles - {"zero_point"})
+    def tensor_factors(self) -> dict[str, str]:
+        """Scales of the whole weight, and their elements."""
+        return {role: SCALE_ELEMENTS[kind][0] for role, kind in tensor_roles(self.format).items()}
 
     def row_scales(self) -> list[str]:
         fmt = self.format
@@ -178,7 +191,7 @@ class ConvProblem:
         return {
             role: SCALE_ELEMENTS[str(kind)][0]
             for role, (_, kind) in fmt.part_specs(1, 1).items()
-            if role != fmt.code_part and (role == "zero_point" or role not in fmt.tensor_roles)
+            if role != fmt.code_part and has_rows(fmt, role)
         }
 
     @property

@@ -58,7 +58,9 @@ def decode_program(fmt: Format, operand: str) -> DecodeProgram:
             f"the codes of {fmt.spelling} have no exact form in {operand}",
             why=f"its {1 << fmt.bits} values are neither integers, minifloats nor a short table "
             f"that {operand} holds" + (", less the zero points" if shifted is not None else ""),
-            next_step="decode to f16 or bf16: use 16-bit activations",
+            next_step="use activations of bf16, which have the exponents of fp32"
+            if operand == "f16"
+            else "use 16-bit activations, to which any table is decoded",
         )
     return program
 
@@ -110,8 +112,9 @@ def proof(question: Question, program: DecodeProgram) -> DecodeProgram | None:
         expected = program.operand.rounded(values / program.factor)
     held = expected * program.factor
     bound = AFFINE_ERROR * np.abs(question.values[codes]).max(initial=0)
-    rounds = program.rule == "table" and question.operand.bits == 16
-    if not rounds and (np.abs(held - values) > bound).any():
+    if program.rule == "table" and question.operand.bits == 16:
+        bound = np.abs(values) * 2.0 ** -(question.operand.mantissa + 1)  # one rounding
+    if not (np.abs(held - values) <= bound).all():
         return None
     some = np.unique(np.linspace(0, len(question.zeros) - 1, ZEROS_EVERYWHERE).astype(int))
     everywhere = list(range(program.registers * program.order.per_register))

@@ -177,14 +177,16 @@ def table(question: Question) -> DecodeProgram | None:
     """
     Entries of a table in shared memory, a copy in each bank: one read for the codes of a register.
 
-    Where some codes only have a zero point subtracted, a second table says which.
+    Where some codes only have a zero point subtracted, a second table says which. Values beyond
+    the operand's range, or below its normal numbers, are brought near its upper end first.
     """
     operand, bits = question.operand, question.bits
     if bits > LONGEST_CODE:
         return None
+    factor = _factor(question)
     at_once = operand.per_register if bits <= LONGEST_PAIR else 1
     build = Builder(ORDERS["mma16_pairs" if at_once > 1 else "mma16"], bits, operand)
-    entries = _entries(build, question.values, at_once)
+    entries = _entries(build, question.values / factor, at_once)
     offsets: list[Offset] = []
     outputs = []
     for register in range(build.registers):
@@ -197,8 +199,19 @@ def table(question: Question) -> DecodeProgram | None:
     if question.shifted is not None:
         entries = entries + _entries(build, question.shifted.astype(np.float64), at_once)
     return build.finished(
-        "table", outputs, factor=1.0, offsets=tuple(offsets), table=tuple(entries)
+        "table", outputs, factor=factor, offsets=tuple(offsets), table=tuple(entries)
     )
+
+
+def _factor(question: Question) -> float:
+    """A power of two that the values are divided by; 1 where the operand holds them as they are."""
+    sizes = np.abs(question.values[np.isfinite(question.values)])
+    sizes = sizes[sizes > 0]
+    highest = 2.0**question.operand.bias
+    fits = not sizes.size or (sizes.max() < highest and sizes.min() >= 2 / highest)
+    if fits or question.shifted is not None:
+        return 1.0
+    return 2.0 ** (np.floor(np.log2(sizes.max())) + 1) / highest
 
 
 def _entries(build: Builder, values: np.ndarray, at_once: int) -> list[int]:

@@ -16,6 +16,8 @@ from ..formats.packets import (
     PACKET_ROWS,
     PLANE_ORDERS,
     UPPER,
+    has_rows,
+    kernel_group,
     stored_group,
     stored_width,
 )
@@ -137,8 +139,7 @@ class LinearProblem:
     @property
     def group(self) -> int | None:
         """Columns of k that share scales; None where a row has one scale, or none."""
-        size = self.format.block_size
-        return size if isinstance(size, int) else None
+        return kernel_group(self.format, self.k)
 
     @property
     def stored_group(self) -> int | None:
@@ -148,7 +149,7 @@ class LinearProblem:
     @property
     def stored_k(self) -> int:
         """Columns of a stored row: k, and what pads its groups."""
-        return stored_width(self.program.order, self.format.block_size, self.k)
+        return stored_width(self.program.order, self.group, self.k)
 
     @property
     def memory(self) -> str:
@@ -183,7 +184,16 @@ def row_roles(problem: LinearProblem) -> dict[str, str]:
     return {
         role: str(kind)
         for role, (_, kind) in fmt.part_specs(1, 1).items()
-        if role not in problem.code_parts and (role == "zero_point" or role not in fmt.tensor_roles)
+        if role not in problem.code_parts and has_rows(fmt, role)
+    }
+
+
+def tensor_roles(fmt: Format) -> dict[str, str]:
+    """Parts that hold one number for the whole weight, and NumPy's names of their types."""
+    return {
+        role: str(kind)
+        for role, (_, kind) in sorted(fmt.part_specs(1, 1).items())
+        if role in fmt.tensor_roles and not has_rows(fmt, role)
     }
 
 

@@ -399,6 +399,7 @@ MEANINGS: dict[str, Callable[[_Block, Any], Any]] = {
     "tile.map": _map,
     "tile.read": _read,
     "tile.store": _store,
+    "tile.scale": lambda block, op: decode_scale(op.kind.value, block.get(op.stored)),
     "arith.constant": _constant,
     "arith.mulf": _binary(np.multiply),
     "arith.addf": _binary(np.add),

@@ -134,7 +134,7 @@ class ElementOp(Tile.Operation, name="element"):
 
 
 class ScaleOp(Tile.Operation, name="scale", traits=[ext.Pure]):
-    """Inside `tile.each`: a stored scale as fp32; `kind` is that of ScaleDecoding."""
+    """Inside `tile.each` or `tile.map`: a stored scale as fp32; `kind` is that of ScaleDecoding."""
 
     stored: Operand[Any]
     kind: ir.StringAttr

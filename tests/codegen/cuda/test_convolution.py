@@ -33,6 +33,7 @@ from qcc.dialects.tile.warp_reference import run_warps
 from qcc.passes.conv_kernel import comment_of
 from tests.codegen.cuda import convolution_cases
 from tests.codegen.cuda.convolution_cases import Case, loaded, stored
+from tests.codegen.cuda.own_formats import OWN
 from tests.codegen.cuda.warp_kernels import Built
 
 DTYPES: dict[str, Any] = {
@@ -74,12 +75,49 @@ CASES = {
     "groups of warps, zeros": Case(
         ConvProblem(Window(64, 64, (1, 1)), "uint4<symmetric=false>", result="f32", block=0,
                     result_block=0), replace(GROUPS, pixels=128), 3, (5, 9), "sm_90a"),
+    # A scale for each sign and row, of which there are no groups; a byte that scales it all.
+    "signs": Case(ConvProblem(Window(6, 10, (3, 2), groups=2), OWN["signs_by_row_e8m0"]), SMALL),
+    "signs of all": Case(ConvProblem(Window(8, 20, (3, 3)), OWN["signs_of_tensor_e4m3"]), SMALL),
+    "no scale": Case(ConvProblem(Window(8, 20, (1, 1)), OWN["blocks_without_scales"]), SMALL),
+    "byte of all": Case(ConvProblem(Window(8, 20, (3, 3)), OWN["tensor_e5m2"], block=0), SMALL),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+<<<<<<< HEAD
     yield from convolution_cases.built(tmp_path_factory.mktemp("convolution"), CASES)
+=======
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        launches = {}
+        with ir.InsertionPoint(module.body):
+            for name, case in CASES.items():
+                assert not list(illegal(case.problem, case.schedule, machine("sm_80")))
+                launches[name] = conv_kernel(
+                    case.problem, case.schedule, f"conv_{name}".replace(" ", "_")
+                )
+        assert module.operation.verify()
+        kernels = list(module.body.operations)
+        emulated = build_emulated(emit_warps(kernels), tmp_path_factory.mktemp("convolution"))
+        yield Built(emulated, dict(zip(launches, kernels, strict=True)), launches)
+
+
+def laid_out(images: np.ndarray, block: int, row_multiple: int = 1) -> np.ndarray:
+    """NCHW to blocks of channels, rows of pixels padded."""
+    count, channels, height, width = images.shape
+    size = block or channels
+    padded = np.pad(images, [(0, 0)] * 3 + [(0, -width % row_multiple)])
+    blocks = padded.reshape(count, channels // size, size, height, -1)
+    return np.ascontiguousarray(blocks.transpose(0, 1, 3, 4, 2))
+
+
+def from_blocks(images: np.ndarray, shape: tuple[int, ...], block: int) -> np.ndarray:
+    count, channels, height, width = shape
+    size = block or channels
+    blocks = images.reshape(count, channels // size, height, width, size)
+    return blocks.transpose(0, 1, 4, 2, 3).reshape(shape).astype(np.float64)
+>>>>>>> 6f60ed0 (tile: scales of both signs and of bytes for whole rows and tensors; tables beyond halves are scaled; factors of blocks without scales count)
 
 
 def weight_of(problem: ConvProblem, rng: np.random.Generator) -> tuple[Format, Any, np.ndarray]:

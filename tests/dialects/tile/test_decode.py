@@ -59,7 +59,8 @@ def check_against_table(fmt, program):
     finite = np.isfinite(wanted)
     scaled = found[finite] * program.factor
     if program.rule == "table" and program.operand.bits == 16:
-        np.testing.assert_array_equal(scaled, program.operand.rounded(wanted[finite]))
+        rounded = program.operand.rounded(wanted[finite] / program.factor)
+        np.testing.assert_array_equal(scaled, rounded * program.factor)
     else:
         np.testing.assert_allclose(
             scaled, wanted[finite], rtol=0, atol=2.0**-22 * abs(wanted[finite]).max()
@@ -111,14 +112,34 @@ def test_stored_operands_need_no_operation():
         assert (program.steps, program.factor) == ((), 1.0)
 
 
+SPANNED = st.floats(-60000, 60000, width=32).filter(lambda value: value == 0 or abs(value) > 1e-3)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.floats(-60000, 60000, width=32), min_size=16, max_size=16, unique=True),
+    st.lists(SPANNED, min_size=16, max_size=16, unique=True),
     st.sampled_from(["f16", "bf16"]),
 )
 def test_any_table_of_sixteen(values, operand):
     fmt = format("lut4", table=tuple(values), group=32)
     check_against_table(fmt, decode_program(fmt, operand))
+
+
+@pytest.mark.parametrize("largest", [1e-28, 1e-6, 98304.0, 1e30])
+def test_tables_beyond_halves_are_brought_into_their_range(largest):
+    fmt = format("lut4", table=tuple(largest * each / 16 for each in range(-7, 9)), group=32)
+    program = decode_program(fmt, "f16")
+    assert program.error <= 2.0**-11
+    check_against_table(fmt, program)
+
+
+def test_a_table_too_wide_for_halves_is_refused():
+    """Weights of about 1 must not become 0 because the table also holds 2^40."""
+    fmt = format("lut4", table=tuple(2.0 ** (5 * each) for each in range(-8, 8)), group=32)
+    with pytest.raises(UnsupportedError, match="no exact form in f16") as refused:
+        decode_program(fmt, "f16")
+    assert "bf16" in refused.value.next_step
+    check_against_table(fmt, decode_program(fmt, "bf16"))
 
 
 def test_a_wrong_program_is_not_proven(monkeypatch):
