@@ -44,7 +44,8 @@ from .frontend.reasons import in_terms_of
 from .frontend.sources import OpenedModel
 from .frontend.transposes import WithTransposes
 from .generation import generation
-from .golden import Golden, add_golden, golden_errors
+from .golden import Golden, add_golden
+from .golden_errors import golden_errors, require_agreement
 from .layers import collect_layers, share_tied_parameters
 from .manifest import Precision, Signature
 from .options import STOPS, CompileOptions
@@ -318,6 +319,7 @@ class _Compilation:
         with self._stage("golden"):
             goldens = add_golden(writer, programs, signature, self.options.seed, device)
         report["golden"] = golden_errors(precisions, goldens, signature)
+        require_agreement(precisions, goldens, signature)
         return [
             msgspec.structs.replace(
                 each, tolerance=golden.tolerance, step_tolerance=golden.step_tolerance

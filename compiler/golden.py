@@ -27,7 +27,7 @@ from ..dialects.regions import walk
 from .artifact import ArtifactWriter
 from .backends import start
 from .layers import entry_function, index_limit
-from .manifest import Precision, Signature, Value
+from .manifest import Signature, Value
 from .pack import decoded_parameter
 from .precisions import Program
 from .replay import TOLERANCE, output_errors, reproduced_names
@@ -267,24 +267,6 @@ def _scales_tensors(rounding: qcc.QuantizeOp) -> bool:
     spelling = qcc.format_spelling(rounding.codes.type)
     dynamic = qcc.tensor_range_of(rounding) is None
     return dynamic and spelling is not None and parse_spelling(spelling).takes_range
-
-
-def golden_errors(
-    precisions: Sequence[Precision], goldens: Sequence[Golden], signature: Signature
-) -> dict[str, Any]:
-    """How far the code is from the interpreter, and what is not stored, for the report."""
-    names = [value.name for value in signature.outputs]
-    rows = [
-        {"precision": precision.name, **error}
-        for precision, golden in zip(precisions, goldens, strict=True)
-        for error in golden.errors(names)
-    ]
-    unchecked = [
-        {"precision": precision.name, "reason": golden.reason, "next_step": golden.next_step}
-        for precision, golden in zip(precisions, goldens, strict=True)
-        if not golden.comparable
-    ]
-    return {"outputs": rows, "unchecked": unchecked}
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
