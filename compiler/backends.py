@@ -6,7 +6,8 @@ Running needs neither torch nor MLIR, so what builds is imported where something
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ..codegen.cpu.program import Code
 from ..codegen.cuda.emulator.build import has_host_compiler
 from ..codegen.cuda.program import CudaCode
 from ..codegen.upmem.program import UpmemCode
-from ..dialects.errors import QccError
+from ..dialects.errors import QccError, QccWarning
 from .artifact import Artifact
 from .cache_cost import CacheCost
 from .cache_folder import cache_folder
@@ -49,23 +50,36 @@ def code_members(precision: Precision, code: AnyCode) -> dict[str, bytes]:
 
 
 def stored_code(artifact: Artifact, precision: Precision) -> AnyCode:
-    """The code of a precision, compiled again where it is for a processor that can do more."""
+    """
+    The code of a precision, compiled again where it is for a processor that can do more.
+
+    A QccWarning says so.
+    """
     manifest = artifact.manifest
     family = require_target(manifest.target).family
     if family == "cuda":
         return read_cuda(artifact, precision)
+    lacking = missing_features(manifest.cpu_features)
     if family == "upmem":
         Plan.from_json(artifact.json("plan.json"))  # formats that a user defined
-        rebuilt = _rebuilt(artifact, precision) if missing_features(manifest.cpu_features) else None
+        rebuilt = _rebuilt(artifact, precision, lacking) if lacking else None
         return read_upmem(artifact, precision, rebuilt)
-    if missing_features(manifest.cpu_features):
-        return _rebuilt(artifact, precision)
+    if lacking:
+        return _rebuilt(artifact, precision, lacking)
     return Code.from_json(artifact.json(precision.binding), artifact.read(precision.object))
 
 
-def _rebuilt(artifact: Artifact, precision: Precision) -> Code:
+def _rebuilt(artifact: Artifact, precision: Precision, lacking: Sequence[str]) -> Code:
     from .rebuild import rebuild
 
+    warnings.warn(
+        QccWarning(
+            f"{artifact.path} was compiled for a processor with {', '.join(lacking)}, which this "
+            "one lacks: its kernels are compiled again for this one, at each start; compile the "
+            "model here to save that time"
+        ),
+        stacklevel=2,
+    )
     # Reading the plan makes the formats known that a user defined.
     Plan.from_json(artifact.json("plan.json"))
     return rebuild(artifact.read("model.mlir").decode(), precision.view)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..dialects.errors import QccError, ResourceError, UsageError
+from ..dialects.errors import QccError, QccWarning, ResourceError, UsageError
 from .argument_parser import ArgumentParser, add_common
 from .commands import VERBS
 from .console import Console
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _terminate)
     console = Console(out, err, json="--json" in argv)
     try:
-        with _quiet_libraries(told="--traceback" in argv):
+        with _quiet_libraries(console, told="--traceback" in argv):
             return _run(argv, console)
     except BrokenPipeError:
         for stream in (out, err):
@@ -126,17 +126,23 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace | None:
 
 
 @contextmanager
-def _quiet_libraries(told: bool) -> Iterator[None]:
+def _quiet_libraries(console: Console, told: bool) -> Iterator[None]:
     """
     Python's warnings speak of lines of libraries; qcc says in its own words what a user can act on.
 
     `told` lets them through, for who looks into a failure.
     """
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, QccWarning):
+            console.note(f"warning: {message}")
+
     with warnings.catch_warnings():
         if not told:
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", QccWarning)
             # A library may add filters of its own when it is imported.
-            warnings.showwarning = lambda *_, **__: None
+            warnings.showwarning = show
         yield
 
 

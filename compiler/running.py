@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..codegen.cpu.program import Code
-from ..codegen.cpu.runtime import BufferType, CacheTable, CompiledObject, Device
+from ..codegen.cpu.runtime import MOST_THREADS, BufferType, CacheTable, CompiledObject, Device
 from ..dialects.errors import UnsupportedError
 from .element_types import numpy_dtype
 
@@ -18,8 +18,8 @@ _FIRST_CAPACITY = 256
 
 
 def default_threads() -> int:
-    """The processors this process may use."""
-    return len(os.sched_getaffinity(0))
+    """The processors this process may use, as far as kernels can share work among them."""
+    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
 class Caches(Protocol):

@@ -8,6 +8,10 @@ what to do next. Subclasses fix the exit code of the command line (docs/cli.md l
 from __future__ import annotations
 
 
+class QccWarning(UserWarning):
+    """What a user can act on though it is no failure; the command line shows these alone."""
+
+
 class QccError(Exception):
     """A failure with a stable `code`, a place and a next step; `exit_code` is the CLI's."""
 

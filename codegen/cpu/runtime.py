@@ -57,6 +57,8 @@ class CacheTable:
 
 Device = Callable[[int, int, int, int, int], None]
 """Answers a call: its number, input, rows, bias or 0, result; the last four are addresses."""
+MOST_THREADS = 256
+"""As many handles as threads.mlir has room for, and the thread that calls."""
 _DEVICE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)
 
 
@@ -112,6 +114,12 @@ class CompiledObject:
         return answer
 
     def _start_workers(self, threads: int) -> None:
+        if threads > MOST_THREADS:
+            raise ResourceError(
+                "cpu-threads",
+                f"kernels share work among at most {MOST_THREADS} threads, not {threads}",
+                next_step=f"give fewer: qcc.load(path, threads={MOST_THREADS})",
+            )
         start = self._function("qcc_start_workers", ctypes.c_int64, ctypes.c_int64)
         started = start(threads - 1)
         if started < threads - 1:

@@ -159,15 +159,15 @@ def _measured_scales(fmt: Format, rows: NDArray[Any]) -> TensorScales:
 
 def _derived(fmt: Format, extent: Extent, clip: Floats | None) -> TensorScales:
     blocks, stored, second_level = None, {}, None
-    if fmt.block_size == "tensor":
-        blocks = derive_scales(fmt, extent, clip=clip)
-        stored |= blocks.stored
     if fmt.second_level is not None:
         largest = float(extent.of("all")[0])
         second_level = second_level_scale(
             fmt.second_level, fmt.element, fmt.block_scales[0], largest
         )
         stored[fmt.second_level.role] = second_level
+    if fmt.block_size == "tensor":
+        blocks = derive_scales(fmt, extent, tensor_scale=second_level, clip=clip)
+        stored |= blocks.stored
     return TensorScales(stored, blocks, second_level)
 
 

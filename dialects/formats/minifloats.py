@@ -68,6 +68,8 @@ def encode_magnitudes(
 def rounding_boundaries(element: Minifloat) -> Floats:
     """Ascending float32: code i + 1 is reached at magnitudes >= boundaries[i]."""
     values = minifloat_values(element)[: element.max_code + 1]
+    if element.overflow == "infinity":
+        values = np.append(values, np.float32(2.0 ** (element.max_exponent + 1)))
     if element.rounding == "floor":
         return values[1:]
     middles = (values[1:] + values[:-1]) / np.float32(2)

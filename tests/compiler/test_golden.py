@@ -1,5 +1,6 @@
 """Golden inputs are such that no rounding hangs on the order of a sum: a replay can be strict."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,13 @@ import pytest
 import torch
 
 import qcc
+from qcc.codegen.cpu.features import missing_features
+from qcc.codegen.cpu.runtime import MOST_THREADS
+from qcc.compiler import backends
 from qcc.compiler.cli import main
 from qcc.compiler.replay import TOLERANCE, output_errors
+from qcc.compiler.running import RunningCode, default_threads
+from qcc.dialects.errors import AccuracyError, ResourceError
 from qcc.models import FAMILIES
 
 
@@ -123,3 +129,44 @@ def test_a_users_format_is_known_where_the_code_is_compiled_again(tmp_path: Path
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
     )
     assert told.stdout == "True\n"
+    assert "compiled for a processor with invented, which this one lacks" in told.stderr
+
+
+def test_the_command_line_says_that_code_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.qcc"
+    qcc.compile(torch.nn.Linear(8, 8), (torch.randn(2, 8),)).save(path)
+    monkeypatch.setattr(backends, "missing_features", lambda _: ("invented",))
+    assert main(["verify", str(path)]) == 0
+    told = capsys.readouterr().err
+    assert "warning: " in told
+    assert "compiled again" in told
+
+
+def test_instructions_that_no_code_uses_are_not_missed() -> None:
+    assert missing_features(("sgx", "wbnoinvd", "amx-tile", "invented")) == ("invented",)
+
+
+def test_more_processors_than_kernels_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(384)))
+    assert default_threads() == MOST_THREADS
+    path, x = tmp_path / "m.qcc", torch.randn(2, 8)
+    qcc.compile(torch.nn.Linear(8, 8), (x,)).save(path)
+    with pytest.raises(ResourceError, match="at most 256 threads, not 300"):
+        qcc.load(path, threads=300)(x)
+
+
+def test_wrong_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted defect: results that are off by a hundredth."""
+    right = RunningCode.call
+    monkeypatch.setattr(
+        RunningCode, "call", lambda self, inputs: [each * 1.01 for each in right(self, inputs)]
+    )
+    layer, x = torch.nn.Linear(8, 8), (torch.randn(2, 8),)
+    with pytest.raises(AccuracyError, match="does not compute") as refused:
+        qcc.compile(layer, x)
+    assert "off from the reference interpreter" in refused.value.why
+    assert qcc.compile(layer, x, golden=False)(x[0]).shape == (2, 8)

@@ -168,6 +168,26 @@ def test_table_takes_the_nearer_value_and_the_lower_of_two() -> None:
     assert np.array_equal(fmt.quantize(inputs).dequantize(), expected.astype(np.float32))
 
 
+def test_overflow_to_infinity_begins_half_a_step_above_the_largest_value() -> None:
+    """Also where codes are found by counting boundaries, of four bits and less."""
+    fmt = from_definition(
+        "format f { element minifloat exponent=2 mantissa=1 specials=ieee overflow=infinity;"
+        " block size=channel; }"
+    )
+    given = np.array([[2.9, 3, 3.4, 3.5, 56, -3.4, -3.6]], np.float32)
+    wanted = [3, 3, 3, np.inf, np.inf, -3, -np.inf]
+    assert fmt.quantize(given).dequantize().tolist() == [wanted]
+
+
+def test_a_scale_of_the_tensor_below_a_second_level() -> None:
+    fmt = from_definition(
+        "format f { element minifloat exponent=2 mantissa=1; block size=tensor;"
+        " scale s type=e4m3 rule=absmax; scale t type=fp32 rule=second_level; }"
+    )
+    given = np.array([[0.125, -0.25, 0.625, 0.75]], np.float32)
+    np.testing.assert_allclose(fmt.quantize(given).dequantize(), given, rtol=0.2)
+
+
 def test_nested_round_trip_and_view_of_every_eligible_half() -> None:
     halves = HALVES[np.isfinite(HALVES)]
     halves = halves[np.abs(halves) < 1.875]
