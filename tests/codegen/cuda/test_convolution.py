@@ -85,39 +85,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-<<<<<<< HEAD
     yield from convolution_cases.built(tmp_path_factory.mktemp("convolution"), CASES)
-=======
-    with make_context(), ir.Location.unknown():
-        module = ir.Module.create()
-        launches = {}
-        with ir.InsertionPoint(module.body):
-            for name, case in CASES.items():
-                assert not list(illegal(case.problem, case.schedule, machine("sm_80")))
-                launches[name] = conv_kernel(
-                    case.problem, case.schedule, f"conv_{name}".replace(" ", "_")
-                )
-        assert module.operation.verify()
-        kernels = list(module.body.operations)
-        emulated = build_emulated(emit_warps(kernels), tmp_path_factory.mktemp("convolution"))
-        yield Built(emulated, dict(zip(launches, kernels, strict=True)), launches)
-
-
-def laid_out(images: np.ndarray, block: int, row_multiple: int = 1) -> np.ndarray:
-    """NCHW to blocks of channels, rows of pixels padded."""
-    count, channels, height, width = images.shape
-    size = block or channels
-    padded = np.pad(images, [(0, 0)] * 3 + [(0, -width % row_multiple)])
-    blocks = padded.reshape(count, channels // size, size, height, -1)
-    return np.ascontiguousarray(blocks.transpose(0, 1, 3, 4, 2))
-
-
-def from_blocks(images: np.ndarray, shape: tuple[int, ...], block: int) -> np.ndarray:
-    count, channels, height, width = shape
-    size = block or channels
-    blocks = images.reshape(count, channels // size, height, width, size)
-    return blocks.transpose(0, 1, 4, 2, 3).reshape(shape).astype(np.float64)
->>>>>>> 6f60ed0 (tile: scales of both signs and of bytes for whole rows and tensors; tables beyond halves are scaled; factors of blocks without scales count)
 
 
 def weight_of(problem: ConvProblem, rng: np.random.Generator) -> tuple[Format, Any, np.ndarray]:
