@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.console import say
+from benchmarks.gpu_cases import computes
 from qcc.autotune.database import Database, Store
 from qcc.autotune.draw import draw
 from qcc.autotune.measurement import Measurement
@@ -36,7 +37,6 @@ from qcc.dialects.errors import QccError
 from qcc.dialects.knobs import Value
 from qcc.dialects.tile.attention_problem import AttentionProblem, Rows
 from qcc.dialects.tile.conv_problem import ConvProblem, Window
-from qcc.dialects.tile.hardware import is_native
 from qcc.dialects.tile.hardware import machine as machine_of
 from qcc.dialects.tile.matmul_problem import MatmulProblem
 from qcc.dialects.tile.problem import LinearProblem
@@ -68,9 +68,9 @@ Work = Callable[[], Measurement]
 
 
 def problems(machine: str) -> Iterator[tuple[str, Any]]:
-    """Kernels and problems, what the machine has instructions for."""
+    """Kernels and problems: those that the machine computes."""
     for problem in LINEAR:
-        if is_native(machine, problem.instruction):
+        if computes(problem, machine):
             yield "cuda.linear", problem
     for problem in CONVOLUTIONS:
         yield "cuda.conv2d", problem
