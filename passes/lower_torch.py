@@ -15,6 +15,7 @@ from ..dialects.errors import UnsupportedError
 from ..dialects.regions import walk
 from ..dialects.source_line import source_line
 from .explicit_views import explicit_views
+from .guard_divisions import guard_divisions
 
 SIMPLIFY = (
     "torchdynamo-export-to-torch-backend-pipeline"
@@ -46,6 +47,7 @@ def lower_torch(module: Operation, _: object = None) -> None:
     explicit_views(module)
     _run(module, LOWER)
     _divide_by_zero(module)
+    guard_divisions(module)
     _round_over_single(module)
 
 

@@ -114,3 +114,21 @@ def test_integers_keep_their_types() -> None:
     got = compiled(function, x)
     assert got.dtype == torch.int64
     assert torch.equal(got, function(x))
+
+
+class Divided(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.div(a, b, rounding_mode="trunc"), a % b
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda:emulate"])
+def test_divisions_of_integers_end_no_process(target: str) -> None:
+    """Where torch raises, by zero, results are zero; golden inputs have such divisors too."""
+    a = torch.tensor([7, -7, -(2**63), 5, 0, 9])
+    b = torch.tensor([2, 2, -1, 3, -3, -4])
+    module = qcc.compile(Divided(), (a, b), target=target)
+    quotients, rests = module(a, b)
+    assert torch.equal(quotients, torch.div(a, b, rounding_mode="trunc"))
+    assert torch.equal(rests, a % b)
+    for result in module(a, torch.zeros_like(b)):
+        assert not result.any()
