@@ -42,18 +42,16 @@ def _guard(op: Operation) -> None:
     kind = divisor.type
     with ir.InsertionPoint(op), op.location:
         zero, one = arith.constant(kind, 0), arith.constant(kind, 1)
-        by_zero = arith.cmpi(arith.CmpIPredicate.eq, divisor, zero)
-        trivial = by_zero
+        known = [(arith.cmpi(arith.CmpIPredicate.eq, divisor, zero), zero)]
         if op.name in SIGNED:
-            by_minus_one = arith.cmpi(arith.CmpIPredicate.eq, divisor, arith.constant(kind, -1))
-            trivial = arith.ori(by_zero, by_minus_one)
-        safe = arith.select(trivial, one, divisor)
+            minus_one = arith.cmpi(arith.CmpIPredicate.eq, divisor, arith.constant(kind, -1))
+            negated = zero if op.name == "arith.remsi" else arith.subi(zero, left)
+            known.append((minus_one, negated))
+        safe = divisor
+        for holds, _ in known:
+            safe = arith.select(holds, one, safe)
         result = Operation.create(op.name, results=[kind], operands=[left, safe]).result
-        if op.name == "arith.remsi":
-            result = arith.select(trivial, zero, result)
-        else:
-            if op.name in SIGNED:
-                result = arith.select(by_minus_one, arith.subi(zero, left), result)
-            result = arith.select(by_zero, zero, result)
+        for holds, value in known:
+            result = arith.select(holds, value, result)
     op.results[0].replace_all_uses_with(result)
     op.erase()
