@@ -30,9 +30,9 @@ from ..dialects.tile.block_work import LEAST_STEPS
 from ..dialects.tile.default_schedule import default_schedule, multiplies_any_tokens
 from ..dialects.tile.integer_activations import code_scale, float_operands, integer_operands
 from ..dialects.tile.launch import Launch
+from ..dialects.tile.operand_types import OPERAND_TYPES
 from ..dialects.tile.problem import (
     CONVERTED,
-    INTEGERS,
     LinearProblem,
     refusal,
 )
@@ -246,7 +246,9 @@ def _layout(codes: ir.Value, operand: str) -> str | None:
     """How a kernel wants the codes of such operands to lie."""
     if operand == BLOCK_OPERANDS[4]:
         return qcc.PAIRS
-    return integer_layout(qcc.format_of(codes).spelling, operand) if operand in INTEGERS else None
+    if OPERAND_TYPES[operand].is_float:
+        return None
+    return integer_layout(qcc.format_of(codes).spelling, operand)
 
 
 def multiplied_codes(op: qcc.LinearOp, target: str) -> tuple[ir.Value, str, str | None] | None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import gcd, prod
 
-from ..formats import Format, parse_spelling
 from ..formats.packets import (
     PACKET_COLUMNS,
     PACKET_ROWS,
     has_rows,
     kernel_group,
-    stored_group,
     stored_width,
 )
 from .conv_ending import Ending
-from .decode_program import DecodeProgram
-from .decode_rules import decode_program
+from .decoded_weight import DecodedWeight
 from .fragments import INSTRUCTIONS
 from .hardware import is_native
 from .integer_activations import NIBBLE, OF_TENSOR, IntegerScale, Requantisation
@@ -24,7 +21,6 @@ from .operand_types import OPERAND_TYPES
 from .problem import (
     CONVERTED,
     INSTRUCTION_OF,
-    INTEGERS,
     LONGEST_INTEGER_SUM,
     SCALE_ELEMENTS,
     tensor_roles,
@@ -60,7 +56,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class ConvProblem:
+class ConvProblem(DecodedWeight):
     """
     result[pixel, output] = sum over k of patches[pixel, k] * decode(weight[output, k]) (+ bias).
 
@@ -105,25 +101,8 @@ class ConvProblem:
         return replace(self, images=images, block=channels, blocks=None)
 
     @property
-    def format(self) -> Format:
-        return parse_spelling(self.weight)
-
-    @property
-    def program(self) -> DecodeProgram:
-        return decode_program(self.format, self.weight_operand)
-
-    @property
     def instruction(self) -> str:
         return INSTRUCTION_OF_PIXELS[self.activation]
-
-    @property
-    def weight_operand(self) -> str:
-        """What weights are decoded to: signed where pixels are not."""
-        return INSTRUCTIONS[self.instruction].weight_operand
-
-    @property
-    def integer(self) -> bool:
-        return self.activation in INTEGERS
 
     @property
     def memory(self) -> str:
@@ -147,10 +126,6 @@ class ConvProblem:
     def by_tap(self) -> bool:
         """Whether channels are innermost in k; blocks of a format lie the other way round."""
         return self.group is None
-
-    @property
-    def stored_group(self) -> int | None:
-        return self.group and stored_group(self.program.order, self.group)
 
     @property
     def stored_k(self) -> int:

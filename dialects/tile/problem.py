@@ -18,17 +18,14 @@ from ..formats.packets import (
     UPPER,
     has_rows,
     kernel_group,
-    stored_group,
     stored_width,
 )
-from .decode_program import DecodeProgram
-from .decode_rules import decode_program
+from .decoded_weight import DecodedWeight
 from .fragments import INSTRUCTIONS, Instruction
 from .integer_activations import OF_TOKENS, IntegerScale
 from .operand_types import OPERAND_TYPES, OperandType
 
 LONGEST_INTEGER_SUM = (1 << 31) // (128 * 128)
-INTEGERS = ("i8", "i4", "ui4")
 INSTRUCTION_OF = {
     "f16": "mma.m16n8k16.f16",
     "bf16": "mma.m16n8k16.bf16",
@@ -57,7 +54,7 @@ SCALE_ELEMENTS = {"float32": ("f32", 4), "uint8": ("ui8", 1), "int8": ("si8", 1)
 
 
 @dataclass(frozen=True)
-class LinearProblem:
+class LinearProblem(DecodedWeight):
     """
     result[tokens, n] = activations[tokens, k] · decode(weight[n, k]) (+ bias[n]).
 
@@ -82,10 +79,6 @@ class LinearProblem:
     x_scale: IntegerScale | None = None
 
     @cached_property
-    def format(self) -> Format:
-        return parse_spelling(self.weight)
-
-    @cached_property
     def x_format(self) -> Format | None:
         return None if self.blocks is None else parse_spelling(self.blocks)
 
@@ -97,15 +90,6 @@ class LinearProblem:
         return block_instruction(self.format, self.x_format, self.activation)
 
     @property
-    def weight_operand(self) -> str:
-        """What weights are decoded to: signed where activations are not."""
-        return INSTRUCTIONS[self.instruction].weight_operand
-
-    @property
-    def integer(self) -> bool:
-        return self.activation in INTEGERS
-
-    @property
     def token_scale(self) -> IntegerScale | None:
         """The scale that codes of activations come with, if any."""
         return self.x_scale or (OF_TOKENS if self.integer else None)
@@ -114,10 +98,6 @@ class LinearProblem:
     def tensor_instruction(self) -> str:
         """What multiplies the same in tensor memory, if anything."""
         return TENSOR_INSTRUCTION_OF.get(self.instruction, "")
-
-    @cached_property
-    def program(self) -> DecodeProgram:
-        return decode_program(self.format, self.weight_operand)
 
     @property
     def layout(self) -> str:
@@ -140,11 +120,6 @@ class LinearProblem:
     def group(self) -> int | None:
         """Columns of k that share scales; None where a row has one scale, or none."""
         return kernel_group(self.format, self.k)
-
-    @property
-    def stored_group(self) -> int | None:
-        """Columns that a group takes as stored, padded to whole steps of the instruction."""
-        return self.group and stored_group(self.program.order, self.group)
 
     @property
     def stored_k(self) -> int:

@@ -6,20 +6,15 @@ All kernels are one translation unit. Depths, rows and keys are no multiples of 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from qcc.codegen.cuda.emit_warps import emit_warps
-from qcc.codegen.cuda.emulator.build import build_emulated
-from qcc.codegen.cuda.emulator.launch import ALL_MODES, EmulatedModule, KernelViolation, Mode
-from qcc.dialects.bindings import ir
-from qcc.dialects.context import make_context
+from qcc.codegen.cuda.emulator.launch import ALL_MODES, Mode
 from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.formats.decoding import row_codes
 from qcc.dialects.tile.attention_problem import (
@@ -32,11 +27,12 @@ from qcc.dialects.tile.attention_problem import (
 )
 from qcc.dialects.tile.cache_layout import cache_parts
 from qcc.dialects.tile.hardware import machine
-from qcc.dialects.tile.warp_launch import WarpLaunch
 from qcc.dialects.tile.warp_reference import run_warps
 from qcc.passes.append_kernel import append_kernel
 from qcc.passes.attention_fold import FOLD_ROWS, attention_fold
 from qcc.passes.attention_kernel import attention_kernel
+from tests.codegen.cuda import warp_kernels
+from tests.codegen.cuda.warp_kernels import Built, Launches, fails, planted
 
 DTYPES: dict[str, Any] = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
 UNIT = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
@@ -127,33 +123,22 @@ CASES = {
 }  # fmt: skip
 
 
-@dataclass
-class Built:
-    module: EmulatedModule
-    kernels: dict[str, Any]
-    launches: dict[str, WarpLaunch]
-    given: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    with make_context(), ir.Location.unknown():
-        module = ir.Module.create()
-        launches = {}
-        with ir.InsertionPoint(module.body):
-            for name, case in CASES.items():
-                assert not list(illegal(case.problem, case.schedule, machine(case.target)))
-                launches[name] = attention_kernel(case.problem, case.schedule, name, case.target)
-                if case.schedule.splits > 1:
-                    fold = f"{name}_fold"
-                    launches[fold] = attention_fold(case.problem, case.schedule.splits, fold)
-            for name in APPENDS:
-                launches[f"{name}_append"] = append_kernel(CASES[name].problem, f"{name}_append")
-        assert module.operation.verify()
-        kernels = list(module.body.operations)
-        folder = tmp_path_factory.mktemp("attention")
-        emulated = build_emulated(emit_warps(kernels), folder)
-        yield Built(emulated, dict(zip(launches, kernels, strict=True)), launches)
+    yield from warp_kernels.built(tmp_path_factory.mktemp("attention"), written)
+
+
+def written() -> Launches:
+    launches = {}
+    for name, case in CASES.items():
+        assert not list(illegal(case.problem, case.schedule, machine(case.target)))
+        launches[name] = attention_kernel(case.problem, case.schedule, name, case.target)
+        if case.schedule.splits > 1:
+            fold = f"{name}_fold"
+            launches[fold] = attention_fold(case.problem, case.schedule.splits, fold)
+    for name in APPENDS:
+        launches[f"{name}_append"] = append_kernel(CASES[name].problem, f"{name}_append")
+    return launches
 
 
 def stored(rng: np.random.Generator, problem: AttentionProblem, rows: Rows) -> tuple[Any, Any]:
@@ -261,11 +246,8 @@ def launched(built: Built, name: str, given: dict[str, Any], mode: Mode) -> np.n
     case = CASES[name]
     given["result"][:] = 0
     for kernel, grid in zip((name, f"{name}_fold"), grids(case), strict=True):
-        if launch := built.launches.get(kernel):
-            values = [given[role] for role in launch.arguments]
-            built.module.launch(
-                launch.kernel, grid, launch.threads, launch.shared_bytes, values, mode
-            )
+        if kernel in built.launches:
+            built.launch(kernel, grid, given, mode)
     return given["result"].astype(np.float64)
 
 
@@ -336,10 +318,8 @@ def append(
             parts = rows.format.encode_rows(np.where(np.isfinite(flat), flat, 0))
             parts["codes"] = row_codes(rows.format, parts, rows.depth).astype(np.uint8)
             given |= {f"new_{rows.name}_{role}": part for role, part in parts.items()}
-    launch = built.launches[f"{name}_append"]
     grid = ((-(-(past + queries) // KEYS) - past // KEYS) * PLANES, 1, 1)
-    values = [given[role] for role in launch.arguments]
-    built.module.launch(launch.kernel, grid, launch.threads, launch.shared_bytes, values, mode)
+    built.launch(f"{name}_append", grid, given, mode)
 
 
 @pytest.mark.parametrize("mode", ALL_MODES[:3], ids=["lazy", "eager", "reversed"])
@@ -438,33 +418,12 @@ def test_planted_faults_are_found(
     built: Built, tmp_path: Any, name: str, faults: dict[str, tuple[str, str]]
 ) -> None:
     """Each in some mode: by the emulator's checks, or in the result."""
-    kernels = [each for each in (f"{name}_fold", name) if each in built.kernels]
-    source = emit_warps([built.kernels[each] for each in reversed(kernels)])
-    texts = []
-    for index, (old, new) in enumerate(faults.values()):
-        assert old in source, old
-        faulty = source.replace(old, new)
-        for kernel in kernels:
-            faulty = re.sub(rf"\b{kernel}\b", f"{kernel}_{index}", faulty)
-        texts.append(faulty)
-    module = build_emulated("\n".join(texts), tmp_path)
+    kernels = [each for each in (name, f"{name}_fold") if each in built.kernels]
     given, expected = arguments(CASES[name])
-    for index, fault in enumerate(faults):
-        launches = {each: _renamed(built.launches[each], f"{each}_{index}") for each in kernels}
-        assert _fails(Built(module, {}, launches), name, given, expected), fault
+    for fault, faulty in planted(built, kernels, faults, tmp_path).items():
 
+        def holds(mode: Mode, faulty: Built = faulty) -> bool:
+            result = launched(faulty, name, given, mode)
+            return bool((np.abs(result - expected.result) <= expected.bound).all())
 
-def _renamed(launch: WarpLaunch, name: str) -> WarpLaunch:
-    fields = {**launch.__dict__, "kernel": name}
-    return WarpLaunch(**fields)
-
-
-def _fails(built: Built, name: str, given: dict[str, Any], expected: Wanted) -> bool:
-    for mode in ALL_MODES:
-        try:
-            result = launched(built, name, given, mode)
-        except KernelViolation:
-            return True
-        if not (np.abs(result - expected.result) <= expected.bound).all():
-            return True
-    return False
+        assert fails(holds), fault

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from qcc.codegen.cuda.emulator.launch import ALL_MODES
+from qcc.codegen.cuda.emulator.launch import ALL_MODES, Mode
 from qcc.dialects.formats.stored import to_layout
 from qcc.dialects.formats.window_packets import spelled_layout
 from qcc.dialects.qcc.reference import conv2d
@@ -26,7 +27,7 @@ from qcc.dialects.tile.operand_types import OPERAND_TYPES
 from qcc.dialects.tile.warp_reference import run_warps
 from tests.codegen.cuda import convolution_cases
 from tests.codegen.cuda.convolution_cases import Case, loaded, stored
-from tests.codegen.cuda.warp_kernels import Built
+from tests.codegen.cuda.warp_kernels import Built, fails, planted
 
 X_SCALE, Y_SCALE = np.float32(0.125), np.float32(0.37)
 PACT = IntegerScale("inverse_scale", tensor=True, divide=True)
@@ -74,7 +75,7 @@ CASES = {
     "shared, from NHWCnc to NCHW": Case(
         nibbles(ONE, images=8, block=32, result_block=1), replace(SHARED, width=2), 16, (4, 3)),
     "groups of warps, NHWCnc": Case(
-        ConvProblem(Window(64, 64, (2, 2)), "int4", activation="i8", images=8, block=32,
+        ConvProblem(Window(64, 64, (2, 3)), "int4", activation="i8", images=8, block=32,
                     result="i8", result_images=8, result_block=32, requantised=BYTES),
         replace(GROUPS, pixels=128), 11, (4, 3), "sm_90a"),
 }  # fmt: skip
@@ -122,9 +123,13 @@ def given(name: str) -> tuple[dict[str, Any], np.ndarray]:
     return found, value.astype(np.float64)
 
 
-def check(case: Case, y: np.ndarray, wanted: np.ndarray) -> None:
+def result_of(case: Case, y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     p = case.problem
-    result = loaded(y, wanted.shape, p.result_block, p.result_images, p.result)
+    return loaded(y, wanted.shape, p.result_block, p.result_images, p.result)
+
+
+def check(case: Case, y: np.ndarray, wanted: np.ndarray) -> None:
+    p, result = case.problem, result_of(case, y, wanted)
     if p.integer:
         np.testing.assert_array_equal(result, wanted)
     else:
@@ -149,6 +154,29 @@ def test_reference(built: Built, name: str) -> None:
     arguments, wanted = given(name)
     run_warps(built.kernels[name], arguments, CASES[name].grid(wanted))
     check(CASES[name], arguments["y"], wanted)
+
+
+FAULTS = {
+    "no fence": ("fence_async_proxy();", ""),
+    "no wait for products": ("wgmma_wait<0>();", ""),
+    "no wait for bulk copies": ("mbarrier_wait(full.at(stage), phase);", ""),
+    "no barrier": ("sync_threads();  // everybody's", "// everybody's"),
+    "a stage that is still multiplied": ("stage == 0 ? 2 : stage - 1", "stage"),
+    "another warp's channels": ("warp % 4", "warp % 2"),
+}
+
+
+def test_planted_faults_are_found(built: Built, tmp_path: Path) -> None:
+    name = "groups of warps, NHWCnc"
+    arguments, wanted = given(name)
+    for fault, faulty in planted(built, [name], FAULTS, tmp_path).items():
+
+        def holds(mode: Mode, faulty: Built = faulty) -> bool:
+            arguments["y"][:] = 0
+            faulty.launch(name, CASES[name].grid(wanted), arguments, mode)
+            return bool((result_of(CASES[name], arguments["y"], wanted) == wanted).all())
+
+        assert fails(holds), fault
 
 
 def test_each_pixel_is_brought_once() -> None:
