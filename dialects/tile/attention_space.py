@@ -20,7 +20,7 @@ from .attention_problem import (
     shared_bytes,
     sixteens,
 )
-from .estimate import Estimate, Work, bank_conflicts, estimated
+from .estimate import Estimate, Work, estimated, row_turns
 from .hardware import Machine, machine
 from .register_model import Resources, predicted
 from .register_terms import attention_terms
@@ -111,7 +111,7 @@ def _conflicts(problem: AttentionProblem, schedule: AttentionSchedule) -> int:
     plain = [rows for rows in (problem.keys, problem.values) if rows.format is None]
     if schedule.warp_groups:
         return 1
-    return max((bank_conflicts(2 * sixteens(each.depth) + ROW_PAD) for each in plain), default=1)
+    return max((row_turns(2 * sixteens(each.depth) + ROW_PAD) for each in plain), default=1)
 
 
 def _bits(rows: Rows) -> float:

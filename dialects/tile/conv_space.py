@@ -15,7 +15,7 @@ from math import ceil, prod
 from ..knobs import Space, Value
 from .conv_problem import ConvProblem
 from .conv_schedule import ConvSchedule, illegal, shared_bytes
-from .estimate import PIECE, Estimate, Work, bank_conflicts, estimated
+from .estimate import PIECE, Estimate, Work, estimated, row_turns
 from .hardware import Machine, machine
 from .operand_types import OPERAND_TYPES
 from .register_model import Resources, predicted
@@ -90,7 +90,7 @@ def estimate(
         * problem.stored_k * window.groups,
         steps=ceil(problem.stored_k / s.depth),
         stages=s.stages,
-        conflicts=bank_conflicts(_row_step(problem, s)),
+        conflicts=row_turns(_row_step(problem, s)),
     )  # fmt: skip
     return estimated(work, device)
 

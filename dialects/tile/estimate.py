@@ -9,10 +9,14 @@ ptxas says of a kernel that was built can take the place of predicted registers 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
+
+import numpy as np
 
 from .fragments import INSTRUCTIONS
 from .hardware import BANDWIDTH, HALVES, MULTIPROCESSORS, Machine, is_native
+from .layout import bank_conflicts
 from .register_model import Resources
 
 ESTIMATE = "estimated_s"
@@ -25,8 +29,6 @@ LAUNCH, LATENCY = 3e-6, 0.7e-6
 """Seconds that a launch takes, and a load from DRAM."""
 SPILL_SECONDS = 1e-8
 """What a spilled byte of a thread costs; spilling kernels are rarely good."""
-BANKS, BANK_WIDTH = 32, 4
-"""Of shared memory: how many serve a warp at once, and the bytes of each."""
 PIECE, ROWS_AT_ONCE = 16, 8
 """Bytes of a row that a lane loads for a matrix instruction, and the rows that are read at once."""
 WARP, COPIED = 32, 32 * 16
@@ -158,12 +160,12 @@ def _mix(work: Work, slots: float) -> tuple[float, float, float]:
     return matrix / total, arithmetic / total, copies / total
 
 
-def bank_conflicts(pitch: int) -> int:
+@cache
+def row_turns(pitch: int) -> int:
     """
-    In how many turns eight pieces of 16 bytes are read that lie `pitch` bytes apart.
+    In how many turns eight rows of a matrix are read that lie `pitch` bytes apart.
 
-    >>> bank_conflicts(128), bank_conflicts(128 + 16), bank_conflicts(2 * (64 + 16))
+    >>> row_turns(128), row_turns(128 + 16), row_turns(2 * (64 + 16))
     (8, 1, 2)
     """
-    places = {row * pitch // PIECE % (BANKS * BANK_WIDTH // PIECE) for row in range(ROWS_AT_ONCE)}
-    return ROWS_AT_ONCE // len(places)
+    return bank_conflicts(pitch * np.arange(ROWS_AT_ONCE), PIECE)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 
 from ..knobs import Space, Value
-from .estimate import Estimate, Work, bank_conflicts, estimated
+from .estimate import Estimate, Work, estimated, row_turns
 from .hardware import Machine, machine
 from .matmul_problem import MatmulProblem, MatmulSchedule, illegal, shared_bytes
 from .operand_types import OPERAND_TYPES
@@ -79,6 +79,6 @@ def estimate(
         * (steps * s.depth),
         steps=steps,
         stages=s.stages,
-        conflicts=bank_conflicts(int(s.depth * size) + ROW_PAD),
+        conflicts=row_turns(int(s.depth * size) + ROW_PAD),
     )
     return estimated(work, device)

@@ -13,7 +13,7 @@ from functools import partial
 from math import ceil
 
 from ..knobs import Space, Value
-from .block_work import LEAST_STEPS, SHARED_TILES
+from .block_work import LEAST_STEPS, SHARED_TILES, matrix_turns
 from .estimate import ESTIMATE, Estimate, Work, estimated
 from .hardware import MULTIPROCESSORS, Machine, is_native, machine
 from .problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem
@@ -99,5 +99,6 @@ def estimate(
         products=columns * s.padded_tokens * strips * s.channels * float(problem.stored_k),
         steps=steps,
         stages=s.stages,
+        conflicts=matrix_turns(s),
     )
     return estimated(work, device)
