@@ -9,7 +9,7 @@ once, and multiplied by the scales of both sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import reduce
 from itertools import product
 
 from ...dialects.formats import Format
@@ -17,7 +17,6 @@ from ...dialects.formats.panels import PANEL_ROWS
 from .byte_dots import EVERY_BYTE, LARGEST_X, ByteUnit
 from .emit import (
     Val,
-    branch_values,
     broadcast,
     constant,
     f32,
@@ -27,10 +26,10 @@ from .emit import (
     i32,
     repeat,
     signed_to_float,
-    size,
 )
 from .integer_elements import IntegerElements, integer_elements
 from .integer_rows import IntegerRows
+from .integer_spans import Spans
 from .library import Arguments, KernelLibrary
 from .lookups import Lookups, looked_up_sums, tables_at
 from .panel_codes import FAR, NEAR, Ahead, wide
@@ -47,7 +46,6 @@ WHOLE_BYTES = 8
 # From this number of products of each byte of weights on, computing takes about as long as reading.
 MANY_PRODUCTS = 6
 
-OfSegment = Callable[[Val, int, list[Val]], list[Val]]
 Otherwise = Callable[[list[Val], Val, int, list[Val], list[Val]], list[Val]]
 
 
@@ -70,7 +68,7 @@ def reach_of(fmt: Format, elements: IntegerElements) -> int | None:
     return max(elements.offset, elements.largest - elements.offset)
 
 
-class IntegerSums:
+class IntegerSums(Spans):
     """
     Emission of sums; `rows` are the codes, scales and sums of x, three arguments from `first`.
 
@@ -90,12 +88,11 @@ class IntegerSums:
     ) -> None:
         elements = integer_elements(weight.format, weight.k)
         assert elements is not None
-        self._w, self._rows, self._elements = weight, rows, elements
+        super().__init__(weight, rows, elements, arguments.address(first + 1, f32()))
         self._unit = ByteUnit(library, elements)
         self.streams = streams(library, weight, weight.format.stored_bits >= WHOLE_BYTES)
         """Panels that one row of x had best meet at a time."""
         self._codes = arguments.address(first, i8())
-        self._scales = arguments.address(first + 1, f32())
         self._sums = arguments.address(first + 2, i32())
         self._found = found
         if found is not None:
@@ -145,106 +142,6 @@ class IntegerSums:
         products = self._rows.digits * self._elements.operands * 8 // self._w.format.stored_bits
         return FAR if products >= MANY_PRODUCTS else NEAR
 
-    @property
-    def _scaled_once(self) -> bool:
-        return self._rows.blocks == 1 and self._rows.digits == 1
-
-    def _over_segments(
-        self, ms: list[Val], initial: list[Val], of_segment: OfSegment, in_floats: OfSegment | None
-    ) -> list[Val]:
-        """The totals, each of a row of `ms`."""
-        if self._rows.digits > 1:
-            of_block = partial(self._block, ms, of_segment)
-            apart = in_floats and partial(self._block_in_floats, in_floats)
-            return self._each_span(self._rows.block, ms, initial, of_block, apart)
-        if not self._scaled_once:
-            return self._each_span(self._rows.segment, ms, initial, of_segment, in_floats)
-        zeros = [constant(0, wide(f32()))] * len(ms)
-        totals = self._each_span(self._rows.segment, ms, zeros, of_segment, in_floats)
-        return [
-            fma(total, self._scale(m, size(0)), start)
-            for m, total, start in zip(ms, totals, initial, strict=True)
-        ]
-
-    def _each_span(
-        self,
-        length: int,
-        ms: list[Val],
-        totals: list[Val],
-        of_span: OfSegment,
-        in_floats: OfSegment | None,
-    ) -> list[Val]:
-        """Over segments or blocks, `length` values of k each."""
-        whole, rest = divmod(self._w.k, length)
-
-        def add(number: Val, count: int, totals: Sequence[Val]) -> list[Val]:
-            held = list(totals)
-            plain = partial(of_span, number, count, held)
-            if in_floats is None:
-                return plain()
-            apart = partial(in_floats, number * length, count, held)
-            split = self._all_split(list(dict.fromkeys(ms)), number)
-            return branch_values(split, held, plain, apart)
-
-        if whole == 1:
-            totals = add(size(0), length, totals)
-        elif whole:
-            totals = repeat(0, whole, carry=totals)(lambda at, *held: add(at, length, held))
-        return add(size(whole), rest, totals) if rest else totals
-
-    @property
-    def _shares_scales(self) -> bool:
-        """Whether segments leave x's scale to their block."""
-        return self._rows.digits > 1 and self._rows.block > self._rows.segment
-
-    def _block(
-        self, ms: list[Val], of_segment: OfSegment, block: Val, length: int, totals: list[Val]
-    ) -> list[Val]:
-        """totals + the products of a block of x of several digits."""
-        if not self._shares_scales:
-            return of_segment(block, length, totals)
-        step = self._rows.segment
-        first = block * (self._rows.block // step)
-        sums = [constant(0, wide(f32()))] * len(totals)
-        for number, start in enumerate(range(0, length, step)):
-            sums = of_segment(first + number, min(step, length - start), sums)
-        # Second-level scales are the tensor's: any panel's do.
-        return [
-            self._w.raise_sum(size(0), self._elements.step, value * self._scale(m, block), total)
-            for m, value, total in zip(ms, sums, totals, strict=True)
-        ]
-
-    def _block_in_floats(
-        self, in_floats: OfSegment, start: Val, length: int, totals: list[Val]
-    ) -> list[Val]:
-        """The same by floats, segment by segment: those are inside one block of weights."""
-        step = self._rows.segment
-        whole = length // step * step
-        if whole > step:
-            totals = repeat(0, whole, step, carry=totals)(
-                lambda at, *held: in_floats(start + at, step, list(held))
-            )
-        elif whole:
-            totals = in_floats(start, step, totals)
-        if length > whole:
-            totals = in_floats(start + whole, length - whole, totals)
-        return totals
-
-    def _block_scales(self, panel: Val, start: Val) -> BlockScales:
-        """Those of the weights' block at `start`, with steps, lowered if x's are shared."""
-        block = start // self._w.block
-        if self._shares_scales:
-            return self._w.lowered_scales(panel, block)
-        return self._w.scales(panel, block, self._elements.step)
-
-    def _all_split(self, ms: list[Val], block: Val) -> Val:
-        found: Val | None = None
-        for m in ms:
-            split = self._scales.at(m * self._rows.blocks + block).load().compare("ne", 0.0)
-            found = split if found is None else found & split
-        assert found is not None
-        return found
-
     def _segment(
         self, panels: list[Val], segment: Val, length: int, ms: list[Val], totals: list[Val]
     ) -> list[Val]:
@@ -257,15 +154,6 @@ class IntegerSums:
             values = self._values(m, segment, digits, of_panel)
             following.append(self._scaled(values, m, start, of_panel, total))
         return following
-
-    def _scaled(
-        self, values: list[Val], m: Val, start: Val, scales: BlockScales, total: Val
-    ) -> Val:
-        """total + a segment's sums times the scales of both sides."""
-        if not self._scaled_once and not self._shares_scales:
-            factor = self._scale(m, start // self._rows.block)
-            values = [value * factor for value in values]
-        return scales.apply(values, total)
 
     def _looked_up_segment(
         self, panels: list[Val], segment: Val, length: int, m: Val, held: list[Val]
@@ -280,9 +168,6 @@ class IntegerSums:
             scales = self._block_scales(panel, start)
             following.append(self._scaled([value], m, start, scales, total))
         return following
-
-    def _scale(self, m: Val, block: Val) -> Val:
-        return broadcast(self._scales.at(m * self._rows.blocks + block).load(), PANEL_ROWS)
 
     def _products(
         self,
