@@ -87,14 +87,14 @@ class Spans:
         """totals + the products of a block of x of several digits."""
         if not self._shares_scales:
             return of_segment(block, length, totals)
-        step = self._rows.segment
-        first = block * (self._rows.block // step)
+        segment = self._rows.segment
+        first = block * (self._rows.block // segment)
         sums = [constant(0, wide(f32()))] * len(totals)
-        for number, start in enumerate(range(0, length, step)):
-            sums = of_segment(first + number, min(step, length - start), sums)
-        # Second-level scales are the tensor's: any panel's do.
+        for number, start in enumerate(range(0, length, segment)):
+            sums = of_segment(first + number, min(segment, length - start), sums)
+        step = self._elements.step
         return [
-            self._w.raise_sum(size(0), self._elements.step, value * self._scale(m, block), total)
+            self._w.raise_sum(value, step, self._scale(m, block), total)
             for m, value, total in zip(ms, sums, totals, strict=True)
         ]
 

@@ -196,14 +196,19 @@ class PanelReader:
             factors.append(moved_topmost(stored << (32 - form.bits), form))
         return BlockScales(factors, None, divide=False)
 
-    def raise_sum(self, panel: Val, step: float, value: Val, total: Val) -> Val:
-        """total + a sum of integers times `lowered_scales` times some factor, raised by `step`."""
+    def raise_sum(self, value: Val, step: float, factor: Val, total: Val) -> Val:
+        """
+        total + a sum of integers, of `step` each, times `lowered_scales`, times a factor.
+
+        In this order no product is much smaller than the result, or larger than fp32 can hold.
+        """
         fmt, (kind,) = self.format, self._scale_kinds
-        constant_ = constant(step * 2.0 ** SMALL_SCALES[kind].lowering, value.type)
+        value = value * (step * 2.0 ** SMALL_SCALES[kind].lowering)
         if fmt.second_level is None:
-            return fma(value, constant_, total)
-        second = self._factor(fmt.second_level.role, panel, size(0))
-        return fma(value * constant_, second, total)
+            return fma(value, factor, total)
+        # Of the whole tensor: any panel's.
+        second = self._factor(fmt.second_level.role, size(0), size(0))
+        return fma(value * factor, second, total)
 
     def decoded(self, terms: list[Val], scales: BlockScales) -> Val:
         """One element of each row with its scale, out of its `terms`."""

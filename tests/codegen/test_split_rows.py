@@ -88,6 +88,12 @@ def test_normal_values(layers, floats, index: int, m: int) -> None:
     check(layers, index, floats(m, CASES[index][2], seed=m))
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e-7, 1e9, 1e25])
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_values_of_any_size(layers, floats, index: int, size: float) -> None:
+    check(layers, index, floats(1, CASES[index][2], seed=7) * np.float32(size))
+
+
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_any_range_in_one_block(layers, floats, index: int) -> None:
     """Outliers, which could drown their block: the bound holds for weights that ignore them."""
