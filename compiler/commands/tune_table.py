@@ -20,7 +20,7 @@ def tune_data(database: Path, done: list[tuple[ModelJob, Tuned]]) -> dict[str, A
         "database": str(database),
         "tasks": [_row(model_job, tuned) for model_job, tuned in done],
         "untried": [tuned.job.task.work for _, tuned in done if not tuned.tried],
-        "geometric_mean_speedup": _mean([tuned for _, tuned in done]),
+        "geometric_mean_speedup": _mean([tuned for _, tuned in done if tuned.tried]),
     }
 
 
@@ -62,7 +62,7 @@ def _learnt_text(done: list[Tuned]) -> list[str]:
 
 
 def _mean(done: list[Tuned]) -> float:
-    """Of all tasks; 1 for those that keep their default."""
+    """1 for those that keep their default."""
     return math.exp(sum(math.log(each.speedup or 1.0) for each in done) / max(1, len(done)))
 
 
@@ -70,16 +70,13 @@ def tune_text(
     model: str, database: Path, done: list[tuple[ModelJob, Tuned]], *, modelled: bool
 ) -> str:
     rows = [_shown(model_job, tuned) for model_job, tuned in done]
-    mean = _mean([tuned for _, tuned in done])
-    learnt = _learnt_text([tuned for _, tuned in done if tuned.measured])
-    return "\n".join(
-        [
-            table(rows, list(COLUMNS)),
-            *learnt,
-            f"geometric mean of speedups {mean:.3f}{', by a model' if modelled else ''}",
-            f"next: qcc compile {model} --schedules {database} …",
-        ]
-    )
+    lines = [table(rows, list(COLUMNS))]
+    lines += _learnt_text([tuned for _, tuned in done if tuned.measured])
+    tried = [tuned for _, tuned in done if tuned.tried]
+    if not tried:
+        return "\n".join([*lines, "nothing was tried: give it more time"])
+    mean = f"geometric mean of speedups {_mean(tried):.3f}{', by a model' if modelled else ''}"
+    return "\n".join([*lines, mean, f"next: qcc compile {model} --schedules {database} …"])
 
 
 def _shown(model_job: ModelJob, tuned: Tuned) -> dict[str, str]:

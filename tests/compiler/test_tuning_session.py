@@ -12,7 +12,7 @@ from qcc.autotune.measurement import Measurement
 from qcc.autotune.search import SEARCHES
 from qcc.autotune.task import Task
 from qcc.autotune.tuned import Job, Tuned
-from qcc.compiler.commands.tune_table import tune_data
+from qcc.compiler.commands.tune_table import tune_data, tune_text
 from qcc.compiler.console import Lines, Silent
 from qcc.compiler.tuning import session
 from qcc.compiler.tuning.model_jobs import ModelJob, Tunable
@@ -101,9 +101,12 @@ def test_tasks_without_time_left_are_told(tmp_path, monkeypatch):
     assert [tuned.tried for tuned in made] == sorted((tuned.tried for tuned in made), reverse=True)
     assert made[0].tried
     assert not made[-1].tried
-    assert tune_data(Path("x.db"), list(zip(jobs, made, strict=True)))["untried"] == [
-        tuned.job.task.work for tuned in made if not tuned.tried
-    ]
+    done = list(zip(jobs, made, strict=True))
+    untried = [tuned.job.task.work for tuned in made if not tuned.tried]
+    assert tune_data(Path("x.db"), done)["untried"] == untried
+    assert "geometric mean" in tune_text("m", Path("x.db"), done, modelled=False)
+    text = tune_text("m", Path("x.db"), done[-1:], modelled=False)
+    assert text.endswith("nothing was tried: give it more time")
     assert lines.getvalue().splitlines()[3] == "qcc: 4/9 fake.kernel n=3"
 
 

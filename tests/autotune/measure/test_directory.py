@@ -220,6 +220,22 @@ def test_jobs_and_results_of_a_tuner_that_is_gone_are_dropped(folder):
     assert lost not in " ".join(folder.open_jobs())
 
 
+def test_what_is_not_waited_for_is_withdrawn(folder):
+    """As when the time is up: results of the others would come too late."""
+    executor = DirectoryExecutor(folder, BACKEND)
+    waiting = executor.measure(TASK, [{"time": 1}, {"time": 2}, {"time": 3}])
+    first = threading.Thread(
+        target=lambda: serve(folder, lambda job: job.configs[0]["time"] == 2, Formula, idle=0.6)
+    )
+    first.start()
+    place, _ = next(waiting)
+    assert (place, len(folder.open_jobs())) == (1, 2)
+    waiting.close()
+    first.join()
+    assert list(folder.open_jobs()) == []
+    assert executor._waiting == {}
+
+
 def test_a_tuner_that_waits_keeps_its_jobs(folder, monkeypatch):
     kept: list[str] = []
     monkeypatch.setattr(folder, "keep", kept.extend)

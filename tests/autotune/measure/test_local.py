@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -17,6 +18,7 @@ from qcc.autotune.measure.messages import Build
 from qcc.autotune.measure.process import Lost, Worker
 from qcc.autotune.measurement import Measurement
 from qcc.autotune.task import Task
+from qcc.autotune.time_limit import TimeLimit
 from qcc.dialects.errors import ResourceError
 
 FAULTY = "tests.autotune.faulty_backend:FaultyBackend"
@@ -67,6 +69,15 @@ def test_a_measurement_tells_how_it_was_made(executor):
     assert (quiet.spread, quiet.contended) == (0.0, False)
     assert set(quiet.cost) == {"compilation", "validation", "benchmark"}
     assert (disturbed.contended, disturbed.seconds) == (True, 0.25)
+
+
+def test_once_the_time_is_up_only_the_first_is_tried(tmp_path):
+    past = TimeLimit(end=0.0, clock=lambda: 1.0)
+    late = LocalExecutor(BackendName(FAULTY), DeviceLock(tmp_path / "lock"), limit=past)
+    with closing(late):
+        found = list(late.measure(TASK, [{"time": 2}, {"time": 1}, {"time": 3}]))
+        assert [(place, made.seconds) for place, made in found] == [(0, 2.0)]
+        assert late.compare(TASK, [{"time": 2}, {"time": 1}], 3) == NotCompared("the time is up")
 
 
 def failed_again(executor: LocalExecutor, values: Values) -> Measurement:
