@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ class Row:
 class Timed:
     """A call of no arguments as a kernel."""
 
-    def __init__(self, call) -> None:
+    def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
 
     def check(self) -> str:
@@ -130,11 +130,12 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
 
 def measured(options: argparse.Namespace) -> list[Row]:
     """Both tuners, one after the other; then all kernels of each layer in turns."""
-    options.folder.mkdir(parents=True, exist_ok=True)
+    folder = options.folder / f"{options.trials}-trials"
+    folder.mkdir(parents=True, exist_ok=True)
     jobs = chosen(options)
-    done = tuned_by_qcc(jobs, options.folder, options.trials)
-    tune([layer_of(job.job.task) for job in jobs], options.folder, options.trials)
-    return [compared(job, tuned, seconds, options.folder) for job, tuned, seconds in done]
+    done = tuned_by_qcc(jobs, folder, options.trials)
+    tune([layer_of(job.job.task) for job in jobs], folder, options.trials)
+    return [compared(job, tuned, seconds, folder) for job, tuned, seconds in done]
 
 
 def chosen(options: argparse.Namespace) -> list[ModelJob]:

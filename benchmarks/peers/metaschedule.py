@@ -56,14 +56,10 @@ class Layer:
     def inputs(self) -> tuple[np.ndarray, np.ndarray]:
         """Random x and w."""
         rng = np.random.default_rng(0)
-        shapes = (self.m, self.k), (self.n, self.k)
+        x, w = (self.m, self.k), (self.n, self.k)
         if self.integers:
-            return rng.integers(0, 256, shapes[0], np.uint8), rng.integers(
-                -127, 128, shapes[1], np.int8
-            )
-        return rng.standard_normal(shapes[0], np.float32), rng.standard_normal(
-            shapes[1], np.float32
-        )
+            return rng.integers(0, 256, x, np.uint8), rng.integers(-127, 128, w, np.int8)
+        return rng.standard_normal(x, np.float32), rng.standard_normal(w, np.float32)
 
     @property
     def name(self) -> str:
@@ -93,7 +89,11 @@ def require_tvm() -> None:
 
 
 def tune(layers: Sequence[Layer], folder: Path, trials: int) -> None:
-    """Those that `folder` does not have; raises UnsupportedError where TVM cannot."""
+    """
+    Those that `folder` does not have, which should be for that many trials.
+
+    Raises UnsupportedError where TVM cannot.
+    """
     missing = [asdict(layer) for layer in layers if not _told(folder, layer).exists()]
     if not missing:
         return
@@ -128,6 +128,7 @@ class MetaScheduleKernel:
     """What `tune` left of a layer, on random inputs, in the protocol of qcc's own kernels."""
 
     def __init__(self, layer: Layer, folder: Path) -> None:
+        os.environ["TVM_NUM_THREADS"] = "1"  # read when the first kernel runs
         runtime = import_module("tvm").runtime
         library = runtime.load_module(str(_library(folder, layer)))
         x, w = layer.inputs()

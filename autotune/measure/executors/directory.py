@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ....dialects.errors import ResourceError
@@ -27,7 +27,9 @@ class DirectoryExecutor:
     patience: float = PATIENCE
     _waiting: dict[str, int] = field(default_factory=dict)
 
-    def measure(self, task: Task, configs: Sequence[Values]) -> Iterator[tuple[int, Measurement]]:
+    def measure(
+        self, task: Task, configs: Sequence[Values]
+    ) -> Generator[tuple[int, Measurement], None, None]:
         for place, values in enumerate(configs):
             self._waiting[self.folder.post(Job(self.backend, task, [dict(values)]))] = place
         try:
