@@ -32,6 +32,7 @@ DEFAULTS = {
 }
 HOPPER = {
     "large_w8a8": LinearProblem(4096, 4096, 4096, "int8", "i8"),
+    "shared_int4": LinearProblem(11008, 4096, 256, "int4<group=128>"),  # of tiles, by steps
     "prefill_fp8": LinearProblem(4096, 4096, 512, "fp8_e4m3", "f8E4M3FN"),
     "prefill_w4a8": LinearProblem(4096, 4096, 512, "dint4<group=128>", "i8"),
 }
