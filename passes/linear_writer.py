@@ -28,7 +28,8 @@ from ..dialects.tile.problem import (
     tensor_roles,
     x_roles,
 )
-from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule, stage_tiles
+from ..dialects.tile.schedule import PACKET_COLUMNS, PACKET_ROWS, Schedule
+from ..dialects.tile.schedule_memory import stage_tiles
 from .kernel_values import copied, element_type, fragment, global_tensor, integer, shared_tile
 
 DYNAMIC = ir.ShapedType.get_dynamic_size()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...dialects.bindings import ir
 from ...dialects.tile.dialect import element_bytes, tensor_of
-from ...dialects.tile.schedule import PAD_BYTES
+from ...dialects.tile.schedule_memory import PAD_BYTES
 from .copy_rules import COPY_BYTES
 from .kernel_text import KernelText, c_type
 from .operand_rules import scaled

@@ -14,7 +14,8 @@ from .decode_program import TABLE_STRIDE, DecodeProgram
 from .decode_rules import decode_program
 from .dialect import BANK_ROW, element_bytes, shared_size, tensor_of
 from .hardware import MULTIPROCESSORS
-from .schedule import TENSOR_ALIGNMENT, Schedule, barrier_bytes
+from .schedule import Schedule
+from .schedule_memory import TENSOR_ALIGNMENT, barrier_bytes, with_epilogue
 from .tensor_memory import placed_operands
 
 
@@ -148,7 +149,7 @@ def shared_plan(kernel: Any) -> SharedPlan:
         stage += size
     if operands:
         stage = -(-stage // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
-    barriers = s.with_epilogue(stage * s.buffers, element_bytes(_result(kernel).element_type))
+    barriers = with_epilogue(s, stage * s.buffers, element_bytes(_result(kernel).element_type))
     table = barriers + barrier_bytes(s)
     entries = max((len(program.table) for program in programs(kernel)), default=0)
     return SharedPlan(

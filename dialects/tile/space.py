@@ -19,7 +19,8 @@ from .hardware import MULTIPROCESSORS, Machine, is_native, machine
 from .problem import WARP_GROUP_INSTRUCTION_OF, LinearProblem
 from .register_model import Resources, predicted
 from .register_terms import linear_terms
-from .schedule import Schedule, illegal, shared_bytes
+from .schedule import Schedule, illegal
+from .schedule_memory import shared_bytes
 from .schedule_space import ScheduleSpace, schedule_from, values_of
 
 __all__ = ["ESTIMATE", "KERNEL", "estimate", "linear_space", "schedule_of", "values_of"]

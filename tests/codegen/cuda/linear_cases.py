@@ -26,7 +26,8 @@ from qcc.dialects.formats.packets import ORDERS, to_packets
 from qcc.dialects.tile.launch import Launch
 from qcc.dialects.tile.operand_types import OPERAND_TYPES
 from qcc.dialects.tile.problem import LinearProblem
-from qcc.dialects.tile.schedule import Schedule, shared_bytes
+from qcc.dialects.tile.schedule import Schedule
+from qcc.dialects.tile.schedule_memory import shared_bytes
 from qcc.passes.linear_kernel import linear_kernel
 
 TOKENS = (1, 7, 16, 33, 65)
