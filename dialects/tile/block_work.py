@@ -115,9 +115,11 @@ def unfit_orders(schedule: Schedule) -> Iterator[str]:
 def unfit_loops(schedule: Schedule, shared: int, device: Machine) -> Iterator[str]:
     """What keeps blocks of so many bytes of shared memory from looping over tiles."""
     s = schedule
+    if s.persistent < 0:
+        yield f"{s.persistent} blocks of a multiprocessor"
     if s.stream_k and not s.persistent:
         yield "blocks that share steps of several tiles (stream_k) are persistent"
-    if not s.persistent:
+    if s.persistent <= 0:
         return
     if s.streams:
         yield "a schedule that streams holds its share of K at once, of one tile"
