@@ -51,7 +51,9 @@ def _of_channel(text: KernelText, mapped: Any) -> dict[Any, str]:
     """Prints what is the same for all tokens: numbers of the channel or of the whole tensor."""
     names: dict[Any, str] = {}
     for op in mapped.body.blocks[0].operations:
-        result = op.operation.results[0] if op.operation.results else None
+        if op.operation.name == "tile.yield":
+            continue
+        result = op.operation.results[0]
         if op.operation.name == "tile.read" and op.axis.value != "m":
             name = names[result] = f"{text.name(op.source)}_of_channel"
             text.out.line(f"const {c_type(result.type)} {name} = {_read(text, op, [])};")

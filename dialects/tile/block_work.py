@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,8 +96,13 @@ def matrix_turns(schedule: Schedule) -> int:
 
     Its rows are a multiple of the banks apart, and begin where the swizzle puts their vector.
     """
-    rows = np.arange(MATRIX_ROWS) % min(schedule.tokens, MATRIX_ROWS)
-    return bank_conflicts(BANK_ROW * rows + VECTOR * (rows % schedule.swizzle), VECTOR)
+    return _turns(min(schedule.tokens, MATRIX_ROWS), schedule.swizzle)
+
+
+@cache
+def _turns(different: int, swizzle: int) -> int:
+    rows = np.arange(MATRIX_ROWS) % different
+    return bank_conflicts(BANK_ROW * rows + VECTOR * (rows % swizzle), VECTOR)
 
 
 def unfit_orders(schedule: Schedule) -> Iterator[str]:
