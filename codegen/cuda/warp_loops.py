@@ -119,6 +119,7 @@ def _declare_fetch(text: WarpText, block: Any, copies: list[Any], bulk: list[Any
                 out.line(f"mbarrier_expect(full.at(stage), {bytes_});")
                 for each in bulk:
                     memory.bulk_rows(text, each)
+            out.line("sync_warp();  // warp groups multiply and wait as whole warps")
         for each in copies:
             if each not in bulk:
                 COPIES[each.operation.name](text, each)
@@ -130,7 +131,7 @@ def _only_added_up(loop: Any) -> bool:
     fetch a later step.
     """
     products = [op for op in walk(loop) if op.operation.name == "tile.multiply"]
-    return all(
+    return bool(products) and all(
         INSTRUCTIONS[op.instruction.value].of_warp_group
         and all(use.owner.name in ("tile.multiply", "scf.yield") for use in op.result.uses)
         for op in products
