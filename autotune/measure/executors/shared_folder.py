@@ -120,14 +120,17 @@ class SharedFolder:
         return dict(found)
 
     def finish(self, claim: Path, result: Result) -> None:
-        """Nothing where the claim was lost to another host, or its tuner withdrew the job."""
-        spare = self._spare(msgspec.json.encode(result))
-        try:
-            claim.unlink()
-        except FileNotFoundError:
-            spare.unlink()
+        """
+        Nothing where the claim was lost to another host, or its tuner withdrew the job.
+
+        The result is there before the claim is gone: who is killed between loses no job. A second
+        result of a job that was lost just then is swept.
+        """
+        if not claim.exists():
             return
+        spare = self._spare(msgspec.json.encode(result))
         os.rename(spare, self.results / claim.name.partition(".")[0])
+        claim.unlink(missing_ok=True)
 
     def take(self, job: str) -> Result | None:
         """The result of a job of ours, once."""
@@ -138,7 +141,7 @@ class SharedFolder:
             return None
         except _UNREADABLE as error:
             result = Result(refused=f"no result: {error}")
-        path.unlink(missing_ok=True)
+        self.withdraw(job)
         return result
 
     def keep(self, jobs: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
 
@@ -199,6 +200,32 @@ def test_who_lost_a_claim_leaves_nothing(folder):
     assert folder.take(first.id) == measured
     folder.finish(first.path, measured)
     assert files(folder) == []
+
+
+def test_a_host_that_is_killed_as_it_finishes_loses_no_job(folder, monkeypatch):
+    claim = folder.claim(f"{folder.post(Job(BACKEND, TASK, [{'time': 4}]))}.1")
+    measured = Result(Measurement(values={"time": 4}, seconds=4.0))
+    real, steps = (os.rename, Path.unlink), []
+
+    def killed(after: int, step):
+        def stepping(*arguments, **options):
+            steps.append(step)
+            if len(steps) > after:
+                raise KeyboardInterrupt
+            return step(*arguments, **options)
+
+        return stepping
+
+    for after in range(3):
+        steps.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", killed(after, real[0]))
+            patch.setattr(Path, "unlink", killed(after, real[1]))
+            with suppress(KeyboardInterrupt):
+                folder.finish(claim.path, measured)
+        there = [path.is_file() for path in (claim.path, folder.results / claim.id)]
+        assert there == [after < 2, after > 0]
+    assert folder.take(claim.id) == measured
 
 
 def test_what_is_withdrawn_while_a_host_has_it_is_gone(folder):
