@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -68,6 +70,26 @@ def test_the_table_has_ratios_and_their_means() -> None:
     assert "| `a` | 8 | 4 | 2.00 | cuBLAS | 2 | 0.25 | 0.50 |" in text
     assert "| `b` | 2 | 2 | 1.00 |  | - | - | - |" in text
     assert "| geometric mean |  |  | 1.41 |  |  | 0.25 | 0.50 |" in text
+
+
+def test_of_libraries_the_fastest_counts_and_memory_is_given_back(tmp_path) -> None:
+    subject = next(each for each in subjects("sm_80", ("linear",), "int4", ((64, 128),), (8,)))
+    library = Library(place_of("sm_80"), tmp_path)
+    assert library.missing == "there is no GPU"
+    assert library.fastest(subject) is None
+    freed: list[bool] = []
+    cuda = SimpleNamespace(empty_cache=lambda: freed.append(True))
+    times: dict[str, float | str] = {"fp16": 3e-6, "int4": 2e-6, "triton": "no Triton here"}
+    asked = iter(subject.libraries)
+
+    def seconds_of(made: Any, size: int) -> float | str:
+        assert size == 2 * 64 * 128
+        return times.get(next(asked), "refused")
+
+    torch = SimpleNamespace(torch=SimpleNamespace(cuda=cuda), seconds_of=seconds_of)
+    library._torch = cast(Any, torch)
+    assert library.fastest(subject) == ("int4", 2e-6)
+    assert freed == [True]
 
 
 def test_all_kernels_of_the_suite_that_have_schedules(monkeypatch) -> None:
