@@ -14,6 +14,7 @@ from .printer import divided, linear
 
 COPY_BYTES = 16
 SMALLEST_COPY = 4
+MOST_UNDER_WAY = 8  # vectors of a thread that wait in registers on their way to shared memory
 LONG_PLACE = 40
 
 
@@ -160,7 +161,7 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
     name, pitch = text.name(op.source), prod(tensor_of(op.source.type).shape[1:])
     row0, column0 = origins(text, op)
     out.comment(f"{name}: rows of {plan.columns}, {plan.vector} at once")
-    with out.loop("turn", plan.turns) as turn:
+    with out.loop("turn", plan.turns, at_once=_under_way(op, plan)) as turn:
         rows, columns = plan.row_step(turn), plan.column_step(turn)
         row, column = linear(row0, f"{name}_row", rows), linear(column0, f"{name}_column", columns)
         moving_row = f"s64({row0})" if _moves(row0) else "0"
@@ -177,6 +178,12 @@ def copy_into_stage(text: KernelText, op: Any) -> None:
         guard = " && ".join(filter(None, (plan.idle(), _left_over(plan, name, rows, columns))))
         move = (_convert if _converts(op) else _move)(text, op, plan.vector, to, from_, inside)
         out.line(f"if ({guard}) {move}" if guard else move)
+
+
+def _under_way(op: Any, plan: Plan) -> int:
+    """How many turns may be unrolled: what goes through registers must not fill them; 0: all."""
+    size = plan.vector * element_bytes(tensor_of(op.source.type).element_type)
+    return MOST_UNDER_WAY if _converts(op) or size < SMALLEST_COPY else 0
 
 
 def _column_of_group(text: KernelText, op: Any, column: str) -> str:

@@ -36,17 +36,20 @@ class Printer:
         self.line(end)
 
     @contextmanager
-    def loop(self, name: str, count: int, start: str = "0", step: int = 1) -> Iterator[str]:
+    def loop(
+        self, name: str, count: int, start: str = "0", step: int = 1, at_once: int = 0
+    ) -> Iterator[str]:
         """
         An unrolled loop over `name` from `start` to before `count`; its index.
 
-        What runs once has no loop, and the index 0.
+        What runs once has no loop, and the index 0. No more than `at_once` rounds are unrolled, if
+        it is given.
         """
         if start == "0" and count <= step:
             yield "0"
             return
         advance = f"++{name}" if step == 1 else f"{name} += {step}"
-        self.line("#pragma unroll")
+        self.line(f"#pragma unroll {at_once}" if 0 < at_once < count else "#pragma unroll")
         with self.block(f"for (int {name} = {start}; {name} < {count}; {advance})"):
             yield name
 

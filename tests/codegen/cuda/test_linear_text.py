@@ -29,6 +29,8 @@ DEFAULTS = {
     "large_fp16": LinearProblem(4096, 4096, 4096, "fp16"),
     "prefill_amxfp4": LinearProblem(4096, 4096, 512, "amxfp4"),
     "prefill_odd_rows": LinearProblem(4096, 4095, 512, "int4<group=40>"),
+    "short_odd_rows": LinearProblem(257, 211, 130, "fp8_e4m3", source="f32"),
+    "split_odd_rows": LinearProblem(7, 1027, 2048, "nvfp4<two_level=true>", bias="f16"),
 }
 HOPPER = {
     "large_w8a8": LinearProblem(4096, 4096, 4096, "int8", "i8"),
