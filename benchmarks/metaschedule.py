@@ -3,13 +3,11 @@ Linear layers on this processor: qcc's default, what `qcc tune` finds, and TVM's
 
     pip install 'qcc[tune,tvm]'
     python -m benchmarks.metaschedule [--trials 32] [--models MiniLM,GPT-2] [--layers 384x384]
-        [--tokens 12,128] [--formats fp32 "int8 x int8"] [--folder F]
+        [--tokens 12,128] [--folder F]
 
 Both tuners make as many trials of each layer, for one thread and weights in any order, by their own
 measurements. Then the default, both winners and torch run in turns in one process, by calls of the
-kernel alone; ratios are medians over the rounds. For `int8 x int8` MetaSchedule has the product
-of uint8 and int8 to int32; qcc and torch also round x and scale the sums. A stopped run goes on
-where it was, by its folder.
+kernel alone; ratios are medians over the rounds. A stopped run goes on where it was, by its folder.
 """
 
 from __future__ import annotations
@@ -49,8 +47,7 @@ from qcc.dialects.errors import QccError
 
 ROUNDS = 61
 NAMES = ("default", "tuned", "MetaSchedule", "torch")
-TORCH = {True: Variant("linear_dynamic onednn", 8, "int8"), False: Variant("fp32", 32)}
-HEAD = "| layer | formats | rows | of | default | tuned | MetaSchedule | torch "
+HEAD = "| layer | rows | of | default | tuned | MetaSchedule | torch "
 HEAD += "| MetaSchedule / tuned | qcc tune took | MetaSchedule took |"
 
 
@@ -59,7 +56,6 @@ class Row:
     """A layer: `rounds` of seconds [rounds][NAMES], and how long each tuner took."""
 
     layer: Layer
-    formats: str
     model: str
     rounds: Sequence[Sequence[float]]
     qcc_seconds: float
@@ -74,7 +70,7 @@ class Row:
     def text(self) -> str:
         times = " | ".join(f"{1e3 * each:.3f}" for each in np.median(self.rounds, axis=0))
         failed = f", {self.peer.failed} failed" if self.peer.failed else ""
-        layer = f"{self.layer.n}x{self.layer.k} | {self.formats} | {self.layer.m} | {self.model}"
+        layer = f"{self.layer.n}x{self.layer.k} | {self.layer.m} | {self.model}"
         spent = f"{self.qcc_seconds:.0f} s | {self.peer.seconds:.0f} s{failed}"
         return f"| {layer} | {times} | {self.over_tuned('MetaSchedule'):.2f} | {spent} |"
 
@@ -118,13 +114,10 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", default="MiniLM,GPT-2")
     parser.add_argument("--layers", help="of those of the models only these, N x K")
     parser.add_argument("--tokens", default="12,128", help="rows of x")
-    parser.add_argument("--formats", nargs="+", default=["fp32", "int8 x int8"])
     parser.add_argument("--folder", type=Path, default=Path("metaschedule"))
     options = parser.parse_args(words)
     if unknown := set(options.models.split(",")) - set(MODELS):
         parser.error(f"no models {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
-    if other := set(options.formats) - {"fp32", "int8 x int8"}:
-        parser.error(f"MetaSchedule has no products of {', '.join(sorted(other))}")
     return options
 
 
@@ -141,7 +134,7 @@ def measured(options: argparse.Namespace) -> list[Row]:
 def chosen(options: argparse.Namespace) -> list[ModelJob]:
     found = []
     for rows in map(int, options.tokens.split(",")):
-        found += cpu_jobs(layers(options.models.split(","), options.formats, rows), rows, 1)
+        found += cpu_jobs(layers(options.models.split(","), ["fp32"], rows), rows, 1)
     wanted = set(shapes(options.layers)) if options.layers else None
     sizes = [layer_of(job.job.task) for job in found]
     return [
@@ -178,7 +171,7 @@ def tuned_by_qcc(
 
 def layer_of(task: Task) -> Layer:
     n, k, m = (int(task.problem[name]) for name in ("n", "k", "m"))
-    return Layer(n, k, m, integers=task.format != "fp32")
+    return Layer(n, k, m)
 
 
 def compared(job: ModelJob, tuned: Tuned, seconds: float, folder: Path) -> Row:
@@ -197,7 +190,7 @@ def compared(job: ModelJob, tuned: Tuned, seconds: float, folder: Path) -> Row:
         require(peer.check(), task)
         rounds = [one_round([*kernels, peer, torch_kernel(layer)], i) for i in range(ROUNDS)]
     told = found(layer, folder)
-    return Row(layer, task.format, ", ".join(job.layers), rounds, seconds, told)
+    return Row(layer, ", ".join(job.layers), rounds, seconds, told)
 
 
 def require(wrong: str, task: Task) -> None:
@@ -206,8 +199,8 @@ def require(wrong: str, task: Task) -> None:
 
 
 def torch_kernel(layer: Layer) -> Timed:
-    x, w = Layer(layer.n, layer.k, layer.m).inputs()
-    linear, _ = Torch().linear(TORCH[layer.integers], w, Copies(0, most=0))
+    x, w = layer.inputs()
+    linear, _ = Torch().linear(Variant("fp32", 32), w, Copies(0, most=0))
     step = linear.ready(1, x)
     return Timed(lambda: step(0))
 
@@ -215,7 +208,7 @@ def torch_kernel(layer: Layer) -> Timed:
 def document(rows: Sequence[Row], trials: int) -> str:
     """Markdown."""
     lines = [
-        f"# `qcc tune` and MetaSchedule, {trials} trials each, one thread of {cpu_model()}",
+        f"# `qcc tune` and MetaSchedule, {trials} trials, fp32, one thread of {cpu_model()}",
         "",
         "Milliseconds of a call, medians of rounds in which all ran in turns; load of the machine "
         f"{load()}.",
@@ -225,17 +218,12 @@ def document(rows: Sequence[Row], trials: int) -> str:
         *(row.text for row in rows),
         "",
     ]
-    for formats in dict.fromkeys(row.formats for row in rows):
-        some = [row for row in rows if row.formats == formats]
-        told = ", ".join(
-            f"{name} {mean([row.over_tuned(name) for row in some]):.3f}"
-            for name in NAMES
-            if name != "tuned"
-        )
-        lines.append(
-            f"{formats}: geometric mean of seconds over those of the tuned schedule: {told}"
-        )
-        lines.append("")
+    told = ", ".join(
+        f"{name} {mean([row.over_tuned(name) for row in rows]):.3f}"
+        for name in NAMES
+        if name != "tuned"
+    )
+    lines += [f"Geometric mean of seconds over those of the tuned schedule: {told}", ""]
     spent = sum(row.qcc_seconds for row in rows), sum(row.peer.seconds for row in rows)
     lines.append(f"All tuning: `qcc tune` {spent[0]:.0f} s, MetaSchedule {spent[1]:.0f} s.")
     return "\n".join(lines) + "\n"

@@ -24,16 +24,16 @@ from qcc.dialects.errors import UnsupportedError
 FOUND = Found(trials=32, failed=2, seconds=90.0, packed=None)
 
 
-def row(formats: str, rounds: list[list[float]]) -> Row:
-    return Row(Layer(96, 64, 12), formats, "Net", rounds, 30.0, FOUND)
+def row(rounds: list[list[float]]) -> Row:
+    return Row(Layer(96, 64, 12), "Net", rounds, 30.0, FOUND)
 
 
-def test_ratios_are_those_of_rounds_and_means_those_of_formats():
+def test_ratios_are_those_of_rounds():
     even = [[2e-3, 1e-3, 4e-3, 2e-3], [4e-3, 2e-3, 8e-3, 4e-3], [1e-3, 1e-3, 4e-3, 2e-3]]
-    text = document([row("fp32", even), row("fp32", [[1e-3] * 4])], 32)
-    assert "| 96x64 | fp32 | 12 | Net | 2.000 | 1.000 | 4.000 | 2.000 | 4.00 | 30 s |" in text
+    text = document([row(even), row([[1e-3] * 4])], 32)
+    assert "| 96x64 | 12 | Net | 2.000 | 1.000 | 4.000 | 2.000 | 4.00 | 30 s |" in text
     assert "90 s, 2 failed |" in text
-    assert "fp32: geometric mean of seconds over those of the tuned schedule" in text
+    assert "Geometric mean of seconds over those of the tuned schedule" in text
     assert "default 1.414, MetaSchedule 2.000, torch 1.414" in text
     assert "All tuning: `qcc tune` 60 s, MetaSchedule 180 s." in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -41,13 +41,13 @@ def test_ratios_are_those_of_rounds_and_means_those_of_formats():
 
 
 def test_layers_are_those_of_the_models_or_some_of_them():
-    words = ["--models", "MiniLM", "--tokens", "12,128", "--formats", "fp32"]
+    words = ["--models", "MiniLM", "--tokens", "12,128"]
     found = [layer_of(job.job.task) for job in chosen(parsed(words))]
     assert len(found) == 6
     some = [layer_of(job.job.task) for job in chosen(parsed([*words, "--layers", "384x1536"]))]
     assert some == [Layer(384, 1536, 12), Layer(384, 1536, 128)]
     with pytest.raises(SystemExit):
-        parsed(["--formats", "nf4<group=64>"])
+        parsed(["--models", "nobody"])
 
 
 def test_without_tvm_it_says_what_to_install(monkeypatch, capsys):
@@ -62,7 +62,7 @@ def test_without_tvm_it_says_what_to_install(monkeypatch, capsys):
 
 
 def test_what_the_folder_has_is_not_tuned_again(tmp_path, monkeypatch):
-    done, new = Layer(96, 64, 12), Layer(96, 64, 12, integers=True)
+    done, new = Layer(96, 64, 12), Layer(96, 64, 128)
     (tmp_path / f"{done.name}.json").write_bytes(msgspec.json.encode(FOUND))
     monkeypatch.setattr(peer, "require_tvm", lambda: None)
     monkeypatch.setattr(sys, "executable", "false")
@@ -78,7 +78,6 @@ class Product:
 
     def __init__(self, layer: Layer, folder: Path) -> None:
         self._x, self._w = layer.inputs()
-        assert (self._x.dtype == np.uint8) == layer.integers
 
     def check(self) -> str:
         return ""
@@ -90,17 +89,14 @@ class Product:
         pass
 
 
-@pytest.mark.parametrize("activations", ["", "int8"])
-def test_all_kernels_of_a_layer_run_in_turns(
-    activations: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_kernels_of_a_layer_run_in_turns(tmp_path, monkeypatch):
     monkeypatch.setattr(metaschedule, "MetaScheduleKernel", Product)
     monkeypatch.setattr(metaschedule, "ROUNDS", 3)
-    problem = LinearProblem(64, 32, "int8" if activations else "fp32", integers=bool(activations))
+    problem = LinearProblem(64, 32, "fp32")
     schedule = default_schedule(problem, frozenset())
-    (job,) = cpu_jobs([ScheduledLayer("fc", problem, 8, activations, schedule, False)], 8, 1)
+    (job,) = cpu_jobs([ScheduledLayer("fc", problem, 8, "", schedule, False)], 8, 1)
     layer = layer_of(job.job.task)
-    assert layer == Layer(64, 32, 8, integers=bool(activations))
+    assert layer == Layer(64, 32, 8)
     (tmp_path / f"{layer.name}.json").write_bytes(msgspec.json.encode(FOUND))
     tuned = Tuned(job.job, Trials([]), 0, 1.0, dict(job.job.default))
     made = compared(job, tuned, 7.0, tmp_path)
