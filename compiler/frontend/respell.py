@@ -17,6 +17,7 @@ from torch import Tensor
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 
+from .respell_bytes import on_bytes
 from .respell_complex import COMPLEX
 from .respell_extremes import EXTREMES
 from .respell_images import IMAGES
@@ -223,6 +224,13 @@ def integer_power(source: Tensor, exponent: float) -> Any:
     return power
 
 
+def equal(left: Tensor, right: Tensor) -> Any:
+    """NaN is not itself, though torch-mlir folds x == x."""
+    if left is not right or not left.is_floating_point():
+        return NotImplemented
+    return ~torch.isnan(left)
+
+
 def distances(left: Tensor, right: Tensor, p: float = 2.0, compute_mode: Any = None) -> Any:
     if p not in (1.0, 2.0):
         return NotImplemented
@@ -285,6 +293,7 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.conv2d.default: batched(2, aten.conv2d.default),
     aten.conv3d.default: batched(3, aten.conv3d.default),
     aten.copysign.Tensor: with_sign_of,
+    aten.eq.Tensor: equal,
     aten.erfc.default: lambda source: 1.0 - torch.erf(source),
     aten.fmod.Scalar: integer_remainder,
     aten.grid_sampler.default: decomposition_table[aten.grid_sampler_2d.default],
@@ -356,3 +365,4 @@ SUMS = (
 )
 
 RESPELLINGS |= {op: summed_in_single(op, RESPELLINGS.get(op)) for op in SUMS}
+RESPELLINGS |= on_bytes(RESPELLINGS)
