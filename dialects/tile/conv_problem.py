@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import gcd, prod
 
+from ..formats.definition import Nested
 from ..formats.packets import (
     PACKET_COLUMNS,
     PACKET_ROWS,
@@ -193,6 +194,8 @@ def refusal(problem: ConvProblem, target: str) -> str | None:
     record = INSTRUCTIONS[problem.instruction]
     if problem.source not in (None, problem.activation, *CONVERTED.get(problem.activation, ())):
         return f"images of {problem.source} are not converted to {problem.activation}"
+    if isinstance(problem.format.element, Nested):
+        return f"the planes of {problem.weight} are not gathered by windows; fp16 has its values"
     _ = problem.program
     if not is_native(target, problem.instruction):
         return f"{target} has no {problem.instruction}"

@@ -298,3 +298,10 @@ def test_refusals_name_a_reason(problem: ConvProblem, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
         default_convolution(problem)
     assert default_convolution(replace(problem, activation="f16", source=None))
+
+
+def test_nested_halves_are_refused_with_what_has_their_values() -> None:
+    problem = ConvProblem(Window(8, 8, (1, 1)), "nestedfp16")
+    with pytest.raises(UnsupportedError, match="fp16 has its values"):
+        default_convolution(problem)
+    assert default_convolution(replace(problem, weight="fp16"))
