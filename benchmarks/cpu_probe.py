@@ -23,6 +23,8 @@ from qcc.codegen.cpu.features import host_features
 
 READ_BYTES = 256 << 20
 STREAMS, LINE, AHEAD = 8, 64, 1024
+# Read in less time than the system lends the processor to others: most pieces are undisturbed.
+PIECES = 16
 CHAINS, TURNS = 10, 500_000
 LARGEST_CACHE = 32 << 20  # where the system does not tell
 
@@ -57,14 +59,14 @@ class Probe:
         self._memory = np.ones(read_bytes // 8, np.int64)
 
     def __call__(self) -> Limits:
-        share = self._memory.nbytes // self._threads // (STREAMS * LINE) * (STREAMS * LINE)
+        step = STREAMS * LINE
+        piece = self._memory.nbytes // (self._threads * PIECES) // step * step
         start = self._memory.ctypes.data
-        addresses = [start + index * share for index in range(self._threads)]
         multiplied = 2 * _float_lanes() * CHAINS * TURNS
         pairs = self._pairs
         float_rate = self._rate(multiplied, lambda index: self._fma(TURNS))
         return Limits(
-            self._rate(share, lambda index: self._read(addresses[index], share)),
+            self._rate(piece, lambda index: self._read(start + index * piece, piece), PIECES),
             float_rate,
             self._rate(2 * multiplied, lambda index: pairs(TURNS)) if pairs else float_rate,
             self._rate(4 * multiplied, lambda index: self._dot(TURNS)),
@@ -73,13 +75,19 @@ class Probe:
     def close(self) -> None:
         self._pool.shutdown()
 
-    def _rate(self, amount: float, action: Callable[[int], object]) -> float:
-        """The sum over the threads of `amount` by its own time: starting them does not count."""
+    def _rate(self, amount: float, action: Callable[[int], object], pieces: int = 1) -> float:
+        """
+        The sum over the threads of `amount` by the median time of its pieces, which are numbered
+        through: starting threads does not count, nor what disturbs a few pieces.
+        """
 
-        def seconds(index: int) -> float:
-            start = time.perf_counter()
-            action(index)
-            return time.perf_counter() - start
+        def seconds(thread: int) -> float:
+            taken = []
+            for piece in range(thread * pieces, (thread + 1) * pieces):
+                start = time.perf_counter()
+                action(piece)
+                taken.append(time.perf_counter() - start)
+            return float(np.median(taken))
 
         return sum(amount / taken for taken in self._pool.map(seconds, range(self._threads)))
 
