@@ -145,6 +145,9 @@ MISTAKES = {
         element="integer bits=4 signed=false", scale="type=fp32 rule=range", more=""
     ): "zero point or offset",
     FORMAT.format(
+        element="table values=[1, 2]", scale="type=fp32 rule=absmax value=3.0", more=""
+    ): "takes no value",
+    FORMAT.format(
         element="table values=[1, 2]", scale="type=fp32 rule=absmax of=positive", more=""
     ): "of=negative",
     FORMAT.format(
