@@ -67,6 +67,10 @@ def _check_scale(fmt: Format, scale: Scale, fail: Fail) -> None:
             fail("scale", "rule=inverse needs a plain unsigned integer")
     if scale.apply == "reciprocal" and (scale.rule != "absmax" or scale.type == "fp32"):
         fail("scale", "apply=reciprocal is for absmax scales of a minifloat type")
+    _check_value(scale, fail)
+
+
+def _check_value(scale: Scale, fail: Fail) -> None:
     if scale.value != "auto" and scale.rule not in ("clip", "inverse"):
         fail("scale", f"rule={scale.rule} takes no value: its scales follow from the data")
     if scale.rule == "clip" and scale.value not in ("sawb", "mse") and isinstance(scale.value, str):
