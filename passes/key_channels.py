@@ -60,4 +60,5 @@ def spread_key_channels(op: Operation, channels: KeyChannels) -> None:
 def _constant(values: NDArray[np.float32]) -> ir.Value:
     kind = ir.RankedTensorType.get(values.shape, ir.F32Type.get())
     numbers = np.ascontiguousarray(values, np.float32)
-    return arith.constant(kind, ir.DenseElementsAttr.get(numbers, type=kind))
+    attribute = ir.DenseElementsAttr.get(numbers, type=kind)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return arith.constant(kind, attribute)
