@@ -8,6 +8,9 @@ from typing import Any
 from .group_scope import Names, Scalar, Scope, Scopes
 from .scalar_rules import held_type
 
+WHOLLY, AT_ONCE = "#pragma unroll", 8
+"""Rounds of a long loop would all be under way at once, and want all registers."""
+
 
 @dataclass
 class ColumnLoop:
@@ -33,6 +36,7 @@ class Registers:
     count: int = 0
     slot: str = ""
     loops: list[ColumnLoop] = field(default_factory=list)
+    outer: Scope | None = None  # the loop at hand
     inside: bool = False
     depth: int = 0  # of the innermost scope of the loop at hand
 
@@ -46,6 +50,9 @@ class Registers:
         return None
 
     def _kept(self, loop: ColumnLoop, key: Any, value: Scalar) -> Scalar:
+        for each in (loop.outer, self.outer):
+            if each is not None and each.pragma:
+                each.pragma = WHOLLY  # registers have no addresses, so each slot is a constant
         if key not in loop.kept:
             name = loop.kept[key] = self.names.fresh(f"{value.text.split('[')[0]}_kept")
             lines = self.scopes.chain[0].lines

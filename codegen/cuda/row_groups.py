@@ -14,7 +14,7 @@ from ...dialects.tile.group import WARP
 from ...dialects.tile.index import ONE, Index, Variable, delinearized, linearized, product
 from ...dialects.tile.reads import staged_folds
 from .group_emitter import GroupEmitter, times
-from .group_registers import ColumnLoop
+from .group_registers import AT_ONCE, WHOLLY, ColumnLoop
 from .group_scope import Scalar, Scope
 from .group_text import kind_of_element
 from .printer import linear
@@ -133,11 +133,13 @@ class RowGroup(GroupEmitter):
             if unrolled:
                 assert known is not None
                 chunks = -(-known // step)
+                pragma = WHOLLY if chunks <= AT_ONCE else f"{WHOLLY} {AT_ONCE}"
                 outer = (
-                    Scope(f"for (int chunk = 0; chunk < {chunks}; ++chunk)", "#pragma unroll")
+                    Scope(f"for (int chunk = 0; chunk < {chunks}; ++chunk)", pragma)
                     if chunks > 1
                     else Scope()
                 )
+                text.registers.outer = outer
                 stack.enter_context(text.scopes.open(outer))
                 at = linear((step, "chunk") if chunks > 1 else 0, first)
                 text.scopes.line(f"const int column = {at};")

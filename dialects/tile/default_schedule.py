@@ -141,9 +141,9 @@ def _streams(problem: LinearProblem, name: str, device: Machine) -> Iterator[Sch
         blocks = tiles * splits
         full = blocks / (-(-blocks // slots) * slots)
         ahead = max(1, PACKET_REGISTERS // (strips * bits))
-        for fewer in (ahead, 1):
+        for stages in (min(ahead, max(1, steps - 1), 8), 1):  # no more than there are to come
             made.append((full < NEARLY_FULL, splits > 1, -round(full, 2), strips, Schedule(
-                name, PACKET_ROWS * strips, tokens, depth, 1, 1, warps, min(fewer, 8), splits,
+                name, PACKET_ROWS * strips, tokens, depth, 1, 1, warps, stages, splits,
                 streams=True,
             )))  # fmt: skip
     yield from (each for *_, each in sorted(made, key=lambda entry: entry[:-1]))

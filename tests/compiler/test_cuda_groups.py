@@ -85,3 +85,14 @@ def joined() -> Any:
     return qcc.compile(
         Joined(), (torch.randn(2, 4, 5),), target="cuda:emulate", dynamic_shapes=sizes, golden=False
     )
+
+
+def test_rounding_a_whole_image_spills_nothing() -> None:
+    """One block folds 4032 values and then rounds each: 32 rounds of a thread, a few at a time."""
+    layer = nn.Conv2d(16, 5, 5, stride=2, padding=1).eval().requires_grad_(False)
+    recipe = {"default": {"weights": "int4", "activations": "int4"}}
+    image = torch.randn(3, 16, 12, 7)
+    module = qcc.compile(layer, (image,), recipe=recipe, target="cuda:sm_80", golden=False)
+    kernels = {each["kernel"]: each["spill_bytes"] for each in module.report["cuda"]["kernels"]}
+    assert any("roundeven" in name for name in kernels)
+    assert not any(kernels.values())

@@ -30,6 +30,7 @@ DEFAULTS = {
     "prefill_amxfp4": LinearProblem(4096, 4096, 512, "amxfp4"),
     "prefill_odd_rows": LinearProblem(4096, 4095, 512, "int4<group=40>"),
     "short_odd_rows": LinearProblem(257, 211, 130, "fp8_e4m3", source="f32"),
+    "short_dint3": LinearProblem(128, 160, 8, "dint3<group=32>", "bf16", "bf16"),
     "split_odd_rows": LinearProblem(7, 1027, 2048, "nvfp4<two_level=true>", bias="f16"),
 }
 HOPPER = {
