@@ -60,7 +60,7 @@ ATTENTION = ((1, None), (1, "int4"), (128, None))
 """Rows and format of the cache, of GPT-2: 12 heads of 64."""
 PRODUCT = MatmulProblem(64, 128, rows=128, batch=12)
 CONTEXT = 1024
-DRAWN = 64
+DRAWN = 256
 """Of each schedule that is built, so that there are rare kinds among them."""
 KINDS = ("instruction", "streams", "warp_groups")
 OPERANDS = "f16"
