@@ -25,6 +25,7 @@ from ..dialects.tile.attention_problem import (
     sixteens,
 )
 from ..dialects.tile.dialect import tensor_of
+from ..dialects.tile.problem import signed_scales
 from ..dialects.tile.warp_memory import BOXES
 from .attention_rows import Picked, PlainKeys, PlainValues, Side, converted
 from .tile_builder import (
@@ -150,7 +151,7 @@ class Packed(Side, ABC):
         fmt = self.format
         if not fmt.block_scales:
             return [("all", None)]
-        return [(scale.of if fmt.splits_signs else "all", scale.role) for scale in fmt.block_scales]
+        return list(signed_scales(fmt))
 
     def scale(self, role: str, at: Number, column: Number | int, name: str) -> ir.Value:
         """The factors of this warp's positions, fp32, with that of the decode program."""

@@ -30,7 +30,7 @@ from ..dialects.tile.conv_schedule import (
 from ..dialects.tile.dialect import tensor_of
 from ..dialects.tile.fragments import INSTRUCTIONS
 from ..dialects.tile.hardware import is_native
-from ..dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF, chunk_columns
+from ..dialects.tile.problem import WARP_GROUP_INSTRUCTION_OF, chunk_columns, signed_scales
 from ..dialects.tile.warp_launch import WarpLaunch
 from .conv_epilogue import Epilogue, channel_numbers, results_shape
 from .conv_pixels import NUMBERS, GatheredPixels, HeldPixels, rounded_up
@@ -243,7 +243,7 @@ class _Convolution:
         fmt = self.problem.format
         if self.problem.group is None or not fmt.block_scales:
             return [("all", None)]
-        return [(scale.of if fmt.splits_signs else "all", scale.role) for scale in fmt.block_scales]
+        return list(signed_scales(fmt))
 
     def accumulate(
         self, tiles: Values, windows: ir.Value, k: Number, at: Number, total: ir.Value, sign: str,
