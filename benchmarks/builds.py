@@ -30,6 +30,7 @@ from qcc.codegen.cpu.lower import lower_to_llvm
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
 from qcc.models.resnet import resnet20
+from qcc.passes.assign_x_bytes import assign_x_bytes
 from qcc.passes.permute_weights import permute_weights
 
 N = K = 4096
@@ -95,6 +96,7 @@ def builder(name: str) -> Callable[[], tuple[float, float]]:
 
     def build() -> tuple[float, float]:
         module = ir.Module.parse(text)
+        assign_x_bytes()(module.operation, None)
         permute_weights(module.operation)
         start = time.process_time()
         lower_to_llvm(module)

@@ -48,6 +48,7 @@ def compile(
     tokens: int = 128,
     functions: Iterable[str] = (),
     schedules: str | os.PathLike[str] | None = None,
+    x_bytes: int | None = None,
 ) -> Module:
     """
     Compile a module with example inputs, an exported program, or what the command line takes.
@@ -62,7 +63,8 @@ def compile(
     is what tensor cores multiply where the model has fp32, "f16" or "bf16" (docs/cuda.md).
     `device`, `dpus`, `tokens` and `functions` are those of target upmem (docs/pim.md).
     `schedules` is a database of `qcc tune`, whose schedules the layers of target cpu take
-    (docs/tuning.md).
+    (docs/tuning.md). `x_bytes` is how many bytes stand for a value of fp32 x there, 2 or 3
+    (docs/benchmarks.md).
     """
     from .driver import compile_model
     from .frontend import sources
@@ -75,7 +77,7 @@ def compile(
         recipe, target, calibration=calibration, seed=seed, golden=golden, validate=validate,
         operands=operands, device=device, dpus=dpus, tokens=tokens,
         functions=tuple(functions),
-        schedules=None if schedules is None else Path(schedules),
+        schedules=None if schedules is None else Path(schedules), x_bytes=x_bytes,
     )  # fmt: skip
     folder = PrivateFolder()
     path = folder.path / "module.qcc"

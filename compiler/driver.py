@@ -21,6 +21,7 @@ from ..dialects.bindings import Context, MLIRError, ir
 from ..dialects.context import make_context
 from ..dialects.errors import QccError, UnsupportedError, UsageError
 from ..passes.assign_formats import FormatAssignment, assign_formats
+from ..passes.assign_x_bytes import assign_x_bytes
 from ..passes.lower_torch import NOT_LOWERED, not_lowered, refuse_unlowered
 from ..passes.raise_torch import Raising, raise_torch
 from ..passes.registry import IMPORT_PIPELINE, PASSES, Pass
@@ -231,6 +232,8 @@ class _Compilation:
             if options.functions:
                 functions = place_functions(self.device, options.tokens, options.functions)
                 yield "place-pim-functions", functions
+        if self.target.family == "cpu":
+            yield "assign-x-bytes", assign_x_bytes(options.x_bytes)
         yield "permute-weights", None
 
     def _validate(self, name: str, module: ir.Module) -> None:

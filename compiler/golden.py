@@ -19,6 +19,7 @@ from ..codegen.cuda.program import CudaCode
 from ..codegen.upmem.program import UpmemCode
 from ..dialects import qcc
 from ..dialects.bindings import Operation, ir
+from ..dialects.cpu.x_bytes import MOST, X_BYTES_ATTRIBUTE
 from ..dialects.formats import parse_spelling
 from ..dialects.interpreter import interpret
 from ..dialects.interpreter.pim_function import function_rule
@@ -52,6 +53,8 @@ UNCHECKED_STEP = (
 )
 SPACING = {"f16": 2.0**-9, "bf16": 2.0**-6}
 """Two steps between neighbours, relative to the largest value of a tensor."""
+TWO_BYTES = SPACING["f16"]
+"""Where layers take two bytes of x, which are at least as exact."""
 _SMALL = {0: 2}
 _SEQUENCE = 6
 
@@ -195,7 +198,7 @@ def _doubt(goldens: Sequence[Golden]) -> float:
 def _golden(
     writer: ArtifactWriter, program: Program, code: Running | None, inputs: list[np.ndarray]
 ) -> Golden:
-    floor = max((SPACING[each] for each in _halves(program.module.operation)), default=TOLERANCE)
+    floor = max(_floors(program.module.operation))
     outputs, tolerance = _reference(writer, program, inputs, floor)
     roundings = list(_roundings(program.module.operation))
     across = any(map(_scales_tensors, roundings)) or (floor > TOLERANCE and len(roundings) > 0)
@@ -221,7 +224,8 @@ def _reference(
     errors of sums. Below `floor` no errors are told apart.
     """
     by_symbol = {parameter.symbol: parameter for parameter in program.parameters}
-    rules, rounded = {}, any(_roundings(program.module.operation))
+    whole = program.module.operation
+    rules, rounded = {}, any(_roundings(whole)) or any(_halves(whole))
     if isinstance(program.code, UpmemCode):
         rules["pim.linear"] = linear_rule(placed_layers(program.code.plan, writer.tensor))
         rules["pim.function"] = function_rule()
@@ -240,8 +244,8 @@ def _reference(
         )
 
     plain = outputs(1)
-    if floor == TOLERANCE and not rounded:
-        return plain, TOLERANCE
+    if not rounded:
+        return plain, floor
     moved = _largest(plain, outputs(ERROR_FACTOR))
     return plain, floor if moved <= floor else MARGIN * moved
 
@@ -260,6 +264,16 @@ def _halves(op: Operation) -> Iterator[str]:
     """The half-precision types that values are rounded to inside `op`."""
     casts = (child for child in walk(op) if child.operation.name == "arith.truncf")
     return (element for cast in casts if (element := str(cast.results[0].type)) in SPACING)
+
+
+def _floors(op: Operation) -> Iterator[float]:
+    """The errors below which the kernels for what is inside `op` are not told apart."""
+    yield TOLERANCE
+    yield from (SPACING[each] for each in _halves(op))
+    for child in walk(op):
+        attributes = child.operation.attributes
+        if X_BYTES_ATTRIBUTE in attributes and attributes[X_BYTES_ATTRIBUTE].value < MOST:
+            yield TWO_BYTES
 
 
 def _scales_tensors(rounding: qcc.QuantizeOp) -> bool:

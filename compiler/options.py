@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..dialects.cpu.x_bytes import FEWEST, MOST
 from ..dialects.errors import UsageError
 from .targets import Target
 
 STOPS = ("raise", "assign")
 MODEL_PRECISION = "none"
 OF_FAMILY = {"operands": "cuda", "device": "upmem", "dpus": "upmem", "tokens": "upmem",
-             "functions": "upmem"}  # fmt: skip
+             "functions": "upmem", "x_bytes": "cpu"}  # fmt: skip
 """Options that one family of targets has."""
 
 
@@ -28,6 +29,8 @@ class CompileOptions:
     `device`, `dpus` and `tokens` are those of target upmem: a built-in device or a TOML file, how
     many of its DPUs, and the rows that kernels are chosen for where the program leaves them open;
     `functions` are those that DPUs compute too, by tables: "gelu", "norm", "all", … (docs/pim.md).
+    `x_bytes` is the fewest bytes, 2 or 3, that stand for a value of fp32 x where target cpu
+    multiplies integers, None for what each layer's weights suggest (docs/benchmarks.md).
     `schedules` is a tuning database, whose schedules layers of target cpu take.
     After the stage `stop_after`, one of STOPS, the IR is written in place of an artifact.
     """
@@ -48,16 +51,24 @@ class CompileOptions:
     tokens: int = 128
     functions: tuple[str, ...] = ()
     schedules: Path | None = None
+    x_bytes: int | None = None
 
     def require_fitting(self, target: Target) -> None:
-        """UsageError for an option that only other targets have."""
+        """UsageError for an option that only other targets have, or that has no such value."""
+        if self.x_bytes is not None and not FEWEST <= self.x_bytes <= MOST:
+            raise UsageError(
+                "option-value",
+                f"x_bytes is {self.x_bytes}, not {FEWEST} or {MOST}",
+                next_step="leave it out for what each layer's weights suggest",
+            )
         for option in fields(self):
             family = OF_FAMILY.get(option.name, target.family)
+            flag = f"--{option.name.replace('_', '-')}"
             if family != target.family and getattr(self, option.name) != option.default:
                 raise UsageError(
                     "option-target",
                     f"target {target.name} takes no {option.name}",
-                    why=f"--{option.name}, {option.name}= in Python, is for targets {family}…",
+                    why=f"{flag}, {option.name}= in Python, is for targets {family}…",
                     next_step=f"leave it out, or choose a target {family}… of `qcc list targets`",
                 )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..dialects.bindings import Operation
 from .assign_formats import FormatAssignment, assign_formats
+from .assign_x_bytes import assign_x_bytes
 from .legalize_dma import legalize_dma
 from .legalize_parameters import legalize_parameters
 from .lower_torch import lower_torch
@@ -21,6 +22,7 @@ Pass = Callable[[Operation, object], None]
 
 PASSES: dict[str, Pass] = {
     "assign-formats": assign_formats(FormatAssignment()),
+    "assign-x-bytes": assign_x_bytes(),
     "legalize-dma": legalize_dma,
     "legalize-parameters": legalize_parameters,
     "lower-torch": lower_torch,

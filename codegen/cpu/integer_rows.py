@@ -49,7 +49,8 @@ class IntegerRows:
     the cache: i8 [m, digits, pitch]; scales are f32 [m, blocks], sums i32 [m, segments, digits].
     Sums are multiplied by `factor`. With `whole_sums` there is one a segment, of the integers
     themselves: their products, of all digits, add up to 32 bits. Integers of several digits are at
-    most `largest`.
+    most `largest`. With `short_blocks`, blocks of a negative scale have one digit less, in the
+    first places.
     """
 
     k: int
@@ -59,6 +60,7 @@ class IntegerRows:
     factor: int = 1
     whole_sums: bool = False
     largest: int = 0
+    short_blocks: bool = False
 
     @property
     def sums_of_segment(self) -> int:
@@ -85,7 +87,7 @@ class IntegerRows:
     def key(self) -> str:
         sizes = f"{self.k} block={self.block} segment={self.segment}"
         digits = f"digits={self.digits} up to {self.largest} whole sums={self.whole_sums}"
-        return f"{sizes} {digits} factor={self.factor}"
+        return f"{sizes} {digits} short={self.short_blocks} factor={self.factor}"
 
     def clear_end(self, codes: Ptr) -> None:
         """Write zeros behind the place where a row's codes will end, and a few before it."""

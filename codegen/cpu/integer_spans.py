@@ -18,7 +18,10 @@ from .integer_rows import IntegerRows
 from .panel_codes import wide
 from .panel_reader import BlockScales, PanelReader
 
-OfSegment = Callable[[Val, int, list[Val]], list[Val]]
+InFloats = Callable[[Val, int, list[Val]], list[Val]]
+"""(start, length, totals) -> totals + the products of so many k."""
+OfSegment = Callable[[Val, int, list[Val], int], list[Val]]
+"""(number, length, totals, digits of x) -> totals + the products of a segment or block."""
 
 
 class Spans:
@@ -34,7 +37,7 @@ class Spans:
         return self._rows.blocks == 1 and self._rows.digits == 1
 
     def _over_segments(
-        self, ms: list[Val], initial: list[Val], of_segment: OfSegment, in_floats: OfSegment | None
+        self, ms: list[Val], initial: list[Val], of_segment: OfSegment, in_floats: InFloats | None
     ) -> list[Val]:
         """The totals, each of a row of `ms`."""
         if self._rows.digits > 1:
@@ -56,19 +59,18 @@ class Spans:
         ms: list[Val],
         totals: list[Val],
         of_span: OfSegment,
-        in_floats: OfSegment | None,
+        in_floats: InFloats | None,
     ) -> list[Val]:
         """Over segments or blocks, `length` values of k each."""
         whole, rest = divmod(self._w.k, length)
 
         def add(number: Val, count: int, totals: Sequence[Val]) -> list[Val]:
             held = list(totals)
-            plain = partial(of_span, number, count, held)
             if in_floats is None:
-                return plain()
+                return of_span(number, count, held, self._rows.digits)
+            (m,) = dict.fromkeys(ms)
             apart = partial(in_floats, number * length, count, held)
-            split = self._all_split(list(dict.fromkeys(ms)), number)
-            return branch_values(split, held, plain, apart)
+            return self._by_kind(m, number, partial(of_span, number, count, held), held, apart)
 
         if whole == 1:
             totals = add(size(0), length, totals)
@@ -81,17 +83,42 @@ class Spans:
         """Whether segments leave x's scale to their block."""
         return self._rows.digits > 1 and self._rows.block > self._rows.segment
 
+    def _by_kind(
+        self,
+        m: Val,
+        block: Val,
+        of_digits: Callable[[int], list[Val]],
+        like: list[Val],
+        in_floats: Callable[[], list[Val]],
+    ) -> list[Val]:
+        """What a block of x has become is in its scale: 0 for floats, negative for few digits."""
+        scale, digits = self._scales.at(m * self._rows.blocks + block).load(), self._rows.digits
+
+        def split() -> list[Val]:
+            if not self._rows.short_blocks:
+                return of_digits(digits)
+            short, whole = partial(of_digits, digits - 1), partial(of_digits, digits)
+            return branch_values(scale.compare("lt", 0.0), like, short, whole)
+
+        return branch_values(scale.compare("ne", 0.0), like, split, in_floats)
+
     def _block(
-        self, ms: list[Val], of_segment: OfSegment, block: Val, length: int, totals: list[Val]
+        self,
+        ms: list[Val],
+        of_segment: OfSegment,
+        block: Val,
+        length: int,
+        totals: list[Val],
+        digits: int,
     ) -> list[Val]:
         """totals + the products of a block of x of several digits."""
         if not self._shares_scales:
-            return of_segment(block, length, totals)
+            return of_segment(block, length, totals, digits)
         segment = self._rows.segment
         first = block * (self._rows.block // segment)
         sums = [constant(0, wide(f32()))] * len(totals)
         for number, start in enumerate(range(0, length, segment)):
-            sums = of_segment(first + number, min(segment, length - start), sums)
+            sums = of_segment(first + number, min(segment, length - start), sums, digits)
         step = self._elements.step
         return [
             self._w.raise_sum(value, step, self._scale(m, block), total)
@@ -99,7 +126,7 @@ class Spans:
         ]
 
     def _block_in_floats(
-        self, in_floats: OfSegment, start: Val, length: int, totals: list[Val]
+        self, in_floats: InFloats, start: Val, length: int, totals: list[Val]
     ) -> list[Val]:
         """The same by floats, segment by segment: those are inside one block of weights."""
         step = self._rows.segment
@@ -120,14 +147,6 @@ class Spans:
         if self._shares_scales:
             return self._w.lowered_scales(panel, block)
         return self._w.scales(panel, block, self._elements.step)
-
-    def _all_split(self, ms: list[Val], block: Val) -> Val:
-        found: Val | None = None
-        for m in ms:
-            split = self._scales.at(m * self._rows.blocks + block).load().compare("ne", 0.0)
-            found = split if found is None else found & split
-        assert found is not None
-        return found
 
     def _scaled(
         self, values: list[Val], m: Val, start: Val, scales: BlockScales, total: Val

@@ -41,6 +41,8 @@ ROW_ARGUMENTS = 3
 LARGEST_SUM = 2**31 - 1
 CHAINS = 4
 SHORT_CHAINS, SHORTEST = 2, 16
+# Sums of products with fewer fit 32 bits, put together.
+MOST_DIGITS = 3
 # Codes so wide are multiplied in less time than they are read.
 WHOLE_BYTES = 8
 # From this number of products of each byte of weights on, computing takes about as long as reading.
@@ -107,8 +109,8 @@ class IntegerSums(Spans):
     ) -> list[Val]:
         """initial + the products of panels with rows `ms` of x."""
 
-        def of_segment(segment: Val, length: int, held: list[Val]) -> list[Val]:
-            return self._segment(panels, segment, length, ms, held)
+        def of_segment(segment: Val, length: int, held: list[Val], digits: int) -> list[Val]:
+            return self._segment(panels, (segment, length), ms, held, digits)
 
         def in_floats(start: Val, length: int, held: list[Val]) -> list[Val]:
             assert otherwise is not None
@@ -125,7 +127,7 @@ class IntegerSums(Spans):
         Panels share the reads of tables, which are many times a panel's bytes.
         """
 
-        def of_segment(segment: Val, length: int, held: list[Val]) -> list[Val]:
+        def of_segment(segment: Val, length: int, held: list[Val], _: int) -> list[Val]:
             return self._looked_up_segment(panels, segment, length, m, held)
 
         def in_floats(start: Val, length: int, held: list[Val]) -> list[Val]:
@@ -143,15 +145,21 @@ class IntegerSums(Spans):
         return FAR if products >= MANY_PRODUCTS else NEAR
 
     def _segment(
-        self, panels: list[Val], segment: Val, length: int, ms: list[Val], totals: list[Val]
+        self,
+        panels: list[Val],
+        span: tuple[Val, int],
+        ms: list[Val],
+        totals: list[Val],
+        digits: int,
     ) -> list[Val]:
+        segment, _ = span
         start = segment * self._rows.segment
         scales = [self._block_scales(panel, start) for panel in panels]
-        sums = self._products(panels, segment, length, ms, scales)
+        sums = self._products(panels, span, ms, scales, digits)
         places = [(of_panel, m) for of_panel in scales for m in ms]
         following = []
-        for (of_panel, m), digits, total in zip(places, sums, totals, strict=True):
-            values = self._values(m, segment, digits, of_panel)
+        for (of_panel, m), of_digits, total in zip(places, sums, totals, strict=True):
+            values = self._values(m, segment, of_digits, of_panel)
             following.append(self._scaled(values, m, start, of_panel, total))
         return following
 
@@ -172,17 +180,18 @@ class IntegerSums(Spans):
     def _products(
         self,
         panels: list[Val],
-        segment: Val,
-        length: int,
+        span: tuple[Val, int],
         ms: list[Val],
         scales: list[BlockScales],
+        digits: int,
     ) -> list[list[list[Val]]]:
         """For each panel and row, by digit, the sums of products with each of the operands."""
+        segment, length = span
         start = segment * self._rows.segment
-        digits = [(m, digit) for m in ms for digit in range(self._rows.digits)]
+        places = [(m, digit) for m in ms for digit in range(digits)]
         xs = [
             self._codes.at((m * self._rows.digits + digit) * self._rows.pitch + start)
-            for m, digit in digits
+            for m, digit in places
         ]
 
         shifts = [self.shift(of_panel) for of_panel in scales]
@@ -204,7 +213,11 @@ class IntegerSums(Spans):
                         next(added).add(operand, factor)
             return [one.value() for one in running]
 
-        of_panel = [start for m, digit in digits for start in self._starts(m, segment, digit)]
+        of_panel = [
+            start
+            for m, digit in places
+            for start in self._starts(m, segment, digit, last=digit == digits - 1)
+        ]
         sums = of_panel * len(panels)
         # A sum alone would wait for each of its additions; short ones overlap with the next ones.
         most = CHAINS if length > UNROLLED else SHORT_CHAINS if length > SHORTEST else 1
@@ -216,7 +229,7 @@ class IntegerSums(Spans):
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
         if length > done:
             sums = add(done, length - done, sums)
-        return self._by_digit(_folded(sums, chains), len(ms) * len(panels))
+        return self._by_digit(_folded(sums, chains), digits)
 
     def quads(
         self, panel: Val, start: Val, count: int, shift: Val | None, ahead: Ahead | None = NEAR
@@ -235,16 +248,16 @@ class IntegerSums(Spans):
             return None
         return self._zero_points(scales) * EVERY_BYTE
 
-    def _by_digit(self, sums: list[Val], rows: int) -> list[list[list[Val]]]:
-        count, digits = self._elements.operands, self._rows.digits
+    def _by_digit(self, sums: list[Val], digits: int) -> list[list[list[Val]]]:
+        count = self._elements.operands
         grouped = [sums[i : i + count] for i in range(0, len(sums), count)]
-        return [grouped[i : i + digits] for i in range(0, rows * digits, digits)]
+        return [grouped[i : i + digits] for i in range(0, len(grouped), digits)]
 
-    def _starts(self, m: Val, segment: Val, digit: int) -> list[Val]:
+    def _starts(self, m: Val, segment: Val, digit: int, last: bool = True) -> list[Val]:
         """What each operand's sum begins with: what the weights' offset adds, taken away."""
         zero = constant(0, wide(i32()))
         first = zero
-        counts = digit == self._rows.digits - 1 if self._rows.whole_sums else True
+        counts = last or not self._rows.whole_sums
         if self._elements.offset and counts:
             first = broadcast(self._sum_of_x(m, segment, digit), PANEL_ROWS)
             if self._rows.factor != -self._elements.offset:
@@ -272,10 +285,8 @@ class IntegerSums(Spans):
 
     def _whole(self, digits: list[Val]) -> Val:
         """The number of these digits, the most significant first, as a float."""
-        if self._rows.whole_sums:
+        if self._rows.whole_sums or len(digits) < MOST_DIGITS:
             return signed_to_float(reduce(lambda high, low: (high << 8) + low, digits))
-        if len(digits) == 1:
-            return signed_to_float(digits[0])
         high, middle, low = digits
         upper = signed_to_float((high << 8) + middle)
         return fma(upper, constant(256, upper.type), signed_to_float(low))

@@ -65,7 +65,7 @@ class TiledSums(IntegerSums):
     def tile(self, tile: Tile, biases: Sequence[Val], decoding: Decoding) -> list[list[Val]]:
         """For each panel and row the bias of the panel + the products."""
 
-        def of_segment(segment: Val, length: int, held: list[Val]) -> list[Val]:
+        def of_segment(segment: Val, length: int, held: list[Val], _: int) -> list[Val]:
             return self._tile_segment(tile, segment, length, held, decoding)
 
         count = len(tile.rows)

@@ -114,7 +114,8 @@ def lookups(library: KernelLibrary, weight: PanelReader, rows: IntegerRows) -> L
     assert elements is not None
     bits = code_bits(fmt)
     apart = fmt.zero_point is not None or elements.operands > 1
-    if bits > MOST_BITS or apart or not library.features >= NEEDED:
+    fits = bits <= MOST_BITS and not apart and not rows.short_blocks
+    if not fits or not library.features >= NEEDED:
         return None
     planes = code_planes(bits, unit)
     parts = _parts(_values(elements), planes)

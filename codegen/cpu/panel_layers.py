@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from ...dialects import qcc
 from ...dialects.bindings import ir
+from ...dialects.cpu.x_bytes import FEWEST, MOST, X_BYTES_ATTRIBUTE
+from ...dialects.errors import UsageError
+from ...dialects.source_line import source_line
 from .byte_dots import ByteUnit
 from .call_site import CallSite, replace_op
 from .emit import Val, minimum, select, size
@@ -45,7 +48,7 @@ class PanelLayers:
         m = site.extents(op.input, range(rank - 1))
         value, address = site.result(op.result.type, site.dynamic_like(op.result.type, leading))
         bias = site.address(op.bias) if op.bias is not None else size(0)
-        rows = _rows(site, weight)
+        rows = _rows(site, op, weight)
         found = None if rows is None else lookups(site.library, weight, rows)
         arrays = [] if rows is None else self._arrays(site, op, rows, m)
         if found is not None:
@@ -81,11 +84,26 @@ class PanelLayers:
         return self._tables[key]
 
 
-def _rows(site: CallSite, weight: PanelReader) -> IntegerRows | None:
+def _rows(site: CallSite, op: qcc.LinearOp, weight: PanelReader) -> IntegerRows | None:
     """How a few rows of x are split, None where fp32 is faster."""
     elements = integer_elements(weight.format, weight.k)
     if elements is None or not ByteUnit(site.library, elements).fast:
         return None
     factor, reach = factor_of_sums(weight.format, elements), reach_of(weight.format, elements)
-    rows = split_rows(weight, factor, reach)
+    rows = split_rows(weight, factor, reach, _x_bytes(op))
     return rows if rows and sums_fit(elements, rows.segment, rows.digits) else None
+
+
+def _x_bytes(op: qcc.LinearOp) -> int:
+    attributes = op.operation.attributes
+    if X_BYTES_ATTRIBUTE not in attributes:
+        return MOST
+    given = attributes[X_BYTES_ATTRIBUTE]
+    if not isinstance(given, ir.IntegerAttr) or not FEWEST <= given.value <= MOST:
+        raise UsageError(
+            "cpu-x-bytes",
+            f"the attribute x_bytes of a layer is {given}, not {FEWEST} or {MOST}",
+            where=source_line(op.location),
+            next_step="leave it out for sums as exact as those of fp32",
+        )
+    return given.value

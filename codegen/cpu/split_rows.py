@@ -1,23 +1,32 @@
 """
-Rows of fp32 as integers of three bytes, so that integer dot products can stand for fp32 ones.
+Rows of fp32 as integers of two or three bytes: integer dot products can stand for fp32 ones.
 
-Each block of a row is rounded to multiples of a power of two, its scale: q = 65536 d0 + 256 d1 +
-d2 with signed bytes as digits, the last place at most 2 / L of the block's largest value. L is 2^23
-less a little; where weights are so small that sums of q times them fit 32 bits with a smaller L,
-two thirds of that.
+Each block of a row is rounded to multiples of its scale, q = 65536 d0 + 256 d1 + d2 or 256 d0 + d1
+with signed bytes as digits. A layer spends a byte dot product on each digit.
 
-Error bound. In a block that is split, rounding moves a value x by at most k 2^-24 |x|, but for an
-eighth of the values, the smallest ones, which move by at most 1.005 / L of the block's largest.
-So sums of products move by at most k 2^-24 sum |w x|, which is what k additions in fp32 may err by,
-and for each block 1.005 / L max |x| times the sum of an eighth of its |w|. What follows is exact
-but for a conversion, two products and an addition a block. Any other block (with outliers beside
-which most values are small, or of subnormal, huge or not finite values) gets the scale 0, which
-tells the layer to compute with the floats themselves.
+Error bound. u is 2^-24; sums of k products in fp32 may err by k u sum |w x|, and |d| is what
+rounding moves an x by. A block has the fewest digits for which one of these holds:
+
+    two digits     sum |d| <= k u sum |x| over the block, |d| <= max |x| / 65000: its products
+                   move by at most k u max |w| sum |x|, as k additions do where weights are alike
+    three digits   |d| <= k u |x| but for an eighth of the values, the smallest ones, for which
+                   |d| <= 1.005 / L max |x|: products move by at most k u sum |w x| and 1.005 / L
+                   max |x| times the sum of an eighth of the |w|. L is 2^23 less a little; where
+                   weights are so small that sums of q times them fit 32 bits with a smaller L,
+                   two thirds of that
+
+What follows is exact but for a conversion, two products and an addition a block. Any other block
+(with outliers beside which most values are small, or of subnormal, huge or not finite values) gets
+the scale 0, which tells the layer to compute with the floats themselves. Scales of blocks of two
+digits are negative, as are their digits then.
+
+Two digits are tried where a layer says so (dialects/cpu/x_bytes.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ...dialects.rounding.elements import BIAS, EXPONENT_BITS, MANTISSA, bits_of, float_of
 from .emit import (
@@ -28,6 +37,7 @@ from .emit import (
     constant,
     f32,
     float_to_signed,
+    fma,
     i8,
     i32,
     lane_sum,
@@ -60,13 +70,19 @@ LOWEST, LARGEST = 0x808080, 0x7F7F70
 LEAST_LARGEST = 0x500000
 # The leading bit of the largest integer.
 TOP = 22
+# Of two digits, whose scale need be no power of two: fp32 holds every multiple of it.
+SHORT_LARGEST = 0x7F00
 # Sums of products with integers, which are multiplied by the scales of weights last, stay finite.
 LARGEST_X = 2.0**100
 
 
-def split_rows(weight: PanelReader, factor: int, reach: int | None = None) -> IntegerRows | None:
+def split_rows(
+    weight: PanelReader, factor: int, reach: int | None = None, x_bytes: int = DIGITS
+) -> IntegerRows | None:
     """
     How rows that meet `weight` are split, None if its blocks are too short to gain by it.
+
+    Blocks have at least `x_bytes` digits.
 
     Integers of `weight` that are at most `reach` may make sums of whole integers possible.
     """
@@ -81,7 +97,14 @@ def split_rows(weight: PanelReader, factor: int, reach: int | None = None) -> In
     largest = min(LARGEST, fitting_sums) if whole_sums else LARGEST
     many = LONGEST // segment if weight.blocks > 1 and weight.small_scales else 1
     return IntegerRows(
-        weight.k, segment * many, segment, DIGITS, factor, whole_sums=whole_sums, largest=largest
+        weight.k,
+        segment * many,
+        segment,
+        DIGITS,
+        factor,
+        whole_sums,
+        largest,
+        short_blocks=x_bytes < DIGITS,
     )
 
 
@@ -121,8 +144,9 @@ def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, sums: Ptr, length: int) 
     largest = extent_of(x, length, magnitudes_only=True).high
     scale, inverse = _power_of_two(largest, rows.largest)
     step, steps = broadcast(scale), broadcast(inverse)
-    admitted = min(rows.k, 1 << 22) * 2.0**-24
+    admitted = _admitted(rows)
     furthest = broadcast(largest * (FURTHEST / rows.largest))
+    short = _short_block(rows, x, length, largest) if rows.short_blocks else None
 
     def split(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
         values = load(x.at(k), mask)
@@ -132,6 +156,8 @@ def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, sums: Ptr, length: int) 
         kept = moved.compare("le", absolute(values) * admitted)
         far = select(moved.compare("le", furthest), splat(1.0), splat(float(length + 1)))
         numbers = float_to_signed(integers, i32())
+        if short is not None:
+            numbers = select(short.fits, short.integers(values) << 8, numbers)
         digits = _digits(numbers)
         for place, digit in enumerate(digits):
             codes.at(k + place * rows.pitch).store(digit)
@@ -148,10 +174,45 @@ def _split_block(rows: IntegerRows, x: Ptr, codes: Ptr, sums: Ptr, length: int) 
             [moved, *zeros],
         )  # fmt: skip
         for place, total in enumerate(totals, number * rows.sums_of_segment):
-            sums.at(place).store(lane_sum(total) * rows.factor)
+            summed = lane_sum(total)
+            if short is not None and rows.whole_sums:
+                summed = select(short.fits, summed.shift_right_signed(8), summed)
+            sums.at(place).store(summed * rows.factor)
     few_moved = lane_sum(moved).compare("le", length * MOVED)
+    if short is not None:
+        few_moved, scale = few_moved | short.fits, select(short.fits, short.scale, scale)
     splits = few_moved & largest.compare("le", LARGEST_X)
     return select(splits, scale, scalar(0.0))
+
+
+def _admitted(rows: IntegerRows) -> float:
+    """What part of a value additions may move its products by."""
+    return min(rows.k, 1 << 22) * 2.0**-24
+
+
+@dataclass(frozen=True, slots=True)
+class _ShortBlock:
+    """A block in two digits: its scale, the inverse, and whether it `fits`."""
+
+    scale: Val
+    inverse: Val
+    fits: Val
+
+    def integers(self, values: Val) -> Val:
+        return float_to_signed(round_even(values * broadcast(self.inverse)), i32())
+
+
+def _short_block(rows: IntegerRows, x: Ptr, length: int, largest: Val) -> _ShortBlock:
+    scale, inverse = largest * (-1 / SHORT_LARGEST), scalar(-SHORT_LARGEST) / largest
+    steps = broadcast(inverse)
+
+    def add(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
+        values = load(x.at(k), mask)
+        moved = fma(round_even(values * steps), broadcast(-scale), values)
+        return [carried[0] + absolute(moved), carried[1] + absolute(values)]
+
+    moved, whole = (lane_sum(sums) for sums in walk(length, add, [splat(0.0), splat(0.0)]))
+    return _ShortBlock(scale, inverse, moved.compare("le", whole * _admitted(rows)))
 
 
 def _power_of_two(largest: Val, most: int) -> tuple[Val, Val]:

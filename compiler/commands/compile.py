@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F,…",
         help="upmem: on DPUs too: gelu, norm, …, all, auto",
     )
+    add("--x-bytes", type=int, choices=[2, 3], help="cpu: bytes for a value of fp32 x")
     add("--schedules", metavar="F", type=Path, help="what `qcc tune` found: a database")
     add("--example-inputs", metavar="X.npz", help="inputs to trace module:factory with")
     add("--calib", metavar="S", help="samples for static activation scales: random, X.npz, m:f")
@@ -124,6 +125,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         tokens=args.tokens,
         functions=tuple(filter(None, args.functions.split(","))),
         schedules=args.schedules,
+        x_bytes=args.x_bytes,
     )
 
 
