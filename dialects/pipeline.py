@@ -17,10 +17,13 @@ def run_passes(module: ir.Module, pipeline: str, target: str) -> None:
     """
     Run the passes of `pipeline` on a module, in place.
 
+    The module is not verified between them, which would take longer than they do.
     Raises UnsupportedError, with the line of the user's model, where an op cannot be lowered.
     """
+    passes = PassManager.parse(f"builtin.module({pipeline})")
+    passes.enable_verifier(False)
     try:
-        PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
+        passes.run(module.operation)
     except MLIRError as error:
         first = next(iter(error.error_diagnostics), None)
         raise UnsupportedError(

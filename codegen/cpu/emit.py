@@ -111,6 +111,8 @@ __all__ = [
 ]
 
 LANES = 8
+DYNAMIC = -(2**31)
+"""Of an index that getelementptr takes as an operand; others are written into the op."""
 
 
 def pointer() -> ir.Type:
@@ -138,11 +140,15 @@ class Ptr:
     element: ir.Type
 
     def at(self, index: Val | int) -> Ptr:
-        position = index if isinstance(index, Val) else constant(index, i64())
-        dynamic = -(2**31)
-        address = llvm.getelementptr(
-            pointer(), self.ssa, [position.ssa], [dynamic], self.element, 0
-        )
+        if isinstance(index, int) and index == 0:
+            return self
+        if isinstance(index, Val):
+            held, written = [index.ssa], DYNAMIC
+        elif -DYNAMIC > index > DYNAMIC:
+            held, written = [], index
+        else:
+            held, written = [size(index).ssa], DYNAMIC
+        address = llvm.getelementptr(pointer(), self.ssa, held, [written], self.element, 0)
         return Ptr(address, self.element)
 
     def as_type(self, element: ir.Type) -> Ptr:

@@ -19,6 +19,8 @@ from .emit import Ptr, Val, f32, i64, maximum, pointer, select, size
 GRAINS = 256
 # Multiply-adds that one thread does in less time than it takes to wake another.
 SMALL = 1 << 18
+BODY = ".body"
+"""What the names of bodies end with."""
 
 Body = Callable[["Arguments", Val, Val], None]
 
@@ -70,7 +72,7 @@ class KernelLibrary:
     @property
     def functions(self) -> frozenset[str]:
         """The names of launchers and bodies."""
-        return frozenset(n for name in self._launchers.values() for n in (name, f"{name}.body"))
+        return frozenset(n for name in self._launchers.values() for n in (name, f"{name}{BODY}"))
 
     def link(self) -> None:
         """Move the kernels into the main module, in place of their declarations."""
@@ -92,7 +94,7 @@ class KernelLibrary:
     def _emit_body(self, name: str, emit: Body) -> None:
         type_ = ir.FunctionType.get([pointer(), i64(), i64()], [])
         with ir.InsertionPoint(self._module.body):
-            body = func.FuncOp(f"{name}.body", type_, visibility="private")
+            body = func.FuncOp(f"{name}{BODY}", type_, visibility="private")
         block = body.add_entry_block()
         with ir.InsertionPoint(block):
             slots, begin, end = block.arguments
@@ -110,7 +112,7 @@ class KernelLibrary:
             slots = Ptr(llvm.alloca(pointer(), size(max(1, arguments)).ssa, i64()), i64())
             for index in range(arguments):
                 slots.at(index).store(Val(block.arguments[index]))
-            body = function_address(f"{name}.body")
+            body = function_address(f"{name}{BODY}")
             total, grain = block.arguments[arguments], block.arguments[arguments + 1]
             llvm.call(
                 None,

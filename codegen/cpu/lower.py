@@ -21,6 +21,7 @@ from .expand_exponentials import expand_exponentials
 from .hoist_deallocations import hoist_deallocations
 from .keep_buffers import keep_buffers
 from .leave_straight_code import leave_straight_code
+from .library import BODY
 from .limit_results import limit_results
 from .outline_loops import LOOP_NAMES, outline_loops
 from .own_results import own_results
@@ -80,6 +81,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     expand_exponentials(module)
     run_passes(module, MAIN, "cpu")
     site.library.link()
+    module.operation.verify()
     run_passes(module, LLVM, "cpu")
     _keep_private(module)
     leave_straight_code(module)
@@ -103,13 +105,14 @@ def refuse_remaining(module: ir.Module, known: Collection[str] = ()) -> None:
 def _keep_private(module: ir.Module) -> None:
     """
     Give functions internal linkage, those that are called from outside an alias, and keep loops
-    out of line.
+    out of line; in kernels, which are written in vectors, look for no others.
 
     The engine that builds the object wraps each public function, but no alias, in another one:
     together these take as long as the pool of threads. A loop that is inlined at each of its calls
     takes most of the time of compilation, and its copies fall out of the instruction cache.
     """
     internal = ir.Attribute.parse("#llvm.linkage<internal>")
+    no_more_vectors = ir.ArrayAttr.get([ir.StringAttr.get("noimplicitfloat")])
     for op in list(module.body.operations):
         function, name = op.operation, _symbol(op)
         if function.name != "llvm.func" or not function.regions[0].blocks:
@@ -121,6 +124,8 @@ def _keep_private(module: ir.Module) -> None:
         function.attributes["linkage"] = internal
         if name.startswith(LOOP_NAMES):
             function.attributes["no_inline"] = ir.UnitAttr.get()
+        if name.endswith(BODY):
+            function.attributes["passthrough"] = no_more_vectors
 
 
 def _give_alias(module: ir.Module, name: str) -> None:

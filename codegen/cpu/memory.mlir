@@ -13,7 +13,7 @@ llvm.func @malloc_usable_size(!llvm.ptr) -> i64
 llvm.func @free(!llvm.ptr)
 
 // By the names that finalize-memref-to-llvm calls.
-llvm.func internal @_mlir_memref_to_llvm_alloc(%bytes: i64) -> !llvm.ptr {
+llvm.func internal @_mlir_memref_to_llvm_alloc(%bytes: i64) -> !llvm.ptr attributes {no_inline} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %line = llvm.mlir.constant(64 : i64) : i64
@@ -61,7 +61,7 @@ llvm.func internal @_mlir_memref_to_llvm_alloc(%bytes: i64) -> !llvm.ptr {
   llvm.return %fresh : !llvm.ptr
 }
 
-llvm.func internal @_mlir_memref_to_llvm_free(%buffer: !llvm.ptr) {
+llvm.func internal @_mlir_memref_to_llvm_free(%buffer: !llvm.ptr) attributes {no_inline} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %large = llvm.mlir.constant(65536 : i64) : i64
@@ -88,14 +88,14 @@ llvm.func internal @_mlir_memref_to_llvm_free(%buffer: !llvm.ptr) {
 }
 
 // At the end of a call: what is kept for the next one is little.
-llvm.func internal @qcc_trim_kept() {
+llvm.func internal @qcc_trim_kept() attributes {no_inline, optimize_none} {
   %most = llvm.mlir.constant(33554432 : i64) : i64
   llvm.call @free_kept_beyond(%most) : (i64) -> ()
   llvm.return
 }
 
 // Before the object is unloaded.
-llvm.func @qcc_free_kept() {
+llvm.func @qcc_free_kept() attributes {no_inline, optimize_none} {
   %none = llvm.mlir.constant(0 : i64) : i64
   llvm.call @free_kept_beyond(%none) : (i64) -> ()
   llvm.return

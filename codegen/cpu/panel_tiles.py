@@ -14,7 +14,20 @@ from dataclasses import dataclass
 
 from ...dialects.cpu.schedule import LinearSchedule
 from ...dialects.formats.panels import PANEL_ROWS
-from .emit import Ptr, Val, branch, broadcast, f32, fma, minimum, repeat, select, size
+from .emit import (
+    Ptr,
+    Val,
+    branch,
+    branch_values,
+    broadcast,
+    constant,
+    f32,
+    fma,
+    minimum,
+    repeat,
+    select,
+    size,
+)
 from .library import scratch
 from .panel_codes import wide
 from .panel_output import Columns
@@ -22,6 +35,8 @@ from .panel_streams import FEW_PANELS
 
 Fill = Callable[[Val, tuple[Val, int], Ptr], None]
 """Write (first, length) of k of a panel to an address, [length][16]."""
+Later = Val | bool
+"""Whether sums of parts of k before wait in the result."""
 
 
 def units_of_work(schedule: LinearSchedule, panels: int, m: Val, few: int) -> Val:
@@ -74,14 +89,14 @@ class FloatTiles:
 
         each_unit(self.schedule, self.panels, self.m, (begin, end), unit)
 
-    def _each_part(self, visit: Callable[[tuple[Val, int], bool], None]) -> None:
+    def _each_part(self, visit: Callable[[tuple[Val, int], Later], None]) -> None:
         """`visit((first k, length), whether another came before)` in order."""
         step = self.schedule.depth
         whole, rest = divmod(self.k, step)
-        if whole:
+        if whole == 1:
             visit((size(0), step), False)
-        if whole > 1:
-            repeat(step, whole * step, step)(lambda first: visit((first, step), True))
+        elif whole:
+            repeat(0, whole * step, step)(lambda k: visit((k, step), k.compare("gt", 0)))
         if rest:
             visit((size(whole * step), rest), whole > 0)
 
@@ -91,7 +106,7 @@ class FloatTiles:
         rows: tuple[Val, Val],
         part: tuple[Val, int],
         room: Ptr,
-        later: bool,
+        later: Later,
     ) -> None:
         pitch, (first, last) = part[1] * PANEL_ROWS, panels
 
@@ -110,7 +125,7 @@ class FloatTiles:
         panels: tuple[Val, Val],
         part: tuple[Val, int],
         room: Ptr,
-        later: bool,
+        later: Later,
     ) -> None:
         """Tiles of whole panels, then the panels that are left, one by one."""
         (first, last), width = panels, self.schedule.panels
@@ -134,18 +149,26 @@ class FloatTiles:
         panels: list[Val],
         columns: list[Ptr],
         part: tuple[Val, int],
-        later: bool,
+        later: Later,
     ) -> None:
         """Rows past the end repeat the last one, and store the same."""
         places = [(row, panel) for row in ms for panel in panels]
-        initial = [
-            self.y.sixteen(row, panel) if later else self.bias.sixteen(size(0), panel)
-            for row, panel in places
-        ]
+        initial = self._initial(places, later)
         xs = [self.x.at(row * self.k + part[0]) for row in ms]
         sums = _products(xs, columns, part[1], initial)
         for (row, panel), total in zip(places, sums, strict=True):
             self.y.store(row, panel, total)
+
+    def _initial(self, places: list[tuple[Val, Val]], later: Later) -> list[Val]:
+        def before() -> list[Val]:
+            return [self.y.sixteen(row, panel) for row, panel in places]
+
+        def biases() -> list[Val]:
+            return [self.bias.sixteen(size(0), panel) for _, panel in places]
+
+        if isinstance(later, bool):
+            return before() if later else biases()
+        return branch_values(later, [constant(0, wide(f32()))] * len(places), before, biases)
 
 
 def _products(xs: list[Ptr], columns: list[Ptr], length: int, initial: Sequence[Val]) -> list[Val]:

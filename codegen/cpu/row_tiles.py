@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ...dialects.formats.panels import PANEL_ROWS
 from .decode import PlainReader
-from .emit import Ptr, Val, constant, f32, fma, lane_mask, lane_sum, minimum, repeat, size
+from .emit import Ptr, Val, constant, f32, fma, lane_mask, lane_sum, minimum, repeat, select, size
 from .library import scratch
 from .panel_codes import wide
 
@@ -46,13 +46,18 @@ class RowTiles:
         @repeat(begin, end)
         def _(unit: Val) -> None:
             self._each_tile(lambda _, room: _store(room, [constant(0, wide(f32()))] * _TILE), held)
-            whole = (self.k - 1) // DEPTH * DEPTH
-            first = unit * WEIGHTS
+            first, following = unit * WEIGHTS, (unit + 1) * WEIGHTS
+            whole = self.k // DEPTH * DEPTH
+
+            def part(k: Val) -> None:
+                more = (k + DEPTH).compare("lt", self.k)
+                ahead = select(more, first, following), select(more, k + DEPTH, size(0))
+                self._part(first, (k, DEPTH), ahead, held)
+
             if whole:
-                repeat(0, whole, DEPTH)(
-                    lambda k: self._part(first, (k, DEPTH), (first, k + DEPTH), held)
-                )
-            self._part(first, (size(whole), self.k - whole), (first + WEIGHTS, size(0)), held)
+                repeat(0, whole, DEPTH)(part)
+            if whole < self.k:
+                self._part(first, (size(whole), self.k - whole), (following, size(0)), held)
             self._each_tile(lambda m, room: self._finish(first, m, room), held)
 
     def _each_tile(self, visit: Callable[[Val, Ptr], None], held: Ptr) -> None:

@@ -22,7 +22,7 @@
 // caller that sees none spares the wake-up; one that sees some broadcasts under the lock, which a
 // sleeper holds from before it counted itself until it waits.
 //
-// What runs once a pool is not optimized: an object is built often, and that takes its time.
+// None of it is optimized: an object is built often, and a launch takes as long either way.
 //
 // A call that comes while the pool has a job, from a chunk of it or from another thread, computes
 // alone. What threads write often lies on lines of its own; two, as processors fetch them in pairs.
@@ -48,7 +48,7 @@ llvm.func @pthread_cond_broadcast(!llvm.ptr) -> i32
 llvm.func @sched_yield() -> i32
 
 // Takes chunks of the current job until none is left, then reports those it finished.
-llvm.func internal @pool_take_chunks() {
+llvm.func internal @pool_take_chunks() attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %left_mask = llvm.mlir.constant(65535 : i64) : i64
@@ -94,7 +94,7 @@ llvm.func internal @pool_take_chunks() {
 }
 
 // A worker's life: wait for a ticket with chunks left, help.
-llvm.func internal @pool_worker(%argument: !llvm.ptr) -> !llvm.ptr {
+llvm.func internal @pool_worker(%argument: !llvm.ptr) -> !llvm.ptr attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %spins = llvm.mlir.constant(2000 : i64) : i64
@@ -139,7 +139,7 @@ llvm.func internal @pool_worker(%argument: !llvm.ptr) -> !llvm.ptr {
 }
 
 // Sets the ticket: every worker will see it, awake or parked.
-llvm.func internal @pool_announce(%ticket: i64) {
+llvm.func internal @pool_announce(%ticket: i64) attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %lock = llvm.mlir.addressof @pool_lock : !llvm.ptr
   %wake = llvm.mlir.addressof @pool_wake : !llvm.ptr
@@ -161,7 +161,7 @@ llvm.func internal @pool_announce(%ticket: i64) {
 // Runs function(arguments, begin, end) over [0, total) and returns when all of it is done.
 //
 // Chunks are of at least `grain`, and no more than eight for each thread.
-llvm.func internal @qcc_parallel_for(%function: !llvm.ptr, %arguments: !llvm.ptr, %total: i64, %grain: i64) attributes {no_inline} {
+llvm.func internal @qcc_parallel_for(%function: !llvm.ptr, %arguments: !llvm.ptr, %total: i64, %grain: i64) attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %turns = llvm.mlir.constant(8 : i64) : i64
@@ -191,7 +191,7 @@ llvm.func internal @qcc_parallel_for(%function: !llvm.ptr, %arguments: !llvm.ptr
 }
 
 // a / b, rounded up.
-llvm.func internal @pool_quotient(%a: i64, %b: i64) -> i64 {
+llvm.func internal @pool_quotient(%a: i64, %b: i64) -> i64 attributes {no_inline, optimize_none} {
   %one = llvm.mlir.constant(1 : i64) : i64
   %almost = llvm.sub %b, %one : i64
   %sum = llvm.add %a, %almost : i64
@@ -200,7 +200,7 @@ llvm.func internal @pool_quotient(%a: i64, %b: i64) -> i64 {
 }
 
 // Publishes the job of the one caller that has the pool, helps, and waits for the last chunk.
-llvm.func internal @pool_run(%function: !llvm.ptr, %arguments: !llvm.ptr, %total: i64, %chunk: i64, %count: i64) {
+llvm.func internal @pool_run(%function: !llvm.ptr, %arguments: !llvm.ptr, %total: i64, %chunk: i64, %count: i64) attributes {no_inline, optimize_none} {
   %zero = llvm.mlir.constant(0 : i64) : i64
   %one = llvm.mlir.constant(1 : i64) : i64
   %patience = llvm.mlir.constant(4000 : i64) : i64
