@@ -22,7 +22,7 @@
 // caller that sees none spares the wake-up; one that sees some broadcasts under the lock, which a
 // sleeper holds from before it counted itself until it waits.
 //
-// None of it is optimized: an object is built often, and a launch takes as long either way.
+// None of it is optimized: an object is built often, and a launch takes but a few nanoseconds more.
 //
 // A call that comes while the pool has a job, from a chunk of it or from another thread, computes
 // alone. What threads write often lies on lines of its own; two, as processors fetch them in pairs.
