@@ -42,6 +42,7 @@ from .elementwise import dim, generic
 
 LESS_THAN, AT_LEAST = 2, 5  # of arith.cmpi, signed
 BYTE, HALF = 8, 16
+HALVES = {"fp16": ir.F16Type.get, "bf16": ir.BF16Type.get}
 Element = Callable[[Val, Val], ir.Value]
 
 
@@ -199,11 +200,9 @@ class _Packed:
         fmt = self.format
         if fmt.bits <= BYTE:
             return _entry(fmt.element_values(), code)
-        half = ir.F16Type.get() if fmt.name == "fp16" else ir.BF16Type.get()
-        if fmt.bits != HALF or fmt.name not in ("fp16", "bf16"):
+        if fmt.name not in HALVES:
             return Val(arith.bitcast(f32(), code.ssa))
-        short = arith.trunci(ir.IntegerType.get_signless(HALF), code.ssa)
-        return Val(arith.extf(f32(), arith.bitcast(half, short)))
+        return _extended(fmt.name, arith.trunci(ir.IntegerType.get_signless(HALF), code.ssa))
 
     def _zero_point(self, code: Val, row: Val, block: Val) -> Val:
         """What is taken from the values of codes that have a zero point."""
@@ -217,7 +216,9 @@ class _Packed:
     def _factor(self, role: str, row: Val, block: Val) -> Val:
         stored, kind = self._of_block(role, row, block), self.format.scale_decoding(role).kind
         factor = stored
-        if kind != "fp32":
+        if kind in HALVES:
+            factor = _extended(kind, stored.ssa)
+        elif kind != "fp32":
             decoded = decode_scale(kind, np.arange(256, dtype=np.uint8))
             factor = _entry(decoded, Val(arith.extui(i32(), stored.ssa)))
         level = self.format.second_level
@@ -244,6 +245,11 @@ def _unsigned(part: ir.Value, row: Val, column: Val) -> Val:
 
 def _number(index: Val) -> Val:
     return Val(arith.index_cast(i32(), index.ssa))
+
+
+def _extended(kind: str, stored: ir.Value) -> Val:
+    """The 16 bits of a half as fp32."""
+    return Val(arith.extf(f32(), arith.bitcast(HALVES[kind](), stored)))
 
 
 def _entry(table: np.ndarray, code: Val) -> Val:

@@ -299,7 +299,7 @@ class _Site:
         self._launch(found, grid, named, [])
 
 
-STORED = {"ui8": "i8", "si8": "i8", "ui32": "i32"}
+STORED = {"ui8": "i8", "si8": "i8", "ui16": "i16", "ui32": "i32"}
 
 
 def _element(value: ir.Value) -> str:

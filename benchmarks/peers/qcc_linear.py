@@ -41,11 +41,14 @@ FORMATS = {
     "mxfp6_e2m3": ("mxfp6_e2m3", 6),
     "mxfp6_e3m2": ("mxfp6_e3m2", 6),
     "int4 g32": ("int4<group=32>", 4),
+    "int4 g32, fp16 scales": ("int4<group=32,scale=fp16>", 4),
     "int4 g128": ("int4<group=128>", 4),
     "int4 g32 affine": ("int4<group=32,symmetric=false>", 4),
     "uint4 g32": ("uint4<group=32>", 4),
     "dint4 g32": ("dint4<group=32>", 4),
+    "dint4 g32, fp16 scales": ("dint4<group=32,scale=fp16>", 4),
     "nf4 g64": ("nf4<group=64>", 4),
+    "nf4 g64, fp16 scales": ("nf4<group=64,scale=fp16>", 4),
     "lut4 g32": (f"lut4<table={TABLE},group=32>", 4),
     "mxfp4": ("mxfp4", 4),
     "nvfp4": ("nvfp4<two_level=true>", 4),
@@ -55,6 +58,7 @@ FORMATS = {
     "dint3 g32": ("dint3<group=32>", 3),
     "sawb3": ("sawb3<group=channel>", 3),
     "int2 g32": ("int2<group=32>", 2),
+    "int2 g32, fp16 scales": ("int2<group=32,scale=fp16>", 2),
     "sawb2": ("sawb2<group=channel>", 2),
 }
 # Rows with activations rounded to int8 by token; the weights' name is that of a row above.

@@ -335,7 +335,11 @@ SMALL_SCALES = {
 
 
 def decode_scale(stored: Val, kind: str) -> Val:
-    """One stored scale byte (as i32) → fp32."""
+    """A stored scale (as i32) → fp32."""
+    if kind == "bf16":
+        return reinterpret(stored << 16, f32())
+    if kind == "fp16":
+        return half_to_float(truncate(stored, i16()))
     if kind == "e8m0":
         # The code 0 stands for 2^-127, which is a subnormal number.
         return reinterpret(maximum(stored << 23, constant(0x00400000, stored.type)), f32())

@@ -21,7 +21,7 @@ from .printer import Printer, divided, linear
 DYNAMIC = ir.ShapedType.get_dynamic_size()
 C_TYPES = {
     "f32": "float", "f16": "u16", "bf16": "u16", "i32": "s32", "ui32": "u32", "i8": "u8",
-    "ui8": "u8", "si8": "s8", "f8E4M3FN": "u8", "f8E5M2": "u8",
+    "ui16": "u16", "ui8": "u8", "si8": "s8", "f8E4M3FN": "u8", "f8E5M2": "u8",
 }  # fmt: skip
 
 

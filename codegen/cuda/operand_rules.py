@@ -276,10 +276,12 @@ def scaled(kind: str, apply: str, stored: str, factor: float) -> str:
         value = f"f32_from_e8m0({stored})"
     elif kind == "fp32":
         value = stored
+    elif kind == "bf16":
+        value = f"f32_from_bf16({stored})"
     else:
         form, half = SCALE_MINIFLOATS[kind], OPERAND_TYPES["f16"]
         shift = half.mantissa - form.mantissa  # scales have no sign, and f16 holds them all
-        value = f"f32_from_f16({stored} << {shift})"
+        value = f"f32_from_f16({stored} << {shift})" if shift else f"f32_from_f16({stored})"
         factor *= 2.0 ** (half.bias - form.bias)
     if apply == "divide":
         return f"{number(factor)} / {value}"

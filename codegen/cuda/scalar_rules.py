@@ -21,11 +21,12 @@ Rule = Callable[[Any, Operands], str]
 
 HELD = {
     "f64": "double", "i1": "bool", "i8": "s32", "i16": "s32", "i32": "s32", "i64": "s64",
-    "ui8": "s32", "si8": "s32", "index": "int",
+    "ui16": "s32", "ui8": "s32", "si8": "s32", "index": "int",
 }  # fmt: skip
 STORED = {
     "f64": "double", "f32": "float", "f16": "u16", "bf16": "u16", "i1": "u8", "i8": "s8",
-    "i16": "s16", "i32": "s32", "i64": "s64", "ui8": "u8", "si8": "s8",
+    "i16": "s16", "i32": "s32", "i64": "s64", "ui16": "u16", "ui8": "u8",
+    "si8": "s8",
 }  # fmt: skip
 BYTES = {"double": 8, "float": 4, "u16": 2, "u8": 1, "s8": 1, "s16": 2, "s32": 4, "s64": 8}
 ROUNDED = {"f16": "rounded_f16", "bf16": "rounded_bf16"}
@@ -69,7 +70,7 @@ def to_store(kind: str, text: str) -> str:
     match kind:
         case "f16" | "bf16":
             return f"{kind}_from_f32({text})"
-        case "i1" | "i8" | "i16" | "ui8" | "si8":
+        case "i1" | "i8" | "i16" | "ui16" | "ui8" | "si8":
             return f"{STORED[kind]}({text})"
     return text
 

@@ -24,7 +24,15 @@ from .kernel_text import C_TYPES, Functions
 from .printer import Printer
 
 LABEL = "label"
-REGISTER_TYPES = {**C_TYPES, "index": "int", "i64": "s64", "i1": "bool", "ui8": "u32", "si8": "s32"}
+REGISTER_TYPES = {
+    **C_TYPES,
+    "index": "int",
+    "i64": "s64",
+    "i1": "bool",
+    "ui16": "u32",
+    "ui8": "u32",
+    "si8": "s32",
+}
 """Of one element that a lane holds."""
 OPERANDS = ("a", "b")
 

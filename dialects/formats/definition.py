@@ -198,7 +198,7 @@ class Block:
     ragged: bool
 
 
-ScaleType = Literal["e8m0", "e5m2", "e4m3", "e4m3max480", "fp32"]
+ScaleType = Literal["e8m0", "e5m2", "e4m3", "e4m3max480", "fp16", "bf16", "fp32"]
 Rule = Literal[
     "floor", "ceil", "even", "rceil", "absmax", "range", "second_level", "clip", "inverse"
 ]
@@ -240,9 +240,9 @@ class ScaleDecoding:
     """
     How a stored scale becomes float32, for the code generators.
 
-    kind: e8m0 (byte b means 2**(b - 127)), e5m2, e4m3, e4m3max480 (bytes) or fp32. `of` is the
-    sign of the elements it serves. With `divide` the element is divided by it. A `tensor` scale
-    has one element for the whole array.
+    kind: e8m0 (byte b means 2**(b - 127)), e5m2, e4m3, e4m3max480 (bytes), fp16, bf16 (their 16
+    bits) or fp32. `of` is the sign of the elements it serves. With `divide` the element is divided
+    by it. A `tensor` scale has one element for the whole array.
     """
 
     kind: ScaleType

@@ -11,11 +11,13 @@ from .packing import CODES_PER_PACK
 
 Parts = dict[str, NDArray[Any]]
 PartSpecs = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-SCALE_DTYPES = {
+SCALE_DTYPES: dict[str, np.dtype[Any]] = {
     "e8m0": np.dtype(np.uint8),
     "e5m2": np.dtype(np.uint8),
     "e4m3": np.dtype(np.uint8),
     "e4m3max480": np.dtype(np.uint8),
+    "fp16": np.dtype(np.uint16),
+    "bf16": np.dtype(np.uint16),
     "fp32": np.dtype(np.float32),
 }
 

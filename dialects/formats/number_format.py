@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     from .resolve import Family
 
 OptionValue = str | int | float | bool | tuple[float, ...]
-SMALLEST_E4M3_BLOCK = 6 * 2.0**-10  # hazard 4: a block below it has a scale that rounds to zero
+# Of a scale, by its type: hazard 4, an E4M3 scale rounds to zero; an fp16 one gets coarse.
+SCALE_REACH = {
+    "e4m3": (2.0**-10, np.inf),
+    "e4m3max480": (2.0**-10, np.inf),
+    "fp16": (2.0**-14, 65504.0),
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -197,7 +202,7 @@ class Format:
     @property
     def needs_stats(self) -> bool:
         """Whether `inadmissible` looks at the range of the values."""
-        return self.admits is not None or self._flushes_small_blocks()
+        return self.admits is not None or self._reach() is not None
 
     def element_values(self) -> NDArray[np.float32]:
         """float32[2**bits]: each code's value before zero point and scale."""
@@ -310,20 +315,33 @@ class Format:
                     f"{self.name}: largest magnitude {largest:g} is above the threshold "
                     f"{self.admits.max_abs:g} or not below {self.admits.limit:g}"
                 )
-        if self._flushes_small_blocks() and 0 < largest < SMALLEST_E4M3_BLOCK:
+        kind, low, high = self._reach() or ("", 0.0, np.inf)
+        if 0 < largest < low:
             return (
-                f"{self.name}: largest magnitude {largest:g} is below {SMALLEST_E4M3_BLOCK:g}, "
-                "where an E4M3 block scale without a tensor scale underflows"
+                f"{self.name}: largest magnitude {largest:g} is below {low:g}, "
+                f"where an {kind} scale without a tensor scale underflows"
+            )
+        if largest > high:
+            return (
+                f"{self.name}: largest magnitude {largest:g} is above {high:g}, "
+                f"which no {kind} scale reaches"
             )
         return None
 
     def _scales(self) -> tuple[Scale, ...]:
         return self.block_scales + ((self.second_level,) if self.second_level else ())
 
-    def _flushes_small_blocks(self) -> bool:
-        return self.second_level is None and any(
-            scale.type in ("e4m3", "e4m3max480") for scale in self.block_scales
-        )
+    def _reach(self) -> tuple[str, float, float] | None:
+        """A type of scale, and the magnitudes between which a tensor's largest one must lie."""
+        types = {scale.type for scale in self.block_scales} & SCALE_REACH.keys()
+        if self.second_level is not None or not types:
+            return None
+        (kind,) = types
+        # A step under a zero point spans both signs.
+        levels = self.element.largest / (2 if self.zero_point else 1)
+        low, high = (bound * levels for bound in SCALE_REACH[kind])
+        name = "fp16" if kind == "fp16" else "E4M3"
+        return name, low, high
 
     def _block_parts(self) -> tuple[dict[str, np.dtype[Any]], dict[str, np.dtype[Any]]]:
         """Types of the parts held once, and of those held for each block."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .definition import Element, HalfStepInteger, Integer, Minifloat, Scale, Table, Uniform
 from .elements import element_values
+from .layout import SCALE_DTYPES
 from .minifloats import Floats, encode_magnitudes, minifloat_values
 from .scratch import Scratch
 
@@ -26,6 +27,8 @@ SCALE_MINIFLOATS = {
     "e5m2": Minifloat(exponent=5, mantissa=2, specials="ieee"),
     "e4m3": Minifloat(exponent=4, mantissa=3, specials="nan"),
     "e4m3max480": Minifloat(exponent=4, mantissa=3),
+    "fp16": Minifloat(exponent=5, mantissa=10, specials="ieee"),
+    "bf16": Minifloat(exponent=8, mantissa=7, specials="ieee"),
 }
 E8M0_BIAS = 127
 E8M0_LARGEST = 254  # 255 is NaN
@@ -83,7 +86,7 @@ def derive_scales(
         if scale.rule in ("floor", "ceil", "even", "rceil"):
             derived = _power_of_two(scale, element, extent.of(scale.of))
         elif scale.rule == "range":
-            derived = _covering_range(element, extent, zero_point)
+            derived = _covering_range(scale, element, extent, zero_point)
         elif scale.rule == "clip":
             found = _clip(scale, extent) if clip is None else clip
             derived = _zero_where_empty(element, found, np.where(found > 0, found, np.float32(1)))
@@ -169,13 +172,9 @@ def _largest_over(
     guarded = np.where(wanted > 0, wanted, np.float32(1))
     if scale.type == "fp32":
         return _zero_where_empty(element, wanted, guarded)
-    kind = replace(SCALE_MINIFLOATS[scale.type], rounding=scale.rounding)
-    codes = np.empty(wanted.shape, np.uint8)
-    encode_magnitudes(kind, guarded, codes, Scratch())
-    values = minifloat_values(kind)
-    one_or_smallest = 1 if scale.flush == "smallest" else int(np.flatnonzero(values == 1)[0])
-    codes[codes == 0] = one_or_smallest
-    factor = values[codes]
+    codes, factor = _rounded(scale, guarded)
+    if _lacks_zero(element):
+        codes[wanted == 0] = 0
     if scale.apply == "reciprocal":
         numerator = np.float32(1) if tensor_scale is None else np.float32(1) / tensor_scale
         return Derived(codes, numerator / factor, multiply=True)
@@ -184,15 +183,36 @@ def _largest_over(
     return Derived(codes, factor, multiply=False)
 
 
+def _rounded(scale: Scale, wanted: Floats) -> tuple[NDArray[np.unsignedinteger], Floats]:
+    """
+    Positive scales, which are overwritten, rounded to a minifloat: codes, none of which is zero,
+    and values.
+    """
+    kind = replace(SCALE_MINIFLOATS[scale.type], rounding=scale.rounding)
+    codes = np.empty(wanted.shape, SCALE_DTYPES[scale.type])
+    encode_magnitudes(kind, wanted, codes, Scratch())
+    values = minifloat_values(kind)
+    one_or_smallest = 1 if scale.flush == "smallest" else int(np.flatnonzero(values == 1)[0])
+    codes[codes == 0] = one_or_smallest
+    return codes, values[codes]
+
+
 def _zero_where_empty(element: Element, wanted: Floats, guarded: Floats) -> Derived:
     """A block of zeros is decoded with scale zero if the element itself has no zero."""
-    if isinstance(element, Table | Uniform) and 0 not in element_values(element):
-        return Derived(wanted, guarded, multiply=False)
-    return Derived(guarded, guarded, multiply=False)
+    return Derived(wanted if _lacks_zero(element) else guarded, guarded, multiply=False)
 
 
-def _covering_range(element: Element, extent: Extent, zero_point: str | None) -> Derived:
-    """The finest step whose codes reach both ends; computed wide so that no span overflows."""
+def _lacks_zero(element: Element) -> bool:
+    return isinstance(element, Table | Uniform) and 0 not in element_values(element)
+
+
+def _covering_range(
+    scale: Scale, element: Element, extent: Extent, zero_point: str | None
+) -> Derived:
+    """
+    The finest step whose codes reach both ends, rounded to the scale's type; computed wide so that
+    no span overflows. What rounding takes away is less than half a step at the ends.
+    """
     assert isinstance(element, Integer | HalfStepInteger)
     low, high = extent.low.astype(np.float64), extent.high.astype(np.float64)
     if zero_point is not None:
@@ -201,7 +221,9 @@ def _covering_range(element: Element, extent: Extent, zero_point: str | None) ->
         wide = np.maximum(high / element.largest, low / -element.lowest)
     steps = wide.astype(np.float32)
     steps[steps == 0] = 1
-    return Derived(steps, steps, multiply=False)
+    if scale.type == "fp32":
+        return Derived(steps, steps, multiply=False)
+    return Derived(*_rounded(scale, steps), multiply=False)
 
 
 def _zero_points(element: Element, extent: Extent, steps: Floats) -> Floats:

@@ -68,7 +68,7 @@ STATEMENTS: dict[str, Schema] = {
         "ragged": BOOLEAN,
     },
     "scale": {
-        "type": _words("e8m0", "e5m2", "e4m3", "e4m3max480", "fp32", "none"),
+        "type": _words("e8m0", "e5m2", "e4m3", "e4m3max480", "fp16", "bf16", "fp32", "none"),
         "rule": _words(
             "floor", "ceil", "even", "rceil", "absmax", "range", "second_level", "clip", "inverse"
         ),

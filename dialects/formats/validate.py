@@ -56,8 +56,10 @@ def _check_scale(fmt: Format, scale: Scale, fail: Fail) -> None:
         fail("scale", f"rule={scale.rule} does not fit this kind of element")
     if (scale.type == "e8m0") != (scale.rule in POWER_OF_TWO_RULES):
         fail("scale", "type=e8m0 goes with the rules floor, ceil, even and rceil, and no others")
-    if scale.rule in ("range", "clip", "inverse") and scale.type != "fp32":
+    if scale.rule in ("clip", "inverse") and scale.type != "fp32":
         fail("scale", f"rule={scale.rule} needs type=fp32")
+    if scale.rule == "range" and scale.type not in ("fp16", "bf16", "fp32"):
+        fail("scale", "rule=range needs type=fp32, fp16 or bf16")
     if isinstance(element, Integer):
         if scale.rule in (*POWER_OF_TWO_RULES, "absmax") and element.low != -element.high:
             fail("scale", f"rule={scale.rule} needs a signed integer of range=symmetric")

@@ -165,7 +165,7 @@ def _factor(fmt: Format, scale: Scale, extent: Extent, tensor_scale: Val | None)
         assert isinstance(element, Minifloat | Integer)
         return _power_of_two(scale, element, largest)
     if scale.rule == "range":
-        return _covering_range(element, extent, fmt.zero_point is not None)
+        return _covering_range(scale, element, extent, fmt.zero_point is not None)
     if scale.rule == "clip":
         return _zero_where_empty(element, scalar(float(scale.value)))
     if scale.rule == "inverse":
@@ -216,28 +216,43 @@ def _largest_over(scale: Scale, element: Element, largest: Val, tensor_scale: Va
         wanted = larger(wanted, scale.minimum)
     if scale.type == "fp32":
         return _zero_where_empty(element, wanted)
-    kind = replace(SCALE_MINIFLOATS[scale.type], rounding=scale.rounding)
-    rounded = round_magnitude(kind, _one_unless_positive(wanted))
-    flushed = float(minifloat_values(kind)[1]) if scale.flush == "smallest" else 1.0
-    stored = select(rounded.compare("eq", 0.0), scalar(flushed), rounded)
-    code = minifloat_code(kind, stored)
-    decode = stored if tensor_scale is None else stored * tensor_scale
+    stored, code = _rounded(scale, _one_unless_positive(wanted))
+    encode = decode = stored if tensor_scale is None else stored * tensor_scale
+    if _lacks_zero(element):
+        some = wanted.compare("gt", 0.0)
+        decode = select(some, decode, scalar(0.0))
+        code = select(some, code, constant(0, i32()))
     if scale.apply == "reciprocal":
         numerator = scalar(1.0) if tensor_scale is None else scalar(1.0) / tensor_scale
         return Factor(numerator / stored, decode, code, encode_multiplies=True)
-    return Factor(decode, decode, code)
+    return Factor(encode, decode, code)
+
+
+def _rounded(scale: Scale, wanted: Val) -> tuple[Val, Val]:
+    """A positive scale rounded to a minifloat, and its code, which is not zero."""
+    kind = replace(SCALE_MINIFLOATS[scale.type], rounding=scale.rounding)
+    rounded = round_magnitude(kind, wanted)
+    flushed = float(minifloat_values(kind)[1]) if scale.flush == "smallest" else 1.0
+    stored = select(rounded.compare("eq", 0.0), scalar(flushed), rounded)
+    return stored, minifloat_code(kind, stored)
 
 
 def _zero_where_empty(element: Element, wanted: Val) -> Factor:
     """A block of zeros is decoded with scale zero if the element itself has no zero."""
     guarded = _one_unless_positive(wanted)
-    lacks_zero = isinstance(element, Table | Uniform) and 0 not in element_values(element)
-    decode = wanted if lacks_zero else guarded
+    decode = wanted if _lacks_zero(element) else guarded
     return Factor(guarded, decode, decode)
 
 
-def _covering_range(element: Element, extent: Extent, affine: bool) -> Factor:
-    """The finest step whose codes reach both ends; computed wide so that no span overflows."""
+def _lacks_zero(element: Element) -> bool:
+    return isinstance(element, Table | Uniform) and 0 not in element_values(element)
+
+
+def _covering_range(scale: Scale, element: Element, extent: Extent, affine: bool) -> Factor:
+    """
+    The finest step whose codes reach both ends, rounded to the scale's type; computed wide so that
+    no span overflows.
+    """
     assert isinstance(element, Integer | HalfStepInteger)
     low, high = single_to_double(extent.low), single_to_double(extent.high)
     if affine:
@@ -246,7 +261,10 @@ def _covering_range(element: Element, extent: Extent, affine: bool) -> Factor:
         wide = larger(high / element.largest, low / -element.lowest)
     steps = double_to_single(wide)
     guarded = select(steps.compare("eq", 0.0), scalar(1.0), steps)
-    return Factor(guarded, guarded, guarded)
+    if scale.type == "fp32":
+        return Factor(guarded, guarded, guarded)
+    stored, code = _rounded(scale, guarded)
+    return Factor(stored, stored, code)
 
 
 def _zero_point(element: Element, extent: Extent, steps: Val) -> Val:

@@ -49,7 +49,9 @@ TENSOR_INSTRUCTION_OF = {
 """What multiplies the same operands in tensor memory, by a warp's instruction."""
 CONVERTED = {"f16": ("f32",), "bf16": ("f32",)}
 """Types of activations in memory that are rounded to those of the key as they are copied."""
-SCALE_ELEMENTS = {"float32": ("f32", 4), "uint8": ("ui8", 1), "int8": ("si8", 1)}
+SCALE_ELEMENTS = {
+    "float32": ("f32", 4), "uint16": ("ui16", 2), "uint8": ("ui8", 1), "int8": ("si8", 1)
+}  # fmt: skip
 """Elements of parts that have a number for each row, by NumPy's names, and their bytes."""
 
 

@@ -30,7 +30,7 @@ from .schedule import Schedule
 Array = NDArray[Any]
 DTYPES: dict[str, Any] = {
     "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8,
-    "i32": np.int32, "ui32": np.uint32, "ui8": np.uint8, "si8": np.int8,
+    "i32": np.int32, "ui32": np.uint32, "ui16": np.uint16, "ui8": np.uint8, "si8": np.int8,
     "f8E4M3FN": ml_dtypes.float8_e4m3fn,
 }  # fmt: skip
 

@@ -32,7 +32,8 @@ SPELLINGS = (
     "fp8_e4m3", "fp8_e5m2<group=7>", "fp8_152", "fp16", "bf16", "fp32",
     "mxfp4", "mxfp6_e2m3", "mxfp8_e4m3", "mxint8", "nvfp4", "amxfp4",
     "amxfp4<scale=e4m3,two_level=false>", "nf4<group=channel>", f"lut4<{LADDER},group=none>",
-    "dint3", "dint4<group=12>", "pact4<group=channel>", "sawb4<group=channel,alpha=1.5>",
+    "dint3", "dint4<group=12>", "int4<group=8,scale=fp16>", "uint4<scale=bf16>",
+    "pact4<group=channel>", "sawb4<group=channel,alpha=1.5>",
 )  # fmt: skip
 
 

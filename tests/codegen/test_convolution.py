@@ -53,6 +53,7 @@ CASES = {
     "int8": Case(5, 7, padding=(1, 1), bias=True, format="int8"),
     "int4": Case(8, 9, window=(2, 2), stride=(2, 2), format="int4<group=32>"),
     "int4 groups": Case(6, 6, groups=2, padding=(1, 1), format="int4<group=12>"),
+    "half scales": Case(8, 5, padding=(1, 1), format="int4<group=24,scale=fp16>"),
     "mxfp4": Case(8, 5, padding=(1, 1), format="mxfp4"),
     "amxfp4 pointwise": Case(33, 8, window=(1, 1), format="amxfp4"),
     "nvfp4": Case(4, 4, bias=True, format="nvfp4<two_level=true>"),

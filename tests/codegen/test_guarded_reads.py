@@ -21,6 +21,7 @@ SPELLINGS += [
     "int3<group=8>",
     "int3<group=32>",
     "nvfp4<two_level=true>",
+    "int4<group=4,scale=fp16>",
     "nestedfp16<view=fp8_e4m3>",
 ]
 N = 5

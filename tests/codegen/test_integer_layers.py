@@ -28,6 +28,7 @@ CASES = [
     ("nvfp4<two_level=true>", "int8", 16, 48), ("mxint8", "int4", 31, 33), ("int6", "int8", 1, 1),
     ("int5", "int8", 18, 160), ("int4<symmetric=false>", "int8", 16, 100),
     ("nf4<group=16>", "int8", 16, 32), ("int8", "uint8", 16, 40),
+    ("int4<group=32,scale=fp16>", "int8<scale=bf16>", 17, 96), ("uint4<scale=bf16>", "int8", 9, 64),
 ]  # fmt: skip
 LAYER = """
   %w = "qcc.param"() {{symbol = "{name}", layout = "panel16"}} : () -> {weight}

@@ -57,10 +57,14 @@ FAMILIES = {
     "table": [
         "nf4", "nf4<group=tensor>", *(f"lut4<{table},group={group}>" for table in (LADDER, NO_ZERO)
                                       for group in ("channel", "tensor", "none")),
+        f"lut4<{NO_ZERO},scale=fp16>",
     ],
     "other": [
         *(f"dint{bits}<group={group},symmetric={symmetric}>" for bits in (3, 4)
           for group in ("channel", "tensor", "12") for symmetric in ("true", "false")),
+        *(f"{name},scale={scale}>" for scale in ("fp16", "bf16") for name in
+          ("int4<group=8", "int8<group=tensor", "uint3<group=5", "nf4<group=channel",
+           "dint4<group=12")),
         "pact4", "pact8<group=channel>", "pact2<alpha=6.0>", "sawb4<alpha=1.5>",
         "sawb2<group=channel,alpha=0.5,zero_level=true>",
     ],

@@ -31,6 +31,7 @@ CASES = [
     ("uint4<group=96>", 31, 288), ("mxfp6_e2m3", 16, 288), ("int2<group=16>", 1, 272),
     ("int3<group=160>", 16, 320), (TENTHS.spelling, 18, 260),
     ("mxfp4", 33, 304), ("amxfp4<scale=e4m3>", 17, 304), ("nvfp4", 16, 272),
+    ("int4<group=32,scale=fp16>", 17, 320), ("dint4<group=32,scale=bf16>", 16, 288),
 ]  # fmt: skip
 # Sums of whole integers fit 32 bits just so.
 EXTREMES = ["int4<group=32>", "mxfp4", "amxfp4", "nvfp4", "int3<group=64>", "int2<group=64>"]

@@ -40,6 +40,7 @@ SPELLINGS = (
     *("int4<group=tensor>", "uint4<group=tensor,rounding=floor>", "fp8_e4m3<group=tensor>"),
     *("fp8_e5m2<group=tensor>", "nvfp4<two_level=true>", "nvfp4<two_level=true,rounding=floor>"),
     *("nf4<group=tensor>", "pact4", "dint4<group=tensor>", "dint3<group=tensor,symmetric=true>"),
+    *("int8<group=tensor,scale=fp16>", "nf4<group=tensor,scale=bf16>"),
     *(from_definition(text).spelling for text in (POWER_OF_TWO, LOPSIDED)),
 )
 RANGES: tuple[Range, ...] = ((-1.5, 3.25), (0.0, 0.0), (-7.5, -2.0), (-1e-41, 1e38))

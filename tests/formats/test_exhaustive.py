@@ -85,7 +85,8 @@ def every_format() -> list[Format]:
     names = [name for name in available() if name not in ("lut4", "fp32")]
     scaled = [format("fp8_e4m3", group=32), format("fp8_e5m2", group="channel")]
     affine = [format("int4", group=32, symmetric=False), format("dint4", symmetric=True)]
-    return [*map(format, names), format("lut4", table=table), *scaled, *affine]
+    halves = [format("int4", group=32, scale="fp16"), format("uint4", scale="bf16")]
+    return [*map(format, names), format("lut4", table=table), *scaled, *affine, *halves]
 
 
 @pytest.mark.parametrize("fmt", every_format(), ids=lambda fmt: fmt.spelling[:40])

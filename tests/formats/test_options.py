@@ -123,6 +123,11 @@ def test_zero_point_codes() -> None:
         ("amxfp4<scale=e4m3>", 100, 0.005, None),
         ("amxfp4<scale=e4m3,two_level=false>", 100, 0.005, "underflows"),
         ("mxfp4", 100, float("nan"), "non-finite"),
+        ("int4<scale=fp16>", 100, 458500.0, None),
+        ("int4<scale=fp16>", 100, 458600.0, "no fp16 scale reaches"),
+        ("int4<scale=fp16>", 100, 4.2e-4, "underflows"),
+        ("int4<scale=bf16>", 100, 1e-30, None),
+        ("uint4<scale=fp16>", 100, 491300.0, "no fp16 scale reaches"),
     ],
 )
 def test_inadmissible(spelling: str, k: int, largest: float, refused: str | None) -> None:

@@ -168,6 +168,23 @@ def test_affine_matches_its_equation(rng: np.random.Generator) -> None:
     assert np.abs(q.dequantize() - x).max() <= step.max() * 0.51
 
 
+@pytest.mark.parametrize(("name", "kind"), [("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])
+def test_scales_of_16_bits_are_those_of_fp32_rounded(
+    rng: np.random.Generator, name: str, kind: type
+) -> None:
+    x = rng.standard_normal((7, 96)).astype(np.float32) * np.logspace(-2, 3, 7)[:, None]
+    for base in ("int4", "uint4", "dint4", "nf4", "int8"):
+        exact = format(base, group=32).quantize(x.astype(np.float32))
+        q = format(base, group=32, scale=name).quantize(x.astype(np.float32))
+        assert q.scales["scale"].dtype == np.uint16
+        assert np.array_equal(q.scales["scale"].view(kind), exact.scales["scale"].astype(kind))
+        codes = q.codes.astype(np.int64) - exact.codes
+        assert np.abs(codes[np.isin(q.codes, [14, 15], invert=True)]).max() <= 1
+    tiny = format("int4", group="channel", scale="fp16").quantize(np.full((1, 4), 1e-9, np.float32))
+    assert tiny.scale_values["scale"][0, 0] == 2.0**-24
+    assert not tiny.dequantize().any()
+
+
 def test_dint_special_windows_are_open() -> None:
     steps = np.array([-7, 6, 0.25, -0.25, 0.75, -0.75, 0.26, -0.74, 0.5, -0.5], np.float32)
     values = format("dint4").quantize(steps).dequantize()

@@ -14,7 +14,12 @@ TAKE_RANGE = (
     *("int8<group=tensor>", "int4<group=tensor,symmetric=false>", "uint8<group=tensor>"),
     *("int8<group=tensor,rounding=floor>", "fp8_e4m3<group=tensor>", "fp8_e5m2<group=tensor>"),
     *("nvfp4<two_level=true>", "nf4<group=tensor>", "pact4"),
-    *("dint4<group=tensor>", "dint3<group=tensor,symmetric=false>"),
+    *(
+        "int8<group=tensor,scale=fp16>",
+        "uint4<group=tensor,scale=bf16>",
+        "dint4<group=tensor>",
+        "dint3<group=tensor,symmetric=false>",
+    ),
 )
 TAKE_NONE = (
     *("int8", "int8<group=32>", "mxfp4", "mxfp8_e4m3", "amxfp4", "nvfp4", "nestedfp16", "bf16"),

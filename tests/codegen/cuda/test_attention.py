@@ -102,6 +102,7 @@ CASES = {
                  AttentionSchedule(4, 16, 16, 3, splits=3, share_keys=True), 1, 77),
     "int4": packed("int4", "int4"),
     "groups": packed("int8<group=32>", "nf4<group=16>", result="f32"),
+    "half_scales": packed("int4<group=16,scale=fp16>", "uint4<scale=bf16>", 24),
     "signs": packed("mxfp4", "amxfp4", 40),
     "zeros": packed("int4<group=16,symmetric=false>", "dint4", 24),
     "floats": packed("fp8_e4m3", "int3<group=16>", 24, operand="bf16", query="bf16"),

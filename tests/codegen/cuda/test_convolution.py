@@ -63,7 +63,8 @@ CASES = {
     # Zero points, a table, 1 x 1 windows; codes padded as `qcc.quantize` stores them.
     "zeros": Case(ConvProblem(Window(24, 16, (1, 1), (2, 2)), "uint4<symmetric=false>",
                               activation="i8", row_multiple=8), SMALL),
-    "table": Case(ConvProblem(Window(16, 16, (2, 2)), "nf4<group=32>", block=0), SMALL),
+    "table": Case(ConvProblem(Window(16, 16, (2, 2)), "nf4<group=32,scale=fp16>", block=0), SMALL),
+    "half_scales": Case(ConvProblem(Window(16, 16, (2, 2)), "int8<scale=bf16>", block=0), SMALL),
     # Groups of warps (wgmma): NHWC, and NCHW that is gathered element by element.
     "groups of warps": Case(
         ConvProblem(Window(40, 70, (3, 3), (1, 2), (1, 0)), "int4", relu=True, bias="f32", block=0,

@@ -46,7 +46,8 @@ FORMATS = [
     "dint4", "dint4<group=64>", "dint4<symmetric=true,group=32>", "nf4<group=64>", USER_TABLE,
     "mxfp4", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8", "nvfp4",
     "nvfp4<two_level=true>", "amxfp4", "amxfp4<scale=e4m3>", "amxfp4<scale=pot>", "fp8_e4m3",
-    "int4<group=8>", "int3<group=40>", "uint5<group=7>",
+    "int4<group=8>", "int3<group=40>", "uint5<group=7>", "int4<group=32,scale=fp16>",
+    "nf4<scale=bf16>", "dint4<group=tensor,scale=fp16>", "int8<scale=fp16>",
     "fp8_e5m2<group=channel>", "fp8_152", "sawb2", "sawb3", "sawb4<group=channel>", "sawb5",
     "sawb7", "sawb8", "pact4", "fp16", *OWN.values(),
 ]  # fmt: skip
@@ -54,7 +55,8 @@ INTEGERS = [
     "int2", "int3<group=64>", "int4", "int4<group=32>", "int8", "int8<group=128>", "dint4",
     "dint4<group=64>", "dint3<group=32>", "dint4<symmetric=true>", "uint4<group=tensor>",
     "int4<group=32,symmetric=false>", "mxint8", "mxfp4", "sawb4", "pact4", "int5", "int6", "int7",
-    "nvfp4", "int8<group=20>", OWN["rows_e8m0"], OWN["tensor_e8m0"],
+    "nvfp4", "int8<group=20>", "int4<group=32,scale=bf16>", "int8<scale=fp16>",
+    OWN["rows_e8m0"], OWN["tensor_e8m0"],
 ]  # fmt: skip
 SMALL_FLOATS = ["fp8_e4m3", "fp8_e4m3<group=64>", "mxfp4", "mxfp6_e3m2", "dint4<symmetric=true>"]
 # Channels, tokens, depth, warps along them, stages, splits: each takes any number of tokens.

@@ -31,6 +31,7 @@ TABLES = [
     ("int4<group=32>", "mma16"), ("int3<group=48>", None), ("int3<group=48>", "mma16"),
     ("uint5<group=32>", "mma16"), ("int6", "mma8"), ("dint4<group=32>", "mma16"),
     ("dint4<group=32>", None), ("nf4<group=32>", "mma16_pairs"), ("fp8_e4m3", None),
+    ("int4<group=32,scale=fp16>", "mma16"), ("int8<scale=bf16>", None),
     ("mxfp4", None), ("mxfp6_e2m3", "mma16"), ("mxint8", None), ("nvfp4<two_level=true>", None),
     ("nvfp4", "mma16"), ("amxfp4", "mma16"), ("amxfp4", None), ("fp16", None), ("bf16", None),
     ("fp16", "mma16"), ("sawb4<alpha=1.5>", None), ("pact4", None),
