@@ -28,8 +28,8 @@ from .emit import (
     splat,
     vectors,
 )
-from .gemm import Source, padded, walk_rows
 from .library import Arguments, KernelLibrary, scratch
+from .source_rows import Source, padded, walk_rows
 
 
 def block_rows(shared: int | None) -> int:

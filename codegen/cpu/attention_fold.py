@@ -10,8 +10,8 @@ from .attention_segment import (
     fold_row,
 )
 from .emit import Ptr, Val, broadcast, f32, read, repeat, scalar, splat, vectors, write
-from .gemm import padded
 from .library import Arguments, KernelLibrary, scratch
+from .source_rows import padded
 
 FOLD_ARGUMENTS = ("result", "partials", "group", "segments")
 

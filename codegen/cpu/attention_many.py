@@ -43,8 +43,8 @@ from .emit import (
     vectors,
     write,
 )
-from .gemm import Source, decode_rows, padded
 from .library import Arguments, KernelLibrary, scratch
+from .source_rows import Source, decode_rows, padded
 
 ROWS = 8  # whose scores are held at a time
 TILE_ROWS = 4  # whose sums of values are held in registers

@@ -38,8 +38,8 @@ from .emit import (
     splat,
     truncate,
 )
-from .gemm import Source, padded
 from .library import Arguments
+from .source_rows import Source, padded
 from .vector_math import exponential
 
 MINUS_INFINITY = float("-inf")

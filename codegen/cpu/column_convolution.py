@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Ptr, Val, branch, broadcast, constant, f32, fma, lane_mask, minimum, repeat, size
-from .gemm import Source, decode_rows, padded
-from .library import Arguments, KernelLibrary, scratch
+from .library import Arguments, KernelLibrary, fits_scratch, scratch
 from .panel_codes import wide
+from .source_rows import Source, decode_rows, padded
 from .window import Window
 
 CHANNELS = 4
@@ -33,10 +33,15 @@ class ColumnConvolution:
     has_bias: bool
     out_columns: int | None
 
+    @staticmethod
+    def fits(window: Window) -> bool:
+        """Whether the decoded weights of a tile do."""
+        return fits_scratch(_tile_channels(window) * padded(window.k))
+
     @property
     def channels(self) -> int:
         """Output channels of a tile."""
-        return min(CHANNELS, self.window.outputs)
+        return _tile_channels(self.window)
 
     @property
     def channel_tiles(self) -> int:
@@ -71,6 +76,10 @@ class ColumnConvolution:
             _Body(self, arguments).run(begin, end)
 
         return library.launcher(self.key, 6 + self.weight.part_count, emit)
+
+
+def _tile_channels(window: Window) -> int:
+    return min(CHANNELS, window.outputs)
 
 
 class _Body:

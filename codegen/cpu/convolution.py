@@ -1,8 +1,8 @@
 """
 The conv2d kernels: geometry, the padded copy of the input, and which kernel a convolution gets.
 
-Convolutions with eight or more output channels a group hold one channel in a lane
-(panel_convolution.py); those with fewer, depthwise ones above all, one output column
+Convolutions with eight or more output channels a group, and very deep ones, hold one channel in a
+lane (panel_convolution.py); those with fewer, depthwise ones above all, one output column
 (column_convolution.py).
 """
 
@@ -29,7 +29,7 @@ def convert_conv2d(site: CallSite, op: qcc.Conv2dOp) -> None:
     sizes = {0: batch, 1: size(outputs), 2: window.output(rows, 0), 3: window.output(columns, 1)}
     value, address = site.result(op.result.type, site.dynamic_like(op.result.type, sizes))
     bias = site.address(op.bias) if op.bias is not None else size(0)
-    if window.outputs < FEW_OUTPUTS:
+    if window.outputs < FEW_OUTPUTS and ColumnConvolution.fits(window):
         _by_columns(site, op, window, (address, bias))
         replace_op(op, value)
         return

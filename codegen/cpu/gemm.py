@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from ...dialects.cpu.schedule import LinearSchedule
 from ...dialects.formats.panels import PANEL_ROWS
-from .decode import PackedReader, PlainReader
+from .decode import PlainReader
 from .emit import (
     LANES,
     Ptr,
@@ -33,19 +34,17 @@ from .emit import (
     size,
     splat,
 )
-from .library import Arguments, KernelLibrary, scratch
+from .library import Arguments, KernelLibrary, fits_scratch, scratch
 from .panel_output import Columns
 from .panel_tiles import FloatTiles, units_of_work
 from .plain_panels import panel_of_rows
 from .row_tiles import MOST_ROWS, WEIGHTS, RowTiles
+from .source_rows import Source, decode_rows, padded, walk_rows
 
 MR, NR = 3, 4
 MC = 192
 FEW_ROWS = 4
 SCRATCH_FLOATS = 32 * 1024
-UNROLLED = 8
-
-Source = PlainReader | PackedReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,10 @@ class Contraction:
     def row_tiles(self) -> int:
         return -(-self.n // self.rows)
 
-
-def padded(k: int) -> int:
-    """k rounded up to whole vectors."""
-    return -(-k // LANES) * LANES
+    @property
+    def decodes_once(self) -> bool:
+        """Whether a tile's rows fit the scratch; others are decoded for every MR rows of x."""
+        return fits_scratch(self.rows * padded(self.k))
 
 
 def contraction_launcher(library: KernelLibrary, contraction: Contraction) -> str:
@@ -120,7 +119,7 @@ class _Tiles:
         def one_row() -> None:
             @repeat(begin, end)
             def _(tile: Val) -> None:
-                self._vector_tile(tile)
+                self._vector_tile(tile, [size(0)])
 
         def several_rows() -> None:
             tiles, some = self._panel_tiles(), self._row_tiles()
@@ -154,8 +153,16 @@ class _Tiles:
         return RowTiles(c.n, c.k, self.m, self.x, self.y, self.bias if c.has_bias else None, weight)
 
     def _each_matrix_tile(self, begin: Val, end: Val) -> None:
-        decoded = scratch(self.c.rows * padded(self.c.k))
         x_tiles = (self.m + (MC - 1)) // MC
+        if not self.c.decodes_once:
+
+            @repeat(begin, end)
+            def _(tile: Val) -> None:
+                rows = tile // x_tiles
+                self._each_few_rows(tile % x_tiles, lambda ms: self._vector_tile(rows, ms))
+
+            return
+        decoded = scratch(self.c.rows * padded(self.c.k))
 
         @repeat(begin, end, carry=(size(-1),))
         def _(tile: Val, held: Val) -> Val:
@@ -174,15 +181,16 @@ class _Tiles:
             row = self._clamped(rows * self.c.rows + r)
             decode_rows(self.c.weight, [row], decoded.at(r * padded(self.c.k)))
 
-    def _matrix_tile(self, rows: Val, x_tile: Val, decoded: Ptr) -> None:
+    def _each_few_rows(self, x_tile: Val, visit: Callable[[list[Val]], None]) -> None:
+        """`visit(MR rows of x)`; rows past the end repeat the last one."""
         start = x_tile * MC
-        stop = minimum(start + MC, self.m)
-        last = self.m - 1
 
-        @repeat(start, stop, MR)
+        @repeat(start, minimum(start + MC, self.m), MR)
         def _(m: Val) -> None:
-            ms = [minimum(m + i, last) for i in range(MR)]
+            visit([minimum(m + i, self.m - 1) for i in range(MR)])
 
+    def _matrix_tile(self, rows: Val, x_tile: Val, decoded: Ptr) -> None:
+        def few_rows(ms: list[Val]) -> None:
             @repeat(0, self.c.rows, NR)
             def _(n: Val) -> None:
                 panel = decoded.at(n * padded(self.c.k))
@@ -190,6 +198,8 @@ class _Tiles:
                 for i, row_sums in zip(ms, sums, strict=True):
                     for j, total in enumerate(row_sums):
                         self._store(i, self._clamped(rows * self.c.rows + n + j), total)
+
+        self._each_few_rows(x_tile, few_rows)
 
     def _register_block(self, xs: Sequence[Ptr], panel: Ptr) -> list[list[Val]]:
         """MR x NR sums over k; lanes of x beyond K read as zero."""
@@ -216,94 +226,21 @@ class _Tiles:
             total = total + self.bias.at(n).load()
         self.y.at(m * self.c.n + n).store(total)
 
-    def _vector_tile(self, tile: Val) -> None:
+    def _vector_tile(self, tile: Val, ms: Sequence[Val]) -> None:
+        """Rows of x times a tile's weights, from their bytes to registers."""
+
         @repeat(0, self.c.rows, NR)
         def _(r: Val) -> None:
             rows = [self._clamped(tile * self.c.rows + r + j) for j in range(NR)]
 
             def accumulate(k: Val, ws: list[Val], sums: Sequence[Val], count: int) -> Sequence[Val]:
-                at = self.x.at(k)
-                lanes_of_x = at.load(floats()) if count == LANES else at.load_first(count)
-                return [fma(lanes_of_x, w, total) for w, total in zip(ws, sums, strict=True)]
+                at = [self.x.at(m * self.c.k + k) for m in ms]
+                lanes_of_x = [
+                    each.load(floats()) if count == LANES else each.load_first(count) for each in at
+                ]
+                pairs = product(lanes_of_x, ws)
+                return [fma(x, w, total) for (x, w), total in zip(pairs, sums, strict=True)]
 
-            sums = walk_rows(self.c.weight, rows, accumulate, [splat(0.0)] * NR)
-            for row, total in zip(rows, sums, strict=True):
-                self._store(size(0), row, lane_sum(total))
-
-
-def decode_rows(source: Source, rows: Sequence[Val], target: Ptr) -> None:
-    """Write the decoded `rows` to `target`, each padded to whole vectors."""
-    for index, row in enumerate(rows):
-        out = target.at(index * padded(source.k))
-
-        def keep(
-            k: Val, ws: list[Val], carried: Sequence[Val], count: int, out: Ptr = out
-        ) -> Sequence[Val]:
-            out.at(k).store(ws[0])
-            return carried
-
-        walk_rows(source, [row], keep, ())
-
-
-Visit = Callable[[Val, list[Val], Sequence[Val], int], Sequence[Val]]
-
-
-def walk_rows(source: Source, rows: Sequence[Val], visit: Visit, carry: Sequence[Val]) -> list[Val]:
-    """
-    Visit the vectors of `rows` in order of k, block by block, carrying values along.
-
-    `visit(k, vectors, carried, count)` sees one decoded vector of each row, of which the first
-    `count` lanes are inside the row, and returns the values to carry on.
-    """
-    k, block = source.k, source.block
-    if not k:
-        return list(carry)
-    whole = (k - 1 if source.ends_apart else k) // block * block
-    carried = list(carry)
-    if whole > block:
-
-        def one_block(start: Val, *values: Val) -> Sequence[Val]:
-            return walk_block(source, rows, visit, (start, block), values)
-
-        carried = repeat(0, whole, block, carry=carried)(one_block)
-    elif whole:
-        carried = walk_block(source, rows, visit, (size(0), block), carried)
-    if k > whole:
-        carried = walk_block(source, rows, visit, (size(whole), k - whole), carried, ends=True)
-    return carried
-
-
-def walk_block(
-    source: Source,
-    rows: Sequence[Val],
-    visit: Visit,
-    span: tuple[Val, int],
-    carry: Sequence[Val],
-    ends: bool = False,
-) -> list[Val]:
-    """
-    `walk_rows` inside one block of scales, of which `span` is the start and the length.
-
-    The vector that `ends` a row is read apart if it is ragged or if the source wants it so.
-    """
-    start, length = span
-    scales = [source.scales(row, start) for row in rows]
-
-    def at(position: Val, values: Sequence[Val], last: int = 0) -> Sequence[Val]:
-        read = source.tail if last else source.vector
-        decoded = [read(row, position, scale) for row, scale in zip(rows, scales, strict=True)]
-        return visit(position, decoded, values, last or LANES)
-
-    vectors, rest = divmod(length, LANES)
-    if ends and source.ends_apart and not rest:
-        vectors, rest = vectors - 1, LANES
-    carried: Sequence[Val] = carry
-    if vectors <= UNROLLED:
-        for index in range(vectors):
-            carried = at(start + index * LANES, carried)
-    else:
-        turn = repeat(start, start + vectors * LANES, LANES, carry=carried)
-        carried = turn(lambda position, *values: at(position, values))
-    if rest:
-        carried = at(start + vectors * LANES, carried, rest)
-    return list(carried)
+            sums = walk_rows(self.c.weight, rows, accumulate, [splat(0.0)] * (NR * len(ms)))
+            for (m, row), total in zip(product(ms, rows), sums, strict=True):
+                self._store(m, row, lane_sum(total))

@@ -11,10 +11,10 @@ from .append_kernel import append_launcher, encode_launcher
 from .call_site import CallSite
 from .decode import PackedReader, PlainReader
 from .emit import Val
-from .gemm import Source
 from .library import grain_of
 from .program import CachedRows, CachePart, CacheShape
 from .round_trip import check_activation_format
+from .source_rows import Source
 
 
 @dataclass(frozen=True, slots=True)

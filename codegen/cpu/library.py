@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from ...dialects.bindings import builtin, func, ir, llvm
+from ...dialects.cpu.schedule import SCRATCH_BYTES
+from ...dialects.errors import UnsupportedError
 from .emit import Ptr, Val, f32, i64, maximum, pointer, select, size
 
 # The most chunks of a job; the pool makes fewer where it has fewer than 32 threads.
@@ -169,7 +171,23 @@ def grain_of(total: Val, work: Val | None = None) -> Val:
     return grain if work is None else select(work.compare("gt", SMALL), grain, total)
 
 
+def fits_scratch(floats: int) -> bool:
+    return 4 * floats <= SCRATCH_BYTES
+
+
 def scratch(count: int | Val) -> Ptr:
-    """`count` floats on the stack of the calling thread, aligned to a cache line."""
+    """
+    `count` floats on the stack of the calling thread, aligned to a cache line.
+
+    Raises UnsupportedError beyond SCRATCH_BYTES: a stack that overflows ends the process.
+    """
+    if isinstance(count, int) and not fits_scratch(count):
+        raise UnsupportedError(
+            "cpu-scratch",
+            f"a kernel would keep {4 * count} bytes on the stack of a thread",
+            why=f"it may keep {SCRATCH_BYTES}; what it keeps grows with the rows of a weight, or "
+            "with the heads of an attention",
+            next_step="split the layer's inputs",
+        )
     amount = count if isinstance(count, Val) else size(count)
     return Ptr(llvm.alloca(pointer(), amount.ssa, f32(), alignment=64), f32())

@@ -17,16 +17,18 @@ from ...dialects.formats.panels import PANEL_ROWS
 from .channel_columns import store_columns
 from .conv_epilogue import PLAIN, Epilogue, Finish
 from .emit import LANES, Ptr, Val, broadcast, f32, fma, lane_mask, maximum, minimum, repeat, size
-from .gemm import Source, decode_rows, padded
 from .library import Arguments, KernelLibrary, scratch
 from .panel_codes import wide
 from .panel_output import Columns
 from .plain_panels import panel_of_rows
+from .source_rows import Part, Source, decode_rows, each_part, padded
 from .window import Window, tile_columns
 
 COLUMNS = LANES
 STRIP = 128
 """Output columns of a unit of work, at most: it has whole tiles."""
+DEPTH = 1024
+"""Of k, at most: sixteen rows of it are decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +141,27 @@ def panels_launcher(library: KernelLibrary, window: Window, weight: Source) -> s
     def emit(arguments: Arguments, begin: Val, end: Val) -> None:
         target = arguments.address(0, f32())
         weight.bind(arguments, 1)
-        rows = scratch(PANEL_ROWS * padded(window.k))
+        rows = scratch(PANEL_ROWS * DEPTH)
 
         @repeat(begin, end)
         def _(panel: Val) -> None:
             first, last = panel % of_group * PANEL_ROWS, window.outputs - 1
 
-            @repeat(0, PANEL_ROWS)
-            def _(row: Val) -> None:
-                chosen = panel // of_group * window.outputs + minimum(first + row, last)
-                decode_rows(weight, [chosen], rows.at(row * padded(window.k)))
+            def turn(part: Part) -> None:
+                pitch = padded(part.length)
 
-            panel_of_rows(
-                lambda row: rows.at(row * padded(window.k)),
-                (size(0), window.k),
-                target.at(panel * (window.k * PANEL_ROWS)),
-            )
+                @repeat(0, PANEL_ROWS)
+                def _(row: Val) -> None:
+                    chosen = panel // of_group * window.outputs + minimum(first + row, last)
+                    decode_rows(weight, [chosen], rows.at(row * pitch), part)
+
+                panel_of_rows(
+                    lambda row: rows.at(row * pitch),
+                    (size(0), part.length),
+                    target.at((panel * window.k + part.first) * PANEL_ROWS),
+                )
+
+            each_part(weight, DEPTH, turn)
 
     return library.launcher(f"panels {window.key} {weight.key}", 1 + weight.part_count, emit)
 

@@ -21,10 +21,10 @@ from ...dialects.formats.definition import Plane
 from ...dialects.rounding.scales import static_numbers
 from .call_site import CallSite, replace_op
 from .emit import Val, f32, repeat, size, write
-from .gemm import Source, walk_rows
 from .library import Arguments, KernelLibrary, grain_of
 from .round_kernel import PIECES, extent_launcher, rounding_launcher
 from .round_rows import Rounding
+from .source_rows import Source, walk_rows
 from .weights import weight_source
 
 

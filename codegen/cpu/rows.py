@@ -24,8 +24,8 @@ from .emit import (
     square_root,
     write,
 )
-from .gemm import Source, walk_rows
 from .library import Arguments, KernelLibrary
+from .source_rows import Source, walk_rows
 
 
 @dataclass(frozen=True, slots=True)

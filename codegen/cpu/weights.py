@@ -9,8 +9,8 @@ from ...dialects.formats import parse_spelling
 from .call_site import CallSite, parameter_symbol
 from .decode import PackedReader, PlainReader
 from .emit import Val
-from .gemm import Source
 from .panel_reader import PanelReader
+from .source_rows import Source
 
 
 def weight_source(site: CallSite, value: ir.Value, k: int) -> tuple[Source, list[Val]]:

@@ -25,6 +25,7 @@ GROUPS = [
     "sawb4<group=channel>", "nestedfp16<view=fp8_e4m3>",
 ]  # fmt: skip
 N = 19
+DEEP = 44_005  # so that three rows, decoded, are more than a thread keeps
 Case = tuple[str, int]
 
 
@@ -98,6 +99,8 @@ def linears(programs, floats):
         weight = programs.parameter(f"s{i}", values, spelling, panels)
         types = dynamic(2, k), dynamic(2, N)
         add_linear(programs, f"s{i}", weight, *types, N, bias=i % 2 == 0, panels=panels)
+    weight = programs.parameter("deep", floats(5, DEEP), "nf4<group=12>")
+    add_linear(programs, "deep", weight, dynamic(2, DEEP), dynamic(2, 5), 5, bias=False)
     return programs
 
 
@@ -127,3 +130,8 @@ def test_packed_linear(linears, floats, index: int, case: Case) -> None:
         x = floats(m, case[1], seed=m)
         expected = check_linear(linears, f"s{index}", x, bias)
         assert np.abs(expected).max() > 0
+
+
+def test_rows_that_are_too_long_to_keep(linears, floats) -> None:
+    for m in (1, 2, 4, 195):
+        check_linear(linears, "deep", floats(m, DEEP, seed=m), None)

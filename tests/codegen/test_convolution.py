@@ -86,6 +86,16 @@ SHAPED = {
 }
 
 
+# Weights of more k than a thread's stack has room for: sixteen rows, and four.
+SHAPED |= {
+    "deep": Shaped(Case(8192, 9, window=(4, 4)), (4, 5)),
+    "deep int4": Shaped(Case(8192, 8, window=(4, 4), format="int4<group=32>"), (5, 4)),
+    "deep int2 in odd groups": Shaped(
+        Case(4097, 8, window=(3, 3), format="int2<group=12>"), (3, 4)
+    ),
+    "deep with few outputs": Shaped(Case(8192, 4, window=(5, 5), format="int8"), (5, 5)),
+}
+
 SHAPED_NAMES = {key: f"s{i}" for i, key in enumerate(SHAPED)}
 
 
