@@ -18,6 +18,7 @@ from .build import LOOKED_UP
 from .call_site import CallSite
 from .convert_qcc_to_kernels import convert_qcc_to_kernels
 from .expand_exponentials import expand_exponentials
+from .guard_memory import guard_memory
 from .hoist_deallocations import hoist_deallocations
 from .keep_buffers import keep_buffers
 from .leave_straight_code import leave_straight_code
@@ -83,6 +84,7 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     site.library.link()
     module.operation.verify()
     run_passes(module, LLVM, "cpu")
+    guard_memory(module)
     _keep_private(module)
     leave_straight_code(module)
     refuse_remaining(module, site.library.functions)

@@ -92,6 +92,7 @@ class CompiledObject:
         if device is not None:
             self._device = _DEVICE(self._answering(device))
             self._function("qcc_set_device", None, ctypes.c_void_p)(self._device)
+        self._refused = self._refusal()
         self._stop = self._function("qcc_stop_workers", None)
         self._start_workers(threads)
         for index, processor in enumerate(processors[1:]):
@@ -100,6 +101,12 @@ class CompiledObject:
     def _function(self, name: str, result: type | None, *arguments: type):
         address = self._engine.get_function_address(name)
         return ctypes.CFUNCTYPE(result, *arguments)(address)
+
+    def _refusal(self) -> ctypes.c_int64:
+        """The bytes that a call was refused; 0 for ever in objects of an earlier qcc."""
+        if not self._engine.get_function_address("qcc_refused"):
+            return ctypes.c_int64(0)
+        return ctypes.c_int64.from_address(self._function("qcc_refused", ctypes.c_void_p)())
 
     def _answering(self, device: Device) -> Device:
         """`device` with its failure kept: no exception passes through compiled code."""
@@ -157,7 +164,8 @@ class CompiledObject:
         """
         Run function `entry`; results are fresh arrays that own their memory.
 
-        A function with KV caches reads and extends those of `caches`.
+        A function with KV caches reads and extends those of `caches`. Raises ResourceError where
+        the system refuses memory; the object can be called again.
         """
         found = self._entry(entry, len(inputs), tuple(results))
         held = [np.ascontiguousarray(array) for array in inputs]
@@ -168,6 +176,14 @@ class CompiledObject:
                 self._set_caches(caches.words)
             found.function(frame, *buffers)
             failure, self._failure = self._failure, None
+            refused, self._refused.value = self._refused.value, 0
+        if refused:
+            raise ResourceError(
+                "cpu-memory",
+                f"the system has no {refused} bytes more of memory for a call",
+                next_step="call with fewer rows or shorter sequences at a time, or close other "
+                "programs",
+            )
         words = frame[:]
         adopted = [_adopt(words[at : at + type_.words], type_) for at, type_ in found.results]
         if failure is not None:
