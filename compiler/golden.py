@@ -62,7 +62,7 @@ _SEQUENCE = 6
 def golden_inputs(
     signature: Signature, module: ir.Module, seed: int | Sequence[int]
 ) -> list[np.ndarray]:
-    """Normal floats, tokens inside their tables, true masks; symbolic sizes small but not equal."""
+    """Normal floats, tokens inside their tables, masks; symbolic sizes small but not equal."""
     rng = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
     for index, (name, extent) in enumerate(sorted(signature.dims.items())):
@@ -291,7 +291,16 @@ def _array(value: Value, sizes: dict[str, int], limit: int, rng: np.random.Gener
     shape = [sizes.get(size, 2) if isinstance(size, str) else size for size in value.shape]
     dtype = np.dtype(value.dtype)
     if dtype == np.bool_:
-        return np.ones(shape, dtype)
+        return _mask(shape, rng)
     if dtype.kind in "iu":
         return rng.integers(0, limit, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
+
+
+def _mask(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Some of each row are true, some not: there are masks that keep, and masks that hide."""
+    mask = rng.random(shape) < 0.5
+    mask[..., :1] = True
+    if mask.ndim and mask.shape[-1] > 1:
+        mask[..., -1] = False
+    return mask

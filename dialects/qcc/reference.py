@@ -58,9 +58,15 @@ Meaning = Callable[[Any, Sequence[Array], Model], Array]
 
 
 def round_trip(values: Array, spelling: str, tensor_range: Range | None = None) -> Floats:
-    """What is left of the values after quantization, blocks along the last axis."""
-    fmt = parse_spelling(spelling)
-    return fmt.quantize(values, axis=-1, tensor_range=tensor_range).dequantize()
+    """
+    What is left of the values after quantization, blocks along the last axis.
+
+    What is not finite becomes NaN, and counts as zero for the scales of the others.
+    """
+    fmt, finite = parse_spelling(spelling), np.isfinite(values)
+    known = values if finite.all() else np.where(finite, values, 0)
+    rounded = fmt.quantize(known, axis=-1, tensor_range=tensor_range).dequantize()
+    return np.where(finite, rounded, np.float32(np.nan)) if known is not values else rounded
 
 
 def linear(source: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -45,7 +45,8 @@ class QuantizeOp(Qcc.Operation, name="quantize", traits=[ext.Pure]):
     are computed from the very values of `source` (dynamic quantization). With
     `range = array<f32: least, most>`, scales and zero points of the whole tensor are those of a
     tensor with these extremes (static quantization), and values beyond saturate as the format
-    does; scales of blocks inside still come from the values.
+    does; scales of blocks inside still come from the values. What is NaN stays so and is no part
+    of any scale; an infinity becomes NaN, as may all that share a scale with it.
 
     Kernels read codes a byte each. `layout` says otherwise: "integers" are the numbers that codes
     stand for, with their sign; "pairs" are codes of four bits, or integers of at most four, two in

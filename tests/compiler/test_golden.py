@@ -13,9 +13,11 @@ import qcc
 from qcc.codegen.cpu.features import missing_features
 from qcc.codegen.cpu.runtime import MOST_THREADS
 from qcc.compiler import backends
+from qcc.compiler.artifact import Artifact
 from qcc.compiler.cli import main
 from qcc.compiler.replay import TOLERANCE, output_errors
 from qcc.compiler.running import RunningCode, default_threads
+from qcc.compiler.tensor_layout import unpack_tensors
 from qcc.dialects.errors import AccuracyError, ResourceError
 from qcc.models import FAMILIES
 
@@ -170,3 +172,45 @@ def test_wrong_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         qcc.compile(layer, x)
     assert "off from the reference interpreter" in refused.value.why
     assert qcc.compile(layer, x, golden=False)(x[0]).shape == (2, 8)
+
+
+class Masked(torch.nn.Module):
+    """Attention to the keys that a mask says, or, where it `hides`, to the others."""
+
+    def __init__(self, hides: bool) -> None:
+        super().__init__()
+        self.hides, self.last = hides, torch.nn.Linear(32, 8)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        kept = ~mask if self.hides else mask
+        scores = (x @ x.transpose(-2, -1)).masked_fill(~kept[:, None], -torch.inf)
+        return self.last(scores.softmax(-1) @ x)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_masks_leave_something_to_check(tmp_path: Path, hides: bool) -> None:
+    example = (torch.randn(2, 5, 32), torch.zeros(2, 5, dtype=torch.bool))
+    module = qcc.compile(Masked(hides), example, recipe="w8a8")
+    module.save(tmp_path / "masked.qcc")
+    with Artifact.open(tmp_path / "masked.qcc") as artifact:
+        outputs = unpack_tensors(artifact.read("golden/outputs.safetensors"))
+    assert np.isfinite(outputs["0"]).all()
+
+
+class Unbounded(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(32, 32), torch.nn.Linear(32, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        return self.last(torch.cat([y[:1] / 0.0 - y[:1] / 0.0, y[1:]]))
+
+
+@pytest.mark.parametrize("fmt", ["int8", "mxfp4", "nvfp4"])
+def test_rounding_keeps_what_is_no_number(fmt: str) -> None:
+    recipe = {"default": {"weights": "int8", "activations": fmt}}
+    module = qcc.compile(Unbounded(), (torch.randn(3, 32),), recipe=recipe)
+    x = np.ones((3, 32), np.float32)
+    assert np.isnan(module(x)).any(axis=1).tolist() == [True, False, False]
+    assert all(output["passed"] for output in module.verify()["outputs"])
