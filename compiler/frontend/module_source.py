@@ -246,13 +246,14 @@ def find_callable(spec: str) -> Any:
             next_step="give a .pt2 file, or package.module:function, or file.py:function",
         )
     try:
-        module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
+        module = _load_file(Path(place)) if place.endswith(".py") else _import_name(place)
     except Exception as error:
         raise UsageError(
             "factory-import",
             f"'{place}' cannot be imported: {type(error).__name__}: {error}",
             where=_user_frame(error),
-            next_step="check the name, and run qcc from the folder that holds the module",
+            next_step="check the name; modules are found from the working directory, and what a "
+            "file imports also beside it",
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
@@ -264,14 +265,21 @@ def find_callable(spec: str) -> Any:
     return factory
 
 
-def _import(name: str) -> ModuleType:
-    """Import with the working directory on the path, as `python -m` would."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
+def _import_name(name: str) -> ModuleType:
+    with _importing_from(Path.cwd()):
         return importlib.import_module(name)
+
+
+@contextmanager
+def _importing_from(*folders: Path) -> Iterator[None]:
+    """Within the block modules are also found in `folders`, the first of them first."""
+    added = [str(folder) for folder in folders]
+    sys.path[:0] = added
+    try:
+        yield
     finally:
-        sys.path.remove(here)
+        for folder in added:
+            sys.path.remove(folder)
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -280,7 +288,8 @@ def _load_file(path: Path) -> ModuleType:
         raise FileNotFoundError(f"no file '{path}'")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with _importing_from(path.resolve().parent, Path.cwd()):
+        spec.loader.exec_module(module)
     return module
 
 

@@ -144,6 +144,20 @@ def test_factory_by_module_name(tmp_path, original, monkeypatch):
     assert str(tmp_path) not in sys.path
 
 
+def test_a_file_imports_what_lies_beside_it(tmp_path, original, monkeypatch):
+    (tmp_path / "user_factories.py").write_text("from net import *\nimport user_names\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "user_names.py").write_text("")
+    monkeypatch.chdir(elsewhere)
+    for name in ("net", "user_names"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    before = list(sys.path)
+    with open_model("../user_factories.py:pair", tmp_path / "w.safetensors") as opened:
+        assert torch.equal(with_values(opened)(IDS), original(IDS))
+    assert sys.path == before
+
+
 @pytest.mark.parametrize("ids", [IDS, IDS.numpy()])
 def test_example_inputs_from_the_caller(tmp_path, factory, original, ids):
     with open_model(
