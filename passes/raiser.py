@@ -131,11 +131,14 @@ def stored_element(own: str, read: str) -> str:
 
 
 def converted(value: ir.Value, element: str) -> ir.Value:
-    """A torch tensor in another float type: itself, or one conversion of it."""
+    """A torch tensor of floats in another float type: itself, or one conversion of it."""
     present = element_of(value)
-    if present == element:
-        return value
-    wanted = ir.Type.parse(str(value.type).replace(f",{present}>", f",{element}>"))
+    return conversion(value, element) if present in FLOATS and present != element else value
+
+
+def conversion(value: ir.Value, element: str) -> ir.Value:
+    """A torch tensor of any type, converted to a float type."""
+    wanted = ir.Type.parse(str(value.type).rpartition(",")[0] + f",{element}>")
     number = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _SCALAR_TYPES[element])
     kind = Operation.create(
         "torch.constant.int",

@@ -16,7 +16,9 @@ from .pack_kv_cache import pack_kv_cache
 from .partition_pim import PimPartition, partition_pim
 from .permute_weights import permute_weights
 from .raise_torch import Raising, raise_torch
+from .round_scalars import round_scalars
 from .select_view import ViewSelection, select_view
+from .widen_halves import widen_halves
 
 Pass = Callable[[Operation, object], None]
 
@@ -32,11 +34,15 @@ PASSES: dict[str, Pass] = {
     "partition-pim": partition_pim(PimPartition()),
     "permute-weights": permute_weights,
     "raise-torch": raise_torch(Raising()),
+    "round-scalars": round_scalars,
     "select-view": select_view(ViewSelection()),
+    "widen-halves": widen_halves,
 }
 
 IMPORT_PIPELINE = (
     "raise-torch",
+    "round-scalars",
+    "widen-halves",
     "legalize-parameters",
     "materialize-kv-cache",
     "lower-torch",

@@ -40,9 +40,9 @@ LOOPS = "func.func(tm-tensor-to-loops,convert-linalg-to-loops,canonicalize,cse)"
 # LLVM would call functions of a C runtime for what bf16 and fp16 lack, and no process has all.
 HALVES = (
     "func.func(math-extend-to-supported-types{target-type=f32},"
-    "arith-emulate-unsupported-floats{source-types=bf16,f16 target-type=f32},"
-    "arith-expand{include-bf16=true})"
+    "arith-emulate-unsupported-floats{source-types=bf16,f16 target-type=f32})"
 )
+CASTS = "func.func(arith-expand{include-bf16=true})"
 # What kernels have none of, before they come in: each pass takes its time to look at all ops.
 MAIN = (
     "expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-complex-to-standard,"
@@ -79,6 +79,8 @@ def lower_to_llvm(module: ir.Module, features: Iterable[str] | None = None) -> C
     outline_loops(module)
     run_passes(module, LOOPS, "cpu")
     run_passes(module, HALVES, "cpu")
+    _keep_roundings(module)
+    run_passes(module, CASTS, "cpu")
     expand_exponentials(module)
     run_passes(module, MAIN, "cpu")
     site.library.link()
@@ -102,6 +104,18 @@ def refuse_remaining(module: ir.Module, known: Collection[str] = ()) -> None:
                 where=source_line(op.location),
                 next_step="write this part of the model with other ops",
             )
+
+
+def _keep_roundings(module: ir.Module) -> None:
+    """
+    Casts of emulated half precision allow contraction, which drops a rounding with the cast back.
+
+    The program says where it rounds, and the reference interpreter does so.
+    """
+    exact = ir.Attribute.parse("#arith.fastmath<none>")
+    for op in walk(module.operation):
+        if op.operation.name in ("arith.extf", "arith.truncf"):
+            op.operation.attributes["fastmath"] = exact
 
 
 def _keep_private(module: ir.Module) -> None:

@@ -19,7 +19,8 @@ from torch._ops import OpOverload
 
 from .respell_bytes import on_bytes
 from .respell_complex import COMPLEX
-from .respell_extremes import EXTREMES
+from .respell_division import DIVISION
+from .respell_extremes import EXTREMES, in_single
 from .respell_images import IMAGES
 from .respell_limits import LIMITS
 from .respell_order import ORDER, along_counted_axis
@@ -205,25 +206,6 @@ def with_number(op: OpOverload) -> Callable[..., Any]:
     return lambda left, right: op(left, torch.full_like(left, right))
 
 
-def integer_remainder(source: Tensor, divisor: float) -> Any:
-    if source.is_floating_point() or not isinstance(divisor, int):
-        return NotImplemented
-    return source - torch.div(source, divisor, rounding_mode="trunc") * divisor
-
-
-def integer_power(source: Tensor, exponent: float) -> Any:
-    """x**n of integers by repeated products, which wrap as the power does."""
-    if source.is_floating_point() or source.is_complex():
-        return NotImplemented
-    if type(exponent) is not int or exponent not in (2, 3, 4):  # the power of 2.0 is a float
-        return NotImplemented
-    source = source.to(torch.result_type(source, exponent))  # bool's is an integer
-    power = source
-    for _ in range(exponent - 1):
-        power = power * source
-    return power
-
-
 def equal(left: Tensor, right: Tensor) -> Any:
     """NaN is not itself, though torch-mlir folds x == x."""
     if left is not right or not left.is_floating_point():
@@ -277,6 +259,7 @@ def _is_dynamic(*tensors: Tensor) -> bool:
 
 RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     **COMPLEX,
+    **DIVISION,
     **EXTREMES,
     **IMAGES,
     **LIMITS,
@@ -294,8 +277,7 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.conv3d.default: batched(3, aten.conv3d.default),
     aten.copysign.Tensor: with_sign_of,
     aten.eq.Tensor: equal,
-    aten.erfc.default: lambda source: 1.0 - torch.erf(source),
-    aten.fmod.Scalar: integer_remainder,
+    aten.erfc.default: in_single(lambda source: 1.0 - torch.erf(source)),
     aten.grid_sampler.default: decomposition_table[aten.grid_sampler_2d.default],
     aten.index.Tensor: gather_points,
     aten.index_put.default: write_where,
@@ -303,7 +285,6 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.matmul.default: product,
     aten.meshgrid.default: grids,
     aten.meshgrid.indexing: grids,
-    aten.pow.Tensor_Scalar: integer_power,
     aten.scaled_dot_product_attention.default: attention,
     aten.scatter_reduce.two: mean_of_scattered,
     aten.softshrink.default: softly_shrunk,

@@ -63,6 +63,32 @@ def places_among(
     return below.sum(-1).to(torch.int32 if out_int32 else torch.int64)
 
 
+def place_of(extreme: OpOverload) -> Callable[..., Any]:
+    """argmax, argmin: where the first NaN is, if there is one, which torch-mlir passes over."""
+
+    def respelled(source: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+        if not source.is_floating_point() or not source.ndim:
+            return NotImplemented
+        if dim is None:
+            place = respelled(source.flatten(), 0)
+            return place.reshape([1] * source.ndim) if keepdim else place
+        best = extreme(source, [dim], True)
+        found = torch.where(best.isnan(), source.isnan(), source == best)
+        return found.to(torch.int64).argmax(dim, keepdim)
+
+    return respelled
+
+
+def extreme_and_place(extreme: OpOverload) -> Callable[..., Any]:
+    """max or min along an axis."""
+
+    def respelled(source: Tensor, dim: int, keepdim: bool = False) -> Any:
+        place = place_of(extreme)(source, dim, keepdim)
+        return place if place is NotImplemented else (extreme(source, [dim], keepdim), place)
+
+    return respelled
+
+
 def logarithm_of_running_sum(source: Tensor, dim: int) -> Any:
     """Each sum relative to the largest of its own terms: torch-mlir's own overflows."""
     rows, _ = _prefixes(source, dim, float("-inf"))
@@ -140,13 +166,17 @@ def _zeros(like: Tensor, *shape: Any) -> Tensor:
 ORDER: dict[OpOverload, Callable[..., Any]] = {
     aten._embedding_bag.default: embedded_bags,
     aten._embedding_bag_forward_only.default: embedded_bags,
+    aten.argmax.default: place_of(aten.amax.default),
+    aten.argmin.default: place_of(aten.amin.default),
     aten.cummax.default: running_extreme(smallest=False),
     aten.cummin.default: running_extreme(smallest=True),
     aten.embedding_bag.padding_idx: embedded_bags,
     aten.kthvalue.default: order_statistic,
     aten.logcumsumexp.default: logarithm_of_running_sum,
+    aten.max.dim: extreme_and_place(aten.amax.default),
     aten.median.default: median,
     aten.median.dim: median_along,
+    aten.min.dim: extreme_and_place(aten.amin.default),
     aten.scatter.reduce: along_counted_axis(aten.scatter.reduce),
     aten.scatter.src: along_counted_axis(aten.scatter.src),
     aten.scatter.value: along_counted_axis(aten.scatter.value),

@@ -136,3 +136,37 @@ def test_divisions_of_integers_end_no_process(target: str) -> None:
     quotients, rests = module(least, torch.full_like(b, -1))
     assert torch.equal(quotients, least)
     assert not rests.any()
+
+
+SPECIAL = (0.0, 1.0, -1.0, 2.5, -7.0, 0.3, 1e30, float("inf"), float("-inf"), float("nan"))
+PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "fmod": torch.fmod,
+    "fmod by a number": lambda a, b: torch.fmod(a, 0.3),
+    "floor": lambda a, b: torch.div(a, b, rounding_mode="floor"),
+    "floor by a number": lambda a, b: a // 0.1,
+    "root": lambda a, b: a**0.5,
+    "inverse root": lambda a, b: a**-0.5,
+    "first NaN": lambda a, b: torch.stack([(a * b).argmax(), a.argmin(), b.argmax()]),
+    "NaN of columns": lambda a, b: b.view(10, 10).max(1).indices,
+    "least of columns": lambda a, b: a.view(10, 10)[:9].min(0).indices,
+    "equal to a number": lambda a, b: a == 0.3,
+    "constant above a number": lambda a, b: torch.where(torch.full((), 0.7) < 0, a, b),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_special_numbers_are_as_in_torch(name: str) -> None:
+    values = torch.tensor(SPECIAL)
+    a, b = (each.flatten() for each in torch.meshgrid(values, values, indexing="ij"))
+    a, b = a.contiguous(), b.contiguous()
+    found = qcc.compile(Both(PAIRS[name]), (a, b))(a, b)
+    torch.testing.assert_close(found, PAIRS[name](a, b), rtol=1e-6, atol=0, equal_nan=True)
+
+
+class Both(nn.Module):
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.function(a, b)
