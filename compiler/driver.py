@@ -218,7 +218,7 @@ class _Compilation:
         folder = self.options.print_ir_after_all
         if folder is not None:
             make_folder(folder)
-            publish_bytes(folder / f"{index}-{name}.mlir", module.operation.get_asm().encode())
+            publish_bytes(folder / f"{index:02}-{name}.mlir", module.operation.get_asm().encode())
         self._validate(name, module)
 
     def _target_passes(self) -> Iterator[tuple[str, Pass | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from .definition import HalfStepInteger, Integer, Minifloat, Nested, Scale, Table, Uniform
 from .number_format import Format
@@ -17,6 +18,9 @@ ELEMENTS_OF_RULE = {
     "clip": (Uniform,),
     "inverse": (Integer,),
 }
+OF_BYTES = ("rounding", "flush", "apply")
+SHAPING = ("minimum", *OF_BYTES, "compat", "value", "c1", "c2")
+_DEFAULTS = {field.name: field.default for field in fields(Scale)}
 
 
 def check_format(fmt: Format, fail: Fail) -> None:
@@ -26,6 +30,7 @@ def check_format(fmt: Format, fail: Fail) -> None:
         _check_scale(fmt, scale, fail)
     if fmt.second_level is not None:
         _check_second_level(fmt, fmt.second_level, fail)
+        _check_attributes(fmt.second_level, fail)
     _check_zero_point(fmt, fail)
     if isinstance(fmt.element, Nested) != (fmt.admits is not None):
         fail("admit", "a nested element, and no other, needs an admit statement")
@@ -69,14 +74,31 @@ def _check_scale(fmt: Format, scale: Scale, fail: Fail) -> None:
             fail("scale", "rule=inverse needs a plain unsigned integer")
     if scale.apply == "reciprocal" and (scale.rule != "absmax" or scale.type == "fp32"):
         fail("scale", "apply=reciprocal is for absmax scales of a minifloat type")
-    _check_value(scale, fail)
+    _check_attributes(scale, fail)
 
 
-def _check_value(scale: Scale, fail: Fail) -> None:
-    if scale.value != "auto" and scale.rule not in ("clip", "inverse"):
-        fail("scale", f"rule={scale.rule} takes no value: its scales follow from the data")
+def _check_attributes(scale: Scale, fail: Fail) -> None:
+    """Refuse an attribute that nothing reads: who wrote it expects another scale."""
+    for name in SHAPING:
+        value = getattr(scale, name)
+        if value != _DEFAULTS[name] and name not in _read(scale):
+            fail("scale", f"rule={scale.rule} with type={scale.type} does not read {name}={value}")
     if scale.rule == "clip" and scale.value not in ("sawb", "mse") and isinstance(scale.value, str):
         fail("scale", "rule=clip takes value=sawb, value=mse or a number")
+
+
+def _read(scale: Scale) -> tuple[str, ...]:
+    """The attributes, of those in SHAPING, that a scale of this rule and type follows."""
+    match scale.rule:
+        case "absmax":
+            return ("minimum",) if scale.type == "fp32" else ("minimum", *OF_BYTES)
+        case "clip":
+            return ("value", "c1", "c2")
+        case "inverse" | "second_level":
+            return ("value",)
+        case "range":
+            return ()
+    return ("compat",)
 
 
 def _check_second_level(fmt: Format, level: Scale, fail: Fail) -> None:

@@ -97,8 +97,8 @@ def test_ir_after_every_pass(program: Path, tmp_path: Path) -> None:
     of_cpu = ("assign-x-bytes", "permute-weights")
     passes = [*IMPORT_PIPELINE, "assign-formats", "pack-kv-cache", *of_cpu]
     names = sorted(path.name for path in folder.iterdir())
-    assert names == [f"{index}-{name}.mlir" for index, name in enumerate(passes)]
-    texts = {name: (folder / f"{i}-{name}.mlir").read_text() for i, name in enumerate(passes)}
+    assert names == [f"{index:02}-{name}.mlir" for index, name in enumerate(passes)]
+    texts = {name: (folder / f"{i:02}-{name}.mlir").read_text() for i, name in enumerate(passes)}
     assert "torch.aten" in texts["raise-torch"]
     assert "torch.aten" not in texts["lower-torch"]
     assert "layer = " not in texts["lower-torch"]

@@ -146,7 +146,22 @@ MISTAKES = {
     ): "zero point or offset",
     FORMAT.format(
         element="table values=[1, 2]", scale="type=fp32 rule=absmax value=3.0", more=""
-    ): "takes no value",
+    ): "does not read value=",
+    FORMAT.format(
+        element="minifloat exponent=2 mantissa=1",
+        scale="type=e8m0 rule=floor minimum=4.0 flush=smallest",
+        more="",
+    ): "rule=floor with type=e8m0 does not read minimum=4.0",
+    FORMAT.format(
+        element="minifloat exponent=2 mantissa=1",
+        scale="type=fp32 rule=absmax rounding=floor",
+        more="",
+    ): "does not read rounding=floor",
+    FORMAT.format(
+        element="minifloat exponent=2 mantissa=1",
+        scale="type=e4m3 rule=absmax",
+        more="scale t type=fp32 rule=second_level minimum=0.5;",
+    ): "does not read minimum=0.5",
     FORMAT.format(
         element="table values=[1, 2]", scale="type=fp32 rule=absmax of=positive", more=""
     ): "of=negative",
