@@ -18,8 +18,7 @@ ELEMENTS_OF_RULE = {
     "clip": (Uniform,),
     "inverse": (Integer,),
 }
-OF_BYTES = ("rounding", "flush", "apply")
-SHAPING = ("minimum", *OF_BYTES, "compat", "value", "c1", "c2")
+SHAPING = ("rounding", "minimum", "flush", "compat", "value", "c1", "c2")
 _DEFAULTS = {field.name: field.default for field in fields(Scale)}
 
 
@@ -89,15 +88,16 @@ def _check_attributes(scale: Scale, fail: Fail) -> None:
 
 def _read(scale: Scale) -> tuple[str, ...]:
     """The attributes, of those in SHAPING, that a scale of this rule and type follows."""
+    rounded = () if scale.type == "fp32" else ("rounding", "flush")
     match scale.rule:
         case "absmax":
-            return ("minimum",) if scale.type == "fp32" else ("minimum", *OF_BYTES)
+            return ("minimum", *rounded)
+        case "range":
+            return rounded
         case "clip":
             return ("value", "c1", "c2")
         case "inverse" | "second_level":
             return ("value",)
-        case "range":
-            return ()
     return ("compat",)
 
 
