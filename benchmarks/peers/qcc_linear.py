@@ -47,6 +47,7 @@ FORMATS = {
     "uint4 g32": ("uint4<group=32>", 4),
     "dint4 g32": ("dint4<group=32>", 4),
     "dint4 g32, fp16 scales": ("dint4<group=32,scale=fp16>", 4),
+    "dint4 g128": ("dint4<group=128>", 4),
     "nf4 g64": ("nf4<group=64>", 4),
     "nf4 g64, fp16 scales": ("nf4<group=64,scale=fp16>", 4),
     "lut4 g32": (f"lut4<table={TABLE},group=32>", 4),
@@ -62,7 +63,10 @@ FORMATS = {
     "sawb2": ("sawb2<group=channel>", 2),
 }
 # Rows with activations rounded to int8 by token; the weights' name is that of a row above.
-DYNAMIC = ("int8", "int4 g32", "dint4 g32", "mxfp4", "nvfp4", "amxfp4", "int2 g32")
+DYNAMIC = (
+    "int8", "int4 g32", "int4 g128", "dint4 g32", "dint4 g128", "mxfp4", "nvfp4", "amxfp4",
+    "int2 g32",
+)  # fmt: skip
 VIEW, VIEWED = "nestedfp16 as fp8_e4m3", "fp8_e4m3"
 
 

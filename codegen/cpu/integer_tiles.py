@@ -3,7 +3,8 @@ Products of panels of weights with many rows of x, both integers times scales, i
 
 A tile is a few rows of x times a few panels: a word of x, four neighbours of a row, is loaded once
 for all its panels, and four codes of a panel once for all its rows. Codes become bytes anew in each
-tile; or in the first tile alone, which leaves them in a scratch for the others.
+tile; or in the first tile alone, which leaves them in a scratch for the others. Meanwhile the
+panels behind them are fetched: they come from memory as long as there is something to compute.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ...dialects.formats.panels import PANEL_ROWS
 from .emit import Ptr, Val, broadcast, i32, repeat
 from .integer_sums import IntegerSums
 from .library import scratch
-from .panel_codes import wide
+from .panel_codes import Ahead, wide
 from .panel_decode import STRIDE, UNROLLED
 from .panel_reader import BlockScales
 
@@ -61,6 +62,10 @@ class TiledSums(IntegerSums):
         words = -(-self._w.k // WORD)
         address = scratch(panels * self._elements.operands * words * PANEL_ROWS)
         return Bytes(Ptr(address.ssa, i32()), words)
+
+    def behind(self, panels: int) -> Ahead:
+        """From a word to the same one so many panels later."""
+        return Ahead(panels * self._w.panel_bytes, near=False)
 
     def tile(self, tile: Tile, biases: Sequence[Val], decoding: Decoding) -> list[list[Val]]:
         """For each panel and row the bias of the panel + the products."""
@@ -149,9 +154,11 @@ class _Quads:
                  for place in range(self._sums.operands)]
                 for panel in range(len(self._tile.panels))
             ]  # fmt: skip
+        panels = self._tile.panels
+        ahead = self._sums.behind(len(panels))
         fresh = [
-            self._sums.quads(panel, self._start + k, count, shift)
-            for panel, shift in zip(self._tile.panels, self._shifts, strict=True)
+            self._sums.quads(panel, self._start + k, count, shift, ahead)
+            for panel, shift in zip(panels, self._shifts, strict=True)
         ]
 
         def made(at: int) -> list[list[Val]]:

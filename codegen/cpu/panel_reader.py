@@ -91,6 +91,13 @@ class PanelReader:
         return -(-self.rows // PANEL_ROWS)
 
     @property
+    def panel_bytes(self) -> int:
+        """From the codes of a panel to those of the next."""
+        role = next(role for role in self.parts if role in CODE_ROLES)
+        (_, units, size), dtype = self.specs[role]
+        return units * size * dtype.itemsize
+
+    @property
     def signs(self) -> int:
         """Sums that a block has: 2 where each sign has a scale of its own."""
         return 2 if self.format.splits_signs else 1
