@@ -21,9 +21,9 @@ from ..dialects.bindings import Operation, ir
 from ..dialects.regions import walk
 from .assign_formats import parameters_by_symbol
 from .float_casts import cast_to
-from .raiser import CASTS, FLOATS, TRANSPOSES
+from .raiser import CASTS, FLOATS, TRANSPOSES, UNSQUEEZE
 
-UNREAD = frozenset(("qcc.param", "torch_c.from_builtin_tensor", *CASTS, *TRANSPOSES))
+UNREAD = frozenset(("qcc.param", "torch_c.from_builtin_tensor", *CASTS, *TRANSPOSES, UNSQUEEZE))
 
 
 def legalize_parameters(module: Operation, _: object = None) -> None:

@@ -3,7 +3,8 @@ Raise the torch ops that qcc owns to the qcc dialect.
 
     torch.aten.linear %x, %w, %b        =>   qcc.linear
     torch.aten.scaled_dot_product_…     =>   qcc.attention
-    torch.aten.conv2d, mm, bmm, embedding likewise; norms: raise_norms.py
+    torch.aten.conv2d (Conv1d too: respell_signals.py), mm, bmm, embedding likewise
+    norms: raise_norms.py
     torch.aten.gelu %x, "tanh"          =>   elementary torch ops (tanh_gelu.py)
 
 Exact in fp32, where each qcc op is defined as the torch op. In fp16, bf16 and, where the options
@@ -168,6 +169,9 @@ def raise_convolution(at: Raiser) -> ir.Value | None:
 def _conv2d(at: Raiser, *operands: ir.Value) -> ir.Value | None:
     source, weight, bias, *window, groups = operands
     if not at.floats(source, weight, bias) or rank(source) != 4:
+        return None
+    # Not every target has a kernel for computed weights of images; torch-mlir lowers all.
+    if at.computes_signal_weight(weight):
         return None
     pairs = [int_list(value) for value in window]
     group_count = int_constant(groups)

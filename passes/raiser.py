@@ -29,6 +29,7 @@ TRANSPOSES = (
     "torch.aten.t",
     "torch.aten.transpose.int",
 )
+UNSQUEEZE = "torch.aten.unsqueeze"
 _SCALAR_TYPES = {"f16": 5, "f32": 6, "f64": 7, "bf16": 15}  # torch's numbers
 _WIDTHS = {"f16": 11, "bf16": 8, "f32": 24, "f64": 53}  # of significands
 
@@ -89,6 +90,11 @@ class Raiser:
         type_ = single if held in (None, "fp32") else qcc.packed(single, held)
         symbol = ir.StringAttr(parameter.symbol).value + qcc.TRANSPOSE
         return qcc.ParamOp(ir.StringAttr.get(symbol), type_).value
+
+    def computes_signal_weight(self, value: ir.Value) -> bool:
+        """Whether `value` is the weight of a convolution of signals, and no parameter."""
+        made_by = producer(value)
+        return made_by is not None and made_by.name == UNSQUEEZE and _parameter(value) is None
 
     def optional(self, value: ir.Value) -> ir.Value | None:
         return None if is_none(value) else self.tensor(value)
@@ -173,8 +179,10 @@ def _is_float_cast(op: Operation) -> bool:
 
 
 def _parameter(value: ir.Value) -> qcc.ParamOp | None:
-    """The parameter that `value` is, or was before one conversion."""
+    """The parameter that `value` is, or was before one conversion and without an axis of one."""
     op = producer(value)
+    if op is not None and op.name == UNSQUEEZE and _only_unsqueezed(op.operands[0]):
+        op = producer(op.operands[0])
     if op is not None and op.name in CASTS and _is_float_cast(op):
         op = producer(op.operands[0])
     if op is None or op.name != "torch_c.from_builtin_tensor":
@@ -182,6 +190,12 @@ def _parameter(value: ir.Value) -> qcc.ParamOp | None:
     made_by = producer(op.operands[0])
     view = None if made_by is None else made_by.opview
     return view if isinstance(view, qcc.ParamOp) else None
+
+
+def _only_unsqueezed(value: ir.Value) -> bool:
+    """Whether all see `value` with the same axis of one: a parameter is stored in one shape."""
+    seen = {str(use.owner.operation.results[0].type) for use in value.uses}
+    return len(seen) == 1 and all(use.owner.operation.name == UNSQUEEZE for use in value.uses)
 
 
 def _with_tail(value: ir.Value, tail: Sequence[int]) -> ir.Value:

@@ -24,6 +24,7 @@ from .respell_extremes import EXTREMES, in_single
 from .respell_images import IMAGES
 from .respell_limits import LIMITS
 from .respell_order import ORDER, along_counted_axis
+from .respell_signals import SIGNALS
 
 aten = torch.ops.aten
 HALF = (torch.float16, torch.bfloat16)
@@ -264,6 +265,7 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     **IMAGES,
     **LIMITS,
     **ORDER,
+    **SIGNALS,
     aten._adaptive_avg_pool2d.default: average_of_unequal_windows,
     aten.__or__.Scalar: with_number(aten.bitwise_or.Tensor),
     aten.__xor__.Scalar: with_number(aten.bitwise_xor.Tensor),
@@ -272,7 +274,6 @@ RESPELLINGS: dict[OpOverload, Callable[..., Any]] = {
     aten.bitwise_xor.Scalar: with_number(aten.bitwise_xor.Tensor),
     aten.cdist.default: distances,
     aten.constant_pad_nd.default: pad_or_cut,
-    aten.conv1d.default: batched(1, aten.conv1d.default),
     aten.conv2d.default: batched(2, aten.conv2d.default),
     aten.conv3d.default: batched(3, aten.conv3d.default),
     aten.copysign.Tensor: with_sign_of,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn.utils import parametrizations
 
 import qcc
 
@@ -165,3 +166,27 @@ def test_a_matrix_that_the_model_computes(target: str, kind: torch.dtype) -> Non
     rtol, atol = (1e-4, 1e-5) if (target, kind) == ("cpu", torch.float32) else (2e-2, 5e-3)
     for found, expected in zip(module(*inputs), model(*inputs), strict=True):
         torch.testing.assert_close(found, expected.detach(), rtol=rtol, atol=atol)
+
+
+class Signals(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(16, 32, 5, stride=2, padding=2)
+        self.second = nn.Conv1d(32, 24, 3, padding="same", dilation=2, groups=2)
+        self.normed = parametrizations.weight_norm(nn.Conv1d(24, 8, 2, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normed(torch.relu(self.second(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda:emulate"])
+def test_convolutions_of_signals_are_layers(target: str) -> None:
+    model, x = Signals().eval(), torch.randn(2, 16, 37)
+    free = ({2: Dim("time", min=8, max=200)},) if target == "cpu" else None
+    recipe = {"default": {"weights": "int8"}}
+    module = qcc.compile(model, (x,), recipe=recipe, target=target, dynamic_shapes=free)
+    found = {row["name"]: (row["op"], row["weights"]) for row in module.report["layers"]}
+    assert found.items() >= {"first": ("conv2d", "int8"), "second": ("conv2d", "int8")}.items()
+    for example in [x] if free is None else [x, torch.randn(2, 16, 90)]:
+        wanted = model(example)
+        assert (module(example) - wanted).abs().max() < 0.02 * wanted.abs().max()
