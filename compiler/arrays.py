@@ -20,7 +20,17 @@ def as_array(value: Any, wanted: Value | None = None) -> np.ndarray:
         return np.asarray(value)
     if not hasattr(value, "detach"):
         return _of_numbers(value, wanted)
-    tensor = value.detach().cpu()
+    try:
+        tensor = value.detach().cpu()
+        if str(tensor.layout) != "torch.strided":
+            tensor = tensor.to_dense()
+    except NotImplementedError as error:  # a tensor on meta
+        raise UsageError(
+            "input-type",
+            f"a tensor on device '{value.device}' holds no values",
+            why=str(error).partition("\n")[0],
+            next_step="give a tensor with values, on any other device",
+        ) from error
     if str(tensor.dtype) != "torch.bfloat16":
         return tensor.resolve_conj().resolve_neg().numpy()
     import ml_dtypes

@@ -322,17 +322,24 @@ def thread_count(threads: int | Sequence[int] | None) -> int | tuple[int, ...] |
 
     Raises UsageError for anything else, and for processors that this process may not use.
     """
-    if threads is None or (isinstance(threads, int) and threads is not True and threads > 0):
-        return threads
+    if threads is None:
+        return None
     usable = os.sched_getaffinity(0)
-    if isinstance(threads, Sequence) and threads and set(threads) <= usable:
-        return tuple(threads)
+    if not isinstance(threads, Sequence):
+        if _is_integer(threads) and threads > 0:
+            return int(threads)
+    elif threads and all(map(_is_integer, threads)) and set(threads) <= usable:
+        return tuple(map(int, threads))
     raise UsageError(
         "threads",
         f"{threads!r} is no number of threads, and no list of processors",
         why=f"this process may use {', '.join(map(str, sorted(usable)))}",
         next_step="give 1 or more, the processors to pin threads to, or None for every processor",
     )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _chosen(precisions: Sequence[Precision], name: str | None) -> Precision:

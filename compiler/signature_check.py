@@ -52,7 +52,7 @@ def _check_input(value: Value, array: Any, signature: Signature, sizes: dict[str
         raise UsageError(
             "input-dtype",
             f"input '{value.name}' is {array.dtype}, the model takes {value.dtype}",
-            next_step=f"cast it: array.astype('{value.dtype}')",
+            next_step=f"cast it: array.astype('{value.dtype}'), tensor.to(torch.{value.dtype})",
         )
     if array.ndim != len(value.shape):
         raise UsageError(

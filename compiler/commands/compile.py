@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timing", action="store_true", help="print the time of each stage")
     add("--print-resolved", action="store_true", help="print each layer's format and its rule")
     add("--print-ir-after-all", type=Path, metavar="DIR", help="write the IR after each pass")
-    add("--stop-after", metavar="STAGE", help="stop there and write the IR instead of an artifact")
+    add("--stop-after", metavar="STAGE", help="raise or assign: write the IR of it, no artifact")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -22,7 +22,7 @@ _LARGEST = 256 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN.mlir", help="a file, or - for standard input")
-    parser.add_argument("--pipeline", metavar="P", default="", help='as in "pass-a,pass-b"')
+    parser.add_argument("--pipeline", metavar="P", help='as in "pass-a,pass-b"')
     parser.add_argument("-o", "--output", metavar="OUT.mlir", type=Path)
     parser.add_argument("--print-ir-after-all", metavar="DIR", type=Path)
 
@@ -33,7 +33,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     source = _read(args.input)
     from ..opt import run_pipeline
 
-    text = run_pipeline(source, args.pipeline, args.print_ir_after_all)
+    try:
+        text = run_pipeline(source, args.pipeline or "", args.print_ir_after_all)
+    except UsageError as error:
+        error.where = error.where or args.input
+        raise
     if args.output:
         publish_bytes(args.output, text.encode())
         console.result({"output": str(args.output)}, "")

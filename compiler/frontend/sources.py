@@ -241,11 +241,12 @@ def _refuse_other_than_pt2(path: Path) -> None:
     if head[:1] == b"\x80":
         _explain_state_dict(path)
     if kind:
+        factory = f"name the function that makes the model: qcc compile {path}:FACTORY"
         raise UsageError(
             "model-kind",
             f"'{path}' is no exported program",
             why=f"it is {kind}",
-            next_step=f"export the model: {_CONVERT}",
+            next_step=factory if path.suffix == ".py" else f"export the model: {_CONVERT}",
         )
     raise IntegrityError(
         "model-unknown",

@@ -71,6 +71,7 @@ def test_results_nest_as_in_eager_torch(module: qcc.Module, model: nn.Module) ->
         module(X, EXTRA, scale=SCALE, flag=True),
         module(extra=EXTRA, tokens=X, scale=SCALE),
         module(X, EXTRA[0], SCALE["k"]),
+        module(X.to_sparse(), EXTRA, scale=SCALE),
     ):
         assert structure(got) == structure(wanted)
         torch.testing.assert_close(flatten(got), flatten(wanted))
@@ -107,6 +108,7 @@ def test_a_loaded_module_needs_none_of_the_classes(module: qcc.Module, tmp_path:
         (("text", EXTRA), {"scale": SCALE}, "input-type"),
         (([[1.0], [2.0, 3.0]], EXTRA), {"scale": SCALE}, "input-type"),
         ((X.double(), EXTRA), {"scale": SCALE}, "input-dtype"),
+        ((X.to("meta"), EXTRA), {"scale": SCALE}, "input-type"),
         ((X[:, :3], EXTRA), {"scale": SCALE}, "input-size"),
     ],
 )

@@ -150,14 +150,19 @@ def test_opt_refuses_what_is_no_module(
     file = tmp_path / "in.mlir"
     file.write_text(text)
     assert main(["opt", str(file)]) == 2
-    assert "ir-invalid" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "ir-invalid" in told
+    assert str(file) in told
 
 
-def test_opt_refuses_an_unknown_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("given", "code"), [("no-such-pass", "pass-failed"), ("", "usage")])
+def test_opt_refuses_an_unknown_pass(
+    given: str, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "in.mlir"
     file.write_text("func.func @main() { return }")
-    assert main(["opt", str(file), "--pipeline", "no-such-pass"]) == 2
-    assert "pass-failed" in capsys.readouterr().err
+    assert main(["opt", str(file), "--pipeline", given]) == 2
+    assert code in capsys.readouterr().err
 
 
 def test_nan_weights_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ def test_threads_are_pinned_to_processors(
     assert os.sched_getaffinity(0) == own
 
 
-@pytest.mark.parametrize("threads", [[], [100_000], "0", 0, -1, True])
+@pytest.mark.parametrize("threads", [[], [100_000], [0.0], "0", 0, -1, True])
 def test_threads_are_a_number_or_processors(
     linear: tuple[torch.nn.Module, qcc.Module], tmp_path: Path, threads: Any
 ) -> None:

@@ -210,6 +210,9 @@ def test_files_are_told_by_content(tmp_path, saved, original):
     with pytest.raises(UsageError) as other:
         open_model(str(tmp_path / "notes.pt2"))
     assert other.value.code == "model-kind"
+    (tmp_path / "model.py").write_text("import torch")
+    with pytest.raises(UsageError, match=r"model\.py:FACTORY"):
+        open_model(str(tmp_path / "model.py"))
     (tmp_path / "noise.pt2").write_bytes(b"\xff\xfe\xfd\xfc")
     with pytest.raises(IntegrityError) as unknown:
         open_model(str(tmp_path / "noise.pt2"))
