@@ -68,7 +68,8 @@ def generation(
             reason = (
                 f"computed token by token, its outputs differ by {golden.step_error:.2g} of their "
                 f"largest value, and roundings explain {golden.step_tolerance:.2g}: its tokens "
-                "meet elsewhere than in causal attention"
+                "meet elsewhere than in causal attention, or its positions begin anew in each "
+                "step, as those of a slice do (take those of torch.arange)"
             )
             return Generation(False, reason=reason, next_step=WHOLE)
     return Generation(True)
