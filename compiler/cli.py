@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..dialects.errors import QccError, QccWarning, ResourceError, UsageError
+from ..dialects.errors import QccError, QccWarning, UsageError
 from .argument_parser import ArgumentParser, add_common
 from .commands import VERBS
 from .console import Console
+from .out_of_memory import out_of_memory, ran_out
 from .streams import silence, standard_streams
 
 INTERRUPTED = 130
@@ -101,19 +102,13 @@ def _run(argv: Sequence[str], console: Console) -> int:
         if "--traceback" in argv:
             traceback.print_exc()
         return console.failure(error)
-    except MemoryError:
-        return console.failure(
-            ResourceError(
-                "out-of-memory",
-                "the machine ran out of memory",
-                next_step="close other programs, or compile on a machine with more memory",
-            )
-        )
     except (BrokenPipeError, _Terminated):
         raise
     except SystemExit as leaving:
         return console.failure(_left_early(leaving))
     except Exception as error:  # noqa: BLE001 - the last resort: any bug becomes a report
+        if ran_out(error):
+            return console.failure(out_of_memory())
         return console.failure(_internal_error(error, argv))
 
 

@@ -7,7 +7,6 @@ than its file holds, is an error. NumPy is imported on use, as the command line 
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 import zlib
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..dialects.errors import IntegrityError, ResourceError, UsageError
 from .file_kind import ARRAYS, EMPTY, kind_of, sound_kind
-from .publish import publish_bytes
+from .publish import StagedFile, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,12 +66,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Publish `arrays` by name; the old file stays until the new one is complete."""
+    """
+    Publish `arrays` by name; the old file stays until the new one is complete.
+
+    They are written one by one: a copy of all in memory might not fit beside them.
+    """
     import numpy as np
 
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    publish_bytes(path, buffer.getbuffer())
+    with StagedFile(path) as staged:
+        with writing(path), staged.temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        staged.publish()
 
 
 def in_order(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:

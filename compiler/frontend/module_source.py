@@ -31,6 +31,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ...dialects.errors import QccError, UnsupportedError, UsageError
+from ..out_of_memory import out_of_memory, ran_out
 from .reasons import tracing_advice, tracing_reason
 from .torch_weights import to_torch
 
@@ -66,6 +67,8 @@ def call_factory(spec: str, *, without_parameters: bool, example_inputs: Any = N
     except QccError:
         raise
     except Exception as error:
+        if ran_out(error):
+            raise out_of_memory() from error
         raise UsageError(
             "factory-failed",
             f"'{spec}' raised {type(error).__name__}: {error}",
@@ -99,6 +102,8 @@ def export(sample: Sample, name: str) -> ExportedProgram:
                 dynamic_shapes=sample.dynamic_shapes,
             )
     except Exception as error:
+        if ran_out(error):
+            raise out_of_memory() from error
         raise UnsupportedError(
             "export-failed",
             f"{name} cannot be traced by torch.export",

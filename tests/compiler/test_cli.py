@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -326,6 +327,8 @@ def test_compile_hands_down_what_was_asked(
         (UnsupportedError("op-unsupported", "no rule for aten.fft"), 3, "op-unsupported"),
         (ResourceError("memory-limit", "too large"), 6, "memory-limit"),
         (MemoryError(), 6, "out-of-memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 6, "out-of-memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 6, "out-of-memory"),
         (KeyboardInterrupt(), 130, "nothing was left half-written"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
         (QccError("odd", "something odd"), 1, "[odd]"),
