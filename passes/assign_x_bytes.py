@@ -4,8 +4,8 @@ Choose how many bytes stand for a value of fp32 x in each linear layer with pack
     qcc.linear %x, %w : (tensor<?x4096xf32>, !qcc.packed<…, "amxfp4">)  =>  … {x_bytes = 2}
 
 Each byte of x is a byte dot product. Three of them take less time than reading most weights, so
-that two are chosen where a byte of weights takes part in many products: two bits a weight, or four
-of which each sign has sums of its own. In shorter rows most blocks of x would need three bytes
+that two are chosen where a byte of weights takes part in many products: two or three bits a weight,
+or four of which each sign has sums of its own. In shorter rows most blocks of x would need three bytes
 anyhow. An option makes the same choice for all layers.
 
 dialects/cpu/x_bytes.py says how exact a layer is then. Codes of x, and plain weights, are none of
@@ -22,7 +22,7 @@ from ..dialects.cpu.x_bytes import FEWEST, MOST, X_BYTES_ATTRIBUTE
 from ..dialects.formats import parse_spelling
 from ..dialects.regions import walk
 
-MANY_PRODUCTS = 12
+MANY_PRODUCTS = 8
 """Of each byte of weights, with `MOST` bytes of x."""
 LEAST_K = 1024
 LOOKED_UP_BITS = 1
