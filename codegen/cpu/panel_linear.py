@@ -32,7 +32,7 @@ from .integer_sums import ROW_ARGUMENTS, IntegerSums, Otherwise
 from .library import Arguments, KernelLibrary
 from .lifted_rows import LiftedRow, row_for
 from .lookups import Lookups
-from .panel_codes import FAR, wide
+from .panel_codes import FAR, UnitCodes, wide
 from .panel_decode import STRIDE, decode_panel, each_element, written_out
 from .panel_output import Columns
 from .panel_reader import BlockScales, PanelReader
@@ -197,12 +197,10 @@ def direct_sums(
         start = block * weight.block
         scales = [weight.scales(panel, block) for panel in panels]
         sums = _block_sums(weight, panels, start, length, [x.at(start) for x in xs], scales)
-        return [
-            of_panel.apply([x.raised(value) for value in of_place], total)
-            for (of_panel, x), of_place, total in zip(
-                product(scales, xs), sums, totals, strict=True
-            )
-        ]
+        places = zip(product(scales, xs), sums, totals, strict=True)
+        if weight.signs == 2:
+            return [total + value for _, value, total in places]
+        return [of_panel.apply([x.raised(value)], total) for (of_panel, x), value, total in places]
 
     return each_block(weight, weight.k, of_block, initial)
 
@@ -238,11 +236,11 @@ def _block_sums(
     length: int,
     xs: list[LiftedRow],
     scales: list[BlockScales],
-) -> list[list[Val]]:
-    """For each panel and row of x, the sums over a block, one or one for each sign."""
+) -> list[Val]:
+    """For each panel and row of x, the sum over a block; with scales, where each sign has one."""
     # Several panels of one row: long sums are less exact.
     chains = max(2 if len(xs) == 1 else 1, CHAINS // (len(xs) * len(panels)))
-    count = len(panels) * len(xs) * weight.signs * chains
+    count = len(panels) * len(xs) * chains
     ahead = FAR if len(panels) == 1 else None
 
     def add(k: int | Val, span: int, sums: Sequence[Val | None]) -> list[Val | None]:
@@ -256,15 +254,14 @@ def _block_sums(
         for position in range(span):
             beyond, within = divmod(position, weight.unit)
             terms = [
-                weight.lowered(of_panel, within, scale)
+                _term(weight, of_panel, within, scale)
                 for of_panel, scale in zip(units[beyond], scales, strict=True)
             ]
             factors = [row.lane(position) for row in rows]
-            for i, (of_panel, factor) in enumerate(product(terms, factors)):
-                for sign, term in enumerate(of_panel):
-                    slot = (i * weight.signs + sign) * chains + position % chains
-                    held = following[slot]
-                    following[slot] = term * factor if held is None else fma(term, factor, held)
+            for i, (term, factor) in enumerate(product(terms, factors)):
+                slot = i * chains + position % chains
+                held = following[slot]
+                following[slot] = term * factor if held is None else fma(term, factor, held)
         return following
 
     sums: list[Val | None] = [None] * count
@@ -275,8 +272,15 @@ def _block_sums(
         sums = list(repeat(0, done, STRIDE, carry=zeros)(lambda k, *values: add(k, STRIDE, values)))
     if length > done:
         sums = add(done, length - done, sums)
-    folded = [_total(sums[i : i + chains]) for i in range(0, count, chains)]
-    return [folded[i : i + weight.signs] for i in range(0, len(folded), weight.signs)]
+    return [_total(sums[i : i + chains]) for i in range(0, count, chains)]
+
+
+def _term(weight: PanelReader, codes: list[UnitCodes], position: int, scales: BlockScales) -> Val:
+    """An element; scaled where each sign has a scale: a sum of one sign would be 0 times inf."""
+    if weight.signs == 2:
+        return weight.decoded(weight.terms(codes, position, scales), scales)
+    (term,) = weight.lowered(codes, position, scales)
+    return term
 
 
 def _total(sums: Sequence[Val | None]) -> Val:

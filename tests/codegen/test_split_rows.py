@@ -57,6 +57,8 @@ def layers(request, make_programs, floats):
     # Each row picks one value of x, with the weight 7.
     picks = np.zeros((16, 288), np.float32)
     picks[np.arange(16), 3 + 17 * np.arange(16)] = 7
+    signs = np.where(np.arange(16)[:, None] % 2, 1, -1) * np.linspace(0.5, 1, 64)[None]
+    weights.append(("signs", signs.astype(np.float32), "amxfp4<scale=fp32>"))
     others = [("whole", whole, "int4<group=32>"), ("picks", picks, "int4<group=channel>")]
     for name, values, spelling in [*weights, *others]:
         n, k = values.shape
@@ -130,6 +132,17 @@ def test_values_that_are_not_finite(layers, floats, bad: float) -> None:
         infinite = np.isinf(expected)
         np.testing.assert_array_equal(found[infinite], expected[infinite])
         assert np.isfinite(found[0]).all()
+
+
+@pytest.mark.parametrize("m", [1, 3, 5])
+def test_infinities_meet_no_zeros_of_the_other_sign(layers, floats, m: int) -> None:
+    """In rows too short to be split, whose blocks have sums of each sign in other layers."""
+    x = floats(m, 64)
+    x[-1, 7] = -np.inf
+    expected = layers.expected("signs", x)
+    assert np.isinf(expected[-1]).all()
+    for found in layers.run("signs", x, rank=2).values():
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_zeros_and_the_largest_numbers(layers) -> None:
