@@ -5,8 +5,8 @@ Choose how many bytes stand for a value of fp32 x in each linear layer with pack
 
 Each byte of x is a byte dot product. Three of them take less time than reading most weights, so
 that two are chosen where a byte of weights takes part in many products: two or three bits a weight,
-or four of which each sign has sums of its own. In shorter rows most blocks of x would need three bytes
-anyhow. An option makes the same choice for all layers.
+or four of which each sign has sums of its own. In shorter rows most blocks of x would need three
+bytes anyhow. An option makes the same choice for all layers.
 
 dialects/cpu/x_bytes.py says how exact a layer is then. Codes of x, and plain weights, are none of
 this pass's business.
