@@ -197,6 +197,32 @@ def test_masks_leave_something_to_check(tmp_path: Path, hides: bool) -> None:
     assert np.isfinite(outputs["0"]).all()
 
 
+class Logarithm(torch.nn.Module):
+    """Of the sum of a row and a number: not one of them is finite where that is very negative."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.offset, self.last = offset, torch.nn.Linear(32, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.log(x + self.offset))
+
+
+@pytest.mark.parametrize("recipe", ["w8a16", "w8a8"])
+def test_logarithms_are_drawn_positive_numbers(recipe: str) -> None:
+    module = qcc.compile(Logarithm(0.0), (torch.ones(3, 32),), recipe=recipe)
+    (output,) = module.verify()["outputs"]
+    assert output["max_rel_error"] < output["tolerance"] < 0.1
+    values = np.abs(np.random.default_rng(0).standard_normal((3, 32))).astype(np.float32)
+    assert np.isfinite(module(values)).all()
+
+
+def test_outputs_without_a_finite_number_check_nothing() -> None:
+    told = qcc.compile(Logarithm(-99.0), (torch.ones(3, 32),)).verify()
+    assert (told["outputs"], told["golden"]) == ([], False)
+    assert "no finite number" in told["reason"]
+
+
 class Unbounded(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
