@@ -67,6 +67,7 @@ from .targets import require_target
 from .tuning.choices import Choice
 from .tuning.stored_pim_schedules import StoredPimSchedules
 from .tuning.stored_schedules import schedule_stores, schedules_report, schedules_warnings
+from .unreached_weights import unreached_weights
 from .upmem.build import place, place_functions
 from .upmem.device import chosen_device
 from .upmem.report import upmem_report
@@ -109,6 +110,7 @@ class _Compilation:
         self.stores = schedule_stores(options.schedules)
         self.placing = StoredPimSchedules(self.stores, self.device) if self.device else None
         self.watch = Stopwatch()
+        self.unreached: dict[str, str] = {}
         self.validation = (
             Validation(source, signature_of(source.program), options.seed)
             if options.validate
@@ -139,6 +141,7 @@ class _Compilation:
 
     def _assign(self, recipe: Recipe, module: ir.Module) -> tuple[Plan, Calibration | None]:
         with self._stage("plan"):
+            self.unreached = unreached_weights(module)
             plan = resolve(recipe, collect_layers(module), _extremes(self.source))
             plan = settle_activations(plan)
             if self.target.family == "cuda":
@@ -259,7 +262,7 @@ class _Compilation:
         with ArtifactWriter(self.out) as writer:
             with self._stage("pack"):
                 packed = write_parameters(writer, parameters, source.weights, self.progress)
-            report = summarize(source.name, options, plan, parameters, packed)
+            report = summarize(source.name, options, plan, parameters, packed, self.unreached)
             report["cuda"] = cuda_report(
                 {each.precision.name: each.code for each in programs}, self.target
             )

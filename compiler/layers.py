@@ -75,8 +75,8 @@ def _channels(op: Operation) -> int | None:
 
 
 def _returns(op: Operation) -> bool:
-    """Whether `op` is linear and its result, in whatever float type, one of the program."""
-    if op.name != "qcc.linear":
+    """Whether `op` is linear with a stored weight, and its result, in whatever type, returned."""
+    if op.name != "qcc.linear" or weight_symbol(op) is None:
         return False
     users = [use.owner.operation for use in op.results[0].uses]
     casts = [user for user in users if is_cast(user)]

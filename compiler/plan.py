@@ -7,7 +7,7 @@ stored in the artifact and is itself a recipe: compiling from it gives the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,14 +160,14 @@ class Plan:
             for layer in self.layers
         ]
 
-    def coverage(self, sizes: Mapping[str, int]) -> float:
+    def coverage(self, sizes: Mapping[str, int], others: Iterable[str] = ()) -> float:
         """
-        Fraction of the layers' weight bytes that are quantized, each parameter counted once.
+        Fraction of the weight bytes that are quantized, each parameter counted once.
 
-        `sizes` gives the full-precision bytes of a parameter by its symbol. A model without
-        weights has coverage 0: nothing was quantized.
+        `sizes` gives the full-precision bytes of a parameter by its symbol; `others` are weights
+        that are no layer's. A model without weights has coverage 0: nothing was quantized.
         """
-        quantized: dict[str, bool] = {}
+        quantized = dict.fromkeys(others, False)
         for layer in self.layers:
             if layer.weight is not None:
                 quantized[layer.weight] = layer.weights is not None

@@ -121,6 +121,8 @@ def _at_run_time(recipe: Recipe, subject: Subject, key: str) -> Decision:
 def _exempt_from_default_activations(recipe: Recipe, layer: LayerInfo) -> str:
     if layer.op == "matmul":
         return "operands of a matmul are quantized only by a rule"
+    if layer.weight is None:
+        return "operands of a product of computed values are quantized only by a rule"
     if layer.is_head and recipe.head is not None:
         return "inputs of the head are quantized only by a rule"
     return ""

@@ -13,6 +13,9 @@ from .pack import Packed, Parameter
 from .plan import LayerPlan, Plan
 from .unquantized import nothing_quantized, reasons_of
 
+OTHER = "other"
+"""In the place of a layer's op: a weight that recipes do not reach."""
+
 
 def summarize(
     model: str,
@@ -20,22 +23,35 @@ def summarize(
     plan: Plan,
     parameters: Sequence[Parameter],
     packed: Mapping[str, Packed],
+    unreached: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The fields of report_data.Report, without timings and golden errors."""
+    """
+    The fields of report_data.Report, without timings and golden errors.
+
+    `unreached` says by symbol why weights that are no layer's keep the model's precision.
+    """
     shapes = {parameter.symbol: parameter.shape for parameter in parameters}
     sizes = {symbol: result.bytes_before for symbol, result in packed.items()}
-    layers = [_layer(layer, shapes, packed) for layer in plan.layers]
+    own = {layer.weight for layer in plan.layers}
+    others = {symbol: why for symbol, why in unreached.items() if symbol in packed.keys() - own}
+    layers = [_layer(layer, shapes, packed) for layer in (*plan.layers, *_unreached(others))]
     warning = nothing_quantized(layers) if options.quantizes else ""
     return {
         "model": model,
         "target": options.target,
         "recipe": {"name": plan.recipe},
         "layers": layers,
-        "coverage": plan.coverage(sizes),
+        "coverage": plan.coverage(sizes, others),
         "bytes_before": sum(result.bytes_before for result in packed.values()),
         "bytes_after": sum(result.bytes_after for result in packed.values()),
         "warnings": [*([warning] if warning else []), *_nan_warnings(shapes, packed)],
     }
+
+
+def _unreached(reasons: Mapping[str, str]) -> Iterator[LayerPlan]:
+    """A row for each weight that is no layer's."""
+    for symbol, reason in reasons.items():
+        yield LayerPlan(symbol.removesuffix(".weight"), OTHER, symbol, reason=reason)
 
 
 def _nan_warnings(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import qcc
 from qcc.compiler.artifact import Artifact
@@ -105,3 +106,68 @@ def test_coverage_that_is_missed_names_the_reasons() -> None:
     with pytest.raises(UnsupportedError, match="coverage") as refused:
         check_coverage(report, 0.9)
     assert refused.value.why == 'default head: the recipe says "none" (head)'
+
+
+class Unreached(nn.Module):
+    """Weights in products that are no layers, and what is no weight of a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(32, 8)
+        self.normed = parametrizations.weight_norm(nn.Linear(8, 8))
+        self.experts = nn.Parameter(torch.randn(4, 32, 8))
+        self.stack = nn.Parameter(torch.randn(2, 8, 8))
+        self.pairs = nn.Bilinear(8, 8, 3)
+        self.volumes = nn.Conv3d(2, 3, 2)
+        self.wider = nn.ConvTranspose2d(2, 3, 2)
+        self.places = nn.Parameter(torch.randn(6, 32))
+        self.gains = nn.Parameter(torch.randn(6, 32))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = x * self.gains + self.places
+        y = self.layer(x)
+        mixed = torch.einsum("td,edf->etf", x, self.experts)
+        heads = torch.bmm(mixed[:2], self.stack)
+        image = x.reshape(1, 2, 8, 12)
+        wide = self.volumes(image.reshape(1, 2, 4, 6, 4)), self.wider(image)
+        return [heads, self.normed(y), self.pairs(y, y), *wide]
+
+
+def test_weights_that_no_recipe_reaches_count_as_not_quantized() -> None:
+    model, x = Unreached(), torch.randn(6, 32)
+    report = compiled(model, x, {"default": {"weights": "int8"}}).report
+    others = {row["name"]: row for row in report["layers"] if row["op"] == "other"}
+    assert {name.split(".")[0] for name in others} == {
+        "normed", "experts", "stack", "pairs", "volumes", "wider"
+    }  # fmt: skip
+    assert "matmul.1" in others["stack"]["reason"]
+    assert "conv_3d" in others["volumes"]["reason"]
+    total = sum(row["bytes_before"] for row in others.values()) + 4 * 32 * 8
+    assert report["coverage"] == pytest.approx(4 * 32 * 8 / total)
+    with pytest.raises(UnsupportedError, match="coverage") as refused:
+        check_coverage(report, 1.0)
+    assert "linear, conv2d and embedding (" in refused.value.why
+
+
+class Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(24, 32), nn.Linear(24, 32)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.left(a) @ self.right(b).t()
+
+
+@pytest.mark.parametrize("default", [{}, {"head": "none"}], ids=["plain", "head"])
+def test_products_of_computed_values_are_rounded_by_a_rule_only(default: dict[str, str]) -> None:
+    default = {"weights": "int8", "activations": "int8", **default}
+    rule = {"match": "linear.0", "activations": "int8"}
+    found = []
+    for rules in ([], [rule]):
+        inputs = torch.randn(3, 24), torch.randn(5, 24)
+        recipe = {"default": default, "rule": rules}
+        module = qcc.compile(Scores().eval(), inputs, recipe=recipe, golden=False)
+        *layers, product = module.report["layers"]
+        assert [layer["activations"] for layer in layers] == ["int8", "int8"]
+        found.append(product["activations"])
+    assert found == [None, "int8"]
