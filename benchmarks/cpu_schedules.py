@@ -53,7 +53,7 @@ def layers(models: Sequence[str], formats: Sequence[str], tokens: int) -> list[S
         for model in models:
             for n, k in MODELS[model]:
                 problem = LinearProblem(n, k, weights, integers=bool(activations))
-                schedule = default_schedule(problem, frozenset(host_features()))
+                schedule = default_schedule(problem, frozenset(host_features()), tokens)
                 made.append(ScheduledLayer(model, problem, tokens, activations, schedule, False))
     return made
 

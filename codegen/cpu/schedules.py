@@ -39,8 +39,9 @@ def _scheduled(site: CallSite, op: qcc.LinearOp, integers: bool) -> ScheduledLay
     rounding = qcc.rounding_of(op.input) if integers else None
     activations = "" if rounding is None else qcc.format_of(rounding.codes).spelling
     given = SCHEDULE_ATTRIBUTE in attributes
-    schedule = _given(op, problem, features) if given else default_schedule(problem, features)
-    return ScheduledLayer(name, problem, _rows(op), activations, schedule, given)
+    rows = _rows(op)
+    schedule = _given(op, problem, features) if given else default_schedule(problem, features, rows)
+    return ScheduledLayer(name, problem, rows, activations, schedule, given)
 
 
 def _rows(op: qcc.LinearOp) -> int | None:

@@ -31,23 +31,24 @@ def tunable_cpu(module: ir.Module, tokens: int, threads: int) -> Tunable:
 
 def cpu_jobs(layers: Iterable[ScheduledLayer], tokens: int, threads: int) -> list[ModelJob]:
     """Those with enough rows for a schedule, the most work first; equal layers once."""
-    alike: dict[tuple[LinearProblem, int, str], list[str]] = {}
+    alike: dict[tuple[LinearProblem, int, int | None, str], list[str]] = {}
     for layer in layers:
         rows = tokens if layer.rows is None else layer.rows
         if rows > DIRECT_ROWS:
-            alike.setdefault((layer.problem, rows, layer.activations), []).append(layer.name)
+            key = layer.problem, rows, layer.rows, layer.activations
+            alike.setdefault(key, []).append(layer.name)
     features = frozenset(host_features())
     jobs = [
         ModelJob(
             Job(
                 cpu_task(problem, rows, activations, threads),
                 linear_space(problem, rows, features),
-                values_of(default_schedule(problem, features)),
+                values_of(default_schedule(problem, features, known)),
             ),
             tuple(names),
             work=problem.n * problem.k * rows * len(names),
         )
-        for (problem, rows, activations), names in alike.items()
+        for (problem, rows, known, activations), names in alike.items()
     ]
     return sorted(jobs, key=lambda each: -each.work)
 

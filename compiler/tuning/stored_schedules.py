@@ -61,7 +61,7 @@ class StoredSchedules:
 
     def choice(self, layer: ScheduledLayer) -> Choice:
         features = frozenset(host_features())
-        default = values_of(default_schedule(layer.problem, features))
+        default = values_of(default_schedule(layer.problem, features, layer.rows))
         source, store, task = self._task_of(layer)
         if store is None or task is None:
             return Choice(layer.name, default, reason=NOT_TUNED)

@@ -38,11 +38,11 @@ DEPTHS = 8
 
 def linear_space(problem: LinearProblem, m: int, features: frozenset[str]) -> Space:
     """The schedules of a layer on `m` rows of x, on a processor with these instruction sets."""
-    default = default_schedule(problem, features)
+    default, even = (default_schedule(problem, features, rows) for rows in (None, m))
     knobs = (
         Knob("rows", tuple(range(1, MOST_ROWS + 1))),
         Knob("panels", tuple(range(1, MOST_PANELS + 1))),
-        Knob("task_rows", _up_to(m, TASK_ROWS, default.task_rows)),
+        Knob("task_rows", _up_to(m, TASK_ROWS, default.task_rows, even.task_rows)),
         Knob("task_panels", _up_to(problem.panels, TASK_PANELS, default.task_panels)),
         Knob("depth", (default.depth,) if problem.integers else _depths(problem, default.depth)),
         Knob("keep", (0, 1) if problem.integers else (0,)),
@@ -66,10 +66,10 @@ def schedule_of(values: Mapping[str, Value]) -> LinearSchedule:
     return LinearSchedule(**{**numbers, "keep": bool(numbers["keep"])})
 
 
-def _up_to(size: int, values: tuple[int, ...], default: int) -> tuple[int, ...]:
-    """Those below `size`, the first that covers it, as larger ones do the same, and the default."""
+def _up_to(size: int, values: tuple[int, ...], *defaults: int) -> tuple[int, ...]:
+    """Those below `size`, the first that covers it, as larger ones do the same, and defaults."""
     covering = [value for value in values if value >= size][:1]
-    return tuple(sorted({*(value for value in values if value < size), *covering, default}))
+    return tuple(sorted({*(value for value in values if value < size), *covering, *defaults}))
 
 
 def _depths(problem: LinearProblem, default: int) -> tuple[int, ...]:

@@ -87,6 +87,22 @@ def test_scratch_is_bounded() -> None:
     assert not default_schedule(long, WIDE).keep
 
 
+def test_tiles_divide_known_rows_of_x() -> None:
+    def rows(problem: LinearProblem) -> list[int]:
+        found = [default_schedule(problem, WIDE, m) for m in (None, 6, 12, 16, 20, 128)]
+        assert not [reason for each in found for reason in illegal(problem, each, WIDE)]
+        assert all(each.task_rows % each.rows == 0 for each in found)
+        return [each.rows for each in found]
+
+    integers = LinearProblem(768, 768, "int4<group=32>", integers=True)
+    assert rows(integers) == [8, 6, 12, 8, 10, 8]
+    assert rows(replace(integers, spelling="amxfp4")) == [8, 6, 6, 8, 7, 8]
+    assert rows(replace(integers, integers=False)) == [8, 6, 6, 8, 10, 8]
+    # Rows of 16 KiB: the same k of each is in the same set of the cache.
+    assert rows(LinearProblem(768, 4096, "nf4<group=64>")) == [8, 6, 6, 8, 7, 8]
+    assert default_schedule(integers, frozenset({"avx2"}), 12).rows == 4
+
+
 def test_costly_codes_are_kept() -> None:
     kept = {
         spelling: default_schedule(LinearProblem(64, 64, spelling, integers=True), WIDE).keep
