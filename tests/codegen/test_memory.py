@@ -11,10 +11,13 @@ import pytest
 
 from qcc.codegen.cpu.build import build_object
 from qcc.codegen.cpu.keep_buffers import keep_buffers
+from qcc.codegen.cpu.library import scratch
 from qcc.codegen.cpu.lower import LLVM
 from qcc.codegen.cpu.runtime import CompiledObject
 from qcc.dialects.bindings import ir
 from qcc.dialects.context import make_context
+from qcc.dialects.cpu.schedule import SCRATCH_BYTES
+from qcc.dialects.errors import UnsupportedError
 from qcc.dialects.pipeline import run_passes
 
 KIB = 1024
@@ -133,3 +136,9 @@ def test_public_functions_free_what_is_too_much(check) -> None:
         module = ir.Module.parse(text)
         keep_buffers(module)
         check(str(module).partition("llvm.func @qcc_trim_kept")[2])
+
+
+def test_what_no_stack_has_room_for_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="stack of a thread") as refused:
+        scratch(SCRATCH_BYTES // 4 + 1)
+    assert refused.value.code == "cpu-scratch"
