@@ -7,8 +7,8 @@ with signed bytes as digits. A layer spends a byte dot product on each digit.
 Error bound. u is 2^-24; sums of k products in fp32 may err by k u sum |w x|, and |d| is what
 rounding moves an x by. A block has the fewest digits for which one of these holds:
 
-    two digits     sum |d| <= k u sum |x| over the block, |d| <= max |x| / 65000: its products
-                   move by at most k u max |w| sum |x|, as k additions do where weights are alike
+    two digits     |d| <= max |x| / 65000 <= k u mean |x|, of the block: its products move by at
+                   most k u mean |x| sum |w|, as k additions do where values of x are alike
     three digits   |d| <= k u |x| but for an eighth of the values, the smallest ones, for which
                    |d| <= 1.005 / L max |x|: products move by at most k u sum |w x| and 1.005 / L
                    max |x| times the sum of an eighth of the |w|. L is 2^23 less a little; where
@@ -37,7 +37,6 @@ from .emit import (
     constant,
     f32,
     float_to_signed,
-    fma,
     i8,
     i32,
     lane_sum,
@@ -72,6 +71,8 @@ LEAST_LARGEST = 0x500000
 TOP = 22
 # Of two digits, whose scale need be no power of two: fp32 holds every multiple of it.
 SHORT_LARGEST = 0x7F00
+# How far rounding then moves a value, as a part of the largest; that has a finite inverse.
+SHORT_MOVED, SHORT_SMALLEST = 1 / 65000, 2.0**-100
 # Sums of products with integers, which are multiplied by the scales of weights last, stay finite.
 LARGEST_X = 2.0**100
 
@@ -204,15 +205,14 @@ class _ShortBlock:
 
 def _short_block(rows: IntegerRows, x: Ptr, length: int, largest: Val) -> _ShortBlock:
     scale, inverse = largest * (-1 / SHORT_LARGEST), scalar(-SHORT_LARGEST) / largest
-    steps = broadcast(inverse)
 
     def add(k: Val, mask: Val | None, carried: Sequence[Val]) -> Sequence[Val]:
-        values = load(x.at(k), mask)
-        moved = fma(round_even(values * steps), broadcast(-scale), values)
-        return [carried[0] + absolute(moved), carried[1] + absolute(values)]
+        return [carried[0] + absolute(load(x.at(k), mask))]
 
-    moved, whole = (lane_sum(sums) for sums in walk(length, add, [splat(0.0), splat(0.0)]))
-    return _ShortBlock(scale, inverse, moved.compare("le", whole * _admitted(rows)))
+    (sums,) = walk(length, add, [splat(0.0)])
+    # NaN compares as false.
+    alike = (largest * SHORT_MOVED).compare("le", lane_sum(sums) * (_admitted(rows) / length))
+    return _ShortBlock(scale, inverse, alike & largest.compare("ge", SHORT_SMALLEST))
 
 
 def _power_of_two(largest: Val, most: int) -> tuple[Val, Val]:

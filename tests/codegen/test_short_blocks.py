@@ -19,6 +19,7 @@ CASES = [
 ]  # fmt: skip
 IN_THREE = 0
 PICKED, PICKS_K = range(3, 3 + 16 * 61, 61), 1024
+BLIND_K = 4096
 LAYER = """
   %w = "qcc.param"() {{symbol = "{symbol}", layout = "panel16"}} : () -> {weight}
   %y = "qcc.linear"(%x, %w) {{operandSegmentSizes = array<i32: 1, 1, 0>{attribute}}}
@@ -49,6 +50,9 @@ def layers(request, make_programs, floats):
     picks[np.arange(16), PICKED] = 7
     weight = programs.parameter("picks", picks, "int4<group=channel>", panels=True)
     add_layer(programs, "picks", "picks", weight, picks.shape, 2)
+    blind = np.where(np.arange(BLIND_K) % 64, 1, np.zeros((16, 1))).astype(np.float32)
+    weight = programs.parameter("blind", blind, "int2<group=channel>", panels=True)
+    add_layer(programs, "blind", "blind", weight, blind.shape, 2)
     return programs
 
 
@@ -66,7 +70,8 @@ def check(layers, index: int, x: np.ndarray) -> None:
     k, weight = x.shape[1], layers.decoded[f"s{index}"]
     exact = x.astype(np.float64) @ weight.astype(np.float64).T
     magnitude = np.abs(x).astype(np.float64) @ np.abs(weight).astype(np.float64).T
-    short = in_blocks(x).sum(-1) @ in_blocks(weight).max(-1).T
+    counts = np.minimum(64, k - np.arange(0, k, 64))
+    short = in_blocks(x).sum(-1) / counts @ in_blocks(weight).sum(-1).T
     bound = UNIT * (k * np.maximum(short, magnitude) + (3 * k / 16 + 20) * magnitude)
     found = layers.run(f"short{index}", x, rank=2)
     for result in found.values():
@@ -128,6 +133,15 @@ def test_single_values_move_by_no_more_than_the_bound(layers) -> None:
         bound = part * largest + 8 * UNIT * np.abs(exact)
         for found in layers.run("picks", rows, rank=2).values():
             assert (np.abs(found / 7 - exact) <= bound).all()
+
+
+def test_outliers_that_no_weight_sees_move_little(layers) -> None:
+    """Whatever their size, values beside them move by no more than additions move products."""
+    x = np.ones((200, BLIND_K), np.float32)
+    x[:, ::64] = np.geomspace(1, 1e6, 200)[:, None]
+    for first in range(0, 200, 4):
+        for found in layers.run("blind", x[first : first + 4], rank=2).values():
+            np.testing.assert_allclose(found, BLIND_K * 63 / 64, rtol=1.4 * BLIND_K * UNIT)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
