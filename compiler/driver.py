@@ -48,6 +48,7 @@ from .generation import generation
 from .golden import Golden, add_golden
 from .golden_errors import golden_errors, require_agreement
 from .layers import collect_layers, share_tied_parameters
+from .lowering_check import check_lowering
 from .manifest import Precision, Signature
 from .options import STOPS, CompileOptions
 from .pack import write_parameters
@@ -126,6 +127,7 @@ class _Compilation:
             module = self._import(context)
             if self.options.stop_after == "raise":
                 return self._write_ir(module)
+            self._check_lowering(module)
             plan, calibration = self._assign(recipe, module)
             if self.options.stop_after == "assign":
                 return self._write_ir(module)
@@ -186,6 +188,13 @@ class _Compilation:
         for index, name in enumerate(IMPORT_PIPELINE):
             self._run_pass(index, name, module, options.get(name))
         refuse_unlowered(module.operation)
+
+    def _check_lowering(self, module: ir.Module) -> None:
+        """Against torch, unless validation does so anyway."""
+        if self.options.golden and self.validation is None:
+            with self._stage("check"):
+                signature = signature_of(self.source.program)
+                check_lowering(self.source, signature, module, self.options.seed)
 
     def _calibrate(self, module: ir.Module, plan: Plan) -> Calibration | None:
         """What static layers saw on the samples; None where the plan has no such layer."""

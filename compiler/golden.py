@@ -56,6 +56,8 @@ SPACING = {"f16": 2.0**-9, "bf16": 2.0**-6}
 TWO_BYTES = SPACING["f16"]
 """Where layers take two bytes of x, which are at least as exact."""
 _SMALL = {0: 2}
+_LIMITS = {"uint8": 256}
+"""Of integers that index nothing: pixels are all bytes."""
 _SEQUENCE = 6
 
 
@@ -63,7 +65,7 @@ def golden_inputs(
     signature: Signature, module: ir.Module, seed: int | Sequence[int], positive: bool = False
 ) -> list[np.ndarray]:
     """
-    Normal floats, tokens inside their tables, masks; symbolic sizes small but not equal.
+    Normal floats, tokens inside their tables, any bytes, masks; symbolic sizes small but not equal.
 
     With `positive`, the magnitudes of the floats, of which there are logarithms and roots.
     """
@@ -74,7 +76,7 @@ def golden_inputs(
         sizes[name] = min(max(wanted, extent.min), extent.max or wanted)
     arguments = entry_function(module).regions[0].blocks[0].arguments
     drawn = [
-        _array(value, sizes, index_limit(argument) or 2, rng)
+        _array(value, sizes, index_limit(argument) or _LIMITS.get(value.dtype, 2), rng)
         for value, argument in zip(signature.inputs, arguments, strict=True)
     ]
     return [np.abs(each) if positive and each.dtype.kind in "fV" else each for each in drawn]

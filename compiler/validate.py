@@ -61,7 +61,7 @@ class Validation:
             self._inputs = golden_inputs(self._signature, module, self._seed)
             self._parameter = self._reader(module)
             self._last = self._reference = run_program(self._source, self._inputs)
-            self._compare(name, module, _tolerance(self._source))
+            self._compare(name, module, tolerance_of(self._source))
         elif name == "assign-formats":
             self._check_formats(name, module)
         elif name in ("partition-pim", "place-pim-functions"):
@@ -161,7 +161,7 @@ def _agree(old: np.ndarray, new: np.ndarray, error: float, tolerance: float) -> 
     return old.shape == new.shape and old.tobytes() == new.tobytes()
 
 
-def _tolerance(source: OpenedModel) -> float:
+def tolerance_of(source: OpenedModel) -> float:
     """1e-4; wider for a program that computes in half precision, by a few of its roundings."""
     values = [node.meta.get("val") for node in source.program.graph.nodes]
     dtypes = {str(getattr(value, "dtype", "")).removeprefix("torch.") for value in values}
