@@ -19,6 +19,7 @@ REGISTER_BYTES = 64
 SHUFFLED_BITS = 4
 LARGEST_X = 128
 LARGEST_PAIRS = 2**15 - 1
+HIGH_NIBBLES = -0x0F0F0F10
 
 
 class ByteUnit:
@@ -29,6 +30,8 @@ class ByteUnit:
         self._elements = elements
         self._wide = {"avx512bw", "avx512vnni"} <= features
         self._permutes = self._wide and "avx512vbmi" in features
+        # Elsewhere products of such large bytes take twice as many instructions.
+        self._nibbles = elements.nibbles if self._wide else None
         # Pairs of products that fit an int16 together.
         self._chain = LARGEST_PAIRS // (2 * elements.largest * LARGEST_X)
         tables = elements.bits <= SHUFFLED_BITS or not elements.tables or self._permutes
@@ -38,7 +41,8 @@ class ByteUnit:
 
     def operands(self, codes: UnitCodes, position: int, shift: Val | None) -> list[Val]:
         """
-        Four codes from `position` as unsigned bytes (i32 lanes), for each table.
+        Four codes from `position` as unsigned bytes (i32 lanes), for each table; or two tables in
+        the halves of bytes, and the second there alone, whose sums `by_table` takes apart.
 
         `shift` is what `ordinary` codes are less, in each byte.
         """
@@ -50,6 +54,9 @@ class ByteUnit:
             return [index ^ (elements.flip * EVERY_BYTE) if elements.flip else index]
         if not self._permutes:
             index = index & (15 * EVERY_BYTE)
+        if self._nibbles is not None:
+            both = self._looked_up(self._nibbles, index)
+            return [both, both & HIGH_NIBBLES]
         found = [self._looked_up(table, index) for table in elements.tables]
         if elements.ordinary is None or shift is None:
             return found
@@ -61,6 +68,13 @@ class ByteUnit:
             return [as_words(select(marked, _bytes(value) - _bytes(shift), _bytes(value)))]
         masks = self._looked_up([LARGEST_BYTE * flag for flag in elements.ordinary], index)
         return [as_words(_bytes(value) - _bytes(masks & shift))]
+
+    def by_table(self, sums: Sequence[Val]) -> list[Val]:
+        """Sums of products with tables, out of those with each of the operands."""
+        if self._nibbles is None:
+            return list(sums)
+        pairs = zip(sums[::2], sums[1::2], strict=True)
+        return [one for both, high in pairs for one in (both - high, high.shift_right_signed(4))]
 
     def sum(self, start: Val) -> ByteSum:
         """A sum of products that begins with `start` (i32 lanes)."""

@@ -17,7 +17,7 @@ from ...dialects.formats.definition import Nested
 from ...dialects.formats.panels import code_bits, code_planes, panel_unit
 from .closed_form import Affine, closed_form
 
-LARGEST_BYTE = 255
+LARGEST_BYTE, LARGEST_NIBBLE = 255, 15
 TABLE_BITS = 6
 # Relative error of an entry that is a multiple up to rounding, as SAWB's are: in units of 2^-24,
 # and the least k whose sums err by more than that anyway.
@@ -46,6 +46,19 @@ class IntegerElements:
     def largest(self) -> int:
         """The largest byte."""
         return max((max(table) for table in self.tables), default=(1 << self.bits) - 1)
+
+    @property
+    def nibbles(self) -> tuple[int, ...] | None:
+        """
+        Both tables in one, whose high halves of bytes are the second; None if they do not fit.
+
+        >>> IntegerElements(2, 1.0, 0, tables=((0, 3, 0, 0), (0, 0, 12, 15))).nibbles
+        (0, 3, 192, 240)
+        """
+        if len(self.tables) != 2 or self.largest > LARGEST_NIBBLE:
+            return None
+        low, high = self.tables
+        return tuple(a | b << 4 for a, b in zip(low, high, strict=True))
 
     @property
     def marking_bit(self) -> tuple[int, int] | None:

@@ -27,7 +27,7 @@ from .emit import (
     repeat,
     signed_to_float,
 )
-from .integer_elements import IntegerElements, integer_elements
+from .integer_elements import LARGEST_BYTE, IntegerElements, integer_elements
 from .integer_rows import IntegerRows
 from .integer_spans import Spans
 from .library import Arguments, KernelLibrary
@@ -54,7 +54,8 @@ Otherwise = Callable[[list[Val], Val, int, list[Val], list[Val]], list[Val]]
 def sums_fit(elements: IntegerElements, segment: int, digits: int) -> bool:
     """Whether sums of a segment fit 32 bits; of two digits together where there are several."""
     factor = LARGEST_X * (257 if digits > 1 else 1)
-    return elements.largest * factor * segment <= LARGEST_SUM
+    largest = LARGEST_BYTE if elements.nibbles else elements.largest
+    return largest * factor * segment <= LARGEST_SUM
 
 
 def factor_of_sums(fmt: Format, elements: IntegerElements) -> int:
@@ -229,7 +230,7 @@ class IntegerSums(Spans):
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
         if length > done:
             sums = add(done, length - done, sums)
-        return self._by_digit(_folded(sums, chains), digits)
+        return self._by_digit(self._unit.by_table(_folded(sums, chains)), digits)
 
     def quads(
         self, panel: Val, start: Val, count: int, shift: Val | None, ahead: Ahead | None = NEAR

@@ -123,7 +123,8 @@ class TiledSums(IntegerSums):
         if length > UNROLLED:
             done = length // STRIDE * STRIDE
             sums = repeat(0, done, STRIDE, carry=sums)(lambda k, *held: add(k, STRIDE, held))
-        return add(done, length - done, sums) if length > done else list(sums)
+        sums = add(done, length - done, sums) if length > done else sums
+        return self._unit.by_table(sums)
 
     @property
     def operands(self) -> int:
