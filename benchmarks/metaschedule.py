@@ -185,7 +185,7 @@ def compared(job: ModelJob, tuned: Tuned, seconds: float, folder: Path) -> Row:
             kernel = backend.load(task, backend.build(task, values))
             stack.enter_context(closing(kernel))
             require(kernel.check(), task)
-            kernels.append(Timed(KernelCall(kernel.running, kernel.data.inputs[0])))
+            kernels.append(Timed(KernelCall(kernel.running, kernel.running, kernel.data.inputs[0])))
         peer = MetaScheduleKernel(layer, folder)
         require(peer.check(), task)
         rounds = [one_round([*kernels, peer, torch_kernel(layer)], i) for i in range(ROUNDS)]

@@ -145,7 +145,9 @@ class QccLinear(Plain):
     def ready(self, threads: int, x: np.ndarray) -> Step:
         if self._loaded[0] != threads:
             self._loaded = (threads, [self._load(path, threads) for path in self._paths])
-        calls = [KernelCall(module._running, x) for module in self._loaded[1]]
+        modules = [module._running for module in self._loaded[1]]
+        # One pool of threads, as in a model, or most calls would find theirs asleep.
+        calls = [KernelCall(modules[0], running, x) for running in modules]
         return lambda copy: calls[copy % len(calls)]()
 
     def whole_call(self, x: np.ndarray) -> Step:
@@ -161,12 +163,15 @@ class KernelCall:
     """
     The entry of loaded code on one input, without the wrapping of arguments and results.
 
-    The kernels and the allocation of the result remain; a result lives until the next call.
+    The kernels and the allocation of the result remain; a result lives until the next call. The
+    weights are those that `weights`, a copy of the code, has bound.
     """
 
-    def __init__(self, running: Any, x: np.ndarray) -> None:
-        self._held = running, np.ascontiguousarray(x)
-        described = describe(self._held[1])
+    def __init__(self, running: Any, weights: Any, x: np.ndarray) -> None:
+        self._held = running, weights, np.ascontiguousarray(x)
+        self._bind = running._object._function("qcc_set_parameters", None, ctypes.c_void_p)
+        self._table = ctypes.addressof(weights._object._table)
+        described = describe(self._held[2])
         self._input = ctypes.create_string_buffer(described, len(described))
         self._result = (ctypes.c_int64 * running._results[0].words)()
         self._shape_at = slice(3, 3 + running._results[0].rank)
@@ -176,6 +181,7 @@ class KernelCall:
 
     def __call__(self) -> KernelCall:
         _FREE(self._result[0])
+        self._bind(self._table)
         self._function(*self._addresses)
         return self
 
