@@ -3,8 +3,8 @@
 // A model's layers ask for the same sizes again and again. Given back to the system in between,
 // each of their pages would be cleared and mapped anew, a fifth of the time of a long prompt or of
 // an image. Up to 32 MiB are kept from call to call, so that small models find all theirs. Large
-// buffers begin at a cache line; every one can be freed by free(), as results are. Calls of an object never overlap, and kernels allocate nothing.
-
+// buffers begin at a cache line; every one can be freed by free(), as results are. Calls of an
+// object never overlap, and kernels allocate nothing.
 //
 // Where the system has no more, a call ends: what it holds is freed, and its entry returns at once
 // (guard_memory.py) with the bytes that were refused. For that the buffers in use are listed, the

@@ -22,6 +22,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from ...dialects.errors import ResourceError
+from .thread_stack import require_stack, require_worker_stacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class CompiledObject:
                 f"kernels share work among at most {MOST_THREADS} threads, not {threads}",
                 next_step=f"give fewer: qcc.load(path, threads={MOST_THREADS})",
             )
+        if threads > 1:
+            require_worker_stacks()
         start = self._function("qcc_start_workers", ctypes.c_int64, ctypes.c_int64)
         started = start(threads - 1)
         if started < threads - 1:
@@ -165,8 +168,9 @@ class CompiledObject:
         Run function `entry`; results are fresh arrays that own their memory.
 
         A function with KV caches reads and extends those of `caches`. Raises ResourceError where
-        the system refuses memory; the object can be called again.
+        the system refuses memory or the thread's stack is small; the object can be called again.
         """
+        require_stack()
         found = self._entry(entry, len(inputs), tuple(results))
         held = [np.ascontiguousarray(array) for array in inputs]
         frame = found.frame()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qcc.codegen.cpu import thread_stack
 from qcc.codegen.cpu.code import build_code
 from qcc.codegen.cpu.runtime import BufferType, CompiledObject
 from qcc.dialects.bindings import ir
@@ -54,6 +56,34 @@ def test_a_refused_call_raises_and_the_next_one_computes(outer: CompiledObject) 
             outer.call("main", [np.zeros(TOO_MANY, np.float32)], RESULTS)
         assert caught.value.code == "cpu-memory"
         np.testing.assert_array_equal(outer.call("main", [x], RESULTS)[1], expected)
+
+
+def test_a_thread_with_a_small_stack_is_refused(outer: CompiledObject) -> None:
+    codes: dict[int, str] = {}
+
+    def call(size: int) -> None:
+        try:
+            outer.call("main", [np.ones(3, np.float32)], RESULTS)
+            codes[size] = ""
+        except ResourceError as error:
+            codes[size] = error.code
+
+    before = threading.stack_size()
+    try:
+        for size in (256 << 10, 1 << 20):
+            threading.stack_size(size)
+            thread = threading.Thread(target=call, args=(size,))
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    assert codes == {256 << 10: "cpu-stack", 1 << 20: ""}
+
+
+def test_workers_with_small_stacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_stack, "LEAST_BYTES", 1 << 40)
+    with pytest.raises(ResourceError, match="new threads get"):
+        thread_stack.require_worker_stacks()
 
 
 def test_a_refused_call_frees_what_it_holds(outer: CompiledObject) -> None:
