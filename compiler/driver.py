@@ -190,8 +190,9 @@ class _Compilation:
         refuse_unlowered(module.operation)
 
     def _check_lowering(self, module: ir.Module) -> None:
-        """Against torch, unless validation does so anyway."""
-        if self.options.golden and self.validation is None:
+        """Against torch, unless validation does so anyway, or no code is made."""
+        wanted = self.options.golden and self.options.stop_after is None
+        if wanted and self.validation is None:
             with self._stage("check"):
                 signature = signature_of(self.source.program)
                 check_lowering(self.source, signature, module, self.options.seed)
