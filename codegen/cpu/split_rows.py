@@ -7,7 +7,7 @@ with signed bytes as digits. A layer spends a byte dot product on each digit.
 Error bound. u is 2^-24; sums of k products in fp32 may err by k u sum |w x|, and |d| is what
 rounding moves an x by. A block has the fewest digits for which one of these holds:
 
-    two digits     |d| <= max |x| / 65000 <= k u mean |x|, of the block: its products move by at
+    two digits     |d| <= max |x| / 64000 <= k u mean |x|, of the block: its products move by at
                    most k u mean |x| sum |w|, as k additions do where values of x are alike
     three digits   |d| <= k u |x| but for an eighth of the values, the smallest ones, for which
                    |d| <= 1.005 / L max |x|: products move by at most k u sum |w x| and 1.005 / L
@@ -71,8 +71,9 @@ LEAST_LARGEST = 0x500000
 TOP = 22
 # Of two digits, whose scale need be no power of two: fp32 holds every multiple of it.
 SHORT_LARGEST = 0x7F00
-# How far rounding then moves a value, as a part of the largest; that has a finite inverse.
-SHORT_MOVED, SHORT_SMALLEST = 1 / 65000, 2.0**-100
+# How far rounding then moves a value, as a part of the largest: half a step, and what the inverse
+# and its product are off by, a hundredth of that. The largest has a finite inverse.
+SHORT_MOVED, SHORT_SMALLEST = 1 / 64000, 2.0**-100
 # Sums of products with integers, which are multiplied by the scales of weights last, stay finite.
 LARGEST_X = 2.0**100
 
