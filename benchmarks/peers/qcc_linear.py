@@ -145,9 +145,9 @@ class QccLinear(Plain):
     def ready(self, threads: int, x: np.ndarray) -> Step:
         if self._loaded[0] != threads:
             self._loaded = (threads, [self._load(path, threads) for path in self._paths])
-        modules = [module._running for module in self._loaded[1]]
+        copies = [module._running for module in self._loaded[1]]
         # One pool of threads, as in a model, or most calls would find theirs asleep.
-        calls = [KernelCall(modules[0], running, x) for running in modules]
+        calls = [KernelCall(copies[0], weights, x) for weights in copies]
         return lambda copy: calls[copy % len(calls)]()
 
     def whole_call(self, x: np.ndarray) -> Step:

@@ -80,10 +80,12 @@ def test_a_thread_with_a_small_stack_is_refused(outer: CompiledObject) -> None:
     assert codes == {256 << 10: "cpu-stack", 1 << 20: ""}
 
 
-def test_workers_with_small_stacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_with_small_stacks_are_refused(
+    outer: CompiledObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(thread_stack, "LEAST_BYTES", 1 << 40)
     with pytest.raises(ResourceError, match="new threads get"):
-        thread_stack.require_worker_stacks()
+        outer._start_workers(2)
 
 
 def test_a_refused_call_frees_what_it_holds(outer: CompiledObject) -> None:
